@@ -1,0 +1,44 @@
+# Targets are the same here and in CI. `make quickstart` and `make test` work on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install quickstart test check format docs smoke slow clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $(STAMP)
+
+quickstart: install
+	$(BIN)/gloss quickstart
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/make_cli_reference.py --check
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python docs/make_cli_reference.py
+
+smoke: install
+	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,39 @@
+"""Where the command line prints: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+
+def quiet_libraries() -> None:
+    """Keeps progress bars and advice of libraries out of the terminal, and lets idle threads sleep instead of spin."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_rich(*renderables: Any) -> None:
+    """Tables and panels on standard output."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def next_command(command: str) -> None:
+    """The last line: what to run next."""
+    print(f"\nNext: {command}", file=sys.stderr)

@@ -1,0 +1,140 @@
+"""Verbs that read with a trained NLA: explain, reconstruct, score, steer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gloss.cli.console import next_command, print_json, print_rich
+from gloss.errors import ConfigError
+
+NLA = Annotated[Path | None, typer.Option("--nla", help="Folder of the NLA; the last quickstart if not given.")]
+TARGET = Annotated[str | None, typer.Option("--target", help="Target model, where it does not stand beside the NLA.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+SEED = Annotated[int, typer.Option("--seed", help="Seed of sampling.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the reading verbs to the root command."""
+    for command in (explain, reconstruct, score, steer):
+        app.command()(command)
+
+
+def explain(
+    text: Annotated[str, typer.Argument(help="The text to explain; - reads standard input.")] = "-",
+    nla: NLA = None,
+    target: TARGET = None,
+    positions: Annotated[str, typer.Option(help="Tokens to explain: -1, all, or 3,7-9.")] = "-1",
+    samples: Annotated[int, typer.Option(min=1, help="Explanations per token.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several.")
+    ] = None,
+    seed: SEED = 0,
+    as_json: JSON = False,
+) -> None:
+    """Explain what a model holds in mind at tokens of a text."""
+    reader = _open(nla, target)
+    found = reader.explain(_text(text), positions=positions, samples=samples, temperature=temperature, seed=seed)
+    if as_json:
+        print_json(found.to_dicts())
+    else:
+        print_rich(found.table())
+
+
+def reconstruct(
+    text: Annotated[str, typer.Argument(help="An explanation; - reads standard input.")],
+    nla: NLA = None,
+    out: Annotated[Path | None, typer.Option(help="Write the vector as safetensors (key `activation`).")] = None,
+) -> None:
+    """Rebuild the activation that an explanation describes, and print it as JSON."""
+    vector = _open(nla, None).reconstruct([_text(text)])[0]
+    if out is not None:
+        from safetensors.torch import save_file
+
+        save_file({"activation": vector}, out)
+        print(out)
+    else:
+        print_json({"d_model": len(vector), "activation": [round(value, 6) for value in vector.tolist()]})
+
+
+def score(
+    text: Annotated[str, typer.Option(help="An explanation.")],
+    activations: Annotated[Path, typer.Option(help="Parquet file of activations.")],
+    nla: NLA = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to score.")] = 100,
+    as_json: JSON = False,
+) -> None:
+    """Score how well one explanation rebuilds each activation of a file."""
+    import torch
+    from rich.table import Table
+
+    from gloss.data import read_activations, vectors_as_array
+
+    table = read_activations(activations).slice(0, limit)
+    reader = _open(nla, None)
+    vectors = torch.from_numpy(vectors_as_array(table, where=activations).copy())
+    scores = reader.score([_text(text)] * len(vectors), vectors)
+    rows = [
+        {"row": i, "doc_id": doc, "direction_mse": s.direction_mse, "cosine": s.cosine, "fve": s.fve}
+        for i, (doc, s) in enumerate(zip(table["doc_id"].to_pylist(), scores, strict=True))
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = Table("row", "document", "cosine", "FVE", header_style="bold")
+    for row in rows:
+        shown.add_row(str(row["row"]), str(row["doc_id"]), f"{row['cosine']:.3f}", _number(row["fve"]))
+    print_rich(shown)
+
+
+def steer(
+    text: Annotated[str, typer.Argument(help="The text to steer from; - reads standard input.")],
+    edit: Annotated[str, typer.Option(help='Words of the explanation to replace: "old=>new".')],
+    position: Annotated[int, typer.Option(help="Token whose activation is changed.")] = -1,
+    alpha: Annotated[list[float] | None, typer.Option(help="Strength, as a fraction of the activation's norm; repeatable.")] = None,
+    explanation: Annotated[str | None, typer.Option(help="Edit this explanation instead of the AV's.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the continuations.")] = 24,
+    nla: NLA = None,
+    target: TARGET = None,
+    seed: SEED = 0,
+    as_json: JSON = False,
+) -> None:
+    """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original)."""
+    old, arrow, new = edit.partition("=>")
+    if not arrow or not old:
+        raise ConfigError("cannot read --edit", expected='"old=>new"', found=repr(edit))
+    result = _open(nla, target).steer(
+        _text(text),
+        position=position,
+        edit=(old, new),
+        alphas=tuple(alpha or (0.5, 1.0, 2.0)),
+        explanation=explanation,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    print_rich(f"explanation: {result.original!r}", f"edited:      {result.edited!r}", result.table())
+    next_command("gloss steer --help")
+
+
+def _open(folder: Path | None, target: str | None) -> Any:
+    import gloss
+    from gloss.pipeline.last_run import last_quickstart
+
+    return gloss.load(folder if folder is not None else last_quickstart(), target=target)
+
+
+def _text(text: str) -> str:
+    read = sys.stdin.read() if text == "-" else text
+    if not read.strip():
+        raise ConfigError("the text is empty", expected="some text, as an argument or on standard input")
+    return read
+
+
+def _number(value: Any) -> str:
+    return "—" if value is None else f"{value:.3f}"

@@ -1,0 +1,21 @@
+"""Measure how far an explanation can be trusted: FVE with intervals, controls, and claims against known truth."""
+
+from gloss.evaluate.claims import ClaimJudge, ClaimScores, FactRows, JudgedClaim, score_claims
+from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
+from gloss.evaluate.stage import EvaluateConfig, NLAFolders, evaluate
+
+__all__ = [
+    "ClaimJudge",
+    "ClaimScores",
+    "EvaluateConfig",
+    "FactRows",
+    "JudgedClaim",
+    "NLAFolders",
+    "RoundTrip",
+    "bootstrap_fve",
+    "control_fves",
+    "cosine",
+    "evaluate",
+    "round_trip",
+    "score_claims",
+]

@@ -1,0 +1,127 @@
+"""The round trip activation → explanation → activation, its FVE with an interval, and the controls beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gloss.contract import Explanation
+from gloss.models import (
+    ORTHOGONAL_MSE,
+    ActivationReconstructor,
+    direction_mse,
+    direction_variance,
+    fraction_of_variance_explained,
+)
+from gloss.rollout import Rollout, RolloutEngine
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """One explanation per activation and how well it is rebuilt.
+
+    ``errors`` [n] is the direction MSE (2 where nothing could be extracted), ``vectors`` [n, d_model] the reconstruction
+    (zeros there), ``variance`` that of the activations.
+    """
+
+    rollouts: list[Rollout]
+    vectors: Tensor
+    errors: Tensor
+    extracted: Tensor
+    variance: float
+
+    @property
+    def fve(self) -> float:
+        """FVE over all activations; failed extractions count as orthogonal."""
+        return fraction_of_variance_explained(self.errors, self.variance)
+
+    @property
+    def texts(self) -> list[str]:
+        """The explanations, empty where nothing could be extracted."""
+        explanations = (rollout.explanation for rollout in self.rollouts)
+        return [e.text if isinstance(e, Explanation) else "" for e in explanations]
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of responses without an extractable explanation."""
+        return 1 - float(self.extracted.float().mean())
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean generated length, tags and stop token included."""
+        return float(np.mean([len(rollout.token_ids) for rollout in self.rollouts]))
+
+
+def round_trip(
+    engine: RolloutEngine,
+    ar: ActivationReconstructor,
+    activations: Tensor,
+    *,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+) -> RoundTrip:
+    """Explains every activation [n, d_model] once and rebuilds it from the text."""
+    rollouts = engine.generate(activations, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    texts = {i: r.explanation.text for i, r in enumerate(rollouts) if isinstance(r.explanation, Explanation)}
+    vectors = torch.zeros_like(activations, dtype=torch.float32)
+    errors = torch.full((len(rollouts),), ORTHOGONAL_MSE)
+    extracted = torch.zeros(len(rollouts), dtype=torch.bool)
+    if texts:
+        index = list(texts)
+        vectors[index] = ar.reconstruct(list(texts.values()))
+        errors[index] = direction_mse(vectors[index], activations[index])
+        extracted[index] = True
+    return RoundTrip(rollouts, vectors, errors, extracted, direction_variance(activations))
+
+
+def bootstrap_fve(
+    errors: Tensor, activations: Tensor, doc_ids: Sequence[str], *, resamples: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of the FVE, resampling whole documents; the variance is that of all activations; [n], [n, d]."""
+    variance = direction_variance(activations)
+    documents, index = np.unique(np.asarray(doc_ids), return_inverse=True)
+    values = errors.double().numpy()
+    sums = np.bincount(index, weights=values)
+    counts = np.bincount(index)
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(len(documents), size=(resamples, len(documents)))
+    fves = 1 - sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1) / variance
+    low, high = np.quantile(fves, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def control_fves(ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, *, seed: int) -> dict[str, float]:
+    """FVE of what knows nothing about the single activation; [n, d_model].
+
+    ``mean_direction``: the mean of the directions, as a direction. ``shuffled_activations``: each explanation against the
+    activation of another row. ``empty_text``: the AR on an empty explanation. ``random_activation``: a Gaussian vector.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(activations.float(), dim=1)
+    n = len(activations)
+    shift = int(torch.randint(1, n, (1,), generator=generator)) if n > 1 else 0
+    shuffled = direction_mse(trip.vectors[trip.extracted], activations.roll(shift, dims=0)[trip.extracted])
+
+    def of_constant(vector: Tensor) -> float:
+        errors = direction_mse(vector.expand_as(activations), activations)
+        return fraction_of_variance_explained(errors, trip.variance)
+
+    return {
+        "mean_direction": of_constant(directions.mean(dim=0, keepdim=True)),
+        "shuffled_activations": fraction_of_variance_explained(shuffled, trip.variance) if len(shuffled) else float("nan"),
+        "empty_text": of_constant(ar.reconstruct([""])),
+        "random_activation": fraction_of_variance_explained(
+            direction_mse(torch.randn(activations.shape, generator=generator), activations), trip.variance
+        ),
+    }
+
+
+def cosine(errors: Any) -> Any:
+    """Cosine similarity of a direction MSE: 1 − MSE / 2."""
+    return 1 - errors / 2

@@ -1,0 +1,62 @@
+"""Steering: change the residual stream at one token and layer, and let the target model go on from there.
+
+h ← h + α‖h‖ Δ/‖Δ‖ with Δ = AR(edited) − AR(original). Source: NLA paper, steering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gloss.errors import ActivationError, PositionError
+from gloss.target import Target, edit_residual
+
+
+def steering_offset(activation: Tensor, direction: Tensor, alpha: float) -> Tensor:
+    """α‖h‖ Δ/‖Δ‖; [d] and [d] → [d].
+
+    Raises: ActivationError if the direction is zero or not finite, as when an edit changes nothing.
+    """
+    norm = float(direction.norm())
+    if not norm > 0 or not bool(torch.isfinite(direction).all()):
+        raise ActivationError(
+            "there is no direction to steer along", expected="an edit that changes the reconstruction", found="no change"
+        )
+    return alpha * activation.norm() * direction / norm
+
+
+@torch.inference_mode()
+def steered_continuations(
+    target: Target, input_ids: Sequence[int], *, layer: int, position: int, offsets: Tensor, max_new_tokens: int
+) -> list[list[int]]:
+    """Greedy continuations of one text, each with another offset added at ``position`` and block ``layer``.
+
+    Shapes: offsets [n, d_model]; a row of zeros gives the unchanged model. Returns n lists of new token ids, cut at the stop token.
+    Raises: PositionError if the text has no such token.
+    """
+    from transformers import DynamicCache
+
+    if not 0 <= position < len(input_ids):
+        raise PositionError("no such token", expected=f"position 0 to {len(input_ids) - 1}", found=position)
+    model: Any = target.model
+    ids = torch.tensor([list(input_ids)]).expand(len(offsets), -1)
+    site = torch.zeros(1, len(input_ids), 1)
+    site[0, position] = 1
+
+    def add(hidden: Tensor) -> Tensor:
+        return hidden + site.to(hidden) * offsets.to(hidden).unsqueeze(1)
+
+    cache = DynamicCache(config=model.config)
+    with edit_residual(model, layer, add):
+        tokens = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1].argmax(dim=-1)
+    steps = [tokens]
+    for _ in range(max_new_tokens - 1):
+        logits = model(input_ids=tokens.unsqueeze(1), past_key_values=cache, use_cache=True).logits[:, -1]
+        tokens = logits.argmax(dim=-1)
+        steps.append(tokens)
+    stop = target.tokenizer.eos_token_id
+    rows = torch.stack(steps, dim=1).tolist()
+    return [row[: row.index(stop)] if stop in row else row for row in rows]

@@ -1,0 +1,30 @@
+"""Judges explanations of lab activations: the micro-world's truth behind the evaluation's ``ClaimJudge``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from gloss.evaluate import JudgedClaim
+from gloss.lab.truth import judge, parse_claims
+from gloss.lab.world import LabDocument, document_by_id
+
+
+@lru_cache(maxsize=20_000)
+def _document(doc_id: str) -> LabDocument:
+    return document_by_id(doc_id)
+
+
+class LabJudge:
+    """Known truth about lab documents, looked up by their ids."""
+
+    def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
+        """Every claim of the explanation, judged by what holds after ``context``."""
+        document = _document(doc_id)
+        return [
+            JudgedClaim(c.kind, c.value, c.start, c.end, judge(c, document, len(context))) for c in parse_claims(explanation)
+        ]
+
+    def known(self, doc_id: str, context: str) -> Mapping[str, str]:
+        """The facts that hold after ``context``: kind → value."""
+        return _document(doc_id).known(len(context))

@@ -1,0 +1,134 @@
+"""The lab target: a 1.3 M-parameter Qwen2 trained from scratch on the micro-world, rebuilt from its seed by ``gloss lab build``.
+
+    texts       = documents and instruct pairs of the micro-world, separated by the end-of-text token
+    rows        = their tokens, packed into rows of ``context`` tokens
+    loss        = next-token cross-entropy
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from gloss.lab.tokenizer import build_tokenizer
+from gloss.lab.world import training_texts
+from gloss.models import autocast, replaced_folder
+from gloss.progress import Stage
+
+
+class LabTargetConfig(BaseModel):
+    """Shape and training of the lab target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    d_model: int = 128
+    """Width of the residual stream."""
+    num_blocks: int = 6
+    """Decoder blocks."""
+    intermediate_size: int = 384
+    """Width of the gated MLP."""
+    context: int = 256
+    """Tokens per training row."""
+    batch_size: int = 32
+    """Rows per step."""
+    steps: int = 2200
+    """Optimizer steps."""
+    lr: float = 4e-3
+    """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""
+    seed: int = 1
+    """Seed of weights and texts."""
+    eval_rows: int = 64
+    """Held-out rows that the final loss is measured on."""
+
+
+def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]:
+    """Trains the lab target and writes it as a Hugging Face folder in bfloat16; returns its losses in nats per token.
+
+    The result depends on the config, the torch version and the thread count only.
+    """
+    tokenizer = build_tokenizer()
+    torch.manual_seed(config.seed)
+    model = new_lab_model(config, tokenizer)
+    rows = _packed_rows(tokenizer, config)
+    heldout = torch.stack(list(itertools.islice(_packed_rows(tokenizer, config, held_out=True), config.eval_rows)))
+    started = time.monotonic()
+    train_loss = _train(model, rows, config)
+    model.to(torch.bfloat16)
+    with torch.inference_mode():
+        loss = float(_loss(model.float(), heldout))
+    with replaced_folder(out_dir) as temporary:
+        model.to(torch.bfloat16).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    return {"train_loss": train_loss, "heldout_loss": loss, "seconds": time.monotonic() - started}
+
+
+def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
+    """An untrained lab target for ``tokenizer``."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            attn_implementation="eager",
+            vocab_size=len(tokenizer),
+            hidden_size=config.d_model,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_blocks,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2 * config.context,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _packed_rows(tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False) -> Iterator[Tensor]:
+    separator = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    buffer: list[int] = []
+    for round_ in itertools.count():
+        seed = config.seed * 1000 + round_ + (500 if held_out else 0)
+        for text in training_texts(20_000, seed):
+            buffer += [*tokenizer.encode(text, add_special_tokens=False), separator]
+            while len(buffer) >= config.context:
+                yield torch.tensor(buffer[: config.context])
+                buffer = buffer[config.context :]
+
+
+def _loss(model: Any, rows: Tensor) -> Tensor:
+    logits = model(input_ids=rows[:, :-1], use_cache=False).logits
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+
+
+def _train(model: Any, rows: Iterator[Tensor], config: LabTargetConfig) -> float:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
+    average = math.nan
+    with Stage("lab target", total=config.steps, unit="step") as progress:
+        for step in range(config.steps):
+            warm = min(1.0, (step + 1) / 100)
+            rate = config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with autocast("auto"):
+                loss = _loss(model, torch.stack(list(itertools.islice(rows, config.batch_size))))
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            value = float(loss.detach())
+            average = value if math.isnan(average) else 0.98 * average + 0.02 * value
+            progress.advance(note=f"loss {average:.3f}")
+    return average

@@ -1,0 +1,43 @@
+"""The two halves of an NLA and the geometry they are measured in."""
+
+from gloss.models.ar import ActivationReconstructor
+from gloss.models.av import ActivationVerbalizer
+from gloss.models.checkpoint import load_ar, load_av, replaced_folder, save_ar, save_av
+from gloss.models.geometry import (
+    ORTHOGONAL_MSE,
+    direction_mse,
+    direction_variance,
+    fraction_of_variance_explained,
+    scale_to_norm,
+    unit_rms,
+)
+from gloss.models.injection import inject, injection_rows, injection_sites
+from gloss.models.precision import ComputeDtype, autocast, has_fast_bfloat16
+from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
+
+__all__ = [
+    "ORTHOGONAL_MSE",
+    "ActivationReconstructor",
+    "ActivationVerbalizer",
+    "ComputeDtype",
+    "SharedPrefix",
+    "autocast",
+    "common_prefix_length",
+    "direction_mse",
+    "direction_variance",
+    "fraction_of_variance_explained",
+    "has_fast_bfloat16",
+    "hidden_after_prefix",
+    "inject",
+    "injection_rows",
+    "injection_sites",
+    "length_chunks",
+    "load_ar",
+    "load_av",
+    "replaced_folder",
+    "right_pad",
+    "save_ar",
+    "save_av",
+    "scale_to_norm",
+    "unit_rms",
+]

@@ -1,0 +1,73 @@
+"""The activation reconstructor (AR): the target's first K+1 blocks and a linear head read an explanation back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gloss.contract import ModelSidecar, ar_prompt_ids
+from gloss.errors import SidecarError
+from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
+from gloss.target import backbone_of, remove_final_norm, truncate_blocks
+
+
+class ActivationReconstructor(nn.Module):
+    """An AR: a truncated backbone without final norm, a ``head`` [d, d] that starts as the identity, tokenizer and sidecar.
+
+    Raises: SidecarError if the sidecar has no AR template.
+    """
+
+    def __init__(self, backbone: Any, head: nn.Linear, tokenizer: Any, sidecar: ModelSidecar) -> None:
+        super().__init__()
+        if sidecar.ar_template is None:
+            raise SidecarError("an AR needs an AR template", expected="prompt_templates.ar", found="none")
+        self.backbone, self.head = backbone, head
+        self.tokenizer, self.sidecar = tokenizer, sidecar
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.pad_id = int(pad)
+
+    @classmethod
+    def from_target(cls, model: Any, layer: int, tokenizer: Any, sidecar: ModelSidecar) -> ActivationReconstructor:
+        """The AR before training: the target's blocks 0 … ``layer`` (taken over, not copied) and an identity head."""
+        backbone = backbone_of(model)
+        truncate_blocks(backbone, layer + 1)
+        remove_final_norm(backbone)
+        d_model = backbone.config.hidden_size
+        head = nn.Linear(d_model, d_model, bias=False, dtype=backbone.dtype, device=backbone.device)
+        nn.init.eye_(head.weight)
+        return cls(backbone, head, tokenizer, sidecar)
+
+    def encode(self, explanations: Sequence[str]) -> list[list[int]]:
+        """Token ids of the AR prompt of each explanation, with one BOS where the tokenizer has one."""
+        template = self.sidecar.ar_template
+        assert template is not None
+        return [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
+
+    def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model], any norm.
+
+        The tokens that all rows begin with run once; padding stands on the right.
+        """
+        shared = common_prefix_length(rows)
+        prefix = SharedPrefix(self.backbone, rows[0][:shared])
+        ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
+        hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
+        last = hidden[torch.arange(len(rows), device=hidden.device), mask.sum(dim=1) - 1]
+        output: Tensor = self.head(last)
+        return output
+
+    def forward(self, explanations: Sequence[str]) -> Tensor:
+        """Reconstructed activations of explanation texts, with gradients; [n, d_model]."""
+        return self.reconstruct_ids(self.encode(explanations))
+
+    @torch.inference_mode()
+    def reconstruct(self, explanations: Sequence[str], *, batch_size: int = 256) -> Tensor:
+        """Reconstructed activations of explanation texts, float32 on the CPU, in batches of like length; [n, d_model]."""
+        rows = self.encode(explanations)
+        vectors = torch.empty(len(rows), self.head.out_features)
+        for chunk in length_chunks([len(row) for row in rows], batch_size):
+            vectors[chunk] = self.reconstruct_ids([rows[i] for i in chunk]).float().cpu()
+        return vectors

@@ -1,0 +1,101 @@
+"""The activation verbalizer (AV): a causal LM that reads one activation at the injection marker and writes an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gloss.contract import InjectionMarker, ModelSidecar, find_marker, prompt_ids
+from gloss.errors import InjectionError, SidecarError
+from gloss.models.injection import inject
+from gloss.models.prefix import SharedPrefix, hidden_after_prefix, right_pad
+from gloss.target import backbone_of
+
+
+class ActivationVerbalizer:
+    """An AV: model, tokenizer and sidecar.
+
+    ``prefix_ids`` are the prompt's tokens before the marker's left neighbour (shared by every activation), ``tail_ids`` the
+    rest: left neighbour, marker, right neighbour and on to the end of the prompt.
+    Raises: SidecarError if the sidecar has no marker or template, MarkerError if the prompt does not hold the marker.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, sidecar: ModelSidecar) -> None:
+        if sidecar.marker is None or sidecar.av_template is None:
+            raise SidecarError("an AV needs an injection marker and an AV template", expected="both", found="neither or one")
+        self.model, self.tokenizer, self.sidecar = model, tokenizer, sidecar
+        self.marker: InjectionMarker = sidecar.marker
+        ids = prompt_ids(tokenizer, sidecar.av_template, self.marker.char)
+        site = find_marker(ids, self.marker)
+        self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
+        self.stop_id = int(tokenizer.eos_token_id)
+        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    @property
+    def backbone(self) -> Any:
+        """The model without its LM head."""
+        return backbone_of(self.model)
+
+    @property
+    def embedding(self) -> nn.Module:
+        """The input embedding, with any scaling that its forward does."""
+        module: nn.Module = self.model.get_input_embeddings()
+        return module
+
+    def shared_prefix(self) -> SharedPrefix:
+        """Keys and values of the prompt before the marker, with gradients where they are enabled."""
+        return SharedPrefix(self.backbone, self.prefix_ids)
+
+    def embed_after_prefix(self, activations: Tensor, response_ids: Tensor | None = None) -> Tensor:
+        """Embeddings of the prompt's tail with the activations injected, then of the responses.
+
+        Shapes: activations [n, d_model], response_ids [n, tokens]; result [n, tail + tokens, d_model].
+        Raises: InjectionError, ActivationError.
+        """
+        if activations.ndim != 2 or activations.shape[1] != self.sidecar.d_model:
+            raise InjectionError("wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(activations.shape))
+        tail = torch.tensor(self.tail_ids, device=activations.device).expand(len(activations), -1)
+        embedded = inject(
+            self.embedding(tail),
+            tail,
+            activations,
+            marker=self.marker,
+            injection_scale=self.sidecar.injection_scale,
+        )
+        return embedded if response_ids is None else torch.cat([embedded, self.embedding(response_ids)], dim=1)
+
+    def response_logits(
+        self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
+    ) -> Tensor:
+        """Logits of every real response token given all before it; computed at those positions only.
+
+        Shapes: activations [n, d_model], response_ids and response_mask [n, tokens]; result [real tokens, vocabulary],
+        in row-major order of the mask.
+        """
+        prefix = prefix or self.shared_prefix()
+        embedded = self.embed_after_prefix(activations, response_ids[:, :-1])
+        hidden = hidden_after_prefix(self.backbone, prefix, embedded)
+        before = hidden[:, len(self.tail_ids) - 1 :]
+        logits: Tensor = self.model.lm_head(before[response_mask])
+        return logits
+
+    def response_logprobs(
+        self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
+    ) -> Tensor:
+        """Log-probability of every real response token, [real tokens], in row-major order of the mask."""
+        logits = self.response_logits(activations, response_ids, response_mask, prefix)
+        return -nn.functional.cross_entropy(logits.float(), response_ids[response_mask], reduction="none")
+
+    def encode_responses(self, responses: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids of training responses, each closed by the stop token: ids and mask [n, tokens]."""
+        rows = [[*self.tokenizer.encode(text, add_special_tokens=False), self.stop_id] for text in responses]
+        return right_pad(rows, self.pad_id)
+
+    def decode(self, response_ids: Sequence[int]) -> str:
+        """The text of one response, without its stop token."""
+        ids = [i for i in response_ids if i not in (self.stop_id, self.pad_id)]
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text

@@ -1,0 +1,136 @@
+"""Save and load AV and AR checkpoints: ordinary Hugging Face folders plus ``nla_meta.yaml``, safetensors only, atomic."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gloss.contract import VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar, verify_model_sidecar, write_model_sidecar
+from gloss.errors import CheckpointError
+from gloss.models.ar import ActivationReconstructor
+from gloss.models.av import ActivationVerbalizer
+from gloss.target import architecture_of, backbone_of, load_target, load_tokenizer, remove_final_norm, torch_dtype
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes ``folder``'s place when the block ends, and vanishes if it fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            old = temporary.with_name(temporary.name + ".old")
+            os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, folder)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def save_av(av: ActivationVerbalizer, folder: Path) -> None:
+    """Writes the AV as a Hugging Face folder with its tokenizer and sidecar."""
+    with replaced_folder(folder) as temporary:
+        av.model.save_pretrained(temporary)
+        av.tokenizer.save_pretrained(temporary)
+        write_model_sidecar(av.sidecar, temporary)
+
+
+def save_ar(ar: ActivationReconstructor, folder: Path) -> None:
+    """Writes the AR as a Hugging Face folder of K+1 blocks without LM head and final norm, with its head beside it."""
+    from huggingface_hub import save_torch_state_dict
+
+    config = ar.backbone.config
+    path = architecture_of(config.model_type).backbone
+    with replaced_folder(folder) as temporary:
+        config.save_pretrained(temporary)
+        state = {f"{path}.{name}": tensor for name, tensor in ar.backbone.state_dict().items()}
+        save_torch_state_dict(state, temporary)
+        save_file({"weight": ar.head.weight.detach().cpu().contiguous()}, temporary / VALUE_HEAD_NAME)
+        ar.tokenizer.save_pretrained(temporary)
+        write_model_sidecar(ar.sidecar, temporary)
+
+
+def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
+    if not folder.is_dir():
+        raise CheckpointError("no such checkpoint folder", where=folder, remedy="Name the folder that holds nla_meta.yaml")
+    sidecar = read_model_sidecar(folder)
+    if sidecar.role != role:
+        raise CheckpointError("checkpoint of the other half", where=folder, expected=f"role {role}", found=sidecar.role)
+    return sidecar
+
+
+def load_av(folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None) -> ActivationVerbalizer:
+    """Loads an AV and checks its sidecar against the live tokenizer and config.
+
+    Raises: CheckpointError, SidecarError, MarkerError, ArchitectureError.
+    """
+    folder = Path(folder)
+    sidecar = _sidecar_of(folder, "av")
+    target = load_target(folder, dtype=dtype, device=device, attn_implementation=attn_implementation)
+    verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks)
+    return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
+
+
+def load_ar(folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None) -> ActivationReconstructor:
+    """Loads an AR and checks its sidecar, depth and head.
+
+    Raises: CheckpointError if weights are missing, of the wrong shape or not finite; SidecarError; ArchitectureError.
+    """
+    folder = Path(folder)
+    sidecar = _sidecar_of(folder, "ar")
+    tokenizer = load_tokenizer(folder)
+    backbone = _load_backbone(folder, torch_dtype(dtype), attn_implementation)
+    d_model, num_blocks = backbone.config.hidden_size, backbone.config.num_hidden_layers
+    verify_model_sidecar(sidecar, tokenizer=tokenizer, d_model=d_model, num_blocks=num_blocks)
+    head = nn.Linear(d_model, d_model, bias=False, dtype=torch_dtype(dtype))
+    head.load_state_dict({"weight": _read_head(folder / VALUE_HEAD_NAME, d_model)})
+    ar = ActivationReconstructor(backbone, head, tokenizer, sidecar)
+    return ar.to(device).eval().requires_grad_(False)
+
+
+def _load_backbone(folder: Path, dtype: torch.dtype, attn_implementation: str | None) -> Any:
+    from transformers import AutoModel
+
+    try:
+        backbone, info = AutoModel.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, attn_implementation=attn_implementation
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"the AR's weights could not be loaded ({error})", where=folder) from error
+    norm = architecture_of(backbone.config.model_type).final_norm
+    missing = [name for name in info["missing_keys"] if not name.split("model.")[-1].startswith(f"{norm}.")]
+    if missing:
+        raise CheckpointError("weights are missing", where=folder, found=f"no {missing[0]} ({len(missing)} in all)")
+    remove_final_norm(backbone)
+    return backbone_of(backbone)
+
+
+def _read_head(path: Path, d_model: int) -> torch.Tensor:
+    if not path.is_file():
+        raise CheckpointError("the AR's head is missing", where=path, remedy="An AR folder needs value_head.safetensors")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"the AR's head cannot be read ({error})", where=path) from error
+    weight = tensors.get("weight")
+    if weight is None or tuple(weight.shape) != (d_model, d_model):
+        found = sorted(tensors) if weight is None else tuple(weight.shape)
+        raise CheckpointError("wrong AR head", where=path, expected=f"weight [{d_model}, {d_model}]", found=found)
+    if not bool(torch.isfinite(weight).all()):
+        raise CheckpointError("the AR's head holds NaN or infinity", where=path)
+    return weight

@@ -1,0 +1,70 @@
+"""The geometry of activations: one definition each of normalisation, direction MSE and FVE."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gloss.errors import ActivationError
+
+ORTHOGONAL_MSE = 2.0
+"""Direction MSE of two orthogonal vectors; what a failed explanation is charged."""
+
+
+def scale_to_norm(vectors: Tensor, norm: float) -> Tensor:
+    """Rows of ``vectors`` rescaled to the L2 norm ``norm``, in float32; [..., d] → [..., d].
+
+    Each row is first divided by its largest absolute entry, so that tiny and huge rows neither vanish nor overflow.
+    Raises: ActivationError if a row is zero or not finite.
+    """
+    rows = vectors.float()
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True)
+    if not bool(((largest > 0) & torch.isfinite(largest)).all()):
+        bad = (~((largest > 0) & torch.isfinite(largest))).flatten().nonzero()[0].item()
+        raise ActivationError(
+            f"activation row {bad} has no direction", expected="finite and not zero", found="zero, NaN or infinity"
+        )
+    rows = rows / largest
+    return rows * (norm / rows.norm(dim=-1, keepdim=True))
+
+
+def unit_rms(vectors: Tensor) -> Tensor:
+    """Rows at norm √d, the scale at which directions are compared; [..., d] → [..., d].
+
+    Raises: ActivationError if a row is zero or not finite.
+    """
+    return scale_to_norm(vectors, vectors.shape[-1] ** 0.5)
+
+
+def direction_mse(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared distance between directions, 2(1 − cos), in [0, 4]; [..., d] and [..., d] → [...].
+
+    Raises: ActivationError if the shapes differ or a row is zero or not finite.
+    Source: NLA paper, Method.
+    """
+    if predicted.shape != target.shape:
+        raise ActivationError(
+            "predicted and target activations differ in shape", expected=tuple(target.shape), found=tuple(predicted.shape)
+        )
+    return (unit_rms(predicted) - unit_rms(target)).square().mean(dim=-1)
+
+
+def direction_variance(targets: Tensor) -> float:
+    """Mean of ‖v̂ − mean(v̂)‖² per element, v̂ at norm √d: the error of predicting the mean; [n, d] → scalar.
+
+    Raises: ActivationError if there are fewer than two rows or a row is zero or not finite.
+    """
+    if targets.ndim != 2 or len(targets) < 2:
+        raise ActivationError("variance needs several activations", expected="[n ≥ 2, d]", found=tuple(targets.shape))
+    directions = unit_rms(targets).double()
+    return float((directions - directions.mean(dim=0)).square().mean())
+
+
+def fraction_of_variance_explained(errors: Tensor, variance: float) -> float:
+    """FVE = 1 − mean direction MSE / variance; 0 = predicting the mean, 1 = perfect; [n] → scalar.
+
+    Raises: ActivationError if the variance is not positive.
+    """
+    if not variance > 0:
+        raise ActivationError("the activations do not vary", expected="variance > 0", found=variance)
+    return 1.0 - float(errors.double().mean()) / variance

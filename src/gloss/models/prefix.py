@@ -1,0 +1,75 @@
+"""Compute a prompt's shared beginning once and run only what differs behind it.
+
+Every prompt of an AV (and of an AR) begins with the same tokens. Their keys and values are computed once with batch 1 and
+expanded; gradients flow through them and equal those of the full computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class SharedPrefix:
+    """Keys and values of ``token_ids`` under ``backbone``, computed once; usable for batches of any size."""
+
+    def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
+        from transformers import DynamicCache
+
+        self.num_tokens = len(token_ids)
+        self._keys_values: list[tuple[Tensor, Tensor]] = []
+        if token_ids:
+            cache = DynamicCache(config=backbone.config)
+            ids = torch.tensor([list(token_ids)], device=backbone.device)
+            backbone(input_ids=ids, past_key_values=cache, use_cache=True)
+            self._keys_values = [(layer.keys, layer.values) for layer in cache.layers]
+
+    def expand(self, backbone: Any, batch: int) -> Any:
+        """A fresh Transformers cache that holds the prefix for ``batch`` rows without copying it."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=backbone.config)
+        for index, (keys, values) in enumerate(self._keys_values):
+            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), index)
+        return cache
+
+
+def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor) -> Tensor:
+    """Last hidden states of right-padded rows that follow the prefix; [n, tokens, d] → [n, tokens, d].
+
+    No padding mask is needed: attention is causal and the padding stands behind every real token.
+    """
+    tokens = embeddings.shape[1]
+    positions = torch.arange(prefix.num_tokens, prefix.num_tokens + tokens, device=embeddings.device)
+    output = backbone(
+        inputs_embeds=embeddings,
+        position_ids=positions.unsqueeze(0),
+        past_key_values=prefix.expand(backbone, len(embeddings)) if prefix.num_tokens else None,
+        use_cache=prefix.num_tokens > 0,
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: Any = None) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as one right-padded batch: ids [n, tokens] and a bool mask of the real ones [n, tokens]."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[*row, *([pad_id] * (width - len(row)))] for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(width, device=device).unsqueeze(0) < lengths.unsqueeze(1)
+
+
+def common_prefix_length(rows: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all rows share, leaving at least one token of every row behind it."""
+    shortest, longest = min(rows), max(rows)
+    limit = min(len(row) for row in rows) - 1
+    return next((i for i in range(limit) if shortest[i] != longest[i]), limit)
+
+
+def length_chunks(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
+    """Row indices sorted by length and cut into chunks of at most ``max_rows``, so that little is padding."""
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]

@@ -1,0 +1,231 @@
+"""The public face of a trained NLA: explain, reconstruct, score, steer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gloss.contract import Explanation, ModelSidecar, read_model_sidecar
+from gloss.errors import ActivationError, CheckpointError, ConfigError
+from gloss.evaluate import cosine
+from gloss.evaluate.steering import steered_continuations, steering_offset
+from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_mse, load_ar, load_av
+from gloss.nla.positions import parse_positions
+from gloss.nla.results import FAILED, Continuation, Explanations, Score, Steering, TokenExplanation
+from gloss.rollout import LocalEngine, Rollout
+from gloss.target import Target, capture_activations, load_target
+
+OUTLIER_FACTOR = 2.0
+DEFAULT_MIN_POSITION = 10
+TRUST_KEY = "gloss"
+
+
+class NLA:
+    """An AV, an AR and the target they explain; each part is loaded when it is first used.
+
+    ``folder`` holds ``av/``, ``ar/`` and, unless ``target`` names another place, ``target/`` (or the AV's sidecar names the
+    model it was made from).
+    Raises: CheckpointError if the folder holds no NLA.
+    """
+
+    def __init__(self, folder: Path | str, *, target: str | Path | None = None, max_new_tokens: int | None = None) -> None:
+        self.folder = _nla_folder(Path(folder))
+        self._target_name = target
+        self.sidecar: ModelSidecar = read_model_sidecar(self.folder / "av")
+        self.recorded: dict[str, Any] = dict(self.sidecar.extra.get(TRUST_KEY, {}))
+        self.max_new_tokens = max_new_tokens or int(self.recorded.get("max_new_tokens", 150))
+
+    @cached_property
+    def av(self) -> ActivationVerbalizer:
+        """The activation verbalizer."""
+        return load_av(self.folder / "av")
+
+    @cached_property
+    def ar(self) -> ActivationReconstructor:
+        """The activation reconstructor."""
+        return load_ar(self.folder / "ar")
+
+    @cached_property
+    def target(self) -> Target:
+        """The target model."""
+        if self._target_name is not None:
+            return load_target(self._target_name)
+        beside = self.folder / "target"
+        return load_target(beside if beside.is_dir() else self.sidecar.base_checkpoint)
+
+    @property
+    def layer(self) -> int:
+        """The block whose output is explained."""
+        layer = self.sidecar.layer if self.sidecar.layer is not None else self.ar.sidecar.layer
+        if layer is None:
+            raise CheckpointError("no extraction layer recorded", where=self.folder, expected="extraction_layer_index")
+        return layer
+
+    def tokens(self, text: str) -> tuple[list[int], list[str]]:
+        """Token ids of a text as the target reads it, and each token's own text."""
+        tokenizer = self.target.tokenizer
+        ids = [int(i) for i in tokenizer(text)["input_ids"]]
+        if not ids:
+            raise ConfigError("the text is empty", expected="at least one token", remedy="Give a text to explain")
+        return ids, [tokenizer.decode([i]) for i in ids]
+
+    @torch.inference_mode()
+    def activations(self, text: str) -> Tensor:
+        """Activations of every token of a text, raw; [tokens, d_model]."""
+        ids, _ = self.tokens(text)
+        return capture_activations(self.target.model, torch.tensor([ids]), None, self.layer)[0].float()
+
+    def explain(
+        self,
+        source: str | Tensor,
+        *,
+        positions: str | int | Sequence[int] = -1,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> Explanations:
+        """Explanations of tokens of a text, or of given activations [n, d_model].
+
+        ``positions``: an index (negative from the end), several, ``"all"``, or a specification such as ``"3,7-9"``.
+        ``temperature`` None is greedy for one sample and 1 for several.
+        Raises: PositionError, ActivationError, ConfigError.
+        """
+        if samples < 1:
+            raise ConfigError("samples", expected="at least 1", found=samples)
+        if isinstance(source, str):
+            ids, tokens = self.tokens(source)
+            chosen = parse_positions(positions, len(ids))
+            vectors = self.activations(source)[chosen]
+            flags = [self._flags(ids[p], p, vectors[i]) for i, p in enumerate(chosen)]
+            labels = [tokens[p] for p in chosen]
+        else:
+            vectors = self._checked(source)
+            chosen = list(range(len(vectors)))
+            flags, labels = [self._flags(None, None, v) for v in vectors], [""] * len(vectors)
+        heat = temperature if temperature is not None else (0.0 if samples == 1 else 1.0)
+        rollouts = LocalEngine(self.av).generate(
+            vectors, temperature=heat, max_new_tokens=self.max_new_tokens, seed=seed, num_samples=samples
+        )
+        repeated = vectors.repeat_interleave(samples, dim=0)
+        items = self._scored(rollouts, repeated)
+        return Explanations(
+            tuple(
+                TokenExplanation(
+                    position=chosen[i // samples],
+                    token=labels[i // samples],
+                    norm=float(repeated[i].norm()),
+                    flags=(*flags[i // samples], *((FAILED,) if text is None else ())),
+                    text=text,
+                    response=rollouts[i].text,
+                    fve=score.fve if score else None,
+                    cosine=score.cosine if score else None,
+                )
+                for i, (text, score) in enumerate(items)
+            ),
+            layer=self.sidecar.layer,
+        )
+
+    def reconstruct(self, explanations: Sequence[str]) -> Tensor:
+        """The activations that the AR reads in explanation texts; [n, d_model], direction only (the norm has no meaning)."""
+        if isinstance(explanations, str):
+            explanations = [explanations]
+        return self.ar.reconstruct(list(explanations))
+
+    def score(self, explanations: Sequence[str], activations: Tensor) -> list[Score]:
+        """How well each text rebuilds its activation; n texts and [n, d_model].
+
+        Raises: ActivationError if the counts or widths differ.
+        """
+        vectors = self._checked(activations)
+        if len(explanations) != len(vectors):
+            raise ActivationError("texts and activations differ in number", expected=len(vectors), found=len(explanations))
+        errors = direction_mse(self.reconstruct(explanations), vectors).tolist()
+        return [Score(direction_mse=e, cosine=cosine(e), fve=self._fve(e)) for e in errors]
+
+    def steer(
+        self,
+        text: str,
+        *,
+        position: int = -1,
+        edit: tuple[str, str],
+        alphas: Sequence[float] = (0.5, 1.0, 2.0),
+        explanation: str | None = None,
+        max_new_tokens: int = 24,
+        seed: int = 0,
+    ) -> Steering:
+        """The target's continuations when one token's activation is moved along an edit of its explanation.
+
+        ``edit`` = (old, new) is replaced in the explanation (the AV's greedy one unless ``explanation`` is given).
+        Raises: PositionError, ConfigError if the explanation does not hold ``old``, ActivationError if the edit changes nothing.
+        """
+        ids, tokens = self.tokens(text)
+        site = parse_positions(position, len(ids))[0]
+        original = explanation if explanation is not None else self.explain(text, positions=site)[0].text
+        old, new = edit
+        if original is None or old not in original:
+            raise ConfigError(
+                "the explanation does not hold the words to edit",
+                expected=repr(old),
+                found=repr(original),
+                remedy="Edit words that stand in the explanation, or give one yourself",
+            )
+        edited = original.replace(old, new)
+        before, after = self.reconstruct([original, edited])
+        activation = self.activations(text)[site]
+        random = torch.randn(activation.shape, generator=torch.Generator().manual_seed(seed))
+        runs = [("none", 0.0, torch.zeros_like(activation))]
+        for name, direction in (("edit", after - before), ("random", random)):
+            runs += [(name, alpha, steering_offset(activation, direction, alpha)) for alpha in alphas]
+        outputs = steered_continuations(
+            self.target,
+            ids,
+            layer=self.layer,
+            position=site,
+            offsets=torch.stack([offset for _, _, offset in runs]),
+            max_new_tokens=max_new_tokens,
+        )
+        texts = [self.target.tokenizer.decode(row) for row in outputs]
+        continuations = tuple(Continuation(n, a, t) for (n, a, _), t in zip(runs, texts, strict=True))
+        return Steering(site, tokens[site], original, edited, continuations)
+
+    def _scored(self, rollouts: list[Rollout], vectors: Tensor) -> list[tuple[str | None, Score | None]]:
+        texts = [r.explanation.text if isinstance(r.explanation, Explanation) else None for r in rollouts]
+        kept = [i for i, text in enumerate(texts) if text is not None]
+        scores = dict(zip(kept, self.score([t for t in texts if t is not None], vectors[kept]), strict=True)) if kept else {}
+        return [(text, scores.get(i)) for i, text in enumerate(texts)]
+
+    def _fve(self, error: float) -> float | None:
+        variance = self.recorded.get("direction_variance")
+        return None if variance is None else 1 - error / float(variance)
+
+    def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
+        flags = []
+        if position is not None and position < int(self.recorded.get("min_position", DEFAULT_MIN_POSITION)):
+            flags.append("early position")
+        if token_id is not None and token_id in self.target.tokenizer.all_special_ids:
+            flags.append("special token")
+        largest = self.recorded.get("norm_statistics", {}).get("p99")
+        if largest is not None and float(activation.norm()) > OUTLIER_FACTOR * float(largest):
+            flags.append("norm outlier")
+        return tuple(flags)
+
+    def _checked(self, activations: Tensor) -> Tensor:
+        vectors = torch.as_tensor(activations)
+        vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
+        if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
+            raise ActivationError("wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(vectors.shape))
+        return vectors.float()
+
+
+def _nla_folder(folder: Path) -> Path:
+    for candidate in (folder, folder / "nla"):
+        if (candidate / "av").is_dir() and (candidate / "ar").is_dir():
+            return candidate
+    raise CheckpointError(
+        "no NLA here", where=folder, expected="a folder with av/ and ar/", remedy="Make one with: gloss quickstart"
+    )

@@ -1,0 +1,146 @@
+"""What reading an NLA returns: plain values that print well in a terminal, as HTML in a notebook, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+FAILED = "extraction failed"
+
+
+@dataclass(frozen=True)
+class TokenExplanation:
+    """One explanation of one activation.
+
+    ``text`` is None where no explanation could be extracted (``response`` then shows what the AV wrote). ``fve`` compares the error
+    with the variance of the NLA's training activations (None where the checkpoint does not record it); ``cosine`` is that of the
+    reconstruction. ``flags`` name reasons to distrust the activation: early position, special token, norm outlier, extraction failed.
+    """
+
+    position: int
+    token: str
+    text: str | None
+    response: str
+    fve: float | None
+    cosine: float | None
+    norm: float
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanations(Sequence[TokenExplanation]):
+    """Explanations of the tokens of one text (or of given activations), in order."""
+
+    items: tuple[TokenExplanation, ...]
+    layer: int | None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[TokenExplanation]:
+        return iter(self.items)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One JSON-ready mapping per explanation."""
+        return [{**asdict(item), "flags": list(item.flags), "layer": self.layer} for item in self.items]
+
+    def table(self) -> Any:
+        """A rich table: token, explanation, FVE, flags."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(show_lines=True, header_style="bold")
+        for name, justify in (("pos", "right"), ("token", "left"), ("explanation", "left"), ("FVE", "right"), ("flags", "left")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for item in self.items:
+            shown = item.text if item.text is not None else item.response
+            table.add_row(
+                str(item.position), Text(visible(item.token)), Text(shown), _number(item.fve), Text(", ".join(item.flags))
+            )
+        return table
+
+    def __str__(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+
+        buffer = StringIO()
+        Console(file=buffer, width=110).print(self.table())
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{item.position}</td><td><code>{escape(visible(item.token))}</code></td>"
+            f"<td style='text-align:left;white-space:pre-wrap'>{escape(item.text if item.text is not None else item.response)}</td>"
+            f"<td>{_number(item.fve)}</td><td>{escape(', '.join(item.flags))}</td></tr>"
+            for item in self.items
+        )
+        return f"<table><tr><th>pos</th><th>token</th><th>explanation</th><th>FVE</th><th>flags</th></tr>{rows}</table>"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one text rebuilds one activation."""
+
+    direction_mse: float
+    cosine: float
+    fve: float | None
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What the target wrote under one edit; ``alpha`` is 0 without edit."""
+
+    edit: str
+    alpha: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Steering:
+    """An edited explanation and the target's continuations: without edit, along the edit, along a random direction."""
+
+    position: int
+    token: str
+    original: str
+    edited: str
+    continuations: tuple[Continuation, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+    def table(self) -> Any:
+        """A rich table: edit, α, continuation."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(header_style="bold", title=f"steering at token {self.position} {visible(self.token)!r}")
+        for name in ("edit", "α", "the target goes on"):
+            table.add_column(name)
+        for item in self.continuations:
+            table.add_row(item.edit, f"{item.alpha:g}", Text(item.text))
+        return table
+
+    def __str__(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+
+        buffer = StringIO()
+        Console(file=buffer, width=110).print(self.table())
+        return buffer.getvalue()
+
+
+def visible(token: str) -> str:
+    """A token with its white space made visible."""
+    return token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}"

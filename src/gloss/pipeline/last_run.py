@@ -1,0 +1,36 @@
+"""Remembers where the last quickstart put its NLA, so that ``gloss explain`` finds it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gloss.errors import CheckpointError
+
+
+def _record() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "gloss" / "last_quickstart"
+
+
+def remember_quickstart(folder: Path) -> None:
+    """Records the folder of a finished quickstart; a home directory that cannot be written is no error."""
+    record = _record()
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(f"{folder.resolve()}\n", encoding="utf-8")
+    except OSError:
+        return
+
+
+def last_quickstart() -> Path:
+    """The folder of the last finished quickstart.
+
+    Raises: CheckpointError if there is none, naming the command that makes one.
+    """
+    record = _record()
+    if record.exists():
+        folder = Path(record.read_text(encoding="utf-8").strip())
+        if (folder / "nla" / "av").is_dir():
+            return folder
+    raise CheckpointError("no NLA was named and no quickstart is known", remedy="Make one with: gloss quickstart, or name one with --nla")

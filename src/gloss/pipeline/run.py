@@ -1,0 +1,112 @@
+"""Runs every stage of a config in a folder: what is finished is kept, what was stopped goes on, what differs is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gloss.errors import ResumeError
+from gloss.pipeline import stages
+from gloss.pipeline.config import RunConfig
+from gloss.report import write_report
+
+VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
+
+
+@dataclass
+class RunFolder:
+    """A run's folder: its resolved config in ``config.json`` and what each finished stage took in ``stages.json``."""
+
+    path: Path
+    finished: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def open(self, config: RunConfig) -> None:
+        """Creates the folder, or continues it.
+
+        Raises: ResumeError if it holds a run with other settings, naming the first that differ.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        record, wanted = self.path / "config.json", config.model_dump(mode="json")
+        if record.exists():
+            found = json.loads(record.read_text(encoding="utf-8"))
+            if found != wanted:
+                raise ResumeError(
+                    "this folder holds a run with other settings",
+                    where=self.path,
+                    found="; ".join(_differences(found, wanted)[:3]),
+                    remedy="Choose another --out, or remove this folder",
+                )
+        else:
+            write_json(record, wanted)
+        ledger = self.path / "stages.json"
+        if ledger.exists():
+            self.finished = json.loads(ledger.read_text(encoding="utf-8"))
+
+    def stage(self, name: str, work: Callable[[], object]) -> None:
+        """Runs ``work`` unless the stage is finished, and records its seconds."""
+        if name in self.finished:
+            return
+        started, used = time.monotonic(), time.process_time()
+        work()
+        self.finished[name] = {
+            "seconds": round(time.monotonic() - started, 2),
+            "cpu_seconds": round(time.process_time() - used, 2),
+        }
+        write_json(self.path / "stages.json", self.finished)
+
+
+def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
+    """Runs all stages of ``config`` in ``out_dir`` and returns the contents of its ``results.json``.
+
+    Raises: any GlossError of a stage; a stopped run continues when called again with the same config.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    folder = RunFolder(out_dir)
+    folder.open(config)
+    for name, work in stages.plan(config, out_dir):
+        folder.stage(name, work)
+    results = _results(config, folder)
+    write_json(out_dir / "results.json", results)
+    write_report(out_dir)
+    return results
+
+
+def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    measured = json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8"))
+    seconds = {name: entry["seconds"] for name, entry in folder.finished.items()}
+    return {
+        **measured,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
+        "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in folder.finished.values()), 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "seed": config.seed,
+        "preset": config.name,
+        "target": config.target,
+        "config_hash": config.hash,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` atomically."""
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = sorted(set(found) | set(wanted))
+        return [line for name in names for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))]
+    return [] if found == wanted else [f"{key} = {found!r} there, {wanted!r} here"]

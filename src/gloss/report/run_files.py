@@ -1,0 +1,102 @@
+"""The files of a run, read once: what is missing becomes a note, never an error, except for the results themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gloss.errors import ConfigError
+from gloss.report.formatting import cleaned
+
+RESULTS_NAME = "results.json"
+METRICS_NAME = "metrics.jsonl"
+SAMPLES_NAME = "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run folder holds: the results, metrics and samples of joint RL, and notes on what could not be read."""
+
+    name: str
+    results: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    samples: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]
+
+
+def read_run(run_dir: Path) -> RunFiles:
+    """Reads a run folder.
+
+    Raises: ConfigError if ``results.json`` is missing or is not a JSON object.
+    """
+    results = _read_results(run_dir / RESULTS_NAME)
+    metrics, metrics_notes = _read_lines(run_dir / METRICS_NAME)
+    samples, samples_notes = _read_lines(run_dir / SAMPLES_NAME)
+    return RunFiles(
+        name=cleaned(run_dir.resolve().name),
+        results=results,
+        metrics=_of_joint(metrics),
+        samples=_of_joint(samples),
+        notes=(*metrics_notes, *samples_notes),
+    )
+
+
+def section(results: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of the results, empty where it is missing or null."""
+    part = results.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _read_results(path: Path) -> Mapping[str, Any]:
+    remedy = "Give the folder of a finished run; 'gloss quickstart' makes one"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError("no results to report", where=path, remedy=remedy) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the results cannot be read", where=path, found=error, remedy=remedy) from error
+    try:
+        results = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("the results are not JSON", where=f"{path}:{error.lineno}", found=error.msg, remedy=remedy) from error
+    if not isinstance(results, dict):
+        raise ConfigError("wrong results", where=path, expected="a JSON object", found=type(results).__name__)
+    cleaned_results: dict[str, Any] = cleaned(results)
+    return cleaned_results
+
+
+def _read_lines(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return [], [f"{path.name} is not in the run folder; what is drawn from it is left out."]
+    rows, unreadable = [], 0
+    for line in filter(str.strip, text.split("\n")):
+        row = _row(line)
+        if row is None:
+            unreadable += 1
+        else:
+            rows.append(row)
+    if not unreadable:
+        return rows, []
+    lines = "line" if unreadable == 1 else "lines"
+    return rows, [f"{unreadable} {lines} of {path.name} could not be read (cut off while writing?) and left out."]
+
+
+def _row(line: str) -> Mapping[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    cleaned_row: dict[str, Any] = cleaned(row)
+    return cleaned_row
+
+
+def _of_joint(rows: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    joint = [row for row in rows if row.get("stage", "joint") == "joint"]
+    return tuple(sorted(joint, key=lambda row: int(row["step"])))

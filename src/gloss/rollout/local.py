@@ -1,0 +1,71 @@
+"""Generate explanations in this process: shared prompt prefix, one batch, rows leave it when they end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gloss.models import ActivationVerbalizer, SharedPrefix
+from gloss.rollout.engine import Rollout
+
+
+class LocalEngine:
+    """A rollout engine over a live AV; training steps on the AV are seen by the next call.
+
+    ``batch_size`` bounds how many responses are generated side by side.
+    """
+
+    def __init__(self, av: ActivationVerbalizer, *, batch_size: int = 256) -> None:
+        self.av, self.batch_size = av, batch_size
+
+    @torch.inference_mode()
+    def generate(
+        self, activations: Tensor, *, temperature: float, max_new_tokens: int, seed: int, num_samples: int = 1
+    ) -> list[Rollout]:
+        """See ``RolloutEngine.generate``."""
+        rows = activations.repeat_interleave(num_samples, dim=0)
+        generator = torch.Generator(device=rows.device).manual_seed(seed)
+        prefix = self.av.shared_prefix()
+        rollouts: list[Rollout] = []
+        for start in range(0, len(rows), self.batch_size):
+            chunk = rows[start : start + self.batch_size]
+            rollouts += self._generate_batch(chunk, prefix, temperature, max_new_tokens, generator)
+        return rollouts
+
+    def _generate_batch(
+        self, rows: Tensor, prefix: SharedPrefix, temperature: float, max_new_tokens: int, generator: torch.Generator
+    ) -> list[Rollout]:
+        av, n = self.av, len(rows)
+        backbone, embedding = av.backbone, av.embedding
+        responses = torch.full((n, max_new_tokens), av.pad_id, device=rows.device)
+        finished = torch.zeros(n, dtype=torch.bool, device=rows.device)
+        alive = torch.arange(n, device=rows.device)
+        cache = prefix.expand(backbone, n)
+        inputs = av.embed_after_prefix(rows)
+        for step in range(max_new_tokens):
+            hidden = backbone(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+            tokens = _sample(av.model.lm_head(hidden), temperature, generator)
+            responses[alive, step] = tokens
+            ended = tokens == av.stop_id
+            finished[alive[ended]] = True
+            if bool(ended.any()):
+                keep = (~ended).nonzero().squeeze(1)
+                if len(keep) == 0:
+                    break
+                alive, tokens = alive[keep], tokens[keep]
+                cache.batch_select_indices(keep)
+            inputs = embedding(tokens.unsqueeze(1))
+        return [self._rollout(ids, bool(done)) for ids, done in zip(responses.tolist(), finished.tolist(), strict=True)]
+
+    def _rollout(self, ids: list[int], finished: bool) -> Rollout:
+        if finished:
+            ids = ids[: ids.index(self.av.stop_id) + 1]
+        return Rollout(token_ids=tuple(ids), text=self.av.decode(ids), finished=finished)
+
+
+def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One token per row; [n, vocabulary] → [n]. The largest of logits / T − log E, E exponential, is a draw from the softmax."""
+    if temperature == 0.0:
+        return logits.argmax(dim=-1)
+    noise = torch.empty_like(logits, dtype=torch.float32).exponential_(generator=generator)
+    return (logits.float() / temperature - noise.log()).argmax(dim=-1)

@@ -1,0 +1,79 @@
+"""Read and change the residual stream at the output of one block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gloss.errors import ArchitectureError
+from gloss.target.architectures import backbone_of, blocks_of
+
+
+class _LayerReached(Exception):
+    """Carries the residual stream out of a forward pass that needs no further block."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+def _hidden_of(output: Any) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def _check_layer(model: nn.Module, layer: int) -> None:
+    if not 0 <= layer < len(blocks_of(model)):
+        raise ArchitectureError("no such layer", expected=f"0 to {len(blocks_of(model)) - 1}", found=layer)
+
+
+def capture_activations(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, layer: int) -> Tensor:
+    """Activations at the output of block ``layer``, before any final norm; no later block and no LM head runs.
+
+    Shapes: ``input_ids`` and ``attention_mask`` [batch, tokens], right-padded; result [batch, tokens, d_model].
+    Raises: ArchitectureError if the model has no such block.
+    """
+    _check_layer(model, layer)
+
+    def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        raise _LayerReached(_hidden_of(output))
+
+    handle = blocks_of(model)[layer].register_forward_hook(stop)
+    try:
+        backbone_of(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    except _LayerReached as reached:
+        return reached.hidden
+    finally:
+        handle.remove()
+    raise AssertionError("the forward pass ended before the hooked block")
+
+
+@contextmanager
+def edit_residual(model: nn.Module, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While active, ``edit`` maps the output of block ``layer`` [batch, tokens, d_model] to what the next block reads.
+
+    Raises: ArchitectureError if the model has no such block.
+    """
+    _check_layer(model, layer)
+
+    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        edited = edit(_hidden_of(output))
+        return (edited, *output[1:]) if isinstance(output, tuple) else edited
+
+    handle = blocks_of(model)[layer].register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.inference_mode()
+def next_token_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Logits behind the last real token of each right-padded row; shapes [batch, tokens] → [batch, vocabulary]."""
+    hidden = backbone_of(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    last = attention_mask.sum(dim=1) - 1
+    logits: Tensor = model.lm_head(hidden[torch.arange(len(last)), last])  # type: ignore[operator]
+    return logits

@@ -1,0 +1,98 @@
+"""Load a target model: a Hugging Face folder or hub id, safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gloss.errors import CheckpointError, ConfigError
+from gloss.target.architectures import Architecture, architecture_of, blocks_of
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target model with its tokenizer, in evaluation mode; ``name`` is what it was loaded from."""
+
+    model: Any
+    tokenizer: Any
+    architecture: Architecture
+    name: str
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of decoder blocks."""
+        return len(blocks_of(self.model))
+
+    @property
+    def default_layer(self) -> int:
+        """The block at about two thirds of the depth, 0-based."""
+        return max(0, round(self.num_blocks * 2 / 3) - 1)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype called ``name``.
+
+    Raises: ConfigError if it is not one of float32, bfloat16, float16.
+    """
+    if name not in _DTYPES:
+        raise ConfigError("unknown dtype", expected=f"one of {sorted(_DTYPES)}", found=repr(name))
+    return _DTYPES[name]
+
+
+def load_tokenizer(name: str | Path) -> Any:
+    """The tokenizer saved with a model.
+
+    Raises: CheckpointError if there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(name))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"no tokenizer could be loaded ({_first_line(error)})",
+            where=name,
+            remedy="Name a Hugging Face folder or id with tokenizer files",
+        ) from error
+
+
+def load_target(name: str | Path, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None) -> Target:
+    """Loads the target language model and its tokenizer; ``attn_implementation`` None takes the default of Transformers.
+
+    Raises: CheckpointError if the folder or id cannot be loaded, ArchitectureError if its family is unknown.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    wanted = torch_dtype(dtype)
+    try:
+        config = AutoConfig.from_pretrained(str(name))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"no model could be loaded ({_first_line(error)})",
+            where=name,
+            remedy="Name a Hugging Face model folder (with config.json) or hub id",
+        ) from error
+    architecture = architecture_of(config.model_type)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=wanted, use_safetensors=True, attn_implementation=attn_implementation)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the weights could not be loaded ({_first_line(error)})", where=name, remedy="Gloss reads safetensors only"
+        ) from error
+    model.to(device).eval().requires_grad_(False)
+    return Target(model=model, tokenizer=load_tokenizer(name), architecture=architecture, name=str(name))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

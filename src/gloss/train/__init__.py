@@ -1,0 +1,19 @@
+"""The three training loops: AV SFT, AR SFT and joint reinforcement learning."""
+
+from gloss.train.ar_sft import ARSFTResult, train_ar
+from gloss.train.av_sft import AVSFTResult, train_av
+from gloss.train.config import AVSFTConfig, JointConfig, OptimizerConfig, SFTConfig
+from gloss.train.joint import JointResult, train_joint
+
+__all__ = [
+    "ARSFTResult",
+    "AVSFTConfig",
+    "AVSFTResult",
+    "JointConfig",
+    "JointResult",
+    "OptimizerConfig",
+    "SFTConfig",
+    "train_ar",
+    "train_av",
+    "train_joint",
+]

@@ -1,0 +1,92 @@
+"""AV SFT: next-token prediction on the label, with the activation injected into the prompt.
+
+    for each step:
+        rows            = next batch of (activation, response)
+        prefix          = keys and values of the prompt before the marker, once
+        logits          = AV(prefix, prompt tail with injected activation, response), at response positions only
+        loss            = mean cross-entropy over response tokens, stop token included
+
+Left out: packing several responses into one row; batches are cut into chunks of like length instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gloss.contract import ModelSidecar
+from gloss.models import ActivationVerbalizer, autocast, length_chunks, right_pad, save_av
+from gloss.progress import Stage
+from gloss.train.batches import batch_rows
+from gloss.train.config import AVSFTConfig
+from gloss.train.inputs import TrainingRows, new_av, read_training_rows, run_fingerprint
+from gloss.train.metrics import MetricsLog
+from gloss.train.optimization import GuardedOptimizer
+from gloss.train.state import TrainedPart, TrainingState
+
+CHUNK_ROWS = 64
+
+
+@dataclass(frozen=True)
+class AVSFTResult:
+    """Where the AV was saved, its last loss (nats per token) and how many steps were skipped."""
+
+    folder: Path
+    final_loss: float
+    skipped_steps: int
+    sidecar: ModelSidecar
+
+
+def av_sft_loss(av: ActivationVerbalizer, activations: Tensor, responses: list[list[int]], num_tokens: int) -> Tensor:
+    """Summed cross-entropy of the responses (token ids, stop token last) divided by ``num_tokens``; [n, d] → scalar."""
+    ids, mask = right_pad(responses, av.pad_id, activations.device)
+    logits = av.response_logits(activations, ids, mask)
+    return nn.functional.cross_entropy(logits.float(), ids[mask], reduction="sum") / num_tokens
+
+
+def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) -> AVSFTResult:
+    """Trains an AV from the target on (activation, response) rows and saves it as ``out_dir``/checkpoint.
+
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
+    """
+    rows = read_training_rows(dataset, text_column="response")
+    av = new_av(target, rows.sidecar, config.injection_scale, config.attn_implementation)
+    av.model.requires_grad_(True).train()
+    optimizer = GuardedOptimizer(av.model.parameters(), config.optimizer, config.steps)
+    state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_fingerprint(config, rows, av.sidecar))
+    first_step = state.load()
+    responses = [[*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in rows.texts]
+    loss = float("nan")
+    with (
+        MetricsLog(out_dir, "av_sft", first_step=first_step, tensorboard=config.tensorboard) as log,
+        Stage("AV SFT", total=config.steps, unit="step", initial=first_step) as progress,
+    ):
+        for step in range(first_step, config.steps):
+            with autocast(config.compute_dtype):
+                loss = _accumulate(av, rows, responses, batch_rows(len(rows), config.batch_size, step, config.seed))
+            norm = optimizer.step(step)
+            log.metrics(step, {"loss": loss, "grad_norm": norm, "skipped_steps": optimizer.skipped})
+            progress.advance(note=f"loss {loss:.3f}")
+            if (step + 1) % config.checkpoint_every == 0:
+                state.save(step + 1)
+    av.model.eval().requires_grad_(False)
+    save_av(av, out_dir / "checkpoint")
+    state.remove()
+    return AVSFTResult(out_dir / "checkpoint", loss, optimizer.skipped, av.sidecar)
+
+
+def _accumulate(
+    av: ActivationVerbalizer, rows: TrainingRows, responses: list[list[int]], batch: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> float:
+    lengths = [len(responses[i]) for i in batch]
+    loss = 0.0
+    for chunk in length_chunks(lengths, CHUNK_ROWS):
+        picked = batch[chunk]
+        part = av_sft_loss(av, torch.from_numpy(rows.vectors[picked]), [responses[i] for i in picked], sum(lengths))
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += float(part.detach())
+    return loss

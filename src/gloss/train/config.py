@@ -1,0 +1,98 @@
+"""Settings of the three training loops; unknown keys are refused and every field says what it does."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gloss.models import ComputeDtype
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class OptimizerConfig(_Settings):
+    """AdamW with a linear warm-up, then a cosine to ``final_lr_fraction`` of the rate."""
+
+    lr: float = Field(gt=0)
+    """Peak learning rate."""
+    warmup_steps: int = Field(default=20, ge=0)
+    """Steps over which the rate rises from 0."""
+    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
+    """Rate at the last step, as a fraction of the peak."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    beta2: float = Field(default=0.98, gt=0, lt=1)
+    """Decay of the squared-gradient average."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    max_skipped_steps: int = Field(default=20, ge=0)
+    """Steps with a non-finite gradient that are skipped before the run ends with an error."""
+
+
+class _LoopConfig(_Settings):
+    compute_dtype: ComputeDtype = "auto"
+    """Number format of matrix products; ``auto`` is bfloat16 where the processor has it natively."""
+    attn_implementation: str | None = None
+    """Attention kernel of Transformers; ``eager`` is fastest for short texts on a CPU, None takes its default."""
+    seed: int = 0
+    """Seed of row order and sampling."""
+    tensorboard: bool = False
+    """Also write metrics for TensorBoard (needs the ``tensorboard`` extra)."""
+
+
+class SFTConfig(_LoopConfig):
+    """Supervised warm start of one half on labels."""
+
+    steps: int = Field(gt=0)
+    """Optimizer steps."""
+    batch_size: int = Field(default=64, gt=0)
+    """Activations per step."""
+    optimizer: OptimizerConfig
+    """Learning rate and its schedule."""
+    checkpoint_every: int = Field(default=100, gt=0)
+    """Steps between checkpoints that a stopped run resumes from."""
+
+
+class AVSFTConfig(SFTConfig):
+    """Supervised warm start of the AV."""
+
+    injection_scale: float | None = Field(default=None, gt=0)
+    """L2 norm that activations are rescaled to before injection; the 75th percentile of their norms if not set."""
+
+
+class JointConfig(_LoopConfig):
+    """Joint reinforcement learning: GRPO for the AV and regression for the AR on the same explanations."""
+
+    steps: int = Field(gt=0)
+    """Joint steps."""
+    prompts_per_step: int = Field(default=64, gt=0)
+    """Activations per step."""
+    group_size: int = Field(default=8, gt=1)
+    """Explanations sampled per activation; their mean reward is the baseline (GRPO's G)."""
+    av: OptimizerConfig
+    """The AV's optimizer."""
+    ar: OptimizerConfig
+    """The AR's optimizer."""
+    reward: Literal["neg_mse", "neg_log_mse"] = "neg_mse"
+    """−direction MSE, or −log of it (the paper's)."""
+    kl_weight: float = Field(default=0.01, ge=0)
+    """Weight of the KL divergence to the AV's SFT start (k3 estimator)."""
+    normalize_advantages: bool = True
+    """Divide advantages by the standard deviation of the group's rewards."""
+    max_new_tokens: int = Field(default=150, gt=0)
+    """Length cap; a response cut off here has no closing tag and counts as failed."""
+    length_penalty: float = Field(default=0.0, ge=0)
+    """Reward taken off per generated token."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of the rollouts."""
+    micro_batch_size: int = Field(default=128, gt=0)
+    """Explanations per forward and backward pass."""
+    checkpoint_every: int = Field(default=20, gt=0)
+    """Steps between checkpoints that a stopped run resumes from."""
+    evaluate_every: int = Field(default=10, gt=0)
+    """Steps between greedy evaluations on held-out activations."""
+    evaluate_rows: int = Field(default=128, ge=2)
+    """Held-out activations in each of those evaluations."""

@@ -1,0 +1,105 @@
+"""What a training loop starts from: rows of a dataset, and a fresh AV or AR made from the target."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gloss
+from gloss.contract import DatasetSidecar, ModelSidecar, read_dataset_sidecar
+from gloss.data import read_activations, vectors_as_array
+from gloss.errors import DatasetError
+from gloss.models import ActivationReconstructor, ActivationVerbalizer
+from gloss.target import load_target
+from gloss.train.config import JointConfig, SFTConfig
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows of a built dataset: raw ``vectors`` [n, d_model], their ``texts`` (empty for RL) and provenance."""
+
+    path: Path
+    vectors: np.ndarray[Any, np.dtype[np.float32]]
+    texts: Sequence[str]
+    doc_ids: Sequence[str]
+    contexts: Sequence[str]
+    sidecar: DatasetSidecar
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
+    """Reads a dataset of activations with the text to learn from.
+
+    Raises: DatasetError if the file, its sidecar or the column is missing, or a vector is zero or not finite.
+    """
+    table = read_activations(path)
+    if text_column is not None and text_column not in table.column_names:
+        raise DatasetError(
+            f"no column {text_column!r}", where=path, expected=text_column, found=table.column_names,
+            remedy="Build the dataset with: gloss data build",
+        )
+    return TrainingRows(
+        path=path,
+        vectors=vectors_as_array(table, where=path),
+        texts=table[text_column].to_pylist() if text_column else [],
+        doc_ids=table["doc_id"].to_pylist(),
+        contexts=table["detokenized_text_truncated"].to_pylist(),
+        sidecar=read_dataset_sidecar(path),
+    )
+
+
+def new_av(target_name: str, dataset: DatasetSidecar, injection_scale: float | None, attn_implementation: str | None = None) -> ActivationVerbalizer:
+    """An untrained AV: a copy of the target with the dataset's template and marker.
+
+    Without ``injection_scale`` it is the 75th percentile of the activation norms.
+    """
+    target = load_target(target_name, attn_implementation=attn_implementation)
+    scale = injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
+    sidecar = _sidecar("av", target_name, dataset, injection_scale=scale)
+    if sidecar.marker is not None and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings:
+        target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
+    if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
+        target.tokenizer.add_tokens([sidecar.marker.char])
+    return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
+
+
+def new_ar(target_name: str, dataset: DatasetSidecar, attn_implementation: str | None = None) -> ActivationReconstructor:
+    """An untrained AR: the target's first K+1 blocks and an identity head."""
+    target = load_target(target_name, attn_implementation=attn_implementation)
+    sidecar = _sidecar("ar", target_name, dataset, injection_scale=None)
+    return ActivationReconstructor.from_target(target.model, dataset.layer, target.tokenizer, sidecar)
+
+
+def _sidecar(role: Any, target_name: str, dataset: DatasetSidecar, *, injection_scale: float | None) -> ModelSidecar:
+    return ModelSidecar(
+        role=role,
+        d_model=dataset.d_model,
+        layer=dataset.layer,
+        injection_scale=injection_scale,
+        mse_scale=dataset.d_model**0.5,
+        marker=dataset.marker,
+        ar_suffix_ids=dataset.ar_suffix_ids,
+        av_template=dataset.av_template,
+        ar_template=dataset.ar_template,
+        stage="sft",
+        base_checkpoint=Path(target_name).name,
+        trained_on=(dataset.dataset_id,),
+        created_by=f"gloss {gloss.__version__}",
+    )
+
+
+def run_fingerprint(config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar) -> str:
+    """A hash of the settings, the vectors and the model's contract: what a resumed run must have in common."""
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    digest.update(rows.vectors.tobytes())
+    digest.update("\0".join(rows.texts).encode())
+    digest.update(json.dumps([asdict(sidecar.marker) if sidecar.marker else None, sidecar.injection_scale]).encode())
+    return digest.hexdigest()[:16]

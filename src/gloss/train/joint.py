@@ -1,0 +1,259 @@
+"""Joint reinforcement learning of AV and AR.
+
+    for each step:
+        activations     = next batch
+        explanations    = G samples of the AV per activation, T = 1
+        vectors         = AR(explanations that could be extracted)             with gradients
+        rewards         = −direction MSE (or −log of it); failed extraction: that of an orthogonal vector
+        AR step         : mean direction MSE on the same explanations
+        AV step         : GRPO with the rewards, KL to the AV's SFT start
+
+The reward and the AR's regression loss come from the same forward pass: the AR is the live one, before its update. The two
+updates are not coupled: no gradient flows from one half into the other.
+
+Left out: several optimizer steps per batch of rollouts, and with them importance ratios and clipping.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gloss.contract import Explanation
+from gloss.models import (
+    ActivationReconstructor,
+    ActivationVerbalizer,
+    autocast,
+    direction_mse,
+    direction_variance,
+    fraction_of_variance_explained,
+    length_chunks,
+    load_ar,
+    load_av,
+    right_pad,
+    save_ar,
+    save_av,
+)
+from gloss.progress import Stage
+from gloss.rollout import LocalEngine, Rollout
+from gloss.train.batches import batch_rows, step_seed
+from gloss.train.config import JointConfig
+from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
+from gloss.train.inputs import TrainingRows, read_training_rows, run_fingerprint
+from gloss.train.metrics import MetricsLog
+from gloss.train.optimization import GuardedOptimizer
+from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
+from gloss.train.rewards import explanation_rewards
+from gloss.train.state import TrainedPart, TrainingState
+
+SAMPLES_PER_STEP = 2
+CONTEXT_CHARS = 160
+
+
+@dataclass(frozen=True)
+class JointResult:
+    """Where the trained halves were saved, the last sampled FVE and how many steps were skipped."""
+
+    av: Path
+    ar: Path
+    final_fve_sampled: float
+    skipped_steps: int
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One step's rollouts: activations [n·G, d] side by side per prompt, and what was extracted from each."""
+
+    activations: Tensor
+    rollouts: list[Rollout]
+    texts: list[str]
+    extracted: Tensor
+    num_tokens: Tensor
+
+
+class _Learner:
+    """The two halves with their optimizers, and the frozen SFT start of the AV."""
+
+    def __init__(self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor) -> None:
+        self.config, self.av, self.ar = config, av, ar
+        self.reference = ActivationVerbalizer(copy.deepcopy(av.model), av.tokenizer, av.sidecar)
+        av.model.requires_grad_(True)
+        ar.requires_grad_(True)
+        self.engine = LocalEngine(av, batch_size=config.prompts_per_step * config.group_size)
+        self.av_optimizer = GuardedOptimizer(av.model.parameters(), config.av, config.steps)
+        self.ar_optimizer = GuardedOptimizer(ar.parameters(), config.ar, config.steps)
+
+    def sample(self, activations: Tensor, step: int) -> _Batch:
+        """G explanations of each activation [n, d]."""
+        config = self.config
+        rollouts = self.engine.generate(
+            activations,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=step_seed(config.seed, step),
+            num_samples=config.group_size,
+        )
+        explanations = [rollout.explanation for rollout in rollouts]
+        return _Batch(
+            activations=activations.repeat_interleave(config.group_size, dim=0),
+            rollouts=rollouts,
+            texts=[e.text if isinstance(e, Explanation) else "" for e in explanations],
+            extracted=torch.tensor([isinstance(e, Explanation) for e in explanations]),
+            num_tokens=torch.tensor([len(rollout.token_ids) for rollout in rollouts]),
+        )
+
+    def ar_errors(self, batch: _Batch) -> Tensor:
+        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients accumulated; [n·G]."""
+        errors = torch.full((len(batch.texts),), float("nan"))
+        kept = batch.extracted.nonzero().squeeze(1).tolist()
+        prompts = self.ar.encode([batch.texts[i] for i in kept])
+        for chunk in length_chunks([len(prompt) for prompt in prompts], self.config.micro_batch_size):
+            picked = [kept[i] for i in chunk]
+            part = direction_mse(self.ar.reconstruct_ids([prompts[i] for i in chunk]), batch.activations[picked])
+            (part.sum() / len(kept)).backward()  # type: ignore[no-untyped-call]
+            errors[picked] = part.detach()
+        return errors
+
+    def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
+        """Accumulates the AV's gradients of the GRPO loss, averaged over tokens; returns the mean KL per token."""
+        total = int(batch.num_tokens.sum())
+        kl_sum = 0.0
+        for chunk in length_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size):
+            ids, mask = right_pad([batch.rollouts[i].token_ids for i in chunk], self.av.pad_id)
+            activations = batch.activations[chunk]
+            logprobs = self.av.response_logprobs(activations, ids, mask)
+            with torch.no_grad():
+                reference = self.reference.response_logprobs(activations, ids, mask)
+            per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask]
+            loss = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight).sum() / total
+            loss.backward()  # type: ignore[no-untyped-call]
+            kl_sum += float(k3_divergence(logprobs.detach(), reference).sum())
+        return kl_sum / total
+
+
+def joint_step(learner: _Learner, activations: Tensor, variance: float, step: int) -> tuple[dict[str, float], _Batch, Tensor]:
+    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN where none was extracted)."""
+    config = learner.config
+    with autocast(config.compute_dtype):
+        batch = learner.sample(activations, step)
+        errors = learner.ar_errors(batch)
+    rewards = explanation_rewards(
+        errors, batch.extracted, batch.num_tokens, reward=config.reward, length_penalty=config.length_penalty
+    )
+    groups = rewards.view(-1, config.group_size)
+    advantages = group_advantages(groups, normalize=config.normalize_advantages).flatten()
+    with autocast(config.compute_dtype):
+        divergence = learner.av_gradients(batch, advantages)
+    ar_norm = learner.ar_optimizer.step(step)
+    av_norm = learner.av_optimizer.step(step)
+    charged = torch.where(batch.extracted, errors, torch.full_like(errors, 2.0))
+    metrics = {
+        "fve_sampled": 1 - float(charged.mean()) / variance,
+        "reward_mean": float(rewards.mean()),
+        "reward_std_in_group": float(groups.std(dim=1).mean()),
+        "kl": divergence,
+        "explanation_tokens": float(batch.num_tokens.float().mean()),
+        "failure_rate": 1 - float(batch.extracted.float().mean()),
+        "ar_loss": float(errors.nanmean()),
+        "grad_norm_av": av_norm,
+        "grad_norm_ar": ar_norm,
+        "skipped_steps": learner.av_optimizer.skipped + learner.ar_optimizer.skipped,
+    }
+    return metrics, batch, errors
+
+
+def train_joint(
+    config: JointConfig, *, av: Path, ar: Path, dataset: Path, out_dir: Path, heldout: Path | None = None
+) -> JointResult:
+    """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
+
+    ``heldout`` is only measured (greedy FVE of a few rows now and then), never trained on.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
+    """
+    rows = read_training_rows(dataset, text_column=None)
+    measured = read_training_rows(heldout, text_column=None) if heldout else None
+    learner = _Learner(
+        config,
+        load_av(av, attn_implementation=config.attn_implementation),
+        load_ar(ar, attn_implementation=config.attn_implementation),
+    )
+    check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
+    check_reward_path(learner.ar)
+    state = TrainingState(
+        out_dir,
+        {
+            "av": TrainedPart(learner.av.model, learner.av_optimizer),
+            "ar": TrainedPart(learner.ar, learner.ar_optimizer),
+        },
+        run_fingerprint(config, rows, learner.av.sidecar),
+    )
+    first_step = state.load()
+    variance = direction_variance(torch.from_numpy(rows.vectors))
+    fve = float("nan")
+    with (
+        MetricsLog(out_dir, "joint", first_step=first_step, tensorboard=config.tensorboard) as log,
+        Stage("joint RL", total=config.steps, unit="step", initial=first_step) as progress,
+    ):
+        for step in range(first_step, config.steps):
+            started = time.monotonic()
+            picked = batch_rows(len(rows), config.prompts_per_step, step, config.seed)
+            metrics, batch, errors = joint_step(learner, torch.from_numpy(rows.vectors[picked]), variance, step)
+            if measured and (step % config.evaluate_every == 0 or step + 1 == config.steps):
+                metrics["fve_heldout"] = heldout_fve(learner, measured, config)
+            fve = metrics["fve_sampled"]
+            log.metrics(step, {**metrics, "seconds": time.monotonic() - started})
+            _log_samples(log, step, rows, picked, batch, errors, variance, config.group_size)
+            progress.advance(note=f"FVE {fve:.3f}  {metrics['explanation_tokens']:.0f} tok")
+            if (step + 1) % config.checkpoint_every == 0:
+                state.save(step + 1)
+    learner.av.model.requires_grad_(False)
+    learner.ar.requires_grad_(False)
+    save_av(learner.av, out_dir / "av")
+    save_ar(learner.ar, out_dir / "ar")
+    state.remove()
+    skipped = learner.av_optimizer.skipped + learner.ar_optimizer.skipped
+    return JointResult(out_dir / "av", out_dir / "ar", fve, skipped)
+
+
+@torch.inference_mode()
+def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> float:
+    """Greedy round-trip FVE on the first ``evaluate_rows`` held-out activations; failed extractions count as orthogonal."""
+    activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
+    rollouts = learner.engine.generate(activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0)
+    errors = torch.full((len(rollouts),), 2.0)
+    texts = {i: r.explanation.text for i, r in enumerate(rollouts) if isinstance(r.explanation, Explanation)}
+    if texts:
+        index = list(texts)
+        errors[index] = direction_mse(learner.ar.reconstruct(list(texts.values())), activations[index])
+    return fraction_of_variance_explained(errors, direction_variance(activations))
+
+
+def _log_samples(
+    log: MetricsLog,
+    step: int,
+    rows: TrainingRows,
+    picked: np.ndarray[tuple[int], np.dtype[np.int64]],
+    batch: _Batch,
+    errors: Tensor,
+    variance: float,
+    group_size: int,
+) -> None:
+    for prompt in range(min(SAMPLES_PER_STEP, len(picked))):
+        row, sample = int(picked[prompt]), prompt * group_size
+        extracted = bool(batch.extracted[sample])
+        log.sample(
+            step,
+            {
+                "doc_id": rows.doc_ids[row],
+                "text_tail": rows.contexts[row][-CONTEXT_CHARS:],
+                "explanation": batch.texts[sample] if extracted else batch.rollouts[sample].text,
+                "fve": round(1 - float(errors[sample]) / variance, 4) if extracted else None,
+                "failed": not extracted,
+            },
+        )

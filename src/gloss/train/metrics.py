@@ -1,0 +1,74 @@
+"""Metrics and samples as JSON lines, and TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gloss.errors import MissingExtraError
+
+
+class MetricsLog:
+    """Appends one JSON object per line to ``folder``/metrics.jsonl and samples.jsonl; a context manager.
+
+    On resume at ``first_step`` the lines of that step and later are dropped, so that no step stands there twice.
+    """
+
+    def __init__(self, folder: Path, stage: str, *, first_step: int = 0, tensorboard: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stage, self.first_step = stage, first_step
+        self._metrics_path, self._samples_path = folder / "metrics.jsonl", folder / "samples.jsonl"
+        self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
+
+    def __enter__(self) -> Self:
+        for path in (self._metrics_path, self._samples_path):
+            _drop_lines_from(path, self.first_step)
+        self._metrics = self._metrics_path.open("a", encoding="utf-8")
+        self._samples = self._samples_path.open("a", encoding="utf-8")
+        return self
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of numbers for ``step``."""
+        self._metrics.write(json.dumps({"stage": self.stage, "step": step, **_rounded(values)}) + "\n")
+        self._metrics.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{self.stage}/{name}", value, step)
+
+    def sample(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line with an example explanation for ``step``."""
+        self._samples.write(json.dumps({"stage": self.stage, "step": step, **values}, ensure_ascii=False) + "\n")
+        self._samples.flush()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._metrics.close()
+        self._samples.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
+
+
+def _drop_lines_from(path: Path, first_step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            continue
+        if json.loads(line)["step"] < first_step:
+            kept.append(line)
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def _tensorboard_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "tensorboard") from error
+    return SummaryWriter(str(folder))

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import nn
+
+from gloss.errors import ResumeError, TrainingError
+from gloss.train import OptimizerConfig
+from gloss.train.batches import batch_rows, step_seed
+from gloss.train.optimization import GuardedOptimizer, learning_rate
+from gloss.train.state import TrainedPart, TrainingState
+
+
+def test_rate_warms_up_and_falls_to_its_floor():
+    config = OptimizerConfig(lr=1.0, warmup_steps=10, final_lr_fraction=0.1)
+    assert learning_rate(config, 0, 110) == pytest.approx(0.1)
+    assert learning_rate(config, 9, 110) == pytest.approx(1.0)
+    assert learning_rate(config, 60, 110) == pytest.approx(0.55)
+    assert learning_rate(config, 110, 110) == pytest.approx(0.1)
+
+
+def test_a_non_finite_gradient_changes_nothing_is_counted_and_ends_the_run_after_the_limit():
+    layer = nn.Linear(3, 3)
+    optimizer = GuardedOptimizer(layer.parameters(), OptimizerConfig(lr=0.1, max_skipped_steps=2), 10)
+    before = layer.weight.detach().clone()
+    for step in range(2):
+        layer.weight.grad = torch.full_like(layer.weight, float("nan"))
+        optimizer.step(step)
+    assert optimizer.skipped == 2
+    torch.testing.assert_close(layer.weight.detach(), before)
+    assert layer.weight.grad is None
+    layer.weight.grad = torch.full_like(layer.weight, float("inf"))
+    with pytest.raises(TrainingError, match="the last at step 2"):
+        optimizer.step(2)
+
+
+def test_batches_visit_every_row_once_an_epoch_and_depend_on_step_and_seed_only():
+    rows = [batch_rows(10, 4, step, seed=3).tolist() for step in range(5)]
+    assert sorted(sum(rows, [])) == sorted([*range(10)] * 2)
+    assert batch_rows(10, 4, 3, seed=3).tolist() == rows[3]
+    assert batch_rows(10, 4, 3, seed=4).tolist() != rows[3]
+    assert len(batch_rows(3, 8, 5, seed=0)) == 8
+
+
+def test_step_seeds_differ_between_steps_and_seeds():
+    seeds = {step_seed(seed, step) for seed in range(20) for step in range(50)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def _train(part, steps, first=0):
+    for step in range(first, steps):
+        value = part.module(torch.full((1, 3), float(step + 1))).square().sum()
+        value.backward()
+        part.optimizer.step(step)
+
+
+def _part():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    return TrainedPart(layer, GuardedOptimizer(layer.parameters(), OptimizerConfig(lr=0.1, warmup_steps=2), 10))
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path):
+    whole = _part()
+    _train(whole, 10)
+    stopped = _part()
+    _train(stopped, 6)
+    TrainingState(tmp_path, {"x": stopped}, "f").save(6)
+    resumed = _part()
+    state = TrainingState(tmp_path, {"x": resumed}, "f")
+    assert state.load() == 6
+    _train(resumed, 10, first=6)
+    assert torch.equal(resumed.module.weight, whole.module.weight)
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path):
+    TrainingState(tmp_path, {"x": _part()}, "one").save(1)
+    with pytest.raises(ResumeError, match="other settings"):
+        TrainingState(tmp_path, {"x": _part()}, "two").load()
