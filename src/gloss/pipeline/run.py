@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import resource
 import time
@@ -18,6 +16,7 @@ import torch
 from gloss.errors import ResumeError
 from gloss.pipeline import stages
 from gloss.pipeline.config import RunConfig
+from gloss.pipeline.files import read_json, write_json
 from gloss.report import write_report
 
 VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -38,7 +37,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         record, wanted = self.path / "config.json", config.model_dump(mode="json")
         if record.exists():
-            found = json.loads(record.read_text(encoding="utf-8"))
+            found = read_json(record)
             if found != wanted:
                 raise ResumeError(
                     "this folder holds a run with other settings",
@@ -50,7 +49,7 @@ class RunFolder:
             write_json(record, wanted)
         ledger = self.path / "stages.json"
         if ledger.exists():
-            self.finished = json.loads(ledger.read_text(encoding="utf-8"))
+            self.finished = read_json(ledger)
 
     def stage(self, name: str, work: Callable[[], object]) -> None:
         """Runs ``work`` unless the stage is finished, and records its seconds."""
@@ -83,7 +82,7 @@ def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
 
 
 def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    measured = json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8"))
+    measured = read_json(folder.path / "evaluation.json")
     seconds = {name: entry["seconds"] for name, entry in folder.finished.items()}
     return {
         **measured,
@@ -98,11 +97,24 @@ def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` atomically."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, Any]:
+    """Measures a finished run's NLA again and rewrites its results; returns them.
+
+    Raises: ResumeError if the folder holds no finished run.
+    """
+    folder = RunFolder(out_dir)
+    if not (out_dir / "config.json").is_file() or not (out_dir / "nla" / "av").is_dir():
+        raise ResumeError("no finished run here", where=out_dir, remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml")
+    config = RunConfig.model_validate(read_json(out_dir / "config.json"))
+    folder.open(config)
+    if max_rows is not None:
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_rows": max_rows})})
+    folder.finished.pop("measure", None)
+    folder.stage("measure", lambda: stages.measure(config, out_dir))
+    results = _results(config, folder)
+    write_json(out_dir / "results.json", results)
+    write_report(out_dir)
+    return results
 
 
 def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:

@@ -60,11 +60,12 @@ class KindScores:
     n_known: int
 
     @property
-    def standard_error(self) -> float | None:
-        """Binomial standard error of the precision, taking claims as independent (and so rather too small)."""
-        if self.precision is None or not self.n_claims:
+    def error_of_difference(self) -> float | None:
+        """Standard error of precision minus chance, claims taken as independent (so rather too small)."""
+        if self.precision is None or self.chance is None or not self.n_claims:
             return None
-        return math.sqrt(max(self.precision * (1 - self.precision), 0.25 / self.n_claims) / self.n_claims)
+        spread = self.precision * (1 - self.precision) + self.chance * (1 - self.chance)
+        return math.sqrt(max(spread, 0.0) / self.n_claims)
 
 
 def claim_marks(example: Mapping[str, Any]) -> tuple[ClaimMark, ...]:
@@ -73,7 +74,7 @@ def claim_marks(example: Mapping[str, Any]) -> tuple[ClaimMark, ...]:
 
 
 def segments(example: Mapping[str, Any]) -> tuple[Segment, ...]:
-    """The explanation cut at its claims; a claim without a place, or overlapping an earlier one, is not marked inside."""
+    """The explanation cut at its claims; one without a place, or overlapping an earlier one, is not marked inside."""
     text = str(example.get("explanation") or "")
     parts: list[Segment] = []
     done = 0

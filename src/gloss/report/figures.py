@@ -10,6 +10,7 @@ from gloss.report.formatting import count, decimal, duration, finite, percent
 from gloss.report.headline import CONTROL_NAMES
 from gloss.report.run_files import section
 from gloss.report.svg import BAND, FAINT, FIRST, GRID, INK, MUTED, PAPER, SECOND, Drawing, draw
+from gloss.report.trust import MIN_CLAIMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,8 @@ def fve_figure(results: Mapping[str, Any], metrics: Metrics) -> Drawing | None:
     told = ", ".join(f"{label} {decimal(value)}" for label, value, _, _ in levels)
     first, last = decimal(sampled[1][0]), decimal(sampled[1][-1])
     description = (
-        f"Line chart of FVE over {len(sampled[0])} joint RL steps. Sampled FVE of the training batch goes from {first} to {last}. Levels: {told}."
+        f"Line chart of FVE over {len(sampled[0])} joint RL steps. Sampled FVE of the training batch goes from {first} "
+        f"to {last}. Levels: {told}."
     )
     return draw("fve", description, lambda narrow: _paint_fve(narrow, sampled, heldout, levels))
 
@@ -42,11 +44,13 @@ def claims_figure(scores: Sequence[KindScores]) -> Drawing | None:
     if not rows:
         return None
     told = "; ".join(
-        f"{row.kind}: precision {percent(row.precision)}, recall {percent(row.recall)}, probe {percent(row.probe_ceiling)}, "
-        f"chance {percent(row.chance)}, {row.n_claims} claims"
+        f"{row.kind}: precision {percent(row.precision)}, recall {percent(row.recall)}, "
+        f"probe {percent(row.probe_ceiling)}, chance {percent(row.chance)}, {row.n_claims} claims"
         for row in rows
     )
-    return draw("claims", f"Dot plot of claim scores per kind of fact. {told}.", lambda narrow: _paint_claims(narrow, rows))
+    return draw(
+        "claims", f"Dot plot of claim scores per kind of fact. {told}.", lambda narrow: _paint_claims(narrow, rows)
+    )
 
 
 def text_figure(metrics: Metrics) -> Drawing | None:
@@ -60,7 +64,8 @@ def text_figure(metrics: Metrics) -> Drawing | None:
     if not panels:
         return None
     told = "; ".join(
-        f"{title} from {_shown(values[1][0], share)} to {_shown(values[1][-1], share)}" for title, values, share in panels
+        f"{title} from {_shown(values[1][0], share)} to {_shown(values[1][-1], share)}"
+        for title, values, share in panels
     )
     return draw("text", f"Line charts over joint RL steps. {told}.", lambda narrow: _paint_text(narrow, panels))
 
@@ -99,9 +104,13 @@ def _fve_levels(results: Mapping[str, Any], sampled: Series, heldout: Series) ->
         ("RL sampled", fve.get("rl_sampled", sampled[1][-1]), FIRST, ""),
         ("SFT greedy", fve.get("sft"), SECOND, "--"),
         ("SFT sampled", fve.get("sft_sampled"), FIRST, "--"),
-        *((name, controls.get(key), MUTED, ":") for key, name in CONTROL_NAMES.items()),
+        *((_short(name), controls.get(key), MUTED, ":") for key, name in CONTROL_NAMES.items()),
     ]
     return [(label, value, colour, style) for label, raw, colour, style in wanted if (value := finite(raw)) is not None]
+
+
+def _short(control: str) -> str:
+    return control.removesuffix(" activations").removesuffix(" activation")
 
 
 def _paint_fve(narrow: bool, sampled: Series, heldout: Series, levels: Sequence[Level]) -> Figure:
@@ -133,11 +142,19 @@ def _label_levels(axes: Axes, levels: Sequence[Level], *, line_height: float) ->
     for (label, value, colour, _), anchor, place in zip(ordered, anchors, spread(anchors, gap, low), strict=True):
         axes.plot([1.0, 1.035], [anchor, place], color=FAINT, linewidth=0.6, transform=transform, clip_on=False)
         below = "↓ " if value < low else ""
-        axes.text(1.05, place, f"{below}{label} {decimal(value)}", color=colour, va="center", fontsize=8.2, transform=transform)
+        axes.text(
+            1.05,
+            place,
+            f"{below}{label} {decimal(value)}",
+            color=colour,
+            va="center",
+            fontsize=8.2,
+            transform=transform,
+        )
 
 
 def spread(anchors: Sequence[float], gap: float, low: float) -> list[float]:
-    """Places for labels wanted at ascending ``anchors``, at least ``gap`` apart, none below ``low``, moved as little as is simple."""
+    """Places for labels wanted at ascending ``anchors``: at least ``gap`` apart and none below ``low``."""
     groups: list[list[float]] = []
     for anchor in anchors:
         groups.append([anchor])
@@ -156,20 +173,25 @@ def _top(group: Sequence[float], gap: float, low: float) -> float:
 
 
 def _paint_claims(narrow: bool, rows: Sequence[KindScores]) -> Figure:
-    height = 0.62 + 0.36 * len(rows)
-    figure, axes = _canvas(narrow, height=height, left=1.12 if narrow else 1.3, right=0.14 if narrow else 1.5, bottom=0.44, top=0.06)
+    height = 0.78 + 0.36 * len(rows)
+    figure, axes = _canvas(
+        narrow, height=height, left=1.12 if narrow else 1.3, right=0.2 if narrow else 1.5, bottom=0.44, top=0.22
+    )
     axes.set_xlim(0, 1)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.grid(axis="y", visible=False)
     for place, row in enumerate(rows):
         _paint_kind(axes, place, row)
         if not narrow:
-            axes.text(1.03, place, f"{count(row.n_claims)} / {count(row.n_known)}", color=MUTED, va="center", fontsize=8.2,
+            numbers = f"{count(row.n_claims)} / {count(row.n_known)}"
+            axes.text(1.03, place, numbers, color=MUTED, va="center", fontsize=8.2,
                       transform=axes.get_yaxis_transform())  # fmt: skip
     labels = [f"{row.kind} ({count(row.n_claims)})" if narrow else row.kind for row in rows]
     axes.set_yticks(range(len(rows)), labels, color=INK)
     if not narrow:
-        axes.text(1.03, len(rows) - 0.45, "claims / known", color=FAINT, va="bottom", fontsize=7.5, transform=axes.get_yaxis_transform())
+        axes.text(
+            1.03, -0.62, "claims / known", color=MUTED, va="bottom", fontsize=7.5, transform=axes.get_yaxis_transform()
+        )
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.spines["left"].set_visible(False)
     return figure
@@ -184,9 +206,21 @@ def _paint_kind(axes: Axes, place: int, row: KindScores) -> None:
     if ceiling is not None:
         axes.plot([ceiling, ceiling], [place - 0.24, place + 0.24], color=INK, linewidth=1.6, solid_capstyle="butt")
     if row.recall is not None:
-        axes.plot(row.recall, place, "D", color=PAPER, markeredgecolor=SECOND, markeredgewidth=1.5, markersize=5.6, clip_on=False)
+        axes.plot(
+            row.recall,
+            place,
+            "D",
+            color=PAPER,
+            markeredgecolor=SECOND,
+            markeredgewidth=1.5,
+            markersize=5.6,
+            clip_on=False,
+        )
     if row.precision is not None:
-        axes.plot(row.precision, place, "o", color=FIRST, markeredgecolor=PAPER, markersize=8.2, clip_on=False)
+        faint = 0.4 if row.n_claims < MIN_CLAIMS else 1.0
+        axes.plot(
+            row.precision, place, "o", color=FIRST, markeredgecolor=PAPER, markersize=8.2, clip_on=False, alpha=faint
+        )
 
 
 def _paint_text(narrow: bool, panels: Sequence[tuple[str, Series, bool]]) -> Figure:
@@ -228,11 +262,15 @@ def _paint_seconds(narrow: bool, stages: Mapping[str, float]) -> Figure:
         axes.spines[side].set_visible(False)
     axes.axvline(0, color=GRID, linewidth=0.9)
     for place, value in enumerate(stages.values()):
-        axes.annotate(duration(value), (value, place), (5, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.2)
+        axes.annotate(
+            duration(value), (value, place), (5, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.2
+        )
     return figure
 
 
-def _canvas(narrow: bool, *, height: float, left: float, right: float, bottom: float, top: float) -> tuple[Figure, Axes]:
+def _canvas(
+    narrow: bool, *, height: float, left: float, right: float, bottom: float, top: float
+) -> tuple[Figure, Axes]:
     """A figure with one set of axes and margins in inches."""
     from matplotlib.figure import Figure
 

@@ -35,13 +35,13 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def percent(value: Any) -> str:
-    """A share as a percentage: whole above 10 %, one decimal below, two below 1 %."""
+    """A share as a percentage: whole from 2 %, one decimal below that, two below 1 %."""
     number = finite(value)
     if number is None:
         return NOT_MEASURED
     scaled = 100 * number
-    digits = 0 if abs(scaled) >= 9.95 or scaled == 0 else 1 if abs(scaled) >= 0.995 else 2
-    return f"{decimal(scaled, digits)} %"
+    digits = 0 if abs(scaled) >= 1.95 or scaled == 0 else 1 if abs(scaled) >= 0.995 else 2
+    return f"{decimal(scaled, digits)}\u00a0%"
 
 
 def count(value: Any) -> str:

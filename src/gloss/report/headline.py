@@ -17,7 +17,11 @@ CONTROL_NAMES = {
 }
 
 _ROUND_TRIP = (
-    ("ar_on_labels", "AR on labels", "Activations rebuilt from the labeller's own text: where the AR stands before RL."),
+    (
+        "ar_on_labels",
+        "AR on labels",
+        "Activations rebuilt from the labeller's own text: where the AR stands before RL.",
+    ),
     ("sft", "SFT, greedy", "Activation to text and back before RL, with the AV's most likely words."),
     ("sft_sampled", "SFT, sampled", "The same with words drawn at temperature 1: where RL starts."),
     ("rl", "RL, greedy", "Activation to text and back after joint RL: the main number."),
@@ -25,7 +29,10 @@ _ROUND_TRIP = (
 )
 _CONTROLS = (
     ("mean_direction", "Always the average direction, whatever the activation: the score of knowing nothing."),
-    ("shuffled_activations", "Each explanation scored against another activation: high only if texts are interchangeable."),
+    (
+        "shuffled_activations",
+        "Each explanation scored against another activation: high only if texts are interchangeable.",
+    ),
     ("empty_text", "The AR given no text at all: high only if it scores without reading."),
     ("random_activation", "A random vector in place of the reconstruction: the floor."),
 )
@@ -98,7 +105,9 @@ def _text_measures(results: Mapping[str, Any]) -> tuple[Measure, ...]:
         failures.append(Measure("Extraction failures, sampled", sampled, "The same at temperature 1."))
     return (
         *failures,
-        Measure("Mean length", decimal(results.get("mean_explanation_tokens"), 1), "Tokens the AV writes per explanation."),
+        Measure(
+            "Mean length", decimal(results.get("mean_explanation_tokens"), 1), "Tokens the AV writes per explanation."
+        ),
         Measure(
             "Held-out activations",
             count(results.get("n_heldout")),

@@ -22,7 +22,7 @@ from gloss.report.figures import claims_figure, fve_figure, seconds_figure, text
 from gloss.report.formatting import count, decimal, duration, finite, percent, visible_token
 from gloss.report.headline import best_control, fve_interval, headline
 from gloss.report.run_files import RunFiles, read_run, section
-from gloss.report.trust import findings, standing
+from gloss.report.trust import MIN_CLAIMS, findings, standing
 
 REPORT_NAME = "report.html"
 SAMPLES_SHOWN = 5
@@ -110,6 +110,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "samples": _spread_samples(run.samples),
         "marks": [(verdict, mark, VERDICT_MEANINGS[verdict]) for verdict, mark in MARKS.items()],
         "notes": run.notes,
+        "min_claims": MIN_CLAIMS,
     }
 
 
@@ -144,7 +145,7 @@ def _identity(run: RunFiles) -> list[tuple[str, str]]:
     layer, nla = results.get("layer"), results.get("nla")
     known: list[tuple[str, Any]] = [
         ("Target model", _model(results)),
-        ("Layer", None if layer is None else f"{layer} (output of block {layer})"),
+        ("Layer", None if layer is None else f"{layer} (block output)"),
         ("NLA", Path(str(nla)).name if nla else run.name),
         ("Preset", results.get("preset")),
         ("Seed", results.get("seed")),
@@ -158,7 +159,7 @@ def _tiles(results: Mapping[str, Any]) -> list[Tile]:
     fve = section(results, "fve")
     interval, best, precision = fve_interval(results), best_control(results), pooled_precision(kind_scores(results))
     tiles = [
-        Tile("FVE, greedy", decimal(fve.get("rl")), f"95 % interval {interval}" if interval else "after joint RL"),
+        Tile("FVE, greedy", decimal(fve.get("rl")), f"95\u00a0% interval {interval}" if interval else "after joint RL"),
         Tile("FVE, sampled", decimal(fve.get("rl_sampled")), f"{decimal(fve.get('sft_sampled'))} before RL"),
     ]
     if best is not None:

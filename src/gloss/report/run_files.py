@@ -61,9 +61,12 @@ def _read_results(path: Path) -> Mapping[str, Any]:
     try:
         results = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError("the results are not JSON", where=f"{path}:{error.lineno}", found=error.msg, remedy=remedy) from error
+        raise ConfigError(
+            "the results are not JSON", where=f"{path}:{error.lineno}", found=error.msg, remedy=remedy
+        ) from error
     if not isinstance(results, dict):
-        raise ConfigError("wrong results", where=path, expected="a JSON object", found=type(results).__name__)
+        found = type(results).__name__
+        raise ConfigError("wrong results", where=path, expected="a JSON object", found=found, remedy=remedy)
     cleaned_results: dict[str, Any] = cleaned(results)
     return cleaned_results
 

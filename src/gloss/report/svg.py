@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG whose colours and fonts are the page's, so that one drawing serves light and dark."""
+"""Matplotlib figures as inline SVG whose colours and fonts are the page's, for light and dark alike."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def draw(name: str, description: str, paint: Callable[[bool], Figure]) -> Drawin
     import matplotlib
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):  # type: ignore[dict-item]
-        wide, narrow = (_inline(paint(is_narrow), f"{name}-{width}", description) for is_narrow, width in ((False, "w"), (True, "n")))
+        wide, narrow = (
+            _inline(paint(is_narrow), f"{name}-{width}", description)
+            for is_narrow, width in ((False, "w"), (True, "n"))
+        )
     return Drawing(wide, narrow, description)
 
 

@@ -58,15 +58,23 @@ def example_panels(results: Mapping[str, Any], limit: int = 3) -> list[Renderabl
     panels: list[RenderableType] = []
     for raw in (results.get("examples") or [])[:limit]:
         example = cleaned(raw)
-        parts = [_text_tail(example), Text(), _explanation(example)]
-        if wrong := _verdicts(example):
-            parts += [Text(), wrong]
+        parts: list[RenderableType] = [_text_tail(example), Text(), _explanation(example)]
+        if (verdicts := _verdicts(example)) is not None:
+            parts += [Text(), verdicts]
         title = Text(f"{example.get('doc_id', '')} · token {example.get('position', '?')}", style="bold")
         scores = Text(f"FVE {decimal(example.get('fve'))} · cosine {decimal(example.get('cosine'))}")
         if flags := example.get("flags"):
             scores.append(f" · {', '.join(map(str, flags))}", style="yellow")
         panels.append(
-            Panel(Group(*parts), title=title, subtitle=scores, title_align="left", subtitle_align="right", box=box.ROUNDED, padding=(1, 2))
+            Panel(
+                Group(*parts),
+                title=title,
+                subtitle=scores,
+                title_align="left",
+                subtitle_align="right",
+                box=box.ROUNDED,
+                padding=(1, 2),
+            )
         )
     return panels
 
@@ -94,24 +102,26 @@ def _explanation(example: Mapping[str, Any]) -> Text:
             shown.append(part.text)
         else:
             shown.append(part.text, style=f"underline {_style(part.claim)}")
-            shown.append(f" {part.claim.mark}", style=f"bold {_style(part.claim)}")
+            shown.append(part.claim.mark, style=f"bold {_style(part.claim)}")
     return shown
 
 
-def _verdicts(example: Mapping[str, Any]) -> Text | None:
+def _verdicts(example: Mapping[str, Any]) -> RenderableType | None:
+    from rich.columns import Columns
     from rich.text import Text
 
     claims = claim_marks(example)
     if not claims:
         return None
-    shown = Text()
-    for place, claim in enumerate(claims):
-        shown.append("   " if place else "")
+    verdicts = []
+    for claim in claims:
+        shown = Text()
         shown.append(f"{claim.mark} ", style=f"bold {_style(claim)}")
         shown.append(f"{claim.kind}: {claim.value}", style=_style(claim))
         if claim.verdict == "wrong" and claim.truth is not None:
             shown.append(f" (truth: {claim.truth})", style="dim")
-    return shown
+        verdicts.append(shown)
+    return Columns(verdicts, padding=(0, 3))
 
 
 def _style(claim: ClaimMark) -> str:

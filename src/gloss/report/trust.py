@@ -12,7 +12,9 @@ from gloss.report.headline import best_control, fve_interval
 from gloss.report.run_files import section
 
 Level = Literal["good", "caution", "warning", "unknown"]
-Standing = Literal["as good as the probe", "above chance", "chance", "too few claims", "not measured"]
+Standing = Literal[
+    "as good as the probe", "above chance, no probe", "short of the probe", "chance", "too few claims", "not measured"
+]
 
 MIN_CLAIMS = 30
 HIGH_FVE = 0.6
@@ -51,16 +53,16 @@ def findings(results: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = 
 
 def standing(row: KindScores) -> Standing:
     """Where a kind's claims stand between chance and what a linear probe reads."""
-    error = row.standard_error
+    error = row.error_of_difference
     if row.precision is None or row.chance is None or error is None:
         return "not measured"
     if row.n_claims < MIN_CLAIMS:
         return "too few claims"
     if row.precision - row.chance <= 2 * error:
         return "chance"
-    if row.probe_ceiling is not None and row.precision >= NEAR_CEILING * row.probe_ceiling:
-        return "as good as the probe"
-    return "above chance"
+    if row.probe_ceiling is None:
+        return "above chance, no probe"
+    return "as good as the probe" if row.precision >= NEAR_CEILING * row.probe_ceiling else "short of the probe"
 
 
 def _private_code(results: Mapping[str, Any], scores: Sequence[KindScores]) -> list[Finding]:
@@ -69,8 +71,9 @@ def _private_code(results: Mapping[str, Any], scores: Sequence[KindScores]) -> l
         return []
     if precision is None:
         text = (
-            f"FVE {decimal(fve)} says that the text carries the activation to the AR. It does not say that the sentences are "
-            "true, and this run has no known truth to judge them by. Check claims by other means before repeating them."
+            f"FVE {decimal(fve)} says that the text carries the activation to the AR. It does not say that the "
+            "sentences are true, and this run has no known truth to judge them by. "
+            "Check claims by other means before repeating them."
         )
         return [Finding("unknown", "Truth of the claims was not measured", text)]
     ceiling = pooled_ceiling(scores)
@@ -78,14 +81,21 @@ def _private_code(results: Mapping[str, Any], scores: Sequence[KindScores]) -> l
     right = f"{percent(precision)} of the claims are right{beside}"
     if fve >= HIGH_FVE and precision < LOW_PRECISION:
         text = (
-            f"FVE is {decimal(fve)}, yet only {right}. The AR rebuilds activations from sentences that are mostly false, so "
-            "part of the signal travels in the choice of words and not in what they say. Take themes as hints, details as unproven."
+            f"FVE is {decimal(fve)}, yet only {right}. The AR rebuilds the activations from sentences that so "
+            "often are not true, so much of the signal must travel in the choice of words and not in what they say. "
+            "Take any single claim as unproven."
         )
         return [Finding("warning", "The pair may be using words as a private code", text)]
     if fve >= HIGH_FVE and ceiling is not None and precision < NEAR_CEILING * ceiling:
         text = f"FVE is {decimal(fve)} and {right}: the text tells the AR more than its sentences state truly."
         return [Finding("caution", "Reconstruction is ahead of truth", text)]
-    return [Finding("good" if precision >= LOW_PRECISION else "caution", "Claims against known truth", f"{right}; FVE is {decimal(fve)}.")]
+    return [
+        Finding(
+            "good" if precision >= LOW_PRECISION else "caution",
+            "Claims against known truth",
+            f"{right}; FVE is {decimal(fve)}.",
+        )
+    ]
 
 
 def _kinds(scores: Sequence[KindScores]) -> list[Finding]:
@@ -95,14 +105,16 @@ def _kinds(scores: Sequence[KindScores]) -> list[Finding]:
     found = []
     if rows := groups.get("chance"):
         each = "; ".join(f"{row.kind} {percent(row.precision)} against {percent(row.chance)}" for row in rows)
-        text = f"These claims are no more often right than explanations of other activations would be ({each}). Ignore them."
+        text = f"They are no more often right than explanations of other activations would be ({each}). Ignore them."
         found.append(Finding("warning", f"At or below chance: {_names(rows)}", text + _unread(rows)))
-    if rows := groups.get("above chance"):
+    if rows := groups.get("short of the probe"):
         each = "; ".join(_against_ceiling(row) for row in rows)
-        text = f"Better than chance, but a reader of the activation could do better ({each}). Believe them when samples agree."
-        if all(row.probe_ceiling is None for row in rows):
-            text = f"Better than chance; no probe was fitted to say what could be reached ({each})."
+        text = f"A linear probe on the same activation does better ({each}). Believe one only where samples agree."
         found.append(Finding("caution", f"Above chance, short of the probe: {_names(rows)}", text))
+    if rows := groups.get("above chance, no probe"):
+        each = "; ".join(f"{row.kind} {percent(row.precision)} against {percent(row.chance)}" for row in rows)
+        text = f"No probe says what could be read from the activation ({each})."
+        found.append(Finding("caution", f"Above chance, ceiling unknown: {_names(rows)}", text))
     if rows := groups.get("as good as the probe"):
         each = "; ".join(_against_ceiling(row) for row in rows)
         text = f"Right about as often as a linear probe on the activation, or more often ({each})."
@@ -122,8 +134,7 @@ def _unread(rows: Sequence[KindScores]) -> str:
 
 
 def _against_ceiling(row: KindScores) -> str:
-    ceiling = "" if row.probe_ceiling is None else f", probe {percent(row.probe_ceiling)}"
-    return f"{row.kind} {percent(row.precision)}{ceiling}"
+    return f"{row.kind} {percent(row.precision)}, probe {percent(row.probe_ceiling)}"
 
 
 def _names(rows: Sequence[KindScores]) -> str:
@@ -133,13 +144,19 @@ def _names(rows: Sequence[KindScores]) -> str:
 def _controls(results: Mapping[str, Any]) -> list[Finding]:
     fve, best = finite(section(results, "fve").get("rl")), best_control(results)
     if fve is None or best is None:
-        return [Finding("unknown", "No controls", "Without controls an FVE cannot be told from an AR that ignores its text.")]
+        return [
+            Finding(
+                "unknown", "No controls", "Without controls an FVE cannot be told from an AR that ignores its text."
+            )
+        ]
     name, value = best
-    text = f"FVE {decimal(fve)} stands {signed(fve - value)} over the best control ({name}, {decimal(value)})."
+    text = f"FVE {decimal(fve)} stands {decimal(fve - value)} above the best control ({name}, {decimal(value)})."
     if fve - value <= CONTROL_LIMIT:
         return [Finding("warning", "No better than a control", f"{text} The explanations carry nothing the AR uses.")]
     if value > CONTROL_LIMIT:
-        return [Finding("caution", "A control scores too", f"{text} That much needs no reading of the right explanation.")]
+        return [
+            Finding("caution", "A control scores too", f"{text} That much needs no reading of the right explanation.")
+        ]
     return [Finding("good", "The AR does read the text", text)]
 
 
@@ -154,13 +171,14 @@ def _learning(results: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) 
     greedy = finite(fve.get("rl"))
     if greedy is not None and labels is not None and greedy > labels:
         text = (
-            f"FVE {decimal(greedy)} against {decimal(labels)} from the labels. Either the AV describes what the labeller could "
-            "not see, or the two halves agreed on meanings a reader does not share. The claims above decide between them."
+            f"FVE {decimal(greedy)} against {decimal(labels)} from the labels. Either the AV describes what the "
+            "labeller could not see, or the two halves agreed on meanings a reader does not share. "
+            "FVE cannot tell which; only claims judged against truth can."
         )
         found.append(Finding("caution", "More is rebuilt from explanations than from labels", text))
     points = [value for row in metrics if (value := finite(row.get("fve_heldout"))) is not None]
     if points and max(points) - points[-1] > HELDOUT_DROP:
-        text = f"It peaked at {decimal(max(points))} and ended at {decimal(points[-1])}: an earlier stop would have been better."
+        text = f"It peaked at {decimal(max(points))} and ended at {decimal(points[-1])}: an earlier stop was better."
         found.append(Finding("caution", "Held-out FVE fell at the end", text))
     return found
 
@@ -169,7 +187,7 @@ def _sampling(results: Mapping[str, Any]) -> list[Finding]:
     greedy, sampled = (finite(section(results, "fve").get(name)) for name in ("rl", "rl_sampled"))
     if greedy is None or sampled is None or greedy - sampled <= SAMPLING_GAP:
         return []
-    text = f"Greedy {decimal(greedy)}, sampled {decimal(sampled)}. One sample can mislead: draw several and keep what they share."
+    text = f"Greedy {decimal(greedy)}, sampled {decimal(sampled)}. Draw several samples and keep what they share."
     return [Finding("caution", "Samples are much worse than greedy text", text)]
 
 
@@ -186,5 +204,6 @@ def _sample_size(results: Mapping[str, Any]) -> list[Finding]:
     if n is None or n >= 500:
         return []
     interval = fve_interval(results)
-    text = f"{count(n)} held-out activations{f', 95 % interval {interval}' if interval else ''}. Differences of a few points mean little."
+    within = f", 95\u00a0% interval {interval}" if interval else ""
+    text = f"{count(n)} held-out activations{within}. Differences of a few points mean little."
     return [Finding("caution", "Few held-out activations", text)]

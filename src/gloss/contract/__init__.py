@@ -1,0 +1,58 @@
+"""What AV, AR, datasets and other tools agree on: sidecars, the injection marker, templates, explanations. No torch here."""
+
+from gloss.contract.explanation import CLOSE_TAG, OPEN_TAG, Explanation, ExtractionFailed, extract_explanation, wrap_explanation
+from gloss.contract.marker import ChosenMarker, InjectionMarker, choose_marker, find_marker, marker_for
+from gloss.contract.sidecar import (
+    SIDECAR_NAME,
+    VALUE_HEAD_NAME,
+    ModelSidecar,
+    read_model_sidecar,
+    sidecar_path,
+    verify_model_sidecar,
+    write_model_sidecar,
+)
+from gloss.contract.sidecar_dataset import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
+from gloss.contract.templates import (
+    DEFAULT_AR_TEMPLATE,
+    DEFAULT_AV_TEMPLATE,
+    ar_prompt_ids,
+    fill,
+    prompt_ids,
+    render_chat_ids,
+    text_ids,
+    validate_ar_template,
+    validate_av_template,
+)
+
+__all__ = [
+    "CLOSE_TAG",
+    "DEFAULT_AR_TEMPLATE",
+    "DEFAULT_AV_TEMPLATE",
+    "OPEN_TAG",
+    "SIDECAR_NAME",
+    "VALUE_HEAD_NAME",
+    "ChosenMarker",
+    "DatasetSidecar",
+    "Explanation",
+    "ExtractionFailed",
+    "InjectionMarker",
+    "ModelSidecar",
+    "ar_prompt_ids",
+    "choose_marker",
+    "extract_explanation",
+    "fill",
+    "find_marker",
+    "marker_for",
+    "prompt_ids",
+    "read_dataset_sidecar",
+    "read_model_sidecar",
+    "render_chat_ids",
+    "sidecar_path",
+    "text_ids",
+    "validate_ar_template",
+    "validate_av_template",
+    "verify_model_sidecar",
+    "wrap_explanation",
+    "write_dataset_sidecar",
+    "write_model_sidecar",
+]

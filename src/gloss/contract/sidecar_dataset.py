@@ -1,0 +1,124 @@
+"""The sidecar of a dataset, ``<file>.nla_meta.yaml``: what was extracted, how, and with which prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gloss.contract.marker import InjectionMarker
+from gloss.contract.sidecar import sidecar_path
+from gloss.contract.sidecar_fields import FieldReader, read_yaml, write_yaml
+
+_READ_KEYS = {
+    "kind", "schema_version", "dataset_id", "stage", "row_count", "extraction", "tokens", "prompt_templates", "api_summaries",
+    "parent_datasets", "created_at", "created_by", "keep_debug_metadata", "git_commit",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSidecar:
+    """Everything about a Parquet file of activations; the vectors themselves are raw (``norm`` is always ``none``)."""
+
+    dataset_id: str
+    stage: str
+    row_count: int
+    base_model: str
+    d_model: int
+    layer: int
+    norm: str = "none"
+    corpus: str = ""
+    corpus_slice: Mapping[str, Any] = field(default_factory=dict)
+    positions_per_doc: int | None = None
+    marker: InjectionMarker | None = None
+    av_template: str | None = None
+    ar_template: str | None = None
+    ar_suffix_ids: tuple[int, ...] | None = None
+    norm_statistics: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    parent_datasets: tuple[str, ...] = ()
+    created_at: str = ""
+    created_by: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
+    """Reads the sidecar beside a Parquet file (or in a folder of shards).
+
+    Raises: SidecarError that names the file and the key.
+    """
+    file = sidecar_path(parquet)
+    values = read_yaml(file)
+    reader = FieldReader(values, file)
+    reader.expect("kind", "nla_dataset")
+    extraction, tokens, templates = (reader.mapping(name) for name in ("extraction", "tokens", "prompt_templates"))
+    char = tokens.text("injection_char")
+    marker = None
+    if char is not None:
+        names = ("injection_token_id", "injection_left_neighbor_id", "injection_right_neighbor_id")
+        marker = InjectionMarker(char, *(tokens.integer(name) for name in names))
+    return DatasetSidecar(
+        dataset_id=reader.text("dataset_id", required=True) or "",
+        stage=reader.text("stage") or "",
+        row_count=reader.integer("row_count"),
+        base_model=extraction.text("base_model") or "",
+        d_model=extraction.integer("d_model", minimum=1),
+        layer=extraction.integer("layer_index"),
+        norm=extraction.text("norm") or "none",
+        corpus=extraction.text("corpus") or "",
+        corpus_slice=dict(extraction.mapping("corpus_slice").values),
+        positions_per_doc=extraction.integer("positions_per_doc", default=None),
+        marker=marker,
+        av_template=templates.text("av", "actor"),
+        ar_template=templates.text("ar", "critic"),
+        ar_suffix_ids=tokens.integers("critic_suffix_ids", "ar_suffix_ids"),
+        norm_statistics={k: float(v) for k, v in extraction.mapping("norm_statistics").values.items()},
+        labels=dict(reader.mapping("api_summaries").values),
+        parent_datasets=reader.texts("parent_datasets"),
+        created_at=str(values.get("created_at") or ""),
+        created_by=reader.text("created_by") or "",
+        extra={key: value for key, value in values.items() if key not in _READ_KEYS},
+    )
+
+
+def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
+    """Writes the sidecar beside a Parquet file, with the reference's keys."""
+    extraction: dict[str, Any] = {
+        "base_model": sidecar.base_model,
+        "d_model": sidecar.d_model,
+        "layer_index": sidecar.layer,
+        "norm": sidecar.norm,
+        "corpus": sidecar.corpus,
+        "corpus_slice": dict(sidecar.corpus_slice),
+        "positions_per_doc": sidecar.positions_per_doc,
+        "norm_statistics": {key: float(value) for key, value in sidecar.norm_statistics.items()},
+    }
+    values: dict[str, Any] = {
+        "kind": "nla_dataset",
+        "schema_version": 1,
+        "dataset_id": sidecar.dataset_id,
+        "stage": sidecar.stage,
+        "row_count": sidecar.row_count,
+        "extraction": extraction,
+        "keep_debug_metadata": True,
+    }
+    if sidecar.marker is not None:
+        values["tokens"] = {
+            "injection_char": sidecar.marker.char,
+            "injection_token_id": sidecar.marker.token_id,
+            "injection_left_neighbor_id": sidecar.marker.left_neighbor_id,
+            "injection_right_neighbor_id": sidecar.marker.right_neighbor_id,
+            "critic_suffix_ids": None if sidecar.ar_suffix_ids is None else list(sidecar.ar_suffix_ids),
+        }
+    templates = {"actor": sidecar.av_template, "critic": sidecar.ar_template}
+    values["prompt_templates"] = {key: value for key, value in templates.items() if value is not None}
+    if sidecar.labels:
+        values["api_summaries"] = dict(sidecar.labels)
+    values |= {
+        "parent_datasets": list(sidecar.parent_datasets),
+        "created_at": sidecar.created_at,
+        "created_by": sidecar.created_by,
+        "git_commit": "",
+    }
+    return write_yaml({**values, **sidecar.extra}, sidecar_path(parquet))

@@ -1,0 +1,125 @@
+"""Typed reading of sidecar values: every wrong one is named by file and key."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import yaml
+
+from gloss.errors import SidecarError
+
+MAX_BYTES = 4_000_000
+_REQUIRED = object()
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises: SidecarError if it is missing, too large, no YAML or no mapping.
+    """
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise SidecarError("the sidecar is too large", where=file, expected=f"at most {MAX_BYTES} bytes")
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SidecarError(f"no sidecar ({error.strerror})", where=file, remedy="A checkpoint needs nla_meta.yaml") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise SidecarError(f"not readable as YAML ({type(error).__name__})", where=file) from error
+    if not isinstance(values, dict):
+        raise SidecarError("not a sidecar", where=file, expected="a mapping", found=type(values).__name__)
+    return {str(key): value for key, value in values.items()}
+
+
+def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
+    """Writes a mapping as YAML, atomically."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(temporary, file)
+    return file
+
+
+@dataclass(frozen=True)
+class FieldReader:
+    """Reads the values of one mapping of a sidecar; ``prefix`` is its place in the file."""
+
+    values: Mapping[str, Any]
+    where: Path
+    prefix: str = ""
+
+    def mapping(self, name: str) -> FieldReader:
+        """A nested mapping; an empty one where it is missing."""
+        value = self.values.get(name)
+        if value is None:
+            return FieldReader({}, self.where, f"{self.prefix}{name}.")
+        if not isinstance(value, dict):
+            raise self._wrong(name, "a mapping", value)
+        return FieldReader(value, self.where, f"{self.prefix}{name}.")
+
+    def expect(self, name: str, wanted: str) -> None:
+        """Refuses any other value."""
+        if self.values.get(name) != wanted:
+            raise self._wrong(name, repr(wanted), self.values.get(name))
+
+    @overload
+    def integer(self, name: str, *, minimum: int = 0) -> int: ...
+    @overload
+    def integer(self, name: str, *, default: int, minimum: int = 0) -> int: ...
+    @overload
+    def integer(self, name: str, *, default: None, minimum: int = 0) -> int | None: ...
+    def integer(self, name: str, *, default: Any = _REQUIRED, minimum: int = 0) -> int | None:
+        """An integer of at least ``minimum``; booleans and strings are none."""
+        value = self.values.get(name)
+        if value is None and default is not _REQUIRED:
+            return default  # type: ignore[no-any-return]
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise self._wrong(name, f"an integer of at least {minimum}", value)
+        return value
+
+    def positive(self, name: str) -> float:
+        """A finite number above 0; numbers written as strings count, booleans do not."""
+        value = self.values.get(name)
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            raise self._wrong(name, "a finite number above 0", value)
+        return number
+
+    def text(self, *names: str, required: bool = False) -> str | None:
+        """The first of several keys that holds a non-empty text."""
+        for name in names:
+            value = self.values.get(name)
+            if value is not None and not isinstance(value, str):
+                raise self._wrong(name, "a text", value)
+            if value:
+                return value
+        if required:
+            raise self._wrong(names[0], "a text", self.values.get(names[0]))
+        return None
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts; one alone counts as a list."""
+        value = self.values.get(name)
+        items = [] if value is None else value if isinstance(value, list) else [value]
+        return tuple(str(item) for item in items)
+
+    def integers(self, *names: str) -> tuple[int, ...] | None:
+        """The first of several keys that holds a list of token ids."""
+        for name in names:
+            value = self.values.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
+                raise self._wrong(name, "a list of token ids", value)
+            return tuple(value)
+        return None
+
+    def _wrong(self, name: str, expected: str, found: Any) -> SidecarError:
+        shown = "nothing" if found is None else repr(found)[:80]
+        return SidecarError(f"{self.prefix}{name}", where=self.where, expected=expected, found=shown)

@@ -1,0 +1,102 @@
+"""Prompt templates of AV and AR, filled and tokenized the one way that training and reading share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gloss.errors import MarkerError, TemplateError
+
+MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
+_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+
+DEFAULT_AV_TEMPLATE = (
+    "Here is one activation of a language model, taken at one token of a text: <concept>{injection_char}</concept>\n\n"
+    "Say what the model has in mind there: a few short features, the last of them about the final token. "
+    "Write them between <explanation> and </explanation>."
+)
+DEFAULT_AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</text> <activation>"
+
+
+def fill(template: str, **fields: str) -> str:
+    """The template with each ``{name}`` replaced; braces in the values stay text.
+
+    Raises: TemplateError for doubled braces, an unknown field, or a field that the template does not hold.
+    """
+    if "{{" in template or "}}" in template:
+        raise TemplateError("doubled braces in a template", found="'{{' or '}}'", remedy="Gloss fills {names} only; write single braces")
+    names = set(_FIELD.findall(template))
+    if names != set(fields):
+        raise TemplateError("wrong fields in a template", expected=sorted(fields), found=sorted(names))
+    rest = _FIELD.sub("", template)
+    if "{" in rest or "}" in rest:
+        raise TemplateError("stray brace in a template", found=repr(rest[:60]))
+    return _FIELD.sub(lambda match: fields[match[1]], template)
+
+
+def validate_av_template(template: str) -> None:
+    """Raises TemplateError unless the template holds ``{injection_char}`` exactly once and nothing else to fill."""
+    _validate(template, MARKER_FIELD)
+
+
+def validate_ar_template(template: str) -> None:
+    """Raises TemplateError unless the template holds ``{explanation}`` exactly once, with text behind it."""
+    _validate(template, EXPLANATION_FIELD)
+    if not template.split("{" + EXPLANATION_FIELD + "}")[1].strip():
+        raise TemplateError("the AR template ends with the explanation", expected="text behind {explanation}")
+
+
+def _validate(template: str, field: str) -> None:
+    fill(template, **{field: ""})
+    count = template.count("{" + field + "}")
+    if count != 1:
+        raise TemplateError(f"wrong number of {{{field}}} in a template", expected=1, found=count)
+
+
+def render_chat_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
+    """Token ids of a chat, with one BOS at most; without a chat template the contents are plain text.
+
+    Raises: TemplateError if the chat template gives no ids.
+    """
+    if getattr(tokenizer, "chat_template", None):
+        rendered = tokenizer.apply_chat_template(
+            list(messages), tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=False
+        )
+        ids = list(rendered["input_ids"]) if hasattr(rendered, "keys") else list(rendered)
+        if ids and isinstance(ids[0], list):
+            ids = ids[0]
+        return _one_bos(tokenizer, [int(i) for i in ids])
+    return text_ids(tokenizer, "".join(message["content"] for message in messages))
+
+
+def text_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a plain text, with exactly one BOS where the tokenizer adds one."""
+    return _one_bos(tokenizer, [int(i) for i in tokenizer.encode(text, add_special_tokens=True)])
+
+
+def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
+    """Token ids of the AR prompt of one explanation; text ids without an end-of-text token behind them."""
+    return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
+
+
+def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
+    """Token ids of the AV prompt: the template as a user message, up to where the response begins.
+
+    Raises: MarkerError if rendering changed the marker, TemplateError.
+    """
+    content = fill(av_template, **{MARKER_FIELD: marker_char})
+    ids = render_chat_ids(tokenizer, [{"role": "user", "content": content}])
+    if marker_char not in tokenizer.decode(ids):
+        raise MarkerError(
+            f"marker {marker_char!r} does not survive the prompt", found="another character in its place",
+            remedy="Choose another marker, or use the tokenizer saved beside the checkpoint",
+        )
+    return ids
+
+
+def _one_bos(tokenizer: Any, ids: list[int]) -> list[int]:
+    bos = getattr(tokenizer, "bos_token_id", None)
+    while bos is not None and ids[:2] == [bos, bos]:
+        ids = ids[1:]
+    return ids

@@ -1,0 +1,191 @@
+"""Documents from text files, JSON lines, Parquet, folders of those, or Hugging Face datasets.
+
+A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and the line it starts on: never from
+the folder the corpus lies in, so that a corpus can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gloss.errors import CorpusError, MissingExtraError
+
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+HUB_PREFIX = "hf:"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_PARQUET_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document: plain ``text``, or the ``messages`` (role and content) of a chat."""
+
+    doc_id: str
+    text: str | None
+    messages: tuple[Mapping[str, str], ...] | None = None
+
+
+def load_corpus(source: str | Path | Iterable[Document], **options: Any) -> Iterator[Document]:
+    """Documents of a source that `read_corpus` knows (with its options), or those of an iterable as they are.
+
+    Raises: CorpusError.
+    """
+    return read_corpus(str(source), **options) if isinstance(source, str | Path) else iter(source)
+
+
+def read_corpus(
+    source: str, *, text_field: str = "text", limit: int | None = None, split: str = "train", streaming: bool = True
+) -> Iterator[Document]:
+    """Documents of a file, a folder, or a Hugging Face dataset ``hf:owner/name``.
+
+    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field`` or ``messages``. Files of a
+    folder are read in the order of their names. ``split`` and ``streaming`` are for Hugging Face datasets.
+    Raises: CorpusError, at once if the source is missing or of no known kind, else at the record that cannot be read.
+    """
+    if limit is not None and limit < 1:
+        raise CorpusError("no documents are asked for", where=source, expected="limit ≥ 1", found=limit)
+    if source.startswith(HUB_PREFIX):
+        records = _read_hub(source, text_field, split, streaming)
+    else:
+        files = _files(Path(source))
+        records = chain.from_iterable(_read_file(path, stem, text_field) for path, stem in files)
+    return _checked(records, source, limit)
+
+
+def _checked(documents: Iterator[Document], source: str, limit: int | None) -> Iterator[Document]:
+    count = 0
+    for document in documents:
+        yield document
+        count += 1
+        if count == limit:
+            return
+    if count == 0:
+        raise CorpusError("the corpus is empty", where=source, expected="at least one document")
+
+
+def _files(path: Path) -> list[tuple[Path, str]]:
+    """The files of a corpus with the stem of their documents' ids: the name inside the folder, with suffix only where needed."""
+    if not path.exists():
+        raise CorpusError("no such corpus", where=path, expected="a file, a folder, or hf:owner/name")
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise CorpusError("unknown kind of corpus", where=path, expected=" or ".join(SUFFIXES), found=path.suffix or "no suffix")
+        return [(path, path.stem)]
+    inside = sorted(p.relative_to(path) for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith("."))
+    if not inside:
+        raise CorpusError("no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES))
+    shared = Counter(p.with_suffix("").as_posix() for p in inside)
+    return [(path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem) for p in inside]
+
+
+def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
+    reader = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix]
+    try:
+        yield from reader(path, stem, text_field)
+    except UnicodeDecodeError as error:
+        raise CorpusError("not a text file", where=path, expected="UTF-8", found=f"byte 0x{error.object[error.start]:02x}") from error
+    except OSError as error:
+        raise CorpusError(f"cannot be read ({error.strerror or error})", where=path) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if "\0" in line:
+                raise CorpusError("not a text file", where=f"{path}:{number}", expected="UTF-8 text", found="a NUL byte")
+            yield number, line.rstrip("\r\n")
+
+
+def _read_text(path: Path, stem: str, _text_field: str) -> Iterator[Document]:
+    block: list[str] = []
+    start = 1
+    for number, line in chain(_lines(path), [(0, "")]):
+        if line.strip():
+            start = start if block else number
+            block.append(line)
+        elif block:
+            yield Document(f"{stem}:{start}", "\n".join(block))
+            block = []
+
+
+def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Document]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise CorpusError(f"not JSON ({error})", where=where, remedy="Each line holds one JSON object") from error
+        if not isinstance(record, dict):
+            raise CorpusError("not a JSON object", where=where, expected="an object", found=type(record).__name__)
+        yield _document(record, f"{stem}:{number}", text_field, where)
+
+
+def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise CorpusError("not a Parquet file", where=path, found=str(error).splitlines()[0]) from error
+    with file:
+        names = [name for name in ("id", "doc_id", text_field, "messages") if name in file.schema_arrow.names]
+        number = 0
+        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):
+            for record in batch.to_pylist():
+                number += 1
+                yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
+
+
+def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iterator[Document]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise MissingExtraError("datasets", "hub") from error
+    name, _, subset = source.removeprefix(HUB_PREFIX).partition(":")
+    try:
+        rows = load_dataset(name, subset or None, split=split, streaming=streaming)
+        for number, record in enumerate(rows, start=1):
+            yield _document(record, f"{Path(name).name}:{split}:{number}", text_field, f"{source}, row {number}")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CorpusError(f"the dataset cannot be read ({reason})", where=source) from error
+
+
+def _document(record: Mapping[str, Any], default_id: str, text_field: str, where: str) -> Document:
+    named = record.get("id", record.get("doc_id"))
+    doc_id = clean_text(str(named)) if isinstance(named, str | int) and str(named) else default_id
+    value = record.get(text_field)
+    if isinstance(value, list) or (value is None and record.get("messages") is not None):
+        messages = value if isinstance(value, list) else record["messages"]
+        return Document(doc_id, None, _messages(messages, where))
+    if text_field not in record:
+        raise CorpusError(
+            f"no field {text_field!r}", where=where, expected=f"{text_field!r} or 'messages'", found=sorted(record),
+            remedy="Name the field that holds the text with corpus.text_field",
+        )
+    if value is not None and not isinstance(value, str):
+        raise CorpusError(f"field {text_field!r} is no text", where=where, expected="a string", found=type(value).__name__)
+    return Document(doc_id, clean_text(value or ""))
+
+
+def _messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
+    for message in messages if isinstance(messages, list) else [None]:
+        fields = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
+        if not all(isinstance(field, str) for field in fields):
+            raise CorpusError("not a chat", where=where, expected="messages with role and content, both strings", found=repr(message)[:80])
+    return tuple({"role": clean_text(m["role"]), "content": clean_text(m["content"])} for m in messages)
+
+
+def clean_text(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer or file takes, replaced by U+FFFD; the length stays."""
+    return _LONE_SURROGATE.sub("\ufffd", text)

@@ -1,0 +1,127 @@
+"""The stages of a run, in order, each reading files of the run's folder and writing files there.
+
+    target/       the lab target, where the config asks for it
+    activations/  raw activations with provenance                      ← extract
+    splits/       av_sft, ar_sft, rl, heldout: rows by document        ← split
+    labels/       av_sft, ar_sft, heldout: with a label each           ← label
+    datasets/     av_sft, ar_sft, rl, heldout, heldout_labels          ← build
+    ar_sft/, av_sft/   checkpoints of the warm start                   ← train
+    nla/          av/, ar/: the trained NLA, metrics and samples       ← train
+    evaluation.json, metrics.jsonl, samples.jsonl                      ← evaluate
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from gloss.data import build, extract, label, split
+from gloss.evaluate import NLAFolders, evaluate
+from gloss.models import replaced_folder
+from gloss.pipeline import sources
+from gloss.pipeline.config import RunConfig
+from gloss.pipeline.files import write_json
+from gloss.target import load_target, load_tokenizer
+from gloss.train import train_ar, train_av, train_joint
+
+LABELLED = ("ar_sft", "av_sft", "heldout")
+Plan = list[tuple[str, Callable[[], object]]]
+
+
+def plan(config: RunConfig, out_dir: Path) -> Plan:
+    """The stages by name, each as a call without arguments."""
+    stages = (target, extract_activations, split_documents, write_labels, build_datasets)
+    trained = (ar_sft, av_sft, joint, measure)
+    return [(stage.__name__, partial(stage, config, out_dir)) for stage in (*stages, *trained)]
+
+
+def target_of(config: RunConfig, out_dir: Path) -> str:
+    """The target model of a run: the copy in its folder for the lab's, else what the config names."""
+    return str(out_dir / "target") if config.target == sources.LAB else config.target
+
+
+def target(config: RunConfig, out_dir: Path) -> None:
+    """Puts the lab target into the run's folder; another target is only checked to be loadable."""
+    name = sources.target_name(config.target)
+    if config.target == sources.LAB:
+        with replaced_folder(out_dir / "target") as temporary:
+            shutil.copytree(name, temporary, dirs_exist_ok=True)
+    load_tokenizer(target_of(config, out_dir))
+
+
+def extract_activations(config: RunConfig, out_dir: Path) -> None:
+    """Corpus → activations."""
+    model = load_target(target_of(config, out_dir), dtype=config.extract.dtype, attn_implementation=config.extract.attn_implementation)
+    extract(config.extract, model, sources.documents(config.corpus, config.seed), out_dir / "activations")
+
+
+def split_documents(config: RunConfig, out_dir: Path) -> None:
+    """Activations → av_sft, ar_sft, rl, heldout, by document."""
+    split(config.split, out_dir / "activations", out_dir / "splits")
+
+
+def write_labels(config: RunConfig, out_dir: Path) -> None:
+    """Texts for the warm start, and for measuring the AR on labels of held-out documents."""
+    labeller = sources.labeller(config.label)
+    for name in LABELLED:
+        label(config.label, out_dir / "splits" / f"{name}.parquet", labeller, out_dir / "labels" / f"{name}.parquet")
+
+
+def build_datasets(config: RunConfig, out_dir: Path) -> None:
+    """Prompts and responses for training."""
+    inputs = {
+        "av_sft": out_dir / "labels" / "av_sft.parquet",
+        "ar_sft": out_dir / "labels" / "ar_sft.parquet",
+        "rl": out_dir / "splits" / "rl.parquet",
+        "heldout": out_dir / "splits" / "heldout.parquet",
+        "heldout_labels": out_dir / "labels" / "heldout.parquet",
+    }
+    build(config.build, inputs, load_tokenizer(target_of(config, out_dir)), out_dir / "datasets")
+
+
+def ar_sft(config: RunConfig, out_dir: Path) -> None:
+    """Warm start of the AR."""
+    dataset = out_dir / "datasets" / "ar_sft.parquet"
+    train_ar(config.ar_sft, target=target_of(config, out_dir), dataset=dataset, out_dir=out_dir / "ar_sft")
+
+
+def av_sft(config: RunConfig, out_dir: Path) -> None:
+    """Warm start of the AV."""
+    dataset = out_dir / "datasets" / "av_sft.parquet"
+    train_av(config.av_sft, target=target_of(config, out_dir), dataset=dataset, out_dir=out_dir / "av_sft")
+
+
+def joint(config: RunConfig, out_dir: Path) -> None:
+    """Joint reinforcement learning."""
+    train_joint(
+        config.joint,
+        av=out_dir / "av_sft" / "checkpoint",
+        ar=out_dir / "ar_sft" / "checkpoint",
+        dataset=out_dir / "datasets" / "rl.parquet",
+        heldout=out_dir / "datasets" / "heldout.parquet",
+        out_dir=out_dir / "nla",
+    )
+
+
+def measure(config: RunConfig, out_dir: Path) -> None:
+    """FVE, controls, claims and examples on held-out documents; training metrics are gathered beside them."""
+    datasets = out_dir / "datasets"
+    results = evaluate(
+        config.evaluate,
+        nla=NLAFolders(
+            av_sft=out_dir / "av_sft" / "checkpoint",
+            ar_sft=out_dir / "ar_sft" / "checkpoint",
+            av=out_dir / "nla" / "av",
+            ar=out_dir / "nla" / "ar",
+        ),
+        heldout=datasets / "heldout.parquet",
+        judge=sources.judge(config),
+        heldout_labels=datasets / "heldout_labels.parquet",
+        probe_dataset=datasets / "rl.parquet",
+    )
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]
+        (out_dir / name).write_text("".join(p.read_text(encoding="utf-8") for p in parts if p.exists()), encoding="utf-8")
+    write_json(out_dir / "evaluation.json", results)

@@ -1,0 +1,7 @@
+"""What writes labels for activations: the labeller protocol and the labellers that need no service."""
+
+from gloss.providers.extractive import ExtractiveLabeller
+from gloss.providers.labeller import Labeller, LabelRequest
+from gloss.providers.scripted import ScriptedLabeller
+
+__all__ = ["ExtractiveLabeller", "LabelRequest", "Labeller", "ScriptedLabeller"]

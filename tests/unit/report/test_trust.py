@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from gloss.report.claims import KindScores, kind_scores, pooled_precision, segments
+from gloss.report.figures import moving_mean, spread
+from gloss.report.trust import findings, standing
+
+
+def levels(results: dict[str, Any], metrics: list[dict[str, Any]] | None = None) -> dict[str, str]:
+    return {finding.title: finding.level for finding in findings(results, metrics or [])}
+
+
+def row(precision: float | None, ceiling: float | None, chance: float | None, n: int) -> KindScores:
+    return KindScores("hero", precision, 0.1, ceiling, chance, n, n)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (row(0.09, 0.71, 0.08, 540), "chance"),
+        (row(0.02, 0.71, 0.08, 540), "chance"),
+        (row(0.20, 0.71, 0.10, 540), "short of the probe"),
+        (row(0.20, 0.71, 0.10, 40), "chance"),
+        (row(0.69, 0.71, 0.10, 540), "as good as the probe"),
+        (row(0.69, None, 0.10, 540), "above chance, no probe"),
+        (row(0.90, 0.92, 0.10, 12), "too few claims"),
+        (row(1.00, 0.92, 0.95, 40), "chance"),
+        (row(None, 0.92, 0.10, 0), "not measured"),
+    ],
+)
+def test_standing_of_a_kind(scores: KindScores, expected: str) -> None:
+    assert standing(scores) == expected
+
+
+def test_high_fve_with_false_claims_warns_of_a_private_code(results: dict[str, Any]) -> None:
+    assert levels(results)["The pair may be using words as a private code"] == "warning"
+    for scores in results["claims"].values():
+        scores.update(precision=0.86, probe_ceiling=0.9)
+    titles = levels(results)
+    assert "The pair may be using words as a private code" not in titles
+    assert titles["Claims against known truth"] == "good"
+
+
+def test_claims_at_chance_are_named_with_what_a_probe_could_read(results: dict[str, Any]) -> None:
+    found = next(finding for finding in findings(results) if finding.title == "At or below chance: hero")
+    assert found.level == "warning"
+    assert "hero 9\u00a0% against 8\u00a0%" in found.text
+    assert "hero is within reach of a linear probe" in found.text
+
+
+def test_without_known_truth_nothing_is_said_for_the_claims(results: dict[str, Any]) -> None:
+    results["claims"] = {}
+    assert levels(results)["Truth of the claims was not measured"] == "unknown"
+
+
+def test_a_control_as_good_as_the_nla_is_a_warning(results: dict[str, Any]) -> None:
+    assert levels(results)["The AR does read the text"] == "good"
+    results["controls"]["empty_text"] = 0.2
+    assert levels(results)["A control scores too"] == "caution"
+    results["controls"]["empty_text"] = 0.88
+    assert levels(results)["No better than a control"] == "warning"
+
+
+def test_rl_that_lowers_sampled_fve_is_a_warning(results: dict[str, Any]) -> None:
+    results["fve"]["rl_sampled"] = 0.5
+    titles = levels(results)
+    assert titles["RL did not help"] == "warning"
+    assert titles["Samples are much worse than greedy text"] == "caution"
+
+
+def test_heldout_fve_that_fell_asks_for_an_earlier_stop(results: dict[str, Any]) -> None:
+    points = [{"step": step, "fve_heldout": value} for step, value in enumerate((0.7, 0.85, 0.8))]
+    assert levels(results, points)["Held-out FVE fell at the end"] == "caution"
+    assert "Held-out FVE fell at the end" not in levels(results, points[:2])
+
+
+def test_failures_and_few_rows_are_cautions(results: dict[str, Any]) -> None:
+    results.update(extraction_failure_rate=0.04, n_heldout=120)
+    titles = levels(results)
+    assert titles["Extraction fails often"] == "caution"
+    assert titles["Few held-out activations"] == "caution"
+
+
+def test_warnings_come_first(results: dict[str, Any]) -> None:
+    order = [finding.level for finding in findings(results)]
+    assert order == sorted(order, key=["warning", "caution", "good", "unknown"].index)
+
+
+def test_pooled_precision_weighs_by_claims() -> None:
+    assert pooled_precision([row(1.0, None, None, 30), row(0.0, None, None, 10)]) == pytest.approx(0.75)
+    assert pooled_precision([row(None, None, None, 0)]) is None
+
+
+def test_kinds_far_above_chance_come_first(results: dict[str, Any]) -> None:
+    kinds = [scores.kind for scores in kind_scores(results)]
+    assert kinds[0] == "topic"
+    assert kinds[-1] == "hero"
+
+
+def test_segments_join_to_the_explanation_whatever_the_claims(results: dict[str, Any]) -> None:
+    example = results["examples"][0]
+    size = len(example["explanation"])
+    claim = {"kind": "k", "value": "v", "verdict": "right"}
+    places = [(-1, 4), (5, 2), (size - 3, size + 9), (2, 12), (None, None), (3, 5)]
+    example["claims"] += [{**claim, "start": start, "end": end} for start, end in places]
+    parts = segments(example)
+    assert "".join(part.text for part in parts) == example["explanation"]
+    assert "carries a lantern" in [part.text for part in parts if part.claim]
+
+
+def test_spread_keeps_labels_apart_and_in_order() -> None:
+    placed = spread([-0.3, -0.3, -0.2, 0.85, 0.86], 0.05, -0.3)
+    assert placed[0] >= -0.3
+    assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(placed))
+    assert placed[3] == pytest.approx(0.83)
+    assert spread([0.1, 0.5], 0.05, 0.0) == pytest.approx([0.1, 0.5])
+
+
+def test_moving_mean_keeps_length_and_short_curves() -> None:
+    assert moving_mean([1.0, 2.0, 6.0]) == [1.0, 2.0, 6.0]
+    smooth = moving_mean([float(i % 2) for i in range(40)])
+    assert len(smooth) == 40
+    assert smooth[20] == pytest.approx(0.4)
