@@ -79,9 +79,15 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         raise CorpusError("no such corpus", where=path, expected="a file, a folder, or hf:owner/name")
     if path.is_file():
         if path.suffix not in SUFFIXES:
-            raise CorpusError("unknown kind of corpus", where=path, expected=" or ".join(SUFFIXES), found=path.suffix or "no suffix")
+            raise CorpusError(
+                "unknown kind of corpus", where=path, expected=" or ".join(SUFFIXES), found=path.suffix or "no suffix"
+            )
         return [(path, path.stem)]
-    inside = sorted(p.relative_to(path) for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith("."))
+    inside = sorted(
+        p.relative_to(path)
+        for p in path.rglob("*")
+        if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith(".")
+    )
     if not inside:
         raise CorpusError("no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES))
     shared = Counter(p.with_suffix("").as_posix() for p in inside)
@@ -93,7 +99,9 @@ def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
     try:
         yield from reader(path, stem, text_field)
     except UnicodeDecodeError as error:
-        raise CorpusError("not a text file", where=path, expected="UTF-8", found=f"byte 0x{error.object[error.start]:02x}") from error
+        raise CorpusError(
+            "not a text file", where=path, expected="UTF-8", found=f"byte 0x{error.object[error.start]:02x}"
+        ) from error
     except OSError as error:
         raise CorpusError(f"cannot be read ({error.strerror or error})", where=path) from error
 
@@ -102,7 +110,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if "\0" in line:
-                raise CorpusError("not a text file", where=f"{path}:{number}", expected="UTF-8 text", found="a NUL byte")
+                raise CorpusError(
+                    "not a text file", where=f"{path}:{number}", expected="UTF-8 text", found="a NUL byte"
+                )
             yield number, line.rstrip("\r\n")
 
 
@@ -170,11 +180,16 @@ def _document(record: Mapping[str, Any], default_id: str, text_field: str, where
         return Document(doc_id, None, _messages(messages, where))
     if text_field not in record:
         raise CorpusError(
-            f"no field {text_field!r}", where=where, expected=f"{text_field!r} or 'messages'", found=sorted(record),
+            f"no field {text_field!r}",
+            where=where,
+            expected=f"{text_field!r} or 'messages'",
+            found=sorted(record),
             remedy="Name the field that holds the text with corpus.text_field",
         )
     if value is not None and not isinstance(value, str):
-        raise CorpusError(f"field {text_field!r} is no text", where=where, expected="a string", found=type(value).__name__)
+        raise CorpusError(
+            f"field {text_field!r} is no text", where=where, expected="a string", found=type(value).__name__
+        )
     return Document(doc_id, clean_text(value or ""))
 
 
@@ -182,7 +197,12 @@ def _messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
     for message in messages if isinstance(messages, list) else [None]:
         fields = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
         if not all(isinstance(field, str) for field in fields):
-            raise CorpusError("not a chat", where=where, expected="messages with role and content, both strings", found=repr(message)[:80])
+            raise CorpusError(
+                "not a chat",
+                where=where,
+                expected="messages with role and content, both strings",
+                found=repr(message)[:80],
+            )
     return tuple({"role": clean_text(m["role"]), "content": clean_text(m["content"])} for m in messages)
 
 

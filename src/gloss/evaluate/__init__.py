@@ -1,6 +1,6 @@
 """Measure how far an explanation can be trusted: FVE with intervals, controls, and claims against known truth."""
 
-from gloss.evaluate.claims import ClaimJudge, ClaimScores, FactRows, JudgedClaim, score_claims
+from gloss.evaluate.claims import ClaimJudge, ClaimScores, FactRows, JudgedClaim, Verdict, score_claims
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
 from gloss.evaluate.stage import EvaluateConfig, NLAFolders, evaluate
 
@@ -12,6 +12,7 @@ __all__ = [
     "JudgedClaim",
     "NLAFolders",
     "RoundTrip",
+    "Verdict",
     "bootstrap_fve",
     "control_fves",
     "cosine",

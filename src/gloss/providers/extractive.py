@@ -45,8 +45,13 @@ class ExtractiveLabeller:
     name: ClassVar[str] = "extractive"
 
     def __post_init__(self) -> None:
-        if min(self.keywords, self.quote_words, self.next_tokens) < 0 or not self.keywords + self.quote_words + self.next_tokens:
-            raise LabelError("the extractive labeller has nothing to write", expected="a positive count", found=dict(self.settings))
+        if (
+            min(self.keywords, self.quote_words, self.next_tokens) < 0
+            or not self.keywords + self.quote_words + self.next_tokens
+        ):
+            raise LabelError(
+                "the extractive labeller has nothing to write", expected="a positive count", found=dict(self.settings)
+            )
         if self.max_chars < 16:
             raise LabelError("labels this short say nothing", expected="max_chars ≥ 16", found=self.max_chars)
 

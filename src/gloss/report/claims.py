@@ -12,9 +12,9 @@ from gloss.report.run_files import section
 
 MARKS = {"right": "✓", "wrong": "✗", "absent": "○"}
 VERDICT_MEANINGS = {
-    "right": "agrees with what the text has established by this token",
+    "right": "agrees with what is known at this token",
     "wrong": "contradicts it",
-    "absent": "the text has established nothing of this kind by this token",
+    "absent": "nothing of this kind is known at this token",
 }
 
 

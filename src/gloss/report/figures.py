@@ -126,7 +126,8 @@ def _paint_fve(narrow: bool, sampled: Series, heldout: Series, levels: Sequence[
             axes.axhline(value, color=colour, linestyle=style, linewidth=1.1)
     axes.plot(*sampled, color=FIRST, linewidth=0.8, alpha=0.4)
     axes.plot(sampled[0], moving_mean(sampled[1]), color=FIRST, linewidth=2)
-    axes.plot(*heldout, "o-", color=SECOND, linewidth=0.8, markersize=4.5, markeredgecolor=PAPER, clip_on=False)
+    hidden = any(value < axes.get_ylim()[0] for value in heldout[1])
+    axes.plot(*heldout, "o-", color=SECOND, linewidth=0.8, markersize=4.5, markeredgecolor=PAPER, clip_on=hidden)
     axes.set_xlabel("joint RL step")
     axes.grid(axis="x", visible=False)
     _label_levels(axes, levels, line_height=0.055)
@@ -174,24 +175,22 @@ def _top(group: Sequence[float], gap: float, low: float) -> float:
 
 def _paint_claims(narrow: bool, rows: Sequence[KindScores]) -> Figure:
     height = 0.78 + 0.36 * len(rows)
+    labels = [f"{row.kind} ({count(row.n_claims)})" if narrow else row.kind for row in rows]
     figure, axes = _canvas(
-        narrow, height=height, left=1.12 if narrow else 1.3, right=0.2 if narrow else 1.5, bottom=0.44, top=0.22
+        narrow, height=height, left=_label_inches(labels), right=0.2 if narrow else 1.5, bottom=0.44, top=0.22
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.grid(axis="y", visible=False)
+    beside = axes.get_yaxis_transform()
     for place, row in enumerate(rows):
         _paint_kind(axes, place, row)
         if not narrow:
             numbers = f"{count(row.n_claims)} / {count(row.n_known)}"
-            axes.text(1.03, place, numbers, color=MUTED, va="center", fontsize=8.2,
-                      transform=axes.get_yaxis_transform())  # fmt: skip
-    labels = [f"{row.kind} ({count(row.n_claims)})" if narrow else row.kind for row in rows]
+            axes.text(1.03, place, numbers, color=MUTED, va="center", fontsize=8.2, transform=beside)
     axes.set_yticks(range(len(rows)), labels, color=INK)
     if not narrow:
-        axes.text(
-            1.03, -0.62, "claims / known", color=MUTED, va="bottom", fontsize=7.5, transform=axes.get_yaxis_transform()
-        )
+        axes.text(1.03, -0.62, "claims / known", color=MUTED, va="bottom", fontsize=7.5, transform=beside)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.spines["left"].set_visible(False)
     return figure
@@ -244,13 +243,14 @@ def _paint_text(narrow: bool, panels: Sequence[tuple[str, Series, bool]]) -> Fig
         axes.set_xlabel("joint RL step")
         axes.locator_params(axis="y", nbins=5)
         if share:
-            axes.yaxis.set_major_formatter(lambda value, _: percent(value))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}\u00a0%")
     return figure
 
 
 def _paint_seconds(narrow: bool, stages: Mapping[str, float]) -> Figure:
     height = 0.2 + 0.25 * len(stages)
-    figure, axes = _canvas(narrow, height=height, left=1.0, right=0.85 if narrow else 2.4, bottom=0.08, top=0.08)
+    left = _label_inches(list(stages))
+    figure, axes = _canvas(narrow, height=height, left=left, right=0.85 if narrow else 2.4, bottom=0.08, top=0.08)
     places = range(len(stages))
     axes.barh(places, list(stages.values()), height=0.52, color=FIRST, linewidth=0, alpha=0.75)
     axes.set_yticks(places, list(stages), color=INK)
@@ -266,6 +266,11 @@ def _paint_seconds(narrow: bool, stages: Mapping[str, float]) -> Figure:
             duration(value), (value, place), (5, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.2
         )
     return figure
+
+
+def _label_inches(labels: Sequence[str]) -> float:
+    """Room for the longest label at the left, up to half of the narrow figure."""
+    return min(0.3 + 0.072 * max(map(len, labels)), NARROW_INCHES / 2)
 
 
 def _canvas(

@@ -77,7 +77,7 @@ def _private_code(results: Mapping[str, Any], scores: Sequence[KindScores]) -> l
         )
         return [Finding("unknown", "Truth of the claims was not measured", text)]
     ceiling = pooled_ceiling(scores)
-    beside = "" if ceiling is None else f" (probes on the same activations: {percent(ceiling)})"
+    beside = "" if ceiling is None else f" (linear probes reach {percent(ceiling)} on these kinds)"
     right = f"{percent(precision)} of the claims are right{beside}"
     if fve >= HIGH_FVE and precision < LOW_PRECISION:
         text = (

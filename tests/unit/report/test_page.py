@@ -211,6 +211,16 @@ def test_lines_of_other_stages_are_not_drawn(run_dir: Path) -> None:
     assert read(run_dir) == before
 
 
+def test_a_run_of_one_step_far_below_zero_is_drawn(run_dir: Path, results: dict[str, Any]) -> None:
+    line = {"stage": "joint", "step": 0, "fve_sampled": -2.5, "fve_heldout": -3.0, "failure_rate": 0.0}
+    (run_dir / "metrics.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    results["claims"] = {"the other person in the story": results["claims"]["person"]}
+    rewrite(run_dir, results)
+    html = read(run_dir)
+    assert "Sampled FVE of the training batch goes from −2.50 to −2.50" in html
+    assert "the other person in the story (211)" in html
+
+
 def test_broken_unicode_can_be_written(run_dir: Path, results: dict[str, Any]) -> None:
     results["examples"][0]["text"] = "a \ud800 \u202e\x1b[31m b"
     rewrite(run_dir, results)

@@ -1,0 +1,43 @@
+"""From corpora to training datasets: documents, activations, splits, labels, prompts; every stage reads and writes files."""
+
+from gloss.data.activations import (
+    ActivationWriter,
+    activation_schema,
+    iter_activations,
+    norm_statistics,
+    read_activations,
+    vectors_as_array,
+)
+from gloss.data.build import BuildConfig, BuildResult, ar_suffix_ids, build
+from gloss.data.corpus import Document, load_corpus, read_corpus
+from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extract
+from gloss.data.label import LabelConfig, LabelResult, label
+from gloss.data.positions import sample_positions
+from gloss.data.split import SplitConfig, SplitResult, split
+
+__all__ = [
+    "ActivationWriter",
+    "BuildConfig",
+    "BuildResult",
+    "Document",
+    "ExtractConfig",
+    "ExtractCounts",
+    "ExtractResult",
+    "LabelConfig",
+    "LabelResult",
+    "SplitConfig",
+    "SplitResult",
+    "activation_schema",
+    "ar_suffix_ids",
+    "build",
+    "extract",
+    "iter_activations",
+    "label",
+    "load_corpus",
+    "norm_statistics",
+    "read_activations",
+    "read_corpus",
+    "sample_positions",
+    "split",
+    "vectors_as_array",
+]

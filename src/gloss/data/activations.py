@@ -1,0 +1,223 @@
+"""Activations on disk: Parquet with one raw float32 vector and its provenance a row, written in bounded memory and atomically."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gloss.errors import DatasetError
+
+VECTOR_COLUMN = "activation_vector"
+ROW_GROUP_BYTES = 32 * 2**20
+_DICTIONARY_COLUMNS = ["doc_id", "token"]
+_REQUIRED = (VECTOR_COLUMN, "doc_id", "n_raw_tokens", "detokenized_text_truncated", "activation_layer")
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def activation_schema(d_model: int, *, top_next_tokens: bool = False) -> pa.Schema:
+    """Columns of extracted activations; the first five are the ecosystem's, the others Gloss's own."""
+    fields = [
+        ("n_raw_tokens", pa.int64()),
+        ("detokenized_text_truncated", pa.string()),
+        (VECTOR_COLUMN, pa.list_(pa.float32(), d_model)),
+        ("activation_layer", pa.int64()),
+        ("doc_id", pa.string()),
+        ("position", pa.int64()),
+        ("token_id", pa.int64()),
+        ("token", pa.string()),
+    ]
+    return pa.schema([*fields, ("top_next_tokens", pa.list_(pa.string()))] if top_next_tokens else fields)
+
+
+def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
+    """Vectors [n, d_model] as a column, without a copy."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
+
+
+class ActivationWriter:
+    """Writes one Parquet file row group by row group to a temporary path, renamed when the block ends without an error.
+
+    Keeps the norms of what it wrote: ``num_rows`` and ``norm_statistics`` are complete after the block.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema, self.num_rows = path, schema, 0
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._pending: list[pa.Table] = []
+        self._norms: list[Vectors] = []
+        self._rows_per_group = max(1, ROW_GROUP_BYTES // (4 * schema.field(VECTOR_COLUMN).type.list_size))
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(
+            self._temporary, self.schema, compression="zstd", use_dictionary=_DICTIONARY_COLUMNS
+        )
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Adds rows; they are cut into row groups of a fixed size, however they come in."""
+        if not len(table):
+            return
+        self._pending.append(table.select(self.schema.names).cast(self.schema))
+        self._norms.append(norms_of(table))
+        self.num_rows += len(table)
+        if sum(map(len, self._pending)) >= self._rows_per_group:
+            rows = pa.concat_tables(self._pending)
+            whole = len(rows) - len(rows) % self._rows_per_group
+            self._writer.write_table(rows.slice(0, whole), row_group_size=self._rows_per_group)
+            self._pending = [rows.slice(whole)] if whole < len(rows) else []
+
+    @property
+    def norms(self) -> Vectors:
+        """L2 norms of the vectors written so far."""
+        return np.concatenate([np.zeros(0, dtype=np.float32), *self._norms])
+
+    @property
+    def norm_statistics(self) -> dict[str, float]:
+        """Mean, p50, p75, p99 and max of the norms written so far."""
+        return norm_statistics(self.norms)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._pending:
+            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=self._rows_per_group)
+        self._writer.close()
+        if kind is None:
+            os.replace(self._temporary, self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+
+def norm_statistics(norms: Vectors) -> dict[str, float]:
+    """Mean, p50, p75, p99 and max of L2 norms; empty for none."""
+    if not len(norms):
+        return {}
+    exact = norms.astype(np.float64)
+    p50, p75, p99 = (float(value) for value in np.percentile(exact, [50, 75, 99]))
+    return {"mean": float(exact.mean()), "p50": p50, "p75": p75, "p99": p99, "max": float(exact.max())}
+
+
+def norms_of(table: pa.Table) -> Vectors:
+    """L2 norm of every row's vector; [n]."""
+    vectors = _raw_array(table)
+    norms: Vectors = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)).astype(np.float32)
+    return norms
+
+
+def shard_files(path: Path | str) -> list[Path]:
+    """The Parquet files of a dataset: itself, or those of a folder in the order of their names.
+
+    Raises: DatasetError if there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))
+        if files:
+            return files
+        raise DatasetError(
+            "no Parquet files in this folder", where=path, remedy="Make activations with: gloss data extract"
+        )
+    if not path.is_file():
+        raise DatasetError("no such dataset", where=path, expected="a Parquet file or a folder of them")
+    return [path]
+
+
+def iter_activations(
+    path: Path | str, *, columns: Sequence[str] | None = None, batch_rows: int = 4096
+) -> Iterator[pa.Table]:
+    """Tables of at most ``batch_rows`` rows, in order; only that much is in memory.
+
+    Raises: DatasetError if a file is no dataset of activations.
+    """
+    for file in shard_files(path):
+        with _open(file) as parquet:
+            for batch in parquet.iter_batches(
+                batch_size=batch_rows, columns=None if columns is None else list(columns)
+            ):
+                yield pa.Table.from_batches([batch])
+
+
+def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """A whole dataset, Gloss's or the reference's: one file or a folder of shards.
+
+    Raises: DatasetError if it is missing, no Parquet, or lacks a column.
+    """
+    tables = []
+    for file in shard_files(path):
+        with _open(file) as parquet:
+            tables.append(parquet.read(columns=None if columns is None else list(columns)))
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise DatasetError("shards with different columns", where=path, found=str(error).splitlines()[0]) from error
+
+
+def read_schema(path: Path | str) -> pa.Schema:
+    """The columns of a dataset.
+
+    Raises: DatasetError if it is no dataset of activations.
+    """
+    with _open(shard_files(path)[0]) as parquet:
+        return parquet.schema_arrow.remove_metadata()
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        parquet = pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError("not a Parquet file", where=file, found=str(error).splitlines()[0][:120]) from error
+    schema = parquet.schema_arrow
+    missing = [name for name in _REQUIRED if name not in schema.names]
+    kind = None if missing else schema.field(VECTOR_COLUMN).type
+    if missing or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+        parquet.close()
+        if missing:
+            raise DatasetError(f"no column {missing[0]!r}", where=file, expected=list(_REQUIRED), found=schema.names)
+        raise DatasetError(
+            f"wrong type of {VECTOR_COLUMN}", where=file, expected="fixed_size_list<float>[d_model]", found=kind
+        )
+    return parquet
+
+
+def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
+    """The vectors of a table as [n, d_model] float32, without a copy where the column is one piece.
+
+    Raises: DatasetError naming ``where`` and the first row whose vector is missing, zero or not finite.
+    """
+    column = table[VECTOR_COLUMN]
+    if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
+        row = next(i for i, value in enumerate(column.to_pylist()) if value is None or None in value)
+        raise DatasetError(f"row {row}: no activation", where=where, expected="a vector", found="null")
+    vectors = _raw_array(table)
+    largest = np.abs(vectors).max(axis=1, initial=0.0)
+    bad = np.flatnonzero(~((largest > 0) & np.isfinite(largest)))
+    if len(bad):
+        found = "zero" if largest[bad[0]] == 0 else "NaN or infinity"
+        raise DatasetError(
+            f"row {bad[0]}: an activation without direction", where=where, expected="finite and not zero", found=found
+        )
+    return vectors
+
+
+def _raw_array(table: pa.Table) -> Vectors:
+    column = table[VECTOR_COLUMN]
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    values = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, column.type.list_size) for chunk in chunks]
+    if len(values) == 1:
+        first: Vectors = values[0]
+        return first
+    return np.concatenate(values) if values else np.zeros((0, column.type.list_size), dtype=np.float32)
+
+
+def count_documents(table: pa.Table) -> int:
+    """Number of different documents."""
+    return int(pc.count_distinct(table["doc_id"]).as_py())

@@ -1,0 +1,346 @@
+"""The extraction stage: corpus → raw activations with provenance, in shards of whole documents.
+
+    positions = drawn by (seed, document id) among the document's own tokens from ``min_position`` on
+    row       = output of block K there, unless its norm is far above what is usual in the document
+A shard holds the rows of a fixed number of documents in corpus order, and is written when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from gloss.contract import DatasetSidecar, write_dataset_sidecar
+from gloss.data.activations import (
+    VECTOR_COLUMN,
+    ActivationWriter,
+    Vectors,
+    activation_schema,
+    iter_activations,
+    norm_statistics,
+    norms_of,
+    vector_column,
+)
+from gloss.data.corpus import Document
+from gloss.data.forward import Reading, ReadJob, read_all
+from gloss.data.positions import sample_positions
+from gloss.data.record import StageRecord, fingerprint
+from gloss.data.rendering import DocumentEncoder, EncodedDocument
+from gloss.errors import ConfigError, CorpusError, ResumeError
+from gloss.progress import Stage
+
+if TYPE_CHECKING:
+    from gloss.target import Target
+
+RECORD_NAME = "extract.json"
+CREATED_BY = "gloss data extract"
+_READ_AHEAD_CHARS = 50_000_000
+_NOT_IN_FINGERPRINT = {"corpus", "attn_implementation"}
+
+
+class ExtractConfig(BaseModel):
+    """Which activations are taken from the target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    layer: int | None = Field(default=None, ge=0)
+    """Block whose output is taken, 0-based; about two thirds of the depth if not set."""
+    positions_per_doc: int = Field(default=8, gt=0)
+    """Most activations taken from one document."""
+    min_position: int = Field(default=50, ge=0)
+    """First token index that may be taken; early positions are outliers."""
+    max_tokens: int = Field(default=4096, gt=0)
+    """Tokens of a document that the target reads; the rest is cut off."""
+    exclude_template_tokens: bool = True
+    """Take no tokens that the chat template puts around messages; special tokens are never taken."""
+    max_norm_ratio: float | None = Field(default=4.0, gt=1)
+    """Leave out activations with a norm above this many times the document's median; not set, none are left out."""
+    top_next_tokens: int = Field(default=0, ge=0)
+    """Most likely next tokens of the target that are stored with each activation; more than 0 runs the whole target."""
+    batch_size: int = Field(default=64, gt=0)
+    """Most documents in one forward pass."""
+    batch_tokens: int = Field(default=16384, gt=0)
+    """Most tokens in one forward pass, padding included."""
+    shard_documents: int = Field(default=1024, gt=0)
+    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format that the target runs in; activations are stored as float32."""
+    attn_implementation: str | None = None
+    """Attention kernel of Transformers; None takes its default."""
+    corpus: str = ""
+    """Name of the corpus, only recorded in the sidecar."""
+    seed: int = 0
+    """Seed of positions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractCounts:
+    """What became of documents and activations."""
+
+    documents: int = 0
+    empty: int = 0
+    """Documents without text."""
+    without_positions: int = 0
+    """Documents that are too short to take an activation from."""
+    rows: int = 0
+    outliers: int = 0
+    """Activations left out for their norm."""
+    not_finite: int = 0
+    """Activations left out because they hold NaN or infinity, or are zero."""
+
+    def __add__(self, other: ExtractCounts) -> ExtractCounts:
+        return ExtractCounts(**{key: value + getattr(other, key) for key, value in asdict(self).items()})
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """The folder with shards and sidecar, what was counted, and the sidecar itself."""
+
+    path: Path
+    counts: ExtractCounts
+    sidecar: DatasetSidecar
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """One run of the stage."""
+
+    config: ExtractConfig
+    target: Target
+    layer: int
+    encoder: DocumentEncoder
+    out_dir: Path
+
+
+def extract(
+    config: ExtractConfig,
+    target: Target,
+    documents: Iterable[Document],
+    out_dir: Path,
+    *,
+    num_documents: int | None = None,
+) -> ExtractResult:
+    """Takes activations of documents and writes them to ``out_dir`` as Parquet shards with one sidecar.
+
+    Run again after a stop with the same settings and documents, it keeps complete shards and gives the same bytes.
+    ``num_documents`` is for the progress bar, where the corpus is long and its length is known.
+    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ.
+    """
+    run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
+    record = StageRecord.open(out_dir / RECORD_NAME, _settings(run))
+    kept: list[dict[str, Any]] = record.done.get("shards", [])
+    norms: list[Vectors] = []
+    documents, total = _with_total(documents, num_documents)
+    shards: list[dict[str, Any]] = []
+    with Stage("extract", total=total, unit="doc") as progress:
+        for index, window in enumerate(_windows(documents, config.shard_documents)):
+            path, digest = out_dir / f"shard-{index:05d}.parquet", _digest(window)
+            if index < len(kept) and kept[index]["digest"] != digest:
+                raise ResumeError(
+                    "the corpus has changed since this extraction began", where=out_dir, found=f"other documents in shard {index}",
+                    remedy="Choose another output, or remove this one",
+                )  # fmt: skip
+            if index < len(kept) and path.exists():
+                norms.append(_norms_in(path))
+                shards.append(kept[index])
+            else:
+                counts, written = _write_shard(run, window, path)
+                norms.append(written)
+                shards.append({"file": path.name, "digest": digest, **asdict(counts)})
+                record.done["shards"] = shards + kept[len(shards) :]
+                record.save()
+            rows = sum(shard["rows"] for shard in shards)
+            progress.advance(len(window), note=f"{rows:,} activations")
+    if len(kept) > len(shards):
+        raise ResumeError(
+            "the corpus has become shorter", where=out_dir, expected=f"{len(kept)} shards", found=len(shards)
+        )
+    return _finish(run, record, shards, np.concatenate([np.zeros(0, dtype=np.float32), *norms]))
+
+
+def _layer(config: ExtractConfig, target: Target) -> int:
+    layer = target.default_layer if config.layer is None else config.layer
+    if layer >= target.num_blocks:
+        raise ConfigError("extract.layer is beyond the target", expected=f"0 to {target.num_blocks - 1}", found=layer)
+    dtype = str(target.model.dtype).removeprefix("torch.")
+    if dtype != config.dtype:
+        raise ConfigError(
+            "the target runs in another number format", expected=f"extract.dtype = {config.dtype!r}", found=dtype
+        )
+    return layer
+
+
+def _encoder(config: ExtractConfig, target: Target) -> DocumentEncoder:
+    longest = getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or config.max_tokens
+    return DocumentEncoder(target.tokenizer, min(config.max_tokens, longest), config.exclude_template_tokens)
+
+
+def _settings(run: _Extraction) -> dict[str, Any]:
+    """What determines the bytes, apart from the documents; no path is among it."""
+    chosen = run.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
+    tokenizer = run.target.tokenizer
+    reading = {
+        "size": len(tokenizer),
+        "special": sorted(run.encoder.special_ids),
+        "template": getattr(tokenizer, "chat_template", None),
+    }
+    return {
+        **chosen,
+        "layer": run.layer,
+        "target": _weights_fingerprint(run.target.model),
+        "tokenizer": fingerprint(reading),
+    }
+
+
+def _weights_fingerprint(model: Any) -> str:
+    """Identifies a model by its shapes and a few values of every parameter."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().reshape(-1)
+        sample = flat[:: max(1, len(flat) // 4)][:4].float().cpu().numpy()
+        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()
+
+
+def _with_total(documents: Iterable[Document], num_documents: int | None) -> tuple[Iterator[Document], int]:
+    """The documents and how many they are: as told, as their container says, or by reading a corpus of modest size ahead."""
+    if num_documents is not None or isinstance(documents, Sized):
+        return iter(documents), num_documents if num_documents is not None else len(documents)  # type: ignore[arg-type]
+    rest, ahead, chars = iter(documents), [], 0
+    for document in rest:
+        ahead.append(document)
+        chars += len(document.text or "") + sum(len(m["content"]) for m in document.messages or ())
+        if chars > _READ_AHEAD_CHARS:
+            return chain(ahead, rest), 0
+    return iter(ahead), len(ahead)
+
+
+def _windows(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
+    while window := list(islice(documents, size)):
+        yield window
+
+
+def _digest(documents: Sequence[Document]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for document in documents:
+        content = [document.doc_id, document.text, [dict(m) for m in document.messages or ()]]
+        digest.update(json.dumps(content).encode())
+    return digest.hexdigest()
+
+
+def _write_shard(run: _Extraction, documents: Sequence[Document], path: Path) -> tuple[ExtractCounts, Vectors]:
+    config = run.config
+    encoded = [document for document in run.encoder.encode(documents) if len(document.ids)]
+    jobs = {i: job for i, document in enumerate(encoded) if (job := _job(config, document)) is not None}
+    readings: dict[int, Reading] = {}
+    indices = list(jobs)
+    for k, reading in read_all(
+        run.target,
+        run.layer,
+        list(jobs.values()),
+        batch_tokens=config.batch_tokens,
+        batch_size=config.batch_size,
+        top_next_tokens=config.top_next_tokens,
+    ):
+        readings[indices[k]] = reading
+    counts = ExtractCounts(
+        documents=len(documents), empty=len(documents) - len(encoded), without_positions=len(encoded) - len(jobs)
+    )
+    schema = activation_schema(run.target.d_model, top_next_tokens=config.top_next_tokens > 0)
+    with ActivationWriter(path, schema) as writer:
+        for i in indices:
+            table, found = _table(run, encoded[i], jobs[i], readings.pop(i), schema)
+            writer.write(table)
+            counts += found
+    return counts, writer.norms
+
+
+def _job(config: ExtractConfig, document: EncodedDocument) -> ReadJob | None:
+    positions = sample_positions(
+        len(document.ids),
+        seed=config.seed,
+        doc_id=document.doc_id,
+        count=config.positions_per_doc,
+        min_position=config.min_position,
+        excluded=document.excluded,
+    )
+    if not positions:
+        return None
+    length = positions[-1] + 1
+    usual = [i for i in range(config.min_position, length) if i not in document.excluded]
+    return ReadJob(document.ids[:length], positions, np.asarray(usual, dtype=np.int64))
+
+
+def _table(
+    run: _Extraction, document: EncodedDocument, job: ReadJob, reading: Reading, schema: pa.Schema
+) -> tuple[pa.Table, ExtractCounts]:
+    """The rows of one document that are worth keeping."""
+    norms = np.linalg.norm(reading.vectors.astype(np.float64), axis=1)
+    usable = np.isfinite(norms) & (norms > 0)
+    ratio = run.config.max_norm_ratio
+    usual = usable if ratio is None else usable & (norms <= ratio * reading.median_norm)
+    kept = np.flatnonzero(usual)
+    positions = [job.positions[i] for i in kept]
+    tokens = [int(document.ids[p]) for p in positions]
+    columns: dict[str, Any] = {
+        "n_raw_tokens": [p + 1 for p in positions],
+        "detokenized_text_truncated": [run.encoder.text_through(document, p) for p in positions],
+        VECTOR_COLUMN: vector_column(reading.vectors[kept]),
+        "activation_layer": [run.layer] * len(kept),
+        "doc_id": [document.doc_id] * len(kept),
+        "position": positions,
+        "token_id": tokens,
+        "token": [run.encoder.token_text(token) for token in tokens],
+    }
+    if "top_next_tokens" in schema.names:
+        columns["top_next_tokens"] = [[run.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept]
+    counts = ExtractCounts(rows=len(kept), outliers=int((usable & ~usual).sum()), not_finite=int((~usable).sum()))
+    return pa.table(columns, schema=schema), counts
+
+
+def _norms_in(path: Path) -> Vectors:
+    return np.concatenate(
+        [np.zeros(0, dtype=np.float32), *map(norms_of, iter_activations(path, columns=[VECTOR_COLUMN]))]
+    )
+
+
+def _finish(run: _Extraction, record: StageRecord, shards: list[dict[str, Any]], norms: Vectors) -> ExtractResult:
+    fields = ExtractCounts.__dataclass_fields__
+    counts = sum((ExtractCounts(**{key: shard[key] for key in fields}) for shard in shards), ExtractCounts())
+    if not counts.rows:
+        raise CorpusError(
+            "no activation could be taken",
+            where=run.config.corpus or None,
+            expected=f"documents of more than {run.config.min_position} tokens",
+            found=f"{counts.documents} documents, {counts.empty} empty, {counts.without_positions} too short",
+            remedy="Use longer documents or a smaller extract.min_position",
+        )
+    name = Path(run.target.name).name
+    identity = fingerprint([record.settings, [shard["digest"] for shard in shards]])[:8]
+    sidecar = DatasetSidecar(
+        dataset_id=f"base_{name}_L{run.layer}_{identity}",
+        stage="base",
+        row_count=counts.rows,
+        base_model=run.target.name,
+        d_model=run.target.d_model,
+        layer=run.layer,
+        corpus=run.config.corpus,
+        corpus_slice={"start": 0, "length": counts.documents},
+        positions_per_doc=run.config.positions_per_doc,
+        norm_statistics=norm_statistics(norms),
+        created_at=datetime.now(UTC).isoformat(),
+        created_by=CREATED_BY,
+        extra={"gloss": {"extract": run.config.model_dump(mode="json"), "counts": asdict(counts)}},
+    )
+    write_dataset_sidecar(sidecar, run.out_dir)
+    return ExtractResult(run.out_dir, counts, sidecar)

@@ -1,0 +1,188 @@
+"""The label stage: a labeller writes what a model must have in mind at each activation's place in its text."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from gloss.contract import CLOSE_TAG, OPEN_TAG, DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
+from gloss.data.activations import ActivationWriter, iter_activations, read_schema
+from gloss.data.record import StageRecord, fingerprint
+from gloss.errors import DatasetError, LabelError
+from gloss.progress import Stage
+from gloss.providers import Labeller, LabelRequest
+
+if TYPE_CHECKING:
+    from gloss.target import Target
+
+LABEL_COLUMN = "api_explanation"
+NEXT_TOKENS_WITHOUT_COLUMN = 5
+
+
+class LabelConfig(BaseModel):
+    """Who writes the labels, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    labeller: str = "extractive"
+    """``lab``, ``extractive``, or the name of another labeller."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the labeller; it refuses those it does not know."""
+    chunk_rows: int = Field(default=1024, gt=0)
+    """Rows labelled at a time; a stopped labelling goes on after the last complete chunk."""
+    seed: int = 0
+    """Seed of labellers that draw."""
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """The labelled dataset, and how many rows got a usable label and how many did not (those are left out)."""
+
+    path: Path
+    labelled: int
+    dropped: int
+
+
+def label(
+    config: LabelConfig, parquet: Path, labeller: Labeller, out_path: Path, target: Target | None = None
+) -> LabelResult:
+    """Adds the column ``api_explanation``; rows without a usable label are left out and counted.
+
+    Next tokens, if the labeller needs them, come from the column ``top_next_tokens``, else from ``target``.
+    Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly or never; ResumeError if
+    ``out_path`` was begun with other settings.
+    """
+    parent = read_dataset_sidecar(Path(parquet))
+    schema = read_schema(parquet)
+    if labeller.needs_next_tokens and "top_next_tokens" not in schema.names and target is None:
+        raise LabelError(
+            f"the labeller {labeller.name!r} needs the target's next tokens", where=parquet, expected="column top_next_tokens",
+            remedy="Extract with extract.top_next_tokens = 5, or set label.settings.next_tokens = 0",
+        )  # fmt: skip
+    settings = {
+        "labeller": labeller.name,
+        **_plain(labeller.settings),
+        "seed": config.seed,
+        "chunk_rows": config.chunk_rows,
+        "parent": parent.dataset_id,
+        "parent_rows": parent.row_count,
+    }
+    record = StageRecord.open(out_path.with_name(f"{out_path.name}.label.json"), settings)
+    if record.done and out_path.exists():
+        return LabelResult(out_path, record.done["labelled"], record.done["dropped"])
+    record.save()
+    result, writer = _write(config, parquet, labeller, out_path, target, schema, parent.row_count)
+    write_dataset_sidecar(_sidecar(parent, labeller, settings, writer), out_path)
+    record.done = {"labelled": result.labelled, "dropped": result.dropped}
+    record.save()
+    shutil.rmtree(_chunk_folder(out_path), ignore_errors=True)
+    return result
+
+
+def _write(
+    config: LabelConfig,
+    parquet: Path,
+    labeller: Labeller,
+    out_path: Path,
+    target: Target | None,
+    schema: pa.Schema,
+    total: int,
+) -> tuple[LabelResult, ActivationWriter]:
+    if LABEL_COLUMN in schema.names:
+        raise DatasetError("these activations are labelled already", where=parquet, found=f"column {LABEL_COLUMN}")
+    dropped = 0
+    labelled_schema = schema.append(pa.field(LABEL_COLUMN, pa.string()))
+    with ActivationWriter(out_path, labelled_schema) as writer, Stage("label", total=total, unit="label") as progress:
+        for index, table in enumerate(iter_activations(parquet, batch_rows=config.chunk_rows)):
+            labels = _chunk(table, labeller, _chunk_folder(out_path) / f"{index:06d}.json", target)
+            usable = [text if text is not None and _usable(text) else None for text in labels]
+            dropped += usable.count(None)
+            rows = table.append_column(LABEL_COLUMN, pa.array(usable, pa.string()))
+            writer.write(rows.filter(pa.array([text is not None for text in usable], pa.bool_())))
+            progress.advance(len(table))
+        if not writer.num_rows:
+            raise LabelError(
+                f"the labeller {labeller.name!r} gave no usable label", where=parquet, found=f"{dropped} rows without"
+            )
+    return LabelResult(out_path, writer.num_rows, dropped), writer
+
+
+def _chunk(table: pa.Table, labeller: Labeller, stored: Path, target: Target | None) -> list[str | None]:
+    """The labels of one chunk: those of an earlier run where it was complete."""
+    if stored.exists():
+        found: list[str | None] = json.loads(stored.read_text(encoding="utf-8"))
+        if len(found) == len(table):
+            return found
+    labels = labeller.label(_requests(table, labeller.needs_next_tokens, target))
+    if len(labels) != len(table):
+        raise LabelError(
+            f"the labeller {labeller.name!r} answered wrongly", expected=f"{len(table)} labels", found=len(labels)
+        )
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    temporary = stored.with_suffix(".tmp")
+    temporary.write_text(json.dumps(labels, ensure_ascii=True), encoding="utf-8")
+    os.replace(temporary, stored)
+    return labels
+
+
+def _requests(table: pa.Table, next_tokens: bool, target: Target | None) -> list[LabelRequest]:
+    columns = {name: table[name].to_pylist() for name in ("doc_id", "detokenized_text_truncated", "n_raw_tokens")}
+    texts: list[str] = columns["detokenized_text_truncated"]
+    tokens = table["token"].to_pylist() if "token" in table.column_names else [_last_piece(text) for text in texts]
+    following = _next_tokens(table, texts, target) if next_tokens else [()] * len(table)
+    return [
+        LabelRequest(doc_id=doc_id, text=text, position=count - 1, token=token, next_tokens=after)
+        for doc_id, text, count, token, after in zip(
+            columns["doc_id"], texts, columns["n_raw_tokens"], tokens, following, strict=True
+        )
+    ]
+
+
+def _next_tokens(table: pa.Table, texts: Sequence[str], target: Target | None) -> list[tuple[str, ...]]:
+    if "top_next_tokens" in table.column_names:
+        return [tuple(tokens or ()) for tokens in table["top_next_tokens"].to_pylist()]
+    from gloss.data.next_tokens import top_next_tokens
+
+    assert target is not None
+    return top_next_tokens(target, texts, NEXT_TOKENS_WITHOUT_COLUMN)
+
+
+def _last_piece(text: str) -> str:
+    return text.split()[-1] if text.split() else text
+
+
+def _usable(text: str) -> bool:
+    return bool(text.strip()) and OPEN_TAG not in text and CLOSE_TAG not in text
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+    return plain
+
+
+def _chunk_folder(out_path: Path) -> Path:
+    return out_path.with_name(f".{out_path.name}.chunks")
+
+
+def _sidecar(
+    parent: DatasetSidecar, labeller: Labeller, settings: Mapping[str, Any], writer: ActivationWriter
+) -> DatasetSidecar:
+    return replace(
+        parent,
+        dataset_id=f"{parent.dataset_id}__labelled_{fingerprint(settings)[:6]}",
+        row_count=writer.num_rows,
+        norm_statistics=writer.norm_statistics,
+        labels={"model": labeller.name, **_plain(labeller.settings), "seed": settings["seed"]},
+        parent_datasets=(parent.dataset_id,),
+        created_at=datetime.now(UTC).isoformat(),
+        created_by="gloss data label",
+    )

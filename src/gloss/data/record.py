@@ -1,0 +1,77 @@
+"""What makes a stage resumable: a small JSON record of the settings its files were made with and of what is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gloss.errors import ResumeError
+
+
+@dataclass
+class StageRecord:
+    """The record of one stage in the file ``path``: ``settings`` that must stay the same, and what is ``done``."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    done: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, Any]) -> StageRecord:
+        """Begins a record, or continues one.
+
+        Raises: ResumeError if the record was made with other settings, naming the first that differ, or cannot be read.
+        """
+        record = cls(path, json.loads(json.dumps(settings)))
+        if not path.exists():
+            return record
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            settings_found, record.done = dict(found["settings"]), dict(found["done"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ResumeError(
+                "the record of an earlier run cannot be read", where=path, remedy="Remove this folder"
+            ) from error
+        differences = list(_differences(settings_found, record.settings))
+        if differences:
+            raise ResumeError(
+                "made with other settings",
+                where=path.parent,
+                found="; ".join(differences[:3]),
+                remedy="Choose another output, or remove this one",
+            )
+        return record
+
+    def save(self) -> None:
+        """Writes the record atomically."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        content = {"settings": self.settings, "done": self.done}
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, self.path)
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits that identify a JSON value."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = sorted(set(found) | set(wanted))
+        return [
+            line
+            for name in names
+            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
+        ]
+    return [] if found == wanted else [f"{key} = {_short(found)} there, {_short(wanted)} here"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

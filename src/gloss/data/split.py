@@ -1,0 +1,136 @@
+"""The split stage: every document, with all its activations, goes to one of av_sft, ar_sft, rl and heldout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
+from gloss.data.activations import ActivationWriter, iter_activations, read_schema
+from gloss.data.positions import keyed_fraction
+from gloss.data.record import StageRecord, fingerprint
+from gloss.errors import DatasetError
+from gloss.progress import Stage
+
+SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
+RECORD_NAME = "split.json"
+
+
+class SplitConfig(BaseModel):
+    """Which share of the documents each part gets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    av_sft: float = Field(default=0.3, ge=0, le=1)
+    """Share for the AV's warm start."""
+    ar_sft: float = Field(default=0.3, ge=0, le=1)
+    """Share for the AR's warm start."""
+    rl: float = Field(default=0.3, ge=0, le=1)
+    """Share for joint RL."""
+    heldout: float = Field(default=0.1, ge=0, le=1)
+    """Share that is never trained on."""
+    seed: int = 0
+    """Seed of the assignment."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Self:
+        total = sum(self.shares.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the documents by part."""
+        return {name: getattr(self, name) for name in SPLITS}
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """The files, and how many rows and documents each holds."""
+
+    paths: Mapping[str, Path]
+    rows: Mapping[str, int]
+    documents: Mapping[str, int]
+
+
+def assign(doc_id: str, config: SplitConfig) -> str:
+    """The part of a document; depends on the seed and its id only."""
+    place, reached = keyed_fraction(config.seed, doc_id, purpose="split"), 0.0
+    names = [name for name, share in config.shares.items() if share > 0]
+    for name in names[:-1]:
+        reached += config.shares[name]
+        if place < reached:
+            return name
+    return names[-1]
+
+
+def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
+    """Writes ``av_sft.parquet``, ``ar_sft.parquet``, ``rl.parquet`` and ``heldout.parquet``, rows in their order.
+
+    Raises: DatasetError if the input is no dataset, or a part with a share above 0 gets no document; ResumeError.
+    """
+    parent = read_dataset_sidecar(Path(activations))
+    paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
+    settings = {**config.model_dump(mode="json"), "parent": parent.dataset_id, "parent_rows": parent.row_count}
+    record = StageRecord.open(out_dir / RECORD_NAME, settings)
+    if record.done and all(path.exists() for path in paths.values()):
+        return SplitResult(paths, record.done["rows"], record.done["documents"])
+    schema = read_schema(activations)
+    documents: dict[str, set[str]] = {name: set() for name in SPLITS}
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(ActivationWriter(path, schema)) for name, path in paths.items()}
+        progress = stack.enter_context(Stage("split", total=parent.row_count, unit="row"))
+        for table in iter_activations(activations):
+            for name, part in _parts(table, config, documents).items():
+                writers[name].write(part)
+            progress.advance(len(table))
+        _check(config, documents, activations)
+    rows = {name: writer.num_rows for name, writer in writers.items()}
+    for name, writer in writers.items():
+        write_dataset_sidecar(_sidecar(parent, name, settings, writer), paths[name])
+    counts = {name: len(ids) for name, ids in documents.items()}
+    record.done = {"rows": rows, "documents": counts}
+    record.save()
+    return SplitResult(paths, rows, counts)
+
+
+def _parts(table: pa.Table, config: SplitConfig, documents: dict[str, set[str]]) -> dict[str, pa.Table]:
+    ids = table["doc_id"].to_pylist()
+    part_of = {doc_id: assign(doc_id, config) for doc_id in set(ids)}
+    for doc_id, name in part_of.items():
+        documents[name].add(doc_id)
+    names = np.asarray([part_of[doc_id] for doc_id in ids])
+    return {name: table.filter(pa.array(names == name)) for name in set(part_of.values())}
+
+
+def _check(config: SplitConfig, documents: Mapping[str, set[str]], where: Path) -> None:
+    empty = [name for name, share in config.shares.items() if share > 0 and not documents[name]]
+    if empty:
+        total = sum(len(ids) for ids in documents.values())
+        raise DatasetError(
+            f"no document for {' and '.join(empty)}", where=where, expected="at least one document for each part",
+            found=f"{total} documents in all", remedy="Extract from more documents or raise the share",
+        )  # fmt: skip
+
+
+def _sidecar(
+    parent: DatasetSidecar, name: str, settings: Mapping[str, Any], writer: ActivationWriter
+) -> DatasetSidecar:
+    return replace(
+        parent,
+        dataset_id=f"{parent.dataset_id}__{name}_{fingerprint(settings)[:6]}",
+        row_count=writer.num_rows,
+        norm_statistics=writer.norm_statistics,
+        parent_datasets=(parent.dataset_id,),
+        created_at=datetime.now(UTC).isoformat(),
+        created_by="gloss data split",
+    )
