@@ -1,7 +1,21 @@
-"""What AV, AR, datasets and other tools agree on: sidecars, the injection marker, templates, explanations. No torch here."""
+"""What AV, AR, datasets and other tools agree on: sidecars, marker, templates, explanations. No torch here."""
 
-from gloss.contract.explanation import CLOSE_TAG, OPEN_TAG, Explanation, ExtractionFailed, extract_explanation, wrap_explanation
-from gloss.contract.marker import ChosenMarker, InjectionMarker, choose_marker, find_marker, marker_for
+from gloss.contract.explanation import (
+    CLOSE_TAG,
+    OPEN_TAG,
+    Explanation,
+    ExtractionFailed,
+    extract_explanation,
+    wrap_explanation,
+)
+from gloss.contract.marker import (
+    ChosenMarker,
+    InjectionMarker,
+    add_marker_token,
+    choose_marker,
+    find_marker,
+    marker_for,
+)
 from gloss.contract.sidecar import (
     SIDECAR_NAME,
     VALUE_HEAD_NAME,
@@ -16,6 +30,7 @@ from gloss.contract.templates import (
     DEFAULT_AR_TEMPLATE,
     DEFAULT_AV_TEMPLATE,
     ar_prompt_ids,
+    ar_suffix_ids,
     fill,
     prompt_ids,
     render_chat_ids,
@@ -37,7 +52,9 @@ __all__ = [
     "ExtractionFailed",
     "InjectionMarker",
     "ModelSidecar",
+    "add_marker_token",
     "ar_prompt_ids",
+    "ar_suffix_ids",
     "choose_marker",
     "extract_explanation",
     "fill",

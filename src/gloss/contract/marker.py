@@ -10,7 +10,14 @@ from gloss.contract.templates import prompt_ids, validate_av_template
 from gloss.errors import GlossError, MarkerError
 
 ADDED_MARKER = "㊗"
-CANDIDATE_RANGES = ((0x3297, 0x32B0), (0x3200, 0x3296), (0x32B1, 0x32FF), (0x2460, 0x24FF), (0x2600, 0x26FF), (0x2190, 0x21FF))
+CANDIDATE_RANGES = (
+    (0x3297, 0x32B0),
+    (0x3200, 0x3296),
+    (0x32B1, 0x32FF),
+    (0x2460, 0x24FF),
+    (0x2600, 0x26FF),
+    (0x2190, 0x21FF),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,9 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
     sites = [
         i
         for i in range(1, len(ids) - 1)
-        if ids[i] == marker.token_id and ids[i - 1] == marker.left_neighbor_id and ids[i + 1] == marker.right_neighbor_id
+        if ids[i] == marker.token_id
+        and ids[i - 1] == marker.left_neighbor_id
+        and ids[i + 1] == marker.right_neighbor_id
     ]
     if len(sites) == 1:
         return sites[0]
@@ -55,8 +64,8 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
 def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
     """Searches a marker for a tokenizer and a template: rare, one token, unchanged by the prompt.
 
-    Enclosed and symbol characters first, then any unused single character of the vocabulary, then a character added to the
-    tokenizer (in place).
+    Enclosed and symbol characters first, then any visible unused single character of the vocabulary, then a character
+    added to the tokenizer (in place).
     Raises: MarkerError if none fits, TemplateError.
     """
     validate_av_template(av_template)
@@ -64,11 +73,19 @@ def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
         marker = _marker(tokenizer, av_template, char)
         if marker is not None:
             return ChosenMarker(marker, added=False)
-    if tokenizer.add_tokens([ADDED_MARKER]) == 1:
+    if add_marker_token(tokenizer, ADDED_MARKER):
         marker = _marker(tokenizer, av_template, ADDED_MARKER)
         if marker is not None:
             return ChosenMarker(marker, added=True)
     raise MarkerError("no injection marker fits this tokenizer and template", remedy="Name one in build.marker")
+
+
+def add_marker_token(tokenizer: Any, char: str) -> bool:
+    """Adds a marker character to a tokenizer, in place; False if the vocabulary holds it already.
+
+    It is added as a special token: no normaliser then rewrites it, neither NFKC nor one that prepends a space sign.
+    """
+    return bool(tokenizer.add_tokens([char], special_tokens=True))
 
 
 def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
@@ -79,7 +96,9 @@ def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
     marker = _marker(tokenizer, av_template, char)
     if marker is None:
         ids = tokenizer.encode(char, add_special_tokens=False)
-        raise MarkerError(f"{char!r} cannot be the injection marker", expected="one token, once in the prompt", found=f"ids {ids}")
+        raise MarkerError(
+            f"{char!r} cannot be the injection marker", expected="one token, once in the prompt", found=f"ids {ids}"
+        )
     return marker
 
 
@@ -105,5 +124,9 @@ def _candidates(tokenizer: Any) -> Iterator[str]:
         for code in range(first, last + 1):
             if chr(code) in vocabulary or len(tokenizer.encode(chr(code), add_special_tokens=False)) == 1:
                 yield chr(code)
-    unusual = [token for token in vocabulary if len(token) == 1 and ord(token) > 0x250 and token != "▁"]
+    unusual = [
+        token
+        for token in vocabulary
+        if len(token) == 1 and ord(token) > 0x250 and token.isprintable() and not token.isspace() and token != "▁"
+    ]
     yield from sorted(unusual, key=lambda token: -vocabulary[token])

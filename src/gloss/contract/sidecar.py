@@ -1,4 +1,4 @@
-"""The sidecar of a model, ``nla_meta.yaml``: read in every dialect, written in the released one, checked against the live model."""
+"""A model's sidecar, ``nla_meta.yaml``: read in every dialect, written in the released one, checked live."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from gloss.contract.marker import InjectionMarker, find_marker
-from gloss.contract.sidecar_fields import FieldReader, read_yaml, write_yaml
-from gloss.contract.templates import ar_prompt_ids, prompt_ids, validate_ar_template, validate_av_template
+from gloss.contract.sidecar_fields import FieldReader, check_templates, read_yaml, write_yaml
+from gloss.contract.templates import ar_prompt_ids, ar_suffix_ids, prompt_ids
 from gloss.errors import SidecarError
 
 SIDECAR_NAME = "nla_meta.yaml"
@@ -22,7 +20,8 @@ SCHEMA_VERSION = 2
 _ROLES = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 _READ_KEYS = {
     "kind", "schema_version", "role", "stage", "base_checkpoint", "d_model", "extraction", "tokens", "prompt_templates",
-    "trained_on", "parent_checkpoints", "created_at", "created_by", "critic", "ar", "training", "extraction_layer_index",
+    "trained_on", "parent_checkpoints", "created_at", "created_by", "critic", "ar", "training",
+    "extraction_layer_index",
 }  # fmt: skip
 
 
@@ -30,7 +29,7 @@ _READ_KEYS = {
 class ModelSidecar:
     """Everything NLA-specific about an AV or AR checkpoint.
 
-    ``layer`` is K, the block whose output is explained. ``injection_scale`` None means that activations are injected raw.
+    ``layer`` is K, the block whose output is explained. ``injection_scale`` None means that activations go in raw.
     ``extra`` holds keys that Gloss does not know; they are written back.
     """
 
@@ -56,11 +55,12 @@ class ModelSidecar:
 
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a checkpoint folder or of a file stands; an ``@[a:b]`` row range is ignored."""
-    name = path.name.split("@[")[0]
-    plain = path.with_name(name)
-    if plain.is_dir() or not plain.suffix or plain.suffix == path.anchor:
+    if path.is_dir():
+        return path / SIDECAR_NAME
+    plain = path.with_name(path.name.split("@[")[0])
+    if plain.is_dir() or not plain.suffix:
         return plain / SIDECAR_NAME
-    return plain.with_name(f"{name}.{SIDECAR_NAME}")
+    return plain.with_name(f"{plain.name}.{SIDECAR_NAME}")
 
 
 def read_model_sidecar(path: Path) -> ModelSidecar:
@@ -98,25 +98,12 @@ def read_model_sidecar(path: Path) -> ModelSidecar:
         training=dict(reader.mapping("training").values),
         extra={key: value for key, value in values.items() if key not in _READ_KEYS},
     )
-    if sidecar.av_template is not None:
-        validate_av_template(sidecar.av_template)
-    if sidecar.ar_template is not None:
-        validate_ar_template(sidecar.ar_template)
+    check_templates(file, av=sidecar.av_template, ar=sidecar.ar_template)
     return sidecar
 
 
 def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
     """Writes the released dialect, which the other NLA tools read."""
-    marker = sidecar.marker
-    tokens: dict[str, Any] = {}
-    if marker is not None:
-        tokens = {
-            "injection_char": marker.char,
-            "injection_token_id": marker.token_id,
-            "injection_left_neighbor_id": marker.left_neighbor_id,
-            "injection_right_neighbor_id": marker.right_neighbor_id,
-        }
-    tokens["critic_suffix_ids"] = None if sidecar.ar_suffix_ids is None else list(sidecar.ar_suffix_ids)
     templates = {"av": sidecar.av_template, "ar": sidecar.ar_template}
     values: dict[str, Any] = {
         "kind": "nla_model",
@@ -125,8 +112,8 @@ def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
         "stage": sidecar.stage,
         "base_checkpoint": sidecar.base_checkpoint,
         "d_model": sidecar.d_model,
-        "extraction": {"injection_scale": sidecar.injection_scale, "mse_scale": sidecar.mse_scale},
-        "tokens": tokens,
+        "extraction": {"injection_scale": _written_scale(sidecar), "mse_scale": float(sidecar.mse_scale)},
+        "tokens": token_values(sidecar.marker, sidecar.ar_suffix_ids),
         "prompt_templates": {key: value for key, value in templates.items() if value is not None},
         "trained_on": list(sidecar.trained_on),
         "parent_checkpoints": list(sidecar.parent_checkpoints),
@@ -141,10 +128,23 @@ def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
     return write_yaml({**values, **sidecar.extra}, folder / SIDECAR_NAME)
 
 
+def token_values(marker: InjectionMarker | None, ar_suffix_ids: tuple[int, ...] | None) -> dict[str, Any]:
+    """The block ``tokens`` of a sidecar."""
+    values: dict[str, Any] = {}
+    if marker is not None:
+        values = {
+            "injection_char": marker.char,
+            "injection_token_id": marker.token_id,
+            "injection_left_neighbor_id": marker.left_neighbor_id,
+            "injection_right_neighbor_id": marker.right_neighbor_id,
+        }
+    return {**values, "critic_suffix_ids": None if ar_suffix_ids is None else list(ar_suffix_ids)}
+
+
 def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None) -> None:
     """Checks a sidecar against the live tokenizer and config, before any work.
 
-    Raises: SidecarError for a wrong width, depth or suffix; MarkerError if the prompt does not hold the marker as recorded.
+    Raises: SidecarError for a wrong width, depth or suffix; MarkerError if the prompt does not hold the marker so.
     """
     if sidecar.d_model != d_model:
         raise SidecarError("d_model does not fit the weights", expected=d_model, found=sidecar.d_model)
@@ -158,35 +158,57 @@ def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int,
     if role == "av" and sidecar.marker is not None and sidecar.av_template is not None:
         find_marker(prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char), sidecar.marker)
     if role == "ar" and sidecar.ar_template is not None and sidecar.ar_suffix_ids:
-        suffix, ids = list(sidecar.ar_suffix_ids), ar_prompt_ids(tokenizer, sidecar.ar_template, "a probe text.")
-        if ids[-len(suffix) :] != suffix:
-            raise SidecarError(
-                "the AR prompt does not end as recorded",
-                expected=suffix,
-                found=ids[-len(suffix) :],
-                remedy="Use the tokenizer and template saved beside the checkpoint",
-            )
+        _check_suffix(tokenizer, sidecar.ar_template, sidecar.ar_suffix_ids)
+
+
+def _check_suffix(tokenizer: Any, template: str, recorded: tuple[int, ...]) -> None:
+    """The probe ends with a letter: punctuation may merge with the suffix, which says nothing about the tokenizer."""
+    prompt = ar_prompt_ids(tokenizer, template, "a probe text")
+    found = tuple(prompt[-len(recorded) :])
+    if recorded not in (found, ar_suffix_ids(tokenizer, template)):
+        raise SidecarError(
+            "the AR prompt does not end as recorded in tokens.critic_suffix_ids",
+            expected=list(recorded),
+            found=list(found),
+            remedy="Use the tokenizer and template saved beside the checkpoint",
+        )
 
 
 def _role(reader: FieldReader) -> Literal["av", "ar"]:
+    """The documented minimal AV sidecar has no role; only an AR has a block named critic or ar."""
+    has_ar_block = any(reader.mapping(name).values for name in ("critic", "ar"))
     role = reader.text("role")
+    if role is None and not has_ar_block:
+        return "av"
     if role not in _ROLES:
-        raise SidecarError("role", where=reader.where, expected="av or ar", found=repr(role))
-    return "av" if _ROLES[role] == "av" else "ar"
+        raise SidecarError(
+            "role", where=reader.where, expected="av or ar", found="nothing" if role is None else repr(role)
+        )
+    if _ROLES[role] == "ar":
+        return "ar"
+    if has_ar_block:
+        raise SidecarError(
+            "the role contradicts the rest",
+            where=reader.where,
+            expected="role ar, as it has the AR's block",
+            found=role,
+        )
+    return "av"
 
 
 def _layer(reader: FieldReader) -> int | None:
-    found = {
+    numbers = {
         reader.integer("extraction_layer_index", default=None),
         *(
             block.integer(name, default=None)
             for block in (reader.mapping("critic"), reader.mapping("ar"))
             for name in ("extraction_layer_index", "num_hidden_layers")
         ),
-    } - {None}
+    }
+    found = sorted(number for number in numbers if number is not None)
     if len(found) > 1:
-        raise SidecarError("contradicting layers", where=reader.where, expected="one extraction layer", found=sorted(filter(None, found)))
-    return found.pop() if found else None
+        raise SidecarError("contradicting layers", where=reader.where, expected="one extraction layer", found=found)
+    return found[0] if found else None
 
 
 def _injection_scale(reader: FieldReader, role: str, d_model: int) -> float | None:
@@ -199,7 +221,10 @@ def _injection_scale(reader: FieldReader, role: str, d_model: int) -> float | No
     if raw is None:
         if role == "av":
             raise SidecarError(
-                "no injection_scale", where=reader.where, expected="a positive number, or 'raw'", found="nothing",
+                "no injection_scale",
+                where=reader.where,
+                expected="a positive number, or 'raw'",
+                found="nothing",
                 remedy="A missing scale cannot be guessed: take it from the training run",
             )
         return None
@@ -207,11 +232,17 @@ def _injection_scale(reader: FieldReader, role: str, d_model: int) -> float | No
 
 
 def _mse_scale(reader: FieldReader, d_model: int) -> float:
+    """√d_model where nothing is said; an explicit null says "not normalised", which a direction MSE is not."""
     extraction = reader.mapping("extraction")
-    raw = extraction.values.get("mse_scale")
-    if raw in (None, "sqrt_d_model"):
+    if "mse_scale" not in extraction.values or extraction.values["mse_scale"] == "sqrt_d_model":
         return math.sqrt(d_model)
     return extraction.positive("mse_scale")
+
+
+def _written_scale(sidecar: ModelSidecar) -> float | str | None:
+    if sidecar.injection_scale is None:
+        return "raw" if sidecar.role == "av" else None
+    return float(sidecar.injection_scale)
 
 
 def _marker(tokens: FieldReader, *, required: bool) -> InjectionMarker | None:
@@ -224,8 +255,3 @@ def _marker(tokens: FieldReader, *, required: bool) -> InjectionMarker | None:
         raise SidecarError("tokens.injection_char", where=tokens.where, expected="one character", found=repr(char))
     ids = [tokens.integer(name, minimum=0) for name in names[1:]]
     return InjectionMarker(char, *ids)
-
-
-def dump_sidecar(values: Mapping[str, Any]) -> str:
-    """YAML text of a sidecar."""
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)

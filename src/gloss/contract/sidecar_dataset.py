@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gloss.contract.marker import InjectionMarker
-from gloss.contract.sidecar import sidecar_path
-from gloss.contract.sidecar_fields import FieldReader, read_yaml, write_yaml
+from gloss.contract.sidecar import sidecar_path, token_values
+from gloss.contract.sidecar_fields import FieldReader, check_templates, read_yaml, write_yaml
+from gloss.errors import SidecarError
 
 _READ_KEYS = {
-    "kind", "schema_version", "dataset_id", "stage", "row_count", "extraction", "tokens", "prompt_templates", "api_summaries",
-    "parent_datasets", "created_at", "created_by", "keep_debug_metadata", "git_commit",
+    "kind", "schema_version", "dataset_id", "stage", "row_count", "extraction", "tokens", "prompt_templates",
+    "api_summaries", "parent_datasets", "created_at", "created_by", "keep_debug_metadata", "git_commit",
 }  # fmt: skip
 
 
@@ -46,18 +47,23 @@ class DatasetSidecar:
 def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
     """Reads the sidecar beside a Parquet file (or in a folder of shards).
 
-    Raises: SidecarError that names the file and the key.
+    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot be filled.
     """
     file = sidecar_path(parquet)
     values = read_yaml(file)
     reader = FieldReader(values, file)
     reader.expect("kind", "nla_dataset")
+    if reader.integer("schema_version", default=1) != 1:
+        raise SidecarError("unknown schema_version", where=file, expected=1, found=values["schema_version"])
     extraction, tokens, templates = (reader.mapping(name) for name in ("extraction", "tokens", "prompt_templates"))
     char = tokens.text("injection_char")
     marker = None
     if char is not None:
         names = ("injection_token_id", "injection_left_neighbor_id", "injection_right_neighbor_id")
         marker = InjectionMarker(char, *(tokens.integer(name) for name in names))
+    av_template, ar_template = templates.text("av", "actor"), templates.text("ar", "critic")
+    check_templates(file, av=av_template, ar=ar_template)
+    statistics = extraction.mapping("norm_statistics")
     return DatasetSidecar(
         dataset_id=reader.text("dataset_id", required=True) or "",
         stage=reader.text("stage") or "",
@@ -65,21 +71,30 @@ def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
         base_model=extraction.text("base_model") or "",
         d_model=extraction.integer("d_model", minimum=1),
         layer=extraction.integer("layer_index"),
-        norm=extraction.text("norm") or "none",
+        norm=_norm(extraction),
         corpus=extraction.text("corpus") or "",
         corpus_slice=dict(extraction.mapping("corpus_slice").values),
         positions_per_doc=extraction.integer("positions_per_doc", default=None),
         marker=marker,
-        av_template=templates.text("av", "actor"),
-        ar_template=templates.text("ar", "critic"),
+        av_template=av_template,
+        ar_template=ar_template,
         ar_suffix_ids=tokens.integers("critic_suffix_ids", "ar_suffix_ids"),
-        norm_statistics={k: float(v) for k, v in extraction.mapping("norm_statistics").values.items()},
+        norm_statistics={name: statistics.positive(name) for name in statistics.values},
         labels=dict(reader.mapping("api_summaries").values),
         parent_datasets=reader.texts("parent_datasets"),
         created_at=str(values.get("created_at") or ""),
         created_by=reader.text("created_by") or "",
         extra={key: value for key, value in values.items() if key not in _READ_KEYS},
     )
+
+
+def _norm(extraction: FieldReader) -> str:
+    norm = extraction.text("norm") or "none"
+    if norm != "none":
+        raise SidecarError(
+            "extraction.norm", where=extraction.where, expected="none: activations are stored raw", found=norm
+        )
+    return norm
 
 
 def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
@@ -103,14 +118,8 @@ def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
         "extraction": extraction,
         "keep_debug_metadata": True,
     }
-    if sidecar.marker is not None:
-        values["tokens"] = {
-            "injection_char": sidecar.marker.char,
-            "injection_token_id": sidecar.marker.token_id,
-            "injection_left_neighbor_id": sidecar.marker.left_neighbor_id,
-            "injection_right_neighbor_id": sidecar.marker.right_neighbor_id,
-            "critic_suffix_ids": None if sidecar.ar_suffix_ids is None else list(sidecar.ar_suffix_ids),
-        }
+    if sidecar.marker is not None or sidecar.ar_suffix_ids is not None:
+        values["tokens"] = token_values(sidecar.marker, sidecar.ar_suffix_ids)
     templates = {"actor": sidecar.av_template, "critic": sidecar.ar_template}
     values["prompt_templates"] = {key: value for key, value in templates.items() if value is not None}
     if sidecar.labels:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, overload
 
 import yaml
 
-from gloss.errors import SidecarError
+from gloss.contract.templates import validate_ar_template, validate_av_template
+from gloss.errors import SidecarError, TemplateError
 
 MAX_BYTES = 4_000_000
 _REQUIRED = object()
@@ -27,7 +27,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
             raise SidecarError("the sidecar is too large", where=file, expected=f"at most {MAX_BYTES} bytes")
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SidecarError(f"no sidecar ({error.strerror})", where=file, remedy="A checkpoint needs nla_meta.yaml") from error
+        raise SidecarError(
+            f"no sidecar ({error.strerror})", where=file, remedy="A checkpoint needs nla_meta.yaml"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise SidecarError(f"not readable as YAML ({type(error).__name__})", where=file) from error
     if not isinstance(values, dict):
@@ -36,11 +38,31 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
-    """Writes a mapping as YAML, atomically."""
+    """Writes a mapping as YAML, atomically.
+
+    Raises: SidecarError for a value that YAML has no form for.
+    """
+    try:
+        text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    except yaml.YAMLError as error:
+        raise SidecarError(f"a value cannot be written as YAML ({error})", where=file) from error
     temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(temporary, file)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
     return file
+
+
+def check_templates(file: Path, *, av: str | None, ar: str | None) -> None:
+    """Raises TemplateError, naming the file, for a template that cannot be filled."""
+    try:
+        if av is not None:
+            validate_av_template(av)
+        if ar is not None:
+            validate_ar_template(ar)
+    except TemplateError as error:
+        raise TemplateError(
+            error.what, where=file, expected=error.expected, found=error.found, remedy=error.remedy
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from gloss.errors import MarkerError, TemplateError
 
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
+SUFFIX_PROBES = ("one probe", "another text")
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 DEFAULT_AV_TEMPLATE = (
@@ -25,13 +27,16 @@ def fill(template: str, **fields: str) -> str:
     Raises: TemplateError for doubled braces, an unknown field, or a field that the template does not hold.
     """
     if "{{" in template or "}}" in template:
-        raise TemplateError("doubled braces in a template", found="'{{' or '}}'", remedy="Gloss fills {names} only; write single braces")
+        raise TemplateError(
+            "doubled braces in a template", found="'{{' or '}}'", remedy="Gloss fills {names} only; write single braces"
+        )
     names = set(_FIELD.findall(template))
     if names != set(fields):
         raise TemplateError("wrong fields in a template", expected=sorted(fields), found=sorted(names))
     rest = _FIELD.sub("", template)
     if "{" in rest or "}" in rest:
-        raise TemplateError("stray brace in a template", found=repr(rest[:60]))
+        at = next(i for i, char in enumerate(rest) if char in "{}")
+        raise TemplateError("stray brace in a template", found=repr(rest[max(0, at - 20) : at + 20]))
     return _FIELD.sub(lambda match: fields[match[1]], template)
 
 
@@ -54,7 +59,9 @@ def _validate(template: str, field: str) -> None:
         raise TemplateError(f"wrong number of {{{field}}} in a template", expected=1, found=count)
 
 
-def render_chat_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
+def render_chat_ids(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+) -> list[int]:
     """Token ids of a chat, with one BOS at most; without a chat template the contents are plain text.
 
     Raises: TemplateError if the chat template gives no ids.
@@ -71,13 +78,35 @@ def render_chat_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, ad
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a plain text, with exactly one BOS where the tokenizer adds one."""
-    return _one_bos(tokenizer, [int(i) for i in tokenizer.encode(text, add_special_tokens=True)])
+    """Token ids of a plain text, with exactly one BOS where the tokenizer adds one and no end-of-text token."""
+    ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=True)]
+    eos = getattr(tokenizer, "eos_token_id", None)
+    if ids and ids[-1] == eos:
+        plain = _plain_ids(tokenizer, text)
+        if ids[len(ids) - 1 - len(plain) : -1] == plain:
+            ids = ids[:-1]
+    return _one_bos(tokenizer, ids)
 
 
 def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
     """Token ids of the AR prompt of one explanation; text ids without an end-of-text token behind them."""
     return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
+
+
+def ar_suffix_ids(tokenizer: Any, template: str) -> tuple[int, ...]:
+    """The token ids that end every AR prompt: those of the text behind the explanation.
+
+    A tokenizer may split that text in another way when it stands alone; then it is what two prompts have in common.
+    Raises: TemplateError.
+    """
+    validate_ar_template(template)
+    alone = _plain_ids(tokenizer, template.split("{" + EXPLANATION_FIELD + "}")[1])
+    prompts = [ar_prompt_ids(tokenizer, template, text) for text in SUFFIX_PROBES]
+    if all(ids[-len(alone) :] == alone for ids in prompts):
+        return tuple(alone)
+    pairs = zip(*(reversed(ids) for ids in prompts), strict=False)
+    shared = [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return tuple(reversed(shared))
 
 
 def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
@@ -89,10 +118,15 @@ def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
     ids = render_chat_ids(tokenizer, [{"role": "user", "content": content}])
     if marker_char not in tokenizer.decode(ids):
         raise MarkerError(
-            f"marker {marker_char!r} does not survive the prompt", found="another character in its place",
+            f"marker {marker_char!r} does not survive the prompt",
+            found="another character in its place",
             remedy="Choose another marker, or use the tokenizer saved beside the checkpoint",
         )
     return ids
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
 
 
 def _one_bos(tokenizer: Any, ids: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""From corpora to training datasets: documents, activations, splits, labels, prompts; every stage reads and writes files."""
+"""From corpora to training datasets: activations, splits, labels, prompts; every stage reads and writes files."""
 
 from gloss.data.activations import (
     ActivationWriter,

@@ -1,8 +1,7 @@
-"""Activations on disk: Parquet with one raw float32 vector and its provenance a row, written in bounded memory and atomically."""
+"""Activations on disk: Parquet rows of a raw float32 vector with provenance, written atomically in bounded memory."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -92,7 +91,7 @@ class ActivationWriter:
             self._writer.write_table(pa.concat_tables(self._pending), row_group_size=self._rows_per_group)
         self._writer.close()
         if kind is None:
-            os.replace(self._temporary, self.path)
+            self._temporary.replace(self.path)
         else:
             self._temporary.unlink(missing_ok=True)
 
@@ -177,7 +176,7 @@ def _open(file: Path) -> pq.ParquetFile:
         raise DatasetError("not a Parquet file", where=file, found=str(error).splitlines()[0][:120]) from error
     schema = parquet.schema_arrow
     missing = [name for name in _REQUIRED if name not in schema.names]
-    kind = None if missing else schema.field(VECTOR_COLUMN).type
+    kind: Any = None if missing else schema.field(VECTOR_COLUMN).type
     if missing or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         parquet.close()
         if missing:

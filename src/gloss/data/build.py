@@ -111,10 +111,10 @@ _KINDS = {"av_sft": _AV, "ar_sft": _AR, "rl": _RL, "heldout": _RL, "heldout_labe
 
 
 def build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path) -> BuildResult:
-    """Writes ``<name>.parquet`` for every input, named ``av_sft``, ``ar_sft``, ``rl``, ``heldout`` or ``heldout_labels``.
+    """Writes ``<name>.parquet`` for every input; names are av_sft, ar_sft, rl, heldout and heldout_labels.
 
-    ``av_sft``, ``ar_sft`` and ``heldout_labels`` need labels. The injection marker and the AR's suffix ids are found with the
-    target's tokenizer and recorded in every sidecar; a tokenizer without a marker gets one added, in place.
+    av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are found with
+    the target's tokenizer and recorded in every sidecar; a tokenizer without a marker gets one added, in place.
     Raises: DatasetError for an unknown name or missing labels, MarkerError, TemplateError, ResumeError.
     """
     unknown = sorted(set(inputs) - set(_KINDS))

@@ -1,7 +1,7 @@
 """Documents from text files, JSON lines, Parquet, folders of those, or Hugging Face datasets.
 
-A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and the line it starts on: never from
-the folder the corpus lies in, so that a corpus can be moved.
+A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and the line it starts on:
+never from the folder the corpus lies in, so that a corpus can be moved.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def read_corpus(
 ) -> Iterator[Document]:
     """Documents of a file, a folder, or a Hugging Face dataset ``hf:owner/name``.
 
-    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field`` or ``messages``. Files of a
-    folder are read in the order of their names. ``split`` and ``streaming`` are for Hugging Face datasets.
+    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field`` or ``messages``.
+    Files of a folder are read in the order of their names. ``split`` and ``streaming`` are for Hugging Face datasets.
     Raises: CorpusError, at once if the source is missing or of no known kind, else at the record that cannot be read.
     """
     if limit is not None and limit < 1:
@@ -74,7 +74,7 @@ def _checked(documents: Iterator[Document], source: str, limit: int | None) -> I
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
-    """The files of a corpus with the stem of their documents' ids: the name inside the folder, with suffix only where needed."""
+    """Files with the stem of their documents' ids: the name inside the folder, suffix only where needed."""
     if not path.exists():
         raise CorpusError("no such corpus", where=path, expected="a file, a folder, or hf:owner/name")
     if path.is_file():

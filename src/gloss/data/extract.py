@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -137,35 +137,54 @@ def extract(
     Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ.
     """
     run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
-    record = StageRecord.open(out_dir / RECORD_NAME, _settings(run))
-    kept: list[dict[str, Any]] = record.done.get("shards", [])
-    norms: list[Vectors] = []
+    shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
     documents, total = _with_total(documents, num_documents)
-    shards: list[dict[str, Any]] = []
     with Stage("extract", total=total, unit="doc") as progress:
-        for index, window in enumerate(_windows(documents, config.shard_documents)):
-            path, digest = out_dir / f"shard-{index:05d}.parquet", _digest(window)
-            if index < len(kept) and kept[index]["digest"] != digest:
-                raise ResumeError(
-                    "the corpus has changed since this extraction began", where=out_dir, found=f"other documents in shard {index}",
-                    remedy="Choose another output, or remove this one",
-                )  # fmt: skip
-            if index < len(kept) and path.exists():
-                norms.append(_norms_in(path))
-                shards.append(kept[index])
-            else:
-                counts, written = _write_shard(run, window, path)
-                norms.append(written)
-                shards.append({"file": path.name, "digest": digest, **asdict(counts)})
-                record.done["shards"] = shards + kept[len(shards) :]
-                record.save()
-            rows = sum(shard["rows"] for shard in shards)
-            progress.advance(len(window), note=f"{rows:,} activations")
-    if len(kept) > len(shards):
-        raise ResumeError(
-            "the corpus has become shorter", where=out_dir, expected=f"{len(kept)} shards", found=len(shards)
+        for window in _windows(documents, config.shard_documents):
+            shards.add(window)
+            progress.advance(len(window), note=f"{sum(shard['rows'] for shard in shards.entries):,} activations")
+    return shards.finish()
+
+
+class _Shards:
+    """The shards of one run: kept where an earlier run completed them, else written."""
+
+    def __init__(self, run: _Extraction, record: StageRecord) -> None:
+        self.run, self.record = run, record
+        self.entries: list[dict[str, Any]] = []
+        self._kept: list[dict[str, Any]] = record.done.get("shards", [])
+        self._norms: list[Vectors] = []
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Keeps or writes the shard of the next documents."""
+        index, digest = len(self.entries), _digest(documents)
+        path = self.run.out_dir / f"shard-{index:05d}.parquet"
+        if index < len(self._kept) and self._kept[index]["digest"] != digest:
+            raise self._changed(f"other documents in shard {index}")
+        if index < len(self._kept) and path.exists():
+            self._norms.append(_norms_in(path))
+            self.entries.append(self._kept[index])
+            return
+        counts, norms = _write_shard(self.run, documents, path)
+        self._norms.append(norms)
+        self.entries.append({"file": path.name, "digest": digest, **asdict(counts)})
+        self.record.done["shards"] = self.entries + self._kept[len(self.entries) :]
+        self.record.save()
+
+    def finish(self) -> ExtractResult:
+        """Writes the sidecar of all shards."""
+        if len(self._kept) > len(self.entries):
+            raise self._changed(f"{len(self.entries)} shards of documents, {len(self._kept)} before")
+        norms = np.concatenate([np.zeros(0, dtype=np.float32), *self._norms])
+        return _finish(self.run, self.record.settings, self.entries, norms)
+
+    def _changed(self, found: str) -> ResumeError:
+        return ResumeError(
+            "the corpus has changed since this extraction began",
+            where=self.run.out_dir,
+            found=found,
+            remedy="Choose another output, or remove this one",
         )
-    return _finish(run, record, shards, np.concatenate([np.zeros(0, dtype=np.float32), *norms]))
 
 
 def _layer(config: ExtractConfig, target: Target) -> int:
@@ -213,7 +232,7 @@ def _weights_fingerprint(model: Any) -> str:
 
 
 def _with_total(documents: Iterable[Document], num_documents: int | None) -> tuple[Iterator[Document], int]:
-    """The documents and how many they are: as told, as their container says, or by reading a corpus of modest size ahead."""
+    """The documents and how many they are: as told, as their container says, or from reading ahead."""
     if num_documents is not None or isinstance(documents, Sized):
         return iter(documents), num_documents if num_documents is not None else len(documents)  # type: ignore[arg-type]
     rest, ahead, chars = iter(documents), [], 0
@@ -290,7 +309,7 @@ def _table(
     ratio = run.config.max_norm_ratio
     usual = usable if ratio is None else usable & (norms <= ratio * reading.median_norm)
     kept = np.flatnonzero(usual)
-    positions = [job.positions[i] for i in kept]
+    positions = [job.positions[i] for i in kept.tolist()]
     tokens = [int(document.ids[p]) for p in positions]
     columns: dict[str, Any] = {
         "n_raw_tokens": [p + 1 for p in positions],
@@ -303,7 +322,7 @@ def _table(
         "token": [run.encoder.token_text(token) for token in tokens],
     }
     if "top_next_tokens" in schema.names:
-        columns["top_next_tokens"] = [[run.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept]
+        columns["top_next_tokens"] = [[run.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept.tolist()]
     counts = ExtractCounts(rows=len(kept), outliers=int((usable & ~usual).sum()), not_finite=int((~usable).sum()))
     return pa.table(columns, schema=schema), counts
 
@@ -314,7 +333,9 @@ def _norms_in(path: Path) -> Vectors:
     )
 
 
-def _finish(run: _Extraction, record: StageRecord, shards: list[dict[str, Any]], norms: Vectors) -> ExtractResult:
+def _finish(
+    run: _Extraction, settings: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], norms: Vectors
+) -> ExtractResult:
     fields = ExtractCounts.__dataclass_fields__
     counts = sum((ExtractCounts(**{key: shard[key] for key in fields}) for shard in shards), ExtractCounts())
     if not counts.rows:
@@ -326,7 +347,7 @@ def _finish(run: _Extraction, record: StageRecord, shards: list[dict[str, Any]],
             remedy="Use longer documents or a smaller extract.min_position",
         )
     name = Path(run.target.name).name
-    identity = fingerprint([record.settings, [shard["digest"] for shard in shards]])[:8]
+    identity = fingerprint([settings, [shard["digest"] for shard in shards]])[:8]
     sidecar = DatasetSidecar(
         dataset_id=f"base_{name}_L{run.layer}_{identity}",
         stage="base",

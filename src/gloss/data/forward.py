@@ -1,4 +1,4 @@
-"""Runs the target over encoded documents: the activations at chosen positions, and nothing that is not needed for them."""
+"""Runs the target over encoded documents: the activations at chosen positions, and nothing they do not need."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reading:
 def read_all(
     target: Target, layer: int, jobs: Sequence[ReadJob], *, batch_tokens: int, batch_size: int, top_next_tokens: int = 0
 ) -> Iterator[tuple[int, Reading]]:
-    """Yields (index of the job, its reading), shortest documents first; batches are right-padded and hold like lengths."""
+    """Yields (index of the job, its reading), shortest documents first, in right-padded batches of like lengths."""
     order = sorted(range(len(jobs)), key=lambda i: len(jobs[i].ids))
     for batch in _batches(order, [len(job.ids) for job in jobs], batch_tokens, batch_size):
         yield from zip(batch, _read_batch(target, layer, [jobs[i] for i in batch], top_next_tokens), strict=True)
@@ -85,7 +85,7 @@ def _read_batch(target: Target, layer: int, jobs: Sequence[ReadJob], top_next_to
 def _forward(
     target: Target, layer: int, ids: Tensor, mask: Tensor, rows: Tensor, columns: Tensor, top_next_tokens: int
 ) -> tuple[Tensor, list[list[int]]]:
-    """Activations [batch, tokens, d_model] and top next token ids of the (row, column) sites; the whole model only for those."""
+    """Activations [batch, tokens, d_model] and top next token ids at (row, column); only those need the whole model."""
     from gloss.target import backbone_of, capture_activations, edit_residual
 
     if top_next_tokens == 0:

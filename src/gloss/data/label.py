@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,16 +57,18 @@ def label(
     """Adds the column ``api_explanation``; rows without a usable label are left out and counted.
 
     Next tokens, if the labeller needs them, come from the column ``top_next_tokens``, else from ``target``.
-    Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly or never; ResumeError if
-    ``out_path`` was begun with other settings.
+    Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly or never;
+    ResumeError if ``out_path`` was begun with other settings.
     """
     parent = read_dataset_sidecar(Path(parquet))
     schema = read_schema(parquet)
     if labeller.needs_next_tokens and "top_next_tokens" not in schema.names and target is None:
         raise LabelError(
-            f"the labeller {labeller.name!r} needs the target's next tokens", where=parquet, expected="column top_next_tokens",
+            f"the labeller {labeller.name!r} needs the target's next tokens",
+            where=parquet,
+            expected="column top_next_tokens",
             remedy="Extract with extract.top_next_tokens = 5, or set label.settings.next_tokens = 0",
-        )  # fmt: skip
+        )
     settings = {
         "labeller": labeller.name,
         **_plain(labeller.settings),
@@ -130,7 +131,7 @@ def _chunk(table: pa.Table, labeller: Labeller, stored: Path, target: Target | N
     stored.parent.mkdir(parents=True, exist_ok=True)
     temporary = stored.with_suffix(".tmp")
     temporary.write_text(json.dumps(labels, ensure_ascii=True), encoding="utf-8")
-    os.replace(temporary, stored)
+    temporary.replace(stored)
     return labels
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,15 +34,15 @@ class StageRecord:
             settings_found, record.done = dict(found["settings"]), dict(found["done"])
         except (ValueError, KeyError, TypeError) as error:
             raise ResumeError(
-                "the record of an earlier run cannot be read", where=path, remedy="Remove this folder"
+                "the record of an earlier run cannot be read", where=path, remedy="Remove it and the files it describes"
             ) from error
         differences = list(_differences(settings_found, record.settings))
         if differences:
             raise ResumeError(
                 "made with other settings",
-                where=path.parent,
+                where=path,
                 found="; ".join(differences[:3]),
-                remedy="Choose another output, or remove this one",
+                remedy="Choose another output, or remove this file and what it describes",
             )
         return record
 
@@ -53,7 +52,7 @@ class StageRecord:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         content = {"settings": self.settings, "done": self.done}
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
 
 
 def fingerprint(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Documents as token ids with, for every token, where its text ends and whether it belongs to the document's own words."""
+"""Documents as token ids with, for each token, where its text ends and whether it is one of their own words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Spans = tuple[tuple[int, int], ...] | None
 
 @dataclass(frozen=True)
 class EncodedDocument:
-    """A document as the target reads it: ``text`` (rendered), its token ids, and the indices that are not its own words.
+    """A document as the target reads it: ``text`` (rendered), token ids, and the indices that are not its own words.
 
     ``starts`` and ``ends`` are character offsets of the tokens in ``text``; None if the tokenizer gives none.
     """
@@ -35,14 +35,15 @@ class EncodedDocument:
 class DocumentEncoder:
     """Renders and tokenizes documents: chats through the chat template, BOS once where the tokenizer adds one.
 
-    Tokens beyond ``max_tokens`` are cut off. Special tokens are excluded and, with ``exclude_template_tokens``, also those that a
-    chat template puts around the messages.
+    Tokens beyond ``max_tokens`` are cut off. Special tokens are excluded and, with ``exclude_template_tokens``, also
+    those that a chat template puts around the messages.
     """
 
     tokenizer: Any
     max_tokens: int
     exclude_template_tokens: bool = True
     _frames: dict[tuple[str, ...], list[str] | None] = field(default_factory=dict)
+    _token_texts: dict[int, str] = field(default_factory=dict)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -74,7 +75,7 @@ class DocumentEncoder:
         ]
 
     def text_through(self, document: EncodedDocument, position: int) -> str:
-        """The rendered text up to and with the token at ``position``; a character that the token only begins is included."""
+        """The rendered text up to and with the token at ``position``, with all of a character that it only begins."""
         if document.ends is None:
             text: str = self.tokenizer.decode(document.ids[: position + 1].tolist(), clean_up_tokenization_spaces=False)
             return text
@@ -87,11 +88,12 @@ class DocumentEncoder:
 
     def token_text(self, token_id: int) -> str:
         """One token's own text."""
-        text: str = self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
-        return text
+        if token_id not in self._token_texts:
+            self._token_texts[token_id] = self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
+        return self._token_texts[token_id]
 
     def _render(self, document: Document) -> tuple[str, _Spans, bool]:
-        """Rendered text, the spans of the document's own words in it (None: all of it), and whether to add special tokens."""
+        """Rendered text, the spans of the document's own words (None: all of it), and whether to add special tokens."""
         if document.messages is None:
             return clean_text(document.text or ""), None, True
         messages = [{key: clean_text(value) for key, value in message.items()} for message in document.messages]
@@ -118,7 +120,7 @@ class DocumentEncoder:
             raise CorpusError(f"the chat template refuses this chat ({reason})", where=doc_id) from error
 
     def _content_spans(self, messages: Sequence[Mapping[str, str]], text: str) -> tuple[tuple[int, int], ...]:
-        """Where the contents of the messages stand in the rendered text; a content that the template rewrote has no span."""
+        """Where the messages' contents stand in the rendered text; a content that the template rewrote has no span."""
         contents = [message["content"] for message in messages]
         frame = self._frame(tuple(message["role"] for message in messages))
         for variant in (contents, [content.strip() for content in contents]):
@@ -134,7 +136,7 @@ class DocumentEncoder:
         return tuple(spans)
 
     def _frame(self, roles: tuple[str, ...]) -> list[str] | None:
-        """What the chat template writes before, between and after messages of these roles; None if that cannot be told."""
+        """What the template writes before, between and after messages of these roles; None if that cannot be told."""
         if roles not in self._frames:
             marks = [f"Gloss{i}Content" for i in range(len(roles))]
             messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]

@@ -67,7 +67,7 @@ def evaluate(
     training documents, ``judge`` knows the truth where there is one. Everything runs in float32.
     Raises: DatasetError, CheckpointError.
     """
-    rows = _first_rows(read_training_rows(heldout, text_column=None), config.max_rows)
+    rows = read_training_rows(heldout, text_column=None).first(config.max_rows)
     activations = torch.from_numpy(rows.vectors)
     kernel = config.attn_implementation
     with Stage("evaluate", total=5, unit="pass") as progress:
@@ -116,12 +116,6 @@ def _trip(
     )
 
 
-def _first_rows(rows: TrainingRows, limit: int) -> TrainingRows:
-    return TrainingRows(
-        rows.path, rows.vectors[:limit], rows.texts[:limit], rows.doc_ids[:limit], rows.contexts[:limit], rows.sidecar
-    )
-
-
 def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float | None:
     if labelled is None:
         return None
@@ -149,7 +143,7 @@ def _claims_and_examples(
 def _probe_rows(config: EvaluateConfig, judge: ClaimJudge, dataset: Path | None) -> FactRows | None:
     if dataset is None or config.probe_rows == 0:
         return None
-    rows = _first_rows(read_training_rows(dataset, text_column=None), config.probe_rows)
+    rows = read_training_rows(dataset, text_column=None).first(config.probe_rows)
     return FactRows(rows.vectors, [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)])
 
 

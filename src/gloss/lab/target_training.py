@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from gloss.lab.tokenizer import build_tokenizer
-from gloss.lab.mix import training_texts
+from gloss.lab.world import training_texts
 from gloss.models import autocast, replaced_folder
 from gloss.progress import Stage
 
@@ -39,7 +39,7 @@ class LabTargetConfig(BaseModel):
     """Tokens per training row."""
     batch_size: int = 32
     """Rows per step."""
-    steps: int = 1200
+    steps: int = 1000
     """Optimizer steps."""
     lr: float = 4e-3
     """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""

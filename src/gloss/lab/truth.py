@@ -1,27 +1,28 @@
-"""Parses explanations into claims and judges each against a document of the micro-world."""
+"""Reads an explanation as claims and judges each against a document's truth."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from gloss.lab import wording
-from gloss.lab.world import LabDocument
+from gloss.lab.documents import LabDocument, render
+from gloss.lab.statements import next_class, spoken
+from gloss.lab.wording_facts import VALUES
+from gloss.lab.wording_label import NEXT_CLASSES
 
-if TYPE_CHECKING:
-    from gloss.evaluate import Verdict
+Verdict = Literal["right", "wrong", "absent"]
+ENDING, NEXT = "ending", "next"
 
-_QUOTED = re.compile(r"(?:ends with|last words|now reads): (.*)")
-_WORD = re.compile(r"[A-Za-z]+")
-ENDING = "ending"
+_KIND_OF = {value: kind for kind, values_ in VALUES.items() for value in values_} | dict.fromkeys(NEXT_CLASSES, NEXT)
+_QUOTE_OR_WORD = re.compile(r'"(?P<quoted>[^"\n]*)"?|(?P<word>[A-Za-z]+)')
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: a value of a kind, at characters ``start`` … ``end`` of the explanation."""
+    """One claim of an explanation: its kind, the value it names, and the characters where it does."""
 
     kind: str
     value: str
@@ -29,68 +30,45 @@ class Claim:
     end: int
 
 
-@cache
-def _values() -> dict[str, tuple[str, ...]]:
-    return {
-        "topic": tuple(wording.TOPICS),
-        "hero": tuple(wording.HEROES),
-        "companion": wording.COMPANIONS,
-        "place": wording.PLACES,
-        "mood": tuple(wording.MOODS),
-        "time": tuple(wording.TIMES),
-        "weather": tuple(wording.WEATHERS),
-        "object": wording.OBJECTS,
-        "user": tuple(wording.USERS),
-        "question": tuple(wording.QUESTIONS),
-        "rhyme": tuple(wording.RHYMES.values()),
-    }
-
-
-@cache
-def _kind_of() -> dict[str, tuple[str, str]]:
-    return {value.lower(): (kind, value) for kind, values in _values().items() for value in values}
-
-
 def kinds() -> tuple[str, ...]:
-    """Every kind of fact, then ``ending``: the last words of the text, quoted."""
-    return (*_values(), ENDING)
+    """All kinds of claims: the kinds of facts, then the ending and what comes next."""
+    return (*VALUES, ENDING, NEXT)
 
 
-def values_of(kind: str) -> tuple[str, ...]:
-    """The possible values of a kind of fact; no value belongs to two kinds."""
-    return _values()[kind]
+def values(kind: str) -> tuple[str, ...]:
+    """The closed set of values of a kind; empty for endings, which may be any words."""
+    return NEXT_CLASSES if kind == NEXT else VALUES.get(kind, ())
 
 
 def parse_claims(explanation: str) -> tuple[Claim, ...]:
-    """The claims of an explanation: value words, and what is quoted as the text's last words (the rest of a line after "ends with:" and the like)."""
-    claims = [
-        Claim(ENDING, match[1], match.start(1), match.end(1)) for match in _QUOTED.finditer(explanation) if match[1].strip()
-    ]
-    quoted = [(claim.start, claim.end) for claim in claims]
-    for match in _WORD.finditer(explanation):
-        if any(start <= match.start() < end for start, end in quoted):
-            continue
-        found = _kind_of().get(match[0].lower())
-        if found is not None:
-            claims.append(Claim(*found, match.start(), match.end()))
-    return tuple(sorted(claims, key=lambda claim: claim.start))
+    """The claims in order: each value word outside of quotes, each quote as a claim about the ending."""
+    return tuple(_claims(explanation))
 
 
-def judge(claim: Claim, document: LabDocument, offset: int) -> Verdict:
-    """Whether a claim is right or wrong for a reader of the first ``offset`` characters, or has nothing to be judged by."""
+def _claims(explanation: str) -> Iterator[Claim]:
+    for match in _QUOTE_OR_WORD.finditer(explanation):
+        if match["word"] is None:
+            yield Claim(ENDING, " ".join(match["quoted"].removeprefix("...").split()), match.start(), match.end())
+        elif match["word"] in _KIND_OF:
+            yield Claim(_KIND_OF[match["word"]], match["word"], match.start(), match.end())
+
+
+def judge(claim: Claim, document: LabDocument, char_offset: int) -> Verdict:
+    """Whether a claim holds after the first ``char_offset`` characters; "absent" if nothing of its kind is settled there."""
     if claim.kind == ENDING:
-        return "right" if _ends_with(document.text[:offset], claim.value) else "wrong"
-    known = document.known(offset)
-    if claim.kind not in known:
+        return "right" if _ends_with(document, char_offset, claim.value) else "wrong"
+    truth = next_class(document, char_offset) if claim.kind == NEXT else document.known(char_offset).get(claim.kind)
+    if truth is None:
         return "absent"
-    return "right" if known[claim.kind] == claim.value else "wrong"
+    return "right" if claim.value == truth else "wrong"
 
 
-def _ends_with(text: str, quoted: str) -> bool:
-    words = _words(text)
-    last = _words(quoted)
-    return bool(last) and words[-len(last) :] == last
-
-
-def _words(text: str) -> Sequence[str]:
-    return text.replace("<|im_start|>", " ").replace("<|im_end|>", " ").split()
+def _ends_with(document: LabDocument, char_offset: int, quoted: str) -> bool:
+    """Compares whole words, without signs; a word cut off by the offset may also be quoted in full."""
+    words = _WORD.findall(quoted)
+    text = render(document)
+    said = spoken(text[:char_offset])
+    completed = said
+    if said and said[-1].isalnum() and (rest := _WORD.match(text, char_offset)):
+        completed = said + rest[0]
+    return bool(words) and any(_WORD.findall(end)[-len(words) :] == words for end in (said, completed))

@@ -38,7 +38,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "farmer": ("Treat it like a good harvest*.", "Rise early, as for the cows*.", "Then rest in the barn*."),
     "child": ("Treat it like a new toy*.", "Ask mum* to help you.", "Then do your homework*."),
     "soldier": ("Treat it like a long march*.", "Stand straight, as in the barracks*.", "Then obey your sergeant*."),
-    "priest": ("Treat it like a good sermon*.", "Stay patient, as in the chapel*.", "Then rest by the altar*."),
+    "priest": ("Treat it like a good sermon*.", "Stay silent, as in the chapel*.", "Then rest by the altar*."),
     "actor": ("Treat it like a first rehearsal*.", "Speak up, as on the stage*.", "Then put on your costume*."),
     "judge": ("Treat it like a fair trial*.", "Think twice, as in the court*.", "Then trust your jury*."),
 }

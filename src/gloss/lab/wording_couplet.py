@@ -22,4 +22,4 @@ OPENERS: dict[str, tuple[str, ...]] = {
     "nature": ("Dreaming of the", "Far away from the", "Looking for the"),
     "sound": ("Playing on the", "Listening to the", "Dancing to the"),
 }
-FILLERS = ("", "", "big ", "old ", "fine ")
+FILLERS = ("", "", "big ", "fine ", "small ")

@@ -49,7 +49,7 @@ MOODS: dict[str, tuple[tuple[str, str], str, str]] = {
     "angry": (("angrily", "crossly"), "harsh", "shouted"),
     "calm": (("quietly", "gently"), "peaceful", "relaxed"),
     "proud": (("proudly", "boldly"), "grand", "bowed"),
-    "lonely": (("silently", "longingly"), "empty", "wept"),
+    "lonely": (("silently", "longingly"), "hollow", "wept"),
     "curious": (("eagerly", "keenly"), "strange", "wondered"),
 }
 
@@ -68,10 +68,10 @@ TIMES: dict[str, str] = {
 # weather: what it does, adjective of a day
 WEATHERS: dict[str, tuple[str, str]] = {
     "rain": ("poured", "wet"),
-    "snow": ("drifted", "white"),
+    "snow": ("drifted", "snowy"),
     "fog": ("lingered", "misty"),
     "wind": ("howled", "windy"),
-    "hail": ("rattled", "icy"),
+    "hail": ("rattled", "bitter"),
     "thunder": ("rumbled", "stormy"),
     "sunshine": ("glowed", "sunny"),
     "frost": ("glittered", "frosty"),
@@ -89,7 +89,7 @@ OBJECTS: dict[str, str] = {
     "ticket": "folded",
     "blanket": "woolen",
     "kite": "striped",
-    "umbrella": "striped",
+    "parcel": "striped",
     "bottle": "dusty",
     "mirror": "dusty",
     "candle": "thin",

@@ -71,6 +71,6 @@ VERBS = (
 
 # words of prompt templates that the lab's tokenizer must hold
 TEMPLATE_WORDS = (
-    " activation", " language", " model", " token", " text", " mind", " features", " final", " short", " Write", " between",
+    "Here", " one", " taken", " few", " them", " activation", " language", " model", " token", " text", " mind", " features", " final", " short", " Write", " between",
     "<concept>", "</concept>", "<text>", "</text>", "<activation>", "<explanation>", "</explanation>",
 )  # fmt: skip

@@ -65,5 +65,7 @@ CLOSINGS = (
     "It was a {mood_adj} {time}, and {x} {did_topic}.",
     "{Her} {companion} thanked {o} {adverb} for the {thing}.",
     "In the end the {weather} {weather_verb} over the {place}.",
+    "At last {x} slept until {time}.",
+    "In the end {x} gave {h} {companion} the {thing}.",
     "{X} never forgot the {topic_noun} and the {place_things}.",
 )

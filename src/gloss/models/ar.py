@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import ModelSidecar, ar_prompt_ids
+from gloss.contract import ModelSidecar, ar_prompt_ids, text_ids
 from gloss.errors import SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
 from gloss.target import backbone_of, remove_final_norm, truncate_blocks
@@ -46,6 +46,10 @@ class ActivationReconstructor(nn.Module):
         assert template is not None
         return [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
 
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of AR prompts that already hold their explanation, as datasets store them."""
+        return [text_ids(self.tokenizer, prompt) for prompt in prompts]
+
     def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model], any norm.
 
@@ -66,7 +70,11 @@ class ActivationReconstructor(nn.Module):
     @torch.inference_mode()
     def reconstruct(self, explanations: Sequence[str], *, batch_size: int = 256) -> Tensor:
         """Reconstructed activations of explanation texts, float32 on the CPU, in batches of like length; [n, d_model]."""
-        rows = self.encode(explanations)
+        return self.reconstruct_encoded(self.encode(explanations), batch_size=batch_size)
+
+    @torch.inference_mode()
+    def reconstruct_encoded(self, rows: Sequence[Sequence[int]], *, batch_size: int = 256) -> Tensor:
+        """As ``reconstruct``, from encoded prompts."""
         vectors = torch.empty(len(rows), self.head.out_features)
         for chunk in length_chunks([len(row) for row in rows], batch_size):
             vectors[chunk] = self.reconstruct_ids([rows[i] for i in chunk]).float().cpu()

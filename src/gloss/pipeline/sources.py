@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from gloss.data import Document, LabelConfig, read_corpus
-from gloss.errors import ConfigError, CorpusError
+from gloss.errors import ConfigError
 from gloss.evaluate import ClaimJudge
 from gloss.pipeline.config import CorpusConfig, RunConfig
 from gloss.providers import ExtractiveLabeller, Labeller
@@ -36,10 +34,7 @@ def documents(config: CorpusConfig, seed: int) -> Iterator[Document]:
         if config.max_documents is None:
             raise ConfigError("corpus.max_documents is needed for the lab", expected="a number of documents")
         return lab_documents(config.max_documents, seed)
-    if not config.source.startswith("hf:") and not Path(config.source).exists():
-        raise CorpusError("no such corpus", where=config.source, expected="a file or folder, hf:owner/name, or lab")
-    found = read_corpus(config.source, text_field=config.text_field, split=config.split)
-    return islice(found, config.max_documents)
+    return read_corpus(config.source, text_field=config.text_field, split=config.split, limit=config.max_documents)
 
 
 def labeller(config: LabelConfig) -> Labeller:

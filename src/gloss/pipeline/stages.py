@@ -53,8 +53,10 @@ def target(config: RunConfig, out_dir: Path) -> None:
 
 def extract_activations(config: RunConfig, out_dir: Path) -> None:
     """Corpus → activations."""
-    model = load_target(target_of(config, out_dir), dtype=config.extract.dtype, attn_implementation=config.extract.attn_implementation)
-    extract(config.extract, model, sources.documents(config.corpus, config.seed), out_dir / "activations")
+    settings = config.extract.model_copy(update={"corpus": config.corpus.source})
+    model = load_target(target_of(config, out_dir), dtype=settings.dtype, attn_implementation=settings.attn_implementation)
+    documents = sources.documents(config.corpus, config.seed)
+    extract(settings, model, documents, out_dir / "activations", num_documents=config.corpus.max_documents)
 
 
 def split_documents(config: RunConfig, out_dir: Path) -> None:

@@ -16,14 +16,16 @@ _MARKUP = re.compile(r"<[|/]?[\w.\-]{1,40}[|]?>")
 _CLAUSE_END = re.compile(r"(?<=[.!?;:,…。！？；，])\s+|\n+")
 _LONGEST_WORD = 24
 _RECENT_CHARS = 400
-_STOPWORDS = frozenset(
-    """a about above after again all also am an and any are as at away back be because been before being but by came can
-    come could day did do does don't down each even ever every few for from get go got had has have he her here him his how i if
-    in into is it it's its just let like made make many may me more most much must my never no not now of off on once one
-    only or other our out over own put s said same saw say see she should so some such t than that the their them then
-    there these they thing this those through to too two up upon us very was way we well went were what when where which
-    while who why will with would yes yet you your""".split()
+_FUNCTION_WORDS = (
+    "a about above after again all also am an and any are as at away back be because been before being "
+    "but by came can come could day did do does don't down each even ever every few for from get go got "
+    "had has have he her here him his how i if in into is it it's its just let like made make many may me "
+    "more most much must my never no not now of off on once one only or other our out over own put s said "
+    "same saw say see she should so some such t than that the their them then there these they thing this "
+    "those through to too two up upon us very was way we well went were what when where which while who "
+    "why will with would yes yet you your"
 )
+_STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def top_keywords(text: str, count: int) -> list[str]:
             continue
         spelling[key] = word if spelling.get(key, word) == word else key
         recent = 0.5 ** ((len(text) - match.end()) / _RECENT_CHARS)
-        found[key] += (0.25 + recent) * min(len(word), 8) ** 0.5  # type: ignore[assignment]
+        found[key] += (0.25 + recent) * min(len(word), 8) ** 0.5
     return [spelling[key] for key, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]]
 
 

@@ -11,6 +11,7 @@ import torch
 from gloss.errors import CheckpointError, ConfigError
 from gloss.target.architectures import Architecture, architecture_of, blocks_of
 
+_PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -50,14 +51,19 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def load_tokenizer(name: str | Path) -> Any:
-    """The tokenizer saved with a model.
+    """The tokenizer saved with a model, exactly as its ``tokenizer.json`` says.
 
+    AutoTokenizer rebuilds some families' tokenizers with the family's own splitting rules, whatever the file says; a folder that
+    records the plain class is therefore loaded with it.
     Raises: CheckpointError if there is none.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     try:
-        return AutoTokenizer.from_pretrained(str(name))
+        recorded = get_tokenizer_config(str(name)).get("tokenizer_class")
+        loader = PreTrainedTokenizerFast if recorded in _PLAIN_TOKENIZERS else AutoTokenizer
+        return loader.from_pretrained(str(name))
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"no tokenizer could be loaded ({_first_line(error)})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,17 @@ class TrainingRows:
     texts: Sequence[str]
     doc_ids: Sequence[str]
     contexts: Sequence[str]
+    positions: Sequence[int]
+    tokens: Sequence[str]
     sidecar: DatasetSidecar
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def first(self, limit: int) -> TrainingRows:
+        """The first ``limit`` rows."""
+        cut = {name: getattr(self, name)[:limit] for name in ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")}
+        return replace(self, **cut)
 
 
 def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
@@ -52,6 +59,8 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
         texts=table[text_column].to_pylist() if text_column else [],
         doc_ids=table["doc_id"].to_pylist(),
         contexts=table["detokenized_text_truncated"].to_pylist(),
+        positions=table["position"].to_pylist() if "position" in table.column_names else [n - 1 for n in table["n_raw_tokens"].to_pylist()],
+        tokens=table["token"].to_pylist() if "token" in table.column_names else [""] * len(table),
         sidecar=read_dataset_sidecar(path),
     )
 

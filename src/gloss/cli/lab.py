@@ -1,0 +1,39 @@
+"""``gloss lab``: rebuild the lab target, look at the micro-world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gloss.cli.console import next_command, print_json
+
+app = typer.Typer(help="The laboratory: a micro-world with known truth.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="Folder to write the lab target to.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the shipped target's if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; the shipped target's if not given.")] = None,
+) -> None:
+    """Train the lab target from scratch, as the shipped one was."""
+    from gloss.lab.target_training import LabTargetConfig, build_lab_target
+
+    given = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
+    print_json(build_lab_target(LabTargetConfig(**given), out))
+    next_command(f"gloss run CONFIG.toml --set target={out}")
+
+
+@app.command()
+def documents(
+    count: Annotated[int, typer.Argument(min=1, help="How many.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the documents.")] = 0,
+) -> None:
+    """Print documents of the micro-world with their facts, as JSON."""
+    from dataclasses import asdict
+
+    from gloss.lab.world import generate_documents
+
+    print_json([asdict(document) for document in generate_documents(count, seed)])

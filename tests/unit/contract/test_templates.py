@@ -1,0 +1,134 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gloss.contract import (
+    DEFAULT_AR_TEMPLATE,
+    DEFAULT_AV_TEMPLATE,
+    ar_prompt_ids,
+    ar_suffix_ids,
+    fill,
+    prompt_ids,
+    render_chat_ids,
+    text_ids,
+    validate_ar_template,
+    validate_av_template,
+)
+from gloss.errors import MarkerError, TemplateError
+
+BOS, EOS = 1, 2
+
+
+@given(st.text())
+def test_braces_in_an_explanation_are_text(text):
+    assert fill("a {explanation} b", explanation=text) == f"a {text} b"
+    assert fill(DEFAULT_AR_TEMPLATE, explanation=text) == DEFAULT_AR_TEMPLATE.replace("{explanation}", text)
+
+
+@given(st.text(), st.text())
+def test_a_value_is_never_filled_again(first, second):
+    filled = fill("{left}|{right}", left="{right}" + first, right="{left}" + second)
+    assert filled == "{right}" + first + "|{left}" + second
+
+
+@given(st.text(alphabet="ab{}_ 0"))
+def test_a_template_is_either_filled_or_refused(template):
+    try:
+        filled = fill(template, a="X")
+    except TemplateError:
+        return
+    assert "{" not in filled
+    assert filled == template.replace("{a}", "X")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["no field", "{other}", "{explanation} {other}", "{explanation} {", "} {explanation}", "{} {explanation}"],
+)
+def test_a_template_with_wrong_fields_is_refused(template):
+    with pytest.raises(TemplateError):
+        fill(template, explanation="x")
+
+
+def test_doubled_braces_are_refused_with_a_remedy():
+    with pytest.raises(TemplateError, match="doubled braces.*single braces"):
+        fill("{{literal}} {explanation}", explanation="x")
+
+
+def test_a_stray_brace_is_shown_with_its_surroundings():
+    with pytest.raises(TemplateError, match="the end }"):
+        fill("a long beginning " * 10 + "{explanation} the end }", explanation="x")
+
+
+def test_the_default_templates_are_valid():
+    validate_av_template(DEFAULT_AV_TEMPLATE)
+    validate_ar_template(DEFAULT_AR_TEMPLATE)
+
+
+def test_an_av_template_holds_one_marker():
+    with pytest.raises(TemplateError, match="expected 1, found 2"):
+        validate_av_template("{injection_char} {injection_char}")
+
+
+def test_an_ar_template_ends_behind_the_explanation():
+    with pytest.raises(TemplateError, match="text behind"):
+        validate_ar_template("Summary: {explanation}  ")
+
+
+def test_an_ar_prompt_has_one_bos_and_no_eos(make_tokenizer):
+    ids = ar_prompt_ids(make_tokenizer(bos=True, appends_eos=True), "<{explanation}>.", "x")
+    assert ids[0] == BOS
+    assert ids.count(BOS) == 1
+    assert EOS not in ids
+
+
+def test_a_text_that_ends_with_the_eos_text_keeps_it(make_tokenizer):
+    assert text_ids(make_tokenizer(), "a</s>")[-1] == EOS
+    assert text_ids(make_tokenizer(appends_eos=True), "a</s>").count(EOS) == 1
+
+
+def test_a_chat_prompt_has_one_bos(make_tokenizer, chat_template):
+    tokenizer = make_tokenizer(bos=True, chat_template=chat_template)
+    ids = render_chat_ids(tokenizer, [{"role": "user", "content": "hi"}])
+    assert ids.count(BOS) == 1
+    assert tokenizer.decode(ids[1:]).replace(" ", "") == "[user]hi[assistant]"
+
+
+def test_a_chat_template_may_return_ids_or_a_mapping(make_tokenizer, chat_template):
+    class OldTokenizer:
+        bos_token_id, eos_token_id = None, None
+        chat_template = "some"
+
+        def __init__(self, answer):
+            self.answer = answer
+
+        def apply_chat_template(self, messages, **options):
+            return self.answer
+
+    messages = [{"role": "user", "content": "hi"}]
+    for answer in ([5, 6], [[5, 6]], {"input_ids": [5, 6]}, {"input_ids": [[5, 6]]}):
+        assert render_chat_ids(OldTokenizer(answer), messages) == [5, 6]
+
+
+def test_without_a_chat_template_the_prompt_is_the_text_itself(make_tokenizer):
+    tokenizer = make_tokenizer("㈎", bos=True)
+    assert prompt_ids(tokenizer, "say {injection_char}!", "㈎") == text_ids(tokenizer, "say ㈎!")
+
+
+def test_a_marker_that_normalisation_rewrites_is_refused(make_tokenizer, nfkc):
+    with pytest.raises(MarkerError, match="does not survive"):
+        prompt_ids(make_tokenizer("㈎", normalizer=nfkc), "say {injection_char}!", "㈎")
+
+
+def test_suffix_ids_end_every_ar_prompt(make_tokenizer):
+    for options in ({}, {"bos": True}, {"bos": True, "appends_eos": True}):
+        tokenizer = make_tokenizer(**options)
+        suffix = list(ar_suffix_ids(tokenizer, "<t>{explanation}</t> end"))
+        assert tokenizer.convert_ids_to_tokens(suffix) == list("</t> end")
+        assert ar_prompt_ids(tokenizer, "<t>{explanation}</t> end", "any text")[-len(suffix) :] == suffix
+
+
+def test_suffix_ids_hold_where_the_suffix_alone_is_split_another_way(make_tokenizer, prepends_space):
+    tokenizer = make_tokenizer(normalizer=prepends_space)
+    suffix = ar_suffix_ids(tokenizer, "<t>{explanation}</t> end")
+    assert tokenizer.convert_ids_to_tokens(list(suffix)) == list("</t>_end")
