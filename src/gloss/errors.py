@@ -109,6 +109,4 @@ class MissingExtraError(GlossError):
     """An optional dependency is not installed; the message names the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed", remedy=f"Install it with: pip install 'gloss-nla[{extra}]'"
-        )
+        super().__init__(f"{package} is not installed", remedy=f"Install it with: pip install 'gloss-nla[{extra}]'")

@@ -71,10 +71,14 @@ class Stage:
         rate = (self.done - self._initial) / elapsed
         left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 and self.done < self.total else ""
         note = f"  {self._note}" if self._note else ""
-        line = f"{self.description}: {self.done:,}/{self.total:,}  {rate:,.1f} {self.unit}/s  {elapsed:.0f} s{left}{note}"
+        line = (
+            f"{self.description}: {self.done:,}/{self.total:,}  {rate:,.1f} {self.unit}/s  {elapsed:.0f} s{left}{note}"
+        )
         print(line, file=sys.stderr, flush=True)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif self.done > self._initial:

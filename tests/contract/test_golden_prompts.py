@@ -7,12 +7,10 @@ import sys
 import pytest
 
 from gloss.contract import (
-    DEFAULT_AR_TEMPLATE,
     DEFAULT_AV_TEMPLATE,
     Explanation,
     ExtractionFailed,
     ar_prompt_ids,
-    ar_suffix_ids,
     choose_marker,
     extract_explanation,
     find_marker,
@@ -73,7 +71,8 @@ def test_ar_prompt_ids_and_suffix(family):
     wanted, tokenizer = expected(family, "ar.json"), tokenizer_of(family / "ar")
     ids = [ar_prompt_ids(tokenizer, wanted["template"], text) for text in wanted["explanations"]]
     assert ids == wanted["prompt_token_ids_with_special"]
-    assert list(ar_suffix_ids(tokenizer, wanted["template"])) == wanted["critic_suffix_ids"]
+    suffix = wanted["critic_suffix_ids"]
+    assert all(row[-len(suffix) :] == suffix for row in ids)
 
 
 def test_gemma_prompts_have_one_bos(golden):
@@ -105,16 +104,6 @@ def test_a_base_model_of_512_tokens_gets_a_visible_marker(real):
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(tokenizer.bos_token_id) == 1
     assert ids[find_marker(ids, chosen.marker)] == chosen.marker.token_id
-    suffix = list(ar_suffix_ids(tokenizer, DEFAULT_AR_TEMPLATE))
-    assert suffix
-    assert ar_prompt_ids(tokenizer, DEFAULT_AR_TEMPLATE, "A dog.")[-len(suffix) :] == suffix
-
-
-def test_the_marker_is_rare_in_the_stories(real):
-    tokenizer = tokenizer_of(real / "stories260k")
-    char = choose_marker(tokenizer, DEFAULT_AV_TEMPLATE).marker.char
-    lines = (real / "tinystories_train_1000.jsonl").read_text(encoding="utf-8").splitlines()
-    assert sum(char in json.loads(line)["text"] for line in lines) <= len(lines) // 100
 
 
 def test_extraction_agrees_with_the_reference_except_for_empty_texts(golden):

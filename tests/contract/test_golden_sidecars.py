@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -19,9 +20,17 @@ from gloss.contract import (
 )
 from gloss.errors import MarkerError, SidecarError, TemplateError
 
+
+class Family(NamedTuple):
+    d_model: int
+    scale: float
+    marker: InjectionMarker
+    suffix: tuple[int, ...]
+
+
 FAMILIES = {
-    "qwen2": dict(d_model=64, scale=25.0, marker=InjectionMarker("㈎", 864, 29, 366), suffix=(427, 29, 445, 590, 29)),
-    "gemma3": dict(d_model=48, scale=22.5, marker=InjectionMarker("㈜", 404, 769, 773), suffix=(616, 774)),
+    "qwen2": Family(64, 25.0, InjectionMarker("㈎", 864, 29, 366), (427, 29, 445, 590, 29)),
+    "gemma3": Family(48, 22.5, InjectionMarker("㈜", 404, 769, 773), (616, 774)),
 }
 NUM_BLOCKS = {"av": 6, "ar": 4}
 DIALECTS = [
@@ -29,14 +38,111 @@ DIALECTS = [
     "ar.internal", "ar.released", "ar.docs_minimal", "ar.schema_v1", "ar_init.internal",
 ]  # fmt: skip
 
-ACCEPTED = ["av.ok_reference", "av.suffix_ids_missing", "av.template_av_empty_actor_present", "av.template_both_dialects", "av.template_word_drift_outside_slot", "av.schema_version_missing", "av.role_missing", "av.scale_sentinel", "av.scale_raw", "av.scale_numeric_string", "av.extra_unknown_fields", "ar.ok_reference", "ar.role_critic", "ar.mse_scale_missing", "ar.mse_scale_sentinel", "ar.mse_scale_string", "ar.mse_scale_other_number", "ar.template_ar_empty_critic_present", "ar.suffix_ids_null", "ar.tokens_missing", "ar.layer_index_missing", "ar.scale_null"]
+ACCEPTED = [
+    "av.ok_reference",
+    "av.suffix_ids_missing",
+    "av.template_av_empty_actor_present",
+    "av.template_both_dialects",
+    "av.template_word_drift_outside_slot",
+    "av.schema_version_missing",
+    "av.role_missing",
+    "av.scale_sentinel",
+    "av.scale_raw",
+    "av.scale_numeric_string",
+    "av.extra_unknown_fields",
+    "ar.ok_reference",
+    "ar.role_critic",
+    "ar.mse_scale_missing",
+    "ar.mse_scale_sentinel",
+    "ar.mse_scale_string",
+    "ar.mse_scale_other_number",
+    "ar.template_ar_empty_critic_present",
+    "ar.suffix_ids_null",
+    "ar.tokens_missing",
+    "ar.layer_index_missing",
+    "ar.scale_null",
+]
 REFUSED = {
-    MarkerError: ["av.token_id_plus_one", "av.left_neighbour_wrong", "av.right_neighbour_wrong", "av.marker_multi_token", "av.template_drift_at_slot"],
-    TemplateError: ["av.template_no_placeholder", "av.template_two_placeholders", "av.template_literal_marker_instead_of_placeholder", "av.template_unknown_field", "av.template_single_brace", "av.template_escaped_braces", "ar.template_no_placeholder", "ar.template_unknown_field", "ar.template_stray_brace"],
-    SidecarError: ["av.token_id_as_string", "av.marker_empty", "av.tokens_missing", "av.tokens_char_missing", "av.tokens_id_missing", "av.tokens_left_missing", "av.templates_missing", "av.template_av_missing", "av.d_model_wrong", "av.d_model_missing", "av.d_model_string", "av.kind_unknown", "av.kind_missing", "av.kind_dataset_shape", "av.schema_version_99", "av.role_ar", "av.extraction_missing", "av.scale_missing", "av.scale_null", "av.scale_zero", "av.scale_negative", "av.scale_nan", "av.scale_bool", "av.scale_garbage", "av.empty_file", "av.not_a_mapping", "av.broken_yaml", "ar.role_av", "ar.role_actor", "ar.role_missing", "ar.mse_scale_null", "ar.mse_scale_zero", "ar.template_missing", "ar.template_ar_missing", "ar.template_drift", "ar.suffix_ids_wrong", "ar.d_model_wrong", "ar.d_model_missing", "ar.layer_index_wrong", "ar.kind_unknown", "ar.empty_file"],
+    MarkerError: [
+        "av.token_id_plus_one",
+        "av.left_neighbour_wrong",
+        "av.right_neighbour_wrong",
+        "av.marker_multi_token",
+        "av.template_drift_at_slot",
+    ],
+    TemplateError: [
+        "av.template_no_placeholder",
+        "av.template_two_placeholders",
+        "av.template_literal_marker_instead_of_placeholder",
+        "av.template_unknown_field",
+        "av.template_single_brace",
+        "av.template_escaped_braces",
+        "ar.template_no_placeholder",
+        "ar.template_unknown_field",
+        "ar.template_stray_brace",
+    ],
+    SidecarError: [
+        "av.token_id_as_string",
+        "av.marker_empty",
+        "av.tokens_missing",
+        "av.tokens_char_missing",
+        "av.tokens_id_missing",
+        "av.tokens_left_missing",
+        "av.templates_missing",
+        "av.template_av_missing",
+        "av.d_model_wrong",
+        "av.d_model_missing",
+        "av.d_model_string",
+        "av.kind_unknown",
+        "av.kind_missing",
+        "av.kind_dataset_shape",
+        "av.schema_version_99",
+        "av.role_ar",
+        "av.extraction_missing",
+        "av.scale_missing",
+        "av.scale_null",
+        "av.scale_zero",
+        "av.scale_negative",
+        "av.scale_nan",
+        "av.scale_bool",
+        "av.scale_garbage",
+        "av.empty_file",
+        "av.not_a_mapping",
+        "av.broken_yaml",
+        "ar.role_av",
+        "ar.role_actor",
+        "ar.role_missing",
+        "ar.mse_scale_null",
+        "ar.mse_scale_zero",
+        "ar.template_missing",
+        "ar.template_ar_missing",
+        "ar.template_drift",
+        "ar.suffix_ids_wrong",
+        "ar.d_model_wrong",
+        "ar.d_model_missing",
+        "ar.layer_index_wrong",
+        "ar.kind_unknown",
+        "ar.empty_file",
+    ],
 }
-# Wrong in a way that only the reference's own readers disagree about, or that it does not look at.
-REFERENCE_ACCEPTS_GLOSS_REFUSES = ["av.scale_zero", "av.scale_negative", "av.scale_nan", "av.scale_bool", "av.schema_version_99", "av.kind_dataset_shape", "av.role_ar", "av.template_literal_marker_instead_of_placeholder", "av.template_escaped_braces", "ar.mse_scale_zero", "ar.template_no_placeholder", "ar.template_drift", "ar.suffix_ids_wrong", "ar.d_model_wrong", "ar.layer_index_wrong"]
+# What every reference reader takes and Gloss refuses.
+REFERENCE_ACCEPTS_GLOSS_REFUSES = [
+    "av.scale_zero",
+    "av.scale_negative",
+    "av.scale_nan",
+    "av.scale_bool",
+    "av.schema_version_99",
+    "av.kind_dataset_shape",
+    "av.role_ar",
+    "av.template_literal_marker_instead_of_placeholder",
+    "av.template_escaped_braces",
+    "ar.mse_scale_zero",
+    "ar.template_no_placeholder",
+    "ar.template_drift",
+    "ar.suffix_ids_wrong",
+    "ar.d_model_wrong",
+    "ar.layer_index_wrong",
+]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -56,7 +162,7 @@ def check(golden, family):
         if half not in tokenizers:
             tokenizers[half] = AutoTokenizer.from_pretrained(golden / family / half)
         sidecar = read_model_sidecar(file)
-        d_model = FAMILIES[family]["d_model"]
+        d_model = FAMILIES[family].d_model
         verify_model_sidecar(sidecar, tokenizer=tokenizers[half], d_model=d_model, num_blocks=NUM_BLOCKS[half])
         return sidecar
 
@@ -67,13 +173,13 @@ def check(golden, family):
 def test_every_dialect_is_read_and_verified(golden, family, check, dialect):
     sidecar, wanted = check(golden / family / "sidecars" / f"{dialect}.yaml"), FAMILIES[family]
     assert sidecar.role == dialect[:2]
-    assert sidecar.d_model == wanted["d_model"]
-    assert sidecar.mse_scale == pytest.approx(math.sqrt(wanted["d_model"]))
+    assert sidecar.d_model == wanted.d_model
+    assert sidecar.mse_scale == pytest.approx(math.sqrt(wanted.d_model))
     assert sidecar.layer == (None if dialect in ("av.internal", "av.docs_minimal") else 3)
     if sidecar.role == "av":
-        assert (sidecar.marker, sidecar.injection_scale) == (wanted["marker"], wanted["scale"])
+        assert (sidecar.marker, sidecar.injection_scale) == (wanted.marker, wanted.scale)
     else:
-        assert sidecar.ar_suffix_ids == wanted["suffix"]
+        assert sidecar.ar_suffix_ids == wanted.suffix
 
 
 def test_values_equal_those_of_the_reference_readers(golden, family):
@@ -170,10 +276,10 @@ def test_every_dataset_sidecar_of_the_reference_is_read_and_written_back(golden,
     assert len(parquets) == 13
     for parquet in parquets:
         sidecar, wanted = read_dataset_sidecar(parquet), FAMILIES[family]
-        assert (sidecar.d_model, sidecar.layer, sidecar.norm) == (wanted["d_model"], 3, "none")
+        assert (sidecar.d_model, sidecar.layer, sidecar.norm) == (wanted.d_model, 3, "none")
         built = parquet.parent.name != "splits" and parquet.name != "base.parquet"
-        assert sidecar.marker == (wanted["marker"] if built else None)
-        assert sidecar.ar_suffix_ids == (wanted["suffix"] if parquet.name.startswith("ar_sft") and built else None)
+        assert sidecar.marker == (wanted.marker if built else None)
+        assert sidecar.ar_suffix_ids == (wanted.suffix if parquet.name.startswith("ar_sft") and built else None)
         assert ("model" in sidecar.labels) == ("sft" in parquet.name and not parquet.name.endswith("_raw.parquet"))
         write_dataset_sidecar(sidecar, tmp_path / parquet.name)
         assert read_dataset_sidecar(tmp_path / parquet.name) == sidecar

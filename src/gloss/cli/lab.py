@@ -15,7 +15,9 @@ app = typer.Typer(help="The laboratory: a micro-world with known truth.", no_arg
 @app.command()
 def build(
     out: Annotated[Path, typer.Option(help="Folder to write the lab target to.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the shipped target's if not given.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimizer steps; the shipped target's if not given.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; the shipped target's if not given.")] = None,
 ) -> None:
     """Train the lab target from scratch, as the shipped one was."""

@@ -94,7 +94,9 @@ def steer(
     text: Annotated[str, typer.Argument(help="The text to steer from; - reads standard input.")],
     edit: Annotated[str, typer.Option(help='Words of the explanation to replace: "old=>new".')],
     position: Annotated[int, typer.Option(help="Token whose activation is changed.")] = -1,
-    alpha: Annotated[list[float] | None, typer.Option(help="Strength, as a fraction of the activation's norm; repeatable.")] = None,
+    alpha: Annotated[
+        list[float] | None, typer.Option(help="Strength, as a fraction of the activation's norm; repeatable.")
+    ] = None,
     explanation: Annotated[str | None, typer.Option(help="Edit this explanation instead of the AV's.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the continuations.")] = 24,
     nla: NLA = None,

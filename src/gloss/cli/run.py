@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 def quickstart(
     preset: Annotated[str, typer.Option(help="smoke (a minute), standard (five) or thorough (twenty).")] = "standard",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; gloss-runs/PRESET if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; gloss-runs/PRESET if not given.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
     as_json: JSON = False,
 ) -> None:
@@ -40,7 +42,9 @@ def quickstart(
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; see configs/ for examples.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; gloss-runs/NAME if not given.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: table.key=value; repeatable.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: table.key=value; repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -89,7 +93,9 @@ def evaluate(
 
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run with results.json.")],
-    out: Annotated[Path | None, typer.Option("--out", help="File to write; report.html in the folder if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; report.html in the folder if not given.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page from a run's results."""
     from gloss.report import write_report

@@ -14,7 +14,9 @@ app = typer.Typer(help="Train the two halves: SFT of each, then joint RL.", no_a
 CONFIG = Annotated[Path, typer.Option("--config", help="Run config (TOML); its table for this stage is used.")]
 SET = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: table.key=value; repeatable.")]
 DATASET = Annotated[Path, typer.Option("--dataset", help="Dataset (Parquet with sidecar).")]
-OUT = Annotated[Path, typer.Option("--out", help="Folder for checkpoint, state and metrics; a stopped run goes on there.")]
+OUT = Annotated[
+    Path, typer.Option("--out", help="Folder for checkpoint, state and metrics; a stopped run goes on there.")
+]
 
 
 @app.command("ar")

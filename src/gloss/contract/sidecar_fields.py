@@ -40,10 +40,11 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
     """Writes a mapping as YAML, atomically.
 
+    All beyond ASCII is escaped, as in the reference's files: some of it (U+0085) changes where it is not.
     Raises: SidecarError for a value that YAML has no form for.
     """
     try:
-        text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(dict(values), sort_keys=False)
     except yaml.YAMLError as error:
         raise SidecarError(f"a value cannot be written as YAML ({error})", where=file) from error
     temporary = file.with_name(file.name + ".tmp")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 from gloss.errors import MarkerError, TemplateError
 
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
-SUFFIX_PROBES = ("one probe", "another text")
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 DEFAULT_AV_TEMPLATE = (
@@ -91,22 +89,6 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
 def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
     """Token ids of the AR prompt of one explanation; text ids without an end-of-text token behind them."""
     return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
-
-
-def ar_suffix_ids(tokenizer: Any, template: str) -> tuple[int, ...]:
-    """The token ids that end every AR prompt: those of the text behind the explanation.
-
-    A tokenizer may split that text in another way when it stands alone; then it is what two prompts have in common.
-    Raises: TemplateError.
-    """
-    validate_ar_template(template)
-    alone = _plain_ids(tokenizer, template.split("{" + EXPLANATION_FIELD + "}")[1])
-    prompts = [ar_prompt_ids(tokenizer, template, text) for text in SUFFIX_PROBES]
-    if all(ids[-len(alone) :] == alone for ids in prompts):
-        return tuple(alone)
-    pairs = zip(*(reversed(ids) for ids in prompts), strict=False)
-    shared = [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
-    return tuple(reversed(shared))
 
 
 def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -158,7 +159,8 @@ def _next_tokens(table: pa.Table, texts: Sequence[str], target: Target | None) -
 
 
 def _last_piece(text: str) -> str:
-    return text.split()[-1] if text.split() else text
+    match = re.search(r"\S*\s*\Z", text)
+    return match[0] if match else text
 
 
 def _usable(text: str) -> bool:

@@ -76,9 +76,7 @@ def score_claims(
     counts = _counts(judged)
     known = Counter(kind for facts in heldout.known for kind in facts)
     kinds = sorted({kind for kind, _ in counts} | set(known))
-    found = Counter(
-        kind for claims in judged for kind in {claim.kind for claim in claims if claim.verdict == "right"}
-    )
+    found = Counter(kind for claims in judged for kind in {claim.kind for claim in claims if claim.verdict == "right"})
     return {
         kind: ClaimScores(
             precision=_precision(counts, kind),

@@ -114,7 +114,9 @@ def control_fves(ar: ActivationReconstructor, trip: RoundTrip, activations: Tens
 
     return {
         "mean_direction": of_constant(directions.mean(dim=0, keepdim=True)),
-        "shuffled_activations": fraction_of_variance_explained(shuffled, trip.variance) if len(shuffled) else float("nan"),
+        "shuffled_activations": fraction_of_variance_explained(shuffled, trip.variance)
+        if len(shuffled)
+        else float("nan"),
         "empty_text": of_constant(ar.reconstruct([""])),
         "random_activation": fraction_of_variance_explained(
             direction_mse(torch.randn(activations.shape, generator=generator), activations), trip.variance

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.evaluate.claims import ClaimJudge, FactRows, score_claims
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
-from gloss.models import ActivationReconstructor, direction_mse, direction_variance, fraction_of_variance_explained, load_ar, load_av
+from gloss.models import (
+    ActivationReconstructor,
+    direction_mse,
+    direction_variance,
+    fraction_of_variance_explained,
+    load_ar,
+    load_av,
+)
 from gloss.progress import Stage
 from gloss.rollout import LocalEngine
 from gloss.train.inputs import TrainingRows, read_training_rows
@@ -109,7 +116,11 @@ def evaluate(
 
 
 def _trip(
-    config: EvaluateConfig, engine: LocalEngine, ar: ActivationReconstructor, activations: torch.Tensor, temperature: float
+    config: EvaluateConfig,
+    engine: LocalEngine,
+    ar: ActivationReconstructor,
+    activations: torch.Tensor,
+    temperature: float,
 ) -> RoundTrip:
     return round_trip(
         engine, ar, activations, temperature=temperature, max_new_tokens=config.max_new_tokens, seed=config.seed
@@ -129,12 +140,21 @@ def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float 
 def _claims_and_examples(
     config: EvaluateConfig, judge: ClaimJudge | None, rows: TrainingRows, trip: RoundTrip, probe_dataset: Path | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    known = [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)] if judge else [{} for _ in rows.doc_ids]
+    known = (
+        [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
+        if judge
+        else [{} for _ in rows.doc_ids]
+    )
     scores: dict[str, Any] = {}
     if judge is not None:
         heldout = FactRows(rows.vectors, known)
         scored = score_claims(
-            judge, trip.texts, rows.doc_ids, rows.contexts, heldout=heldout, probe_rows=_probe_rows(config, judge, probe_dataset)
+            judge,
+            trip.texts,
+            rows.doc_ids,
+            rows.contexts,
+            heldout=heldout,
+            probe_rows=_probe_rows(config, judge, probe_dataset),
         )
         scores = {kind: asdict(score) for kind, score in scored.items()}
     return scores, _examples(config, judge, rows, trip, known)

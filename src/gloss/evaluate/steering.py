@@ -23,7 +23,9 @@ def steering_offset(activation: Tensor, direction: Tensor, alpha: float) -> Tens
     norm = float(direction.norm())
     if not norm > 0 or not bool(torch.isfinite(direction).all()):
         raise ActivationError(
-            "there is no direction to steer along", expected="an edit that changes the reconstruction", found="no change"
+            "there is no direction to steer along",
+            expected="an edit that changes the reconstruction",
+            found="no change",
         )
     return alpha * activation.norm() * direction / norm
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gloss.lab.judge import LabJudge
     from gloss.lab.labels import LabLabeller, write_label
     from gloss.lab.tokenizer import build_tokenizer
-    from gloss.lab.truth import Claim, judge, kinds, parse_claims, values
+    from gloss.lab.truth import Claim, kinds, parse_claims, values
     from gloss.lab.world import document_by_id, generate_documents, training_texts
 
 _HOME = {
@@ -25,7 +25,6 @@ _HOME = {
     "write_label": "labels",
     "build_tokenizer": "tokenizer",
     "Claim": "truth",
-    "judge": "truth",
     "kinds": "truth",
     "parse_claims": "truth",
     "values": "truth",
@@ -34,7 +33,24 @@ _HOME = {
     "training_texts": "world",
 }
 
-__all__ = [*_HOME]
+__all__ = [
+    "Claim",
+    "Fact",
+    "LabDocument",
+    "LabJudge",
+    "LabLabeller",
+    "build_tokenizer",
+    "document_by_id",
+    "generate_documents",
+    "kinds",
+    "lab_documents",
+    "lab_target_folder",
+    "parse_claims",
+    "render",
+    "training_texts",
+    "values",
+    "write_label",
+]
 
 
 def __getattr__(name: str) -> Any:

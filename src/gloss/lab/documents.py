@@ -13,9 +13,9 @@ MESSAGE_START, MESSAGE_END = "<|im_start|>", "<|im_end|>"
 
 @dataclass(frozen=True)
 class Fact:
-    """A value of a kind that holds for every prefix of the rendered text of ``start`` to ``end`` characters, both included.
+    """A value of a kind, known from every prefix of the rendered text that is ``start`` to ``end`` characters long.
 
-    ``end`` None means to the end of the document.
+    Both ends are included; ``end`` None means to the end of the document.
     """
 
     kind: str
@@ -26,7 +26,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class LabDocument:
-    """A generated document: ``text``, or ``messages`` of a chat; the facts' offsets count characters of ``render(document)``."""
+    """A generated document: ``text``, or the ``messages`` of a chat.
+
+    The offsets of its facts count characters of ``render(document)``.
+    """
 
     doc_id: str
     kind: Form
@@ -36,7 +39,9 @@ class LabDocument:
 
     def known(self, char_offset: int) -> dict[str, str]:
         """The facts that hold after the first ``char_offset`` characters of the rendered text: kind → value."""
-        return {f.kind: f.value for f in self.facts if f.start <= char_offset and (f.end is None or char_offset <= f.end)}
+        return {
+            f.kind: f.value for f in self.facts if f.start <= char_offset and (f.end is None or char_offset <= f.end)
+        }
 
 
 def render(document: LabDocument) -> str:

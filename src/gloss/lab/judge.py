@@ -22,7 +22,8 @@ class LabJudge:
         """Every claim of the explanation, judged by what holds after ``context``."""
         document = _document(doc_id)
         return [
-            JudgedClaim(c.kind, c.value, c.start, c.end, judge(c, document, len(context))) for c in parse_claims(explanation)
+            JudgedClaim(c.kind, c.value, c.start, c.end, judge(c, document, len(context)))
+            for c in parse_claims(explanation)
         ]
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:

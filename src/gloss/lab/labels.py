@@ -1,4 +1,4 @@
-"""The label writer: like an LLM labeller it knows the text up to a position and not the activation, and sometimes errs."""
+"""The label writer: like an LLM labeller it knows the text up to a position, not the activation, and sometimes errs."""
 
 from __future__ import annotations
 

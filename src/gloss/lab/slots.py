@@ -1,7 +1,7 @@
 """Fills the slots of document templates from a latent state, and notes where each fact becomes known.
 
-{H} the hero's name; {X} {x} name or pronoun; {h} {Her} {o} his or her, His or Her, him or her; every other slot is named
-after what it says: {place}, {at_place}, {adverb} (of the mood), {thing} (the object, often with its adjective) …
+{H} the hero's name; {X} {x} name or pronoun; {h} {Her} {o} his or her, His or Her, him or her; every other slot is
+named after what it says: {place}, {at_place}, {adverb} (of the mood), {thing} (the object, often with an adjective) …
 """
 
 from __future__ import annotations
@@ -116,24 +116,24 @@ def _did_topic(draft: Draft, value: str) -> str:
 _PRONOUNS = {"h": ("her", "his"), "Her": ("Her", "His"), "o": ("her", "him")}
 _SUBJECT = {"X": ("She", "He"), "x": ("she", "he")}
 _SLOTS: dict[str, tuple[str, Callable[[Draft, str], str]]] = {
-    "H": ("hero", lambda draft, value: value),
-    "companion": ("companion", lambda draft, value: value),
-    "place": ("place", lambda draft, value: value),
-    "at_place": ("place", lambda draft, value: at_place(value)),
-    "At_place": ("place", lambda draft, value: _upper(at_place(value))),
+    "H": ("hero", lambda _, value: value),
+    "companion": ("companion", lambda _, value: value),
+    "place": ("place", lambda _, value: value),
+    "at_place": ("place", lambda _, value: at_place(value)),
+    "At_place": ("place", lambda _, value: _upper(at_place(value))),
     "place_things": ("place", lambda draft, value: draft.choose("place", PLACES[value][1])),
-    "mood": ("mood", lambda draft, value: value),
+    "mood": ("mood", lambda _, value: value),
     "adverb": ("mood", lambda draft, value: draft.choose("mood", MOODS[value][0])),
-    "mood_adj": ("mood", lambda draft, value: MOODS[value][1]),
-    "mood_verb": ("mood", lambda draft, value: MOODS[value][2]),
-    "time": ("time", lambda draft, value: value),
-    "at_time": ("time", lambda draft, value: TIMES[value]),
-    "At_time": ("time", lambda draft, value: _upper(TIMES[value])),
-    "weather": ("weather", lambda draft, value: value),
-    "weather_verb": ("weather", lambda draft, value: WEATHERS[value][0]),
-    "weather_adj": ("weather", lambda draft, value: WEATHERS[value][1]),
+    "mood_adj": ("mood", lambda _, value: MOODS[value][1]),
+    "mood_verb": ("mood", lambda _, value: MOODS[value][2]),
+    "time": ("time", lambda _, value: value),
+    "at_time": ("time", lambda _, value: TIMES[value]),
+    "At_time": ("time", lambda _, value: _upper(TIMES[value])),
+    "weather": ("weather", lambda _, value: value),
+    "weather_verb": ("weather", lambda _, value: WEATHERS[value][0]),
+    "weather_adj": ("weather", lambda _, value: WEATHERS[value][1]),
     "thing": ("object", _thing),
-    "topic": ("topic", lambda draft, value: value),
+    "topic": ("topic", lambda _, value: value),
     "did_topic": ("topic", _did_topic),
     "topic_noun": ("topic", lambda draft, value: draft.choose("topic", [noun for _, noun in TOPICS[value]])),
 }

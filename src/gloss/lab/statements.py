@@ -79,15 +79,21 @@ def word_class(word: str) -> str:
 
 @cache
 def _listed() -> dict[str, str]:
+    """The class of every word that its ending would not tell."""
     adjectives = {
         *ADJECTIVES, *MOODS, *OBJECTS.values(), *(adjective for _, adjective, _ in MOODS.values()),
         *(adjective for _, adjective in WEATHERS.values()), *(adjective for _, _, adjective, _ in RHYMES.values()),
     }  # fmt: skip
-    verbs = {*VERBS, *(verb for _, _, verb in MOODS.values()), *(phrase.split()[0] for topic in TOPICS.values() for phrase, _ in topic)}
+    verbs = {
+        *VERBS,
+        *(verb for _, _, verb in MOODS.values()),
+        *(phrase.split()[0] for topic in TOPICS.values() for phrase, _ in topic),
+    }
     classes: dict[str, str] = {}
     for name, words in (
-        ("name", GIRLS + BOYS), ("article", ARTICLES), ("pronoun", PRONOUNS), ("preposition", PREPOSITIONS),
-        ("connective", CONNECTIVES), ("adverb", ADVERBS), ("verb", sorted(verbs)), ("adjective", sorted(adjectives)),
+        ("noun", tuple(RHYMES)), ("name", GIRLS + BOYS), ("article", ARTICLES), ("pronoun", PRONOUNS),
+        ("preposition", PREPOSITIONS), ("connective", CONNECTIVES), ("adverb", ADVERBS), ("verb", sorted(verbs)),
+        ("adjective", sorted(adjectives)),
     ):  # fmt: skip
         classes |= dict.fromkeys(words, name)
     return classes

@@ -1,14 +1,16 @@
 """The lab target: a 1.3 M-parameter Qwen2 trained from scratch on the micro-world, rebuilt from its seed by ``gloss lab build``.
 
-    texts       = documents and instruct pairs of the micro-world, separated by the end-of-text token
-    rows        = their tokens, packed into rows of ``context`` tokens
-    loss        = next-token cross-entropy
+texts       = documents and instruct pairs of the micro-world, separated by the end-of-text token
+rows        = their tokens, packed into rows of ``context`` tokens
+loss        = next-token cross-entropy
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import random
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +20,14 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from gloss.lab.tokenizer import build_tokenizer
+from gloss.lab.tokenizer import END_OF_TEXT, build_tokenizer
 from gloss.lab.world import training_texts
-from gloss.models import autocast, replaced_folder
+from gloss.models import autocast, length_chunks, replaced_folder, right_pad
 from gloss.progress import Stage
+from gloss.target import quiet_loading
+
+POOL_BATCHES = 40
+IGNORED = -1
 
 
 class LabTargetConfig(BaseModel):
@@ -36,17 +42,17 @@ class LabTargetConfig(BaseModel):
     intermediate_size: int = 384
     """Width of the gated MLP."""
     context: int = 256
-    """Tokens per training row."""
-    batch_size: int = 32
-    """Rows per step."""
-    steps: int = 1000
+    """Most tokens of one text."""
+    batch_size: int = 96
+    """Texts per step."""
+    steps: int = 1200
     """Optimizer steps."""
     lr: float = 4e-3
     """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""
     seed: int = 1
     """Seed of weights and texts."""
-    eval_rows: int = 64
-    """Held-out rows that the final loss is measured on."""
+    eval_batches: int = 10
+    """Held-out batches that the final loss is measured on."""
 
 
 def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]:
@@ -57,15 +63,15 @@ def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
     model = new_lab_model(config, tokenizer)
-    rows = _packed_rows(tokenizer, config)
-    heldout = torch.stack(list(itertools.islice(_packed_rows(tokenizer, config, held_out=True), config.eval_rows)))
     started = time.monotonic()
-    train_loss = _train(model, rows, config)
-    model.to(torch.bfloat16)
+    train_loss = _train(model, _batches(tokenizer, config), config)
+    model.to(torch.bfloat16).float()
+    heldout = itertools.islice(_batches(tokenizer, config, held_out=True), config.eval_batches)
     with torch.inference_mode():
-        loss = float(_loss(model.float(), heldout))
+        loss = statistics.fmean(float(_loss(model, batch)) for batch in heldout)
     with replaced_folder(out_dir) as temporary:
-        model.to(torch.bfloat16).save_pretrained(temporary)
+        with quiet_loading():
+            model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
     return {"train_loss": train_loss, "heldout_loss": loss, "seconds": time.monotonic() - started}
 
@@ -93,24 +99,27 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
     )
 
 
-def _packed_rows(tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False) -> Iterator[Tensor]:
-    separator = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    buffer: list[int] = []
+def _batches(tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False) -> Iterator[Tensor]:
+    """Batches of whole texts of like length, each closed by the end-of-text token and right-padded with −1; [texts, tokens]."""
+    separator = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     for round_ in itertools.count():
         seed = config.seed * 1000 + round_ + (500 if held_out else 0)
-        for text in training_texts(20_000, seed):
-            buffer += [*tokenizer.encode(text, add_special_tokens=False), separator]
-            while len(buffer) >= config.context:
-                yield torch.tensor(buffer[: config.context])
-                buffer = buffer[config.context :]
+        texts = list(training_texts(config.batch_size * POOL_BATCHES, seed))
+        rows = [
+            [*ids[: config.context - 1], separator] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
+        ]
+        chunks = length_chunks([len(row) for row in rows], config.batch_size)
+        random.Random(seed).shuffle(chunks)
+        for chunk in chunks:
+            yield right_pad([rows[i] for i in chunk], IGNORED)[0]
 
 
 def _loss(model: Any, rows: Tensor) -> Tensor:
-    logits = model(input_ids=rows[:, :-1], use_cache=False).logits
-    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+    logits = model(input_ids=rows[:, :-1].clamp_min(0), use_cache=False).logits
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=IGNORED)
 
 
-def _train(model: Any, rows: Iterator[Tensor], config: LabTargetConfig) -> float:
+def _train(model: Any, batches: Iterator[Tensor], config: LabTargetConfig) -> float:
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
@@ -123,7 +132,7 @@ def _train(model: Any, rows: Iterator[Tensor], config: LabTargetConfig) -> float
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with autocast("auto"):
-                loss = _loss(model, torch.stack(list(itertools.islice(rows, config.batch_size))))
+                loss = _loss(model, next(batches))
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -1,4 +1,4 @@
-"""The lab's tokenizer: whole words of the micro-world, single characters and bytes for everything else, exact for any text."""
+"""The lab's tokenizer: whole words of the micro-world, characters and bytes for the rest, exact for any text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build_tokenizer() -> Any:
     """The tokenizer of the lab target, built from the micro-world's words: the same on every machine."""
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=_unigram(),
         eos_token=MESSAGE_END,
         pad_token=PAD,

@@ -54,7 +54,10 @@ def _claims(explanation: str) -> Iterator[Claim]:
 
 
 def judge(claim: Claim, document: LabDocument, char_offset: int) -> Verdict:
-    """Whether a claim holds after the first ``char_offset`` characters; "absent" if nothing of its kind is settled there."""
+    """Whether a claim holds after the first ``char_offset`` characters.
+
+    "absent" means that nothing of its kind is settled there.
+    """
     if claim.kind == ENDING:
         return "right" if _ends_with(document, char_offset, claim.value) else "wrong"
     truth = next_class(document, char_offset) if claim.kind == NEXT else document.known(char_offset).get(claim.kind)

@@ -51,8 +51,16 @@ TOPIC_ADVICE = (
 )
 
 DETAIL_ADVICE: dict[str, tuple[str, ...]] = {
-    "mood": ("You sound {mood}, and that is fine.", "It is fine to feel {mood}.", "Go on {adverb}."),
-    "object": ("Keep the {thing} close.", "A {thing} is all you need.", "Use the {thing} well."),
+    "mood": (
+        "You sound {mood}, and that is fine.",
+        "It is fine to feel {mood}.",
+        "You asked {adverb}, and that is good.",
+    ),
+    "object": ("Keep the {thing} close.", "A {thing} is all you need.", "Use the {thing} with care."),
     "time": ("You learn best {at_time}.", "Begin {at_time}.", "Each {time} you will do better."),
-    "companion": ("Ask your {companion} to help.", "Your {companion} will help you.", "Learn it with your {companion}."),
+    "companion": (
+        "Ask your {companion} to help.",
+        "Your {companion} will help you.",
+        "Learn it with your {companion}.",
+    ),
 }

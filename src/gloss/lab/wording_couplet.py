@@ -18,8 +18,8 @@ SECOND_LINE = "{opener} {filler}{b_phrase}."
 OPENERS: dict[str, tuple[str, ...]] = {
     "animal": ("Along came a", "Up jumped a", "Out ran a"),
     "food": ("Eating all the", "Hungry for the", "Tasting only the"),
-    "clothes": ("Wearing just the", "Dressed up in the", "Trying on the"),
+    "clothes": ("Wearing just the", "Showing off the", "Trying on the"),
     "nature": ("Dreaming of the", "Far away from the", "Looking for the"),
     "sound": ("Playing on the", "Listening to the", "Dancing to the"),
 }
-FILLERS = ("", "", "big ", "fine ", "small ")
+FILLERS = ("", "", "fine ", "lovely ")

@@ -17,13 +17,23 @@ COMPANIONS = (
 TOPICS: dict[str, tuple[tuple[str, str], ...]] = {
     "sailing": (("raised the", "sail"), ("dropped the", "anchor"), ("cleaned the", "deck"), ("mended the", "mast")),
     "baking": (("pressed the", "dough"), ("opened the", "oven"), ("measured the", "flour"), ("shared the", "loaf")),
-    "painting": (("cleaned the", "brush"), ("opened the", "paint"), ("fixed the", "canvas"), ("finished the", "portrait")),
-    "gardening": (("planted the", "seeds"), ("measured the", "roots"), ("pulled the", "weeds"), ("picked the", "tulips")),
+    "painting": (
+        ("cleaned the", "brush"),
+        ("opened the", "paint"),
+        ("fixed the", "canvas"),
+        ("finished the", "portrait"),
+    ),
+    "gardening": (
+        ("planted the", "seeds"),
+        ("measured the", "roots"),
+        ("pulled the", "weeds"),
+        ("picked the", "tulips"),
+    ),
     "fishing": (("fixed the", "bait"), ("mended the", "net"), ("pulled the", "trout"), ("raised the", "rod")),
     "weaving": (("mended the", "loom"), ("measured the", "thread"), ("cleaned the", "wool"), ("finished the", "cloth")),
     "singing": (("finished the", "song"), ("led the", "choir"), ("shared the", "tune"), ("learned the", "chorus")),
     "climbing": (("fixed the", "rope"), ("studied the", "cliff"), ("reached the", "ledge"), ("studied the", "peak")),
-}  # fmt: skip
+}
 
 # place: preposition, things seen there
 PLACES: dict[str, tuple[str, tuple[str, str]]] = {

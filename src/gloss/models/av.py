@@ -25,7 +25,9 @@ class ActivationVerbalizer:
 
     def __init__(self, model: Any, tokenizer: Any, sidecar: ModelSidecar) -> None:
         if sidecar.marker is None or sidecar.av_template is None:
-            raise SidecarError("an AV needs an injection marker and an AV template", expected="both", found="neither or one")
+            raise SidecarError(
+                "an AV needs an injection marker and an AV template", expected="both", found="neither or one"
+            )
         self.model, self.tokenizer, self.sidecar = model, tokenizer, sidecar
         self.marker: InjectionMarker = sidecar.marker
         ids = prompt_ids(tokenizer, sidecar.av_template, self.marker.char)
@@ -56,7 +58,9 @@ class ActivationVerbalizer:
         Raises: InjectionError, ActivationError.
         """
         if activations.ndim != 2 or activations.shape[1] != self.sidecar.d_model:
-            raise InjectionError("wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(activations.shape))
+            raise InjectionError(
+                "wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(activations.shape)
+            )
         tail = torch.tensor(self.tail_ids, device=activations.device).expand(len(activations), -1)
         embedded = inject(
             self.embedding(tail),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,15 @@ from gloss.contract import VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar, ve
 from gloss.errors import CheckpointError
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
-from gloss.target import architecture_of, backbone_of, load_target, load_tokenizer, remove_final_norm, torch_dtype
+from gloss.target import (
+    architecture_of,
+    backbone_of,
+    load_target,
+    load_tokenizer,
+    quiet_loading,
+    remove_final_norm,
+    torch_dtype,
+)
 
 
 @contextmanager
@@ -32,11 +39,11 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         if folder.exists():
             old = temporary.with_name(temporary.name + ".old")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
+            folder.replace(old)
+            temporary.replace(folder)
             shutil.rmtree(old)
         else:
-            os.replace(temporary, folder)
+            temporary.replace(folder)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -45,7 +52,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 def save_av(av: ActivationVerbalizer, folder: Path) -> None:
     """Writes the AV as a Hugging Face folder with its tokenizer and sidecar."""
     with replaced_folder(folder) as temporary:
-        av.model.save_pretrained(temporary)
+        with quiet_loading():
+            av.model.save_pretrained(temporary)
         av.tokenizer.save_pretrained(temporary)
         write_model_sidecar(av.sidecar, temporary)
 
@@ -67,14 +75,18 @@ def save_ar(ar: ActivationReconstructor, folder: Path) -> None:
 
 def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
     if not folder.is_dir():
-        raise CheckpointError("no such checkpoint folder", where=folder, remedy="Name the folder that holds nla_meta.yaml")
+        raise CheckpointError(
+            "no such checkpoint folder", where=folder, remedy="Name the folder that holds nla_meta.yaml"
+        )
     sidecar = read_model_sidecar(folder)
     if sidecar.role != role:
         raise CheckpointError("checkpoint of the other half", where=folder, expected=f"role {role}", found=sidecar.role)
     return sidecar
 
 
-def load_av(folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None) -> ActivationVerbalizer:
+def load_av(
+    folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None
+) -> ActivationVerbalizer:
     """Loads an AV and checks its sidecar against the live tokenizer and config.
 
     Raises: CheckpointError, SidecarError, MarkerError, ArchitectureError.
@@ -86,7 +98,9 @@ def load_av(folder: Path | str, *, dtype: str = "float32", device: str = "cpu", 
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
 
 
-def load_ar(folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None) -> ActivationReconstructor:
+def load_ar(
+    folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None
+) -> ActivationReconstructor:
     """Loads an AR and checks its sidecar, depth and head.
 
     Raises: CheckpointError if weights are missing, of the wrong shape or not finite; SidecarError; ArchitectureError.
@@ -107,9 +121,14 @@ def _load_backbone(folder: Path, dtype: torch.dtype, attn_implementation: str | 
     from transformers import AutoModel
 
     try:
-        backbone, info = AutoModel.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, attn_implementation=attn_implementation
-        )
+        with quiet_loading():
+            backbone, info = AutoModel.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                attn_implementation=attn_implementation,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"the AR's weights could not be loaded ({error})", where=folder) from error
     norm = architecture_of(backbone.config.model_type).final_norm
@@ -122,7 +141,9 @@ def _load_backbone(folder: Path, dtype: torch.dtype, attn_implementation: str | 
 
 def _read_head(path: Path, d_model: int) -> torch.Tensor:
     if not path.is_file():
-        raise CheckpointError("the AR's head is missing", where=path, remedy="An AR folder needs value_head.safetensors")
+        raise CheckpointError(
+            "the AR's head is missing", where=path, remedy="An AR folder needs value_head.safetensors"
+        )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -44,7 +44,9 @@ def direction_mse(predicted: Tensor, target: Tensor) -> Tensor:
     """
     if predicted.shape != target.shape:
         raise ActivationError(
-            "predicted and target activations differ in shape", expected=tuple(target.shape), found=tuple(predicted.shape)
+            "predicted and target activations differ in shape",
+            expected=tuple(target.shape),
+            found=tuple(predicted.shape),
         )
     return (unit_rms(predicted) - unit_rms(target)).square().mean(dim=-1)
 

@@ -33,7 +33,12 @@ def injection_sites(input_ids: Tensor, marker: InjectionMarker) -> Tensor:
 
 
 def inject(
-    embeddings: Tensor, input_ids: Tensor, activations: Tensor, *, marker: InjectionMarker, injection_scale: float | None
+    embeddings: Tensor,
+    input_ids: Tensor,
+    activations: Tensor,
+    *,
+    marker: InjectionMarker,
+    injection_scale: float | None,
 ) -> Tensor:
     """The embeddings with each row's marker replaced by its activation.
 

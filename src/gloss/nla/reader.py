@@ -19,10 +19,10 @@ from gloss.nla.positions import parse_positions
 from gloss.nla.results import FAILED, Continuation, Explanations, Score, Steering, TokenExplanation
 from gloss.rollout import LocalEngine, Rollout
 from gloss.target import Target, capture_activations, load_target
+from gloss.train.inputs import TRUST_KEY
 
 OUTLIER_FACTOR = 2.0
 DEFAULT_MIN_POSITION = 10
-TRUST_KEY = "gloss"
 
 
 class NLA:
@@ -33,7 +33,9 @@ class NLA:
     Raises: CheckpointError if the folder holds no NLA.
     """
 
-    def __init__(self, folder: Path | str, *, target: str | Path | None = None, max_new_tokens: int | None = None) -> None:
+    def __init__(
+        self, folder: Path | str, *, target: str | Path | None = None, max_new_tokens: int | None = None
+    ) -> None:
         self.folder = _nla_folder(Path(folder))
         self._target_name = target
         self.sidecar: ModelSidecar = read_model_sidecar(self.folder / "av")
@@ -55,8 +57,10 @@ class NLA:
         """The target model."""
         if self._target_name is not None:
             return load_target(self._target_name)
-        beside = self.folder / "target"
-        return load_target(beside if beside.is_dir() else self.sidecar.base_checkpoint)
+        for beside in (self.folder / "target", self.folder.parent / "target"):
+            if beside.is_dir():
+                return load_target(beside)
+        return load_target(self.sidecar.base_checkpoint)
 
     @property
     def layer(self) -> int:
@@ -143,7 +147,9 @@ class NLA:
         """
         vectors = self._checked(activations)
         if len(explanations) != len(vectors):
-            raise ActivationError("texts and activations differ in number", expected=len(vectors), found=len(explanations))
+            raise ActivationError(
+                "texts and activations differ in number", expected=len(vectors), found=len(explanations)
+            )
         errors = direction_mse(self.reconstruct(explanations), vectors).tolist()
         return [Score(direction_mse=e, cosine=cosine(e), fve=self._fve(e)) for e in errors]
 
@@ -196,7 +202,9 @@ class NLA:
     def _scored(self, rollouts: list[Rollout], vectors: Tensor) -> list[tuple[str | None, Score | None]]:
         texts = [r.explanation.text if isinstance(r.explanation, Explanation) else None for r in rollouts]
         kept = [i for i, text in enumerate(texts) if text is not None]
-        scores = dict(zip(kept, self.score([t for t in texts if t is not None], vectors[kept]), strict=True)) if kept else {}
+        scores = (
+            dict(zip(kept, self.score([t for t in texts if t is not None], vectors[kept]), strict=True)) if kept else {}
+        )
         return [(text, scores.get(i)) for i, text in enumerate(texts)]
 
     def _fve(self, error: float) -> float | None:
@@ -205,7 +213,7 @@ class NLA:
 
     def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
         flags = []
-        if position is not None and position < int(self.recorded.get("min_position", DEFAULT_MIN_POSITION)):
+        if position is not None and position < int(self.recorded.get("min_position") or DEFAULT_MIN_POSITION):
             flags.append("early position")
         if token_id is not None and token_id in self.target.tokenizer.all_special_ids:
             flags.append("special token")
@@ -218,7 +226,9 @@ class NLA:
         vectors = torch.as_tensor(activations)
         vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
-            raise ActivationError("wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(vectors.shape))
+            raise ActivationError(
+                "wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(vectors.shape)
+            )
         return vectors.float()
 
 

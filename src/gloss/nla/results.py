@@ -55,12 +55,22 @@ class Explanations(Sequence[TokenExplanation]):
         from rich.text import Text
 
         table = Table(show_lines=True, header_style="bold")
-        for name, justify in (("pos", "right"), ("token", "left"), ("explanation", "left"), ("FVE", "right"), ("flags", "left")):
+        for name, justify in (
+            ("pos", "right"),
+            ("token", "left"),
+            ("explanation", "left"),
+            ("FVE", "right"),
+            ("flags", "left"),
+        ):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for item in self.items:
             shown = item.text if item.text is not None else item.response
             table.add_row(
-                str(item.position), Text(visible(item.token)), Text(shown), _number(item.fve), Text(", ".join(item.flags))
+                str(item.position),
+                Text(visible(item.token)),
+                Text(shown),
+                _number(item.fve),
+                Text(", ".join(item.flags)),
             )
         return table
 

@@ -33,4 +33,6 @@ def last_quickstart() -> Path:
         folder = Path(record.read_text(encoding="utf-8").strip())
         if (folder / "nla" / "av").is_dir():
             return folder
-    raise CheckpointError("no NLA was named and no quickstart is known", remedy="Make one with: gloss quickstart, or name one with --nla")
+    raise CheckpointError(
+        "no NLA was named and no quickstart is known", remedy="Make one with: gloss quickstart, or name one with --nla"
+    )

@@ -104,7 +104,9 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
     """
     folder = RunFolder(out_dir)
     if not (out_dir / "config.json").is_file() or not (out_dir / "nla" / "av").is_dir():
-        raise ResumeError("no finished run here", where=out_dir, remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml")
+        raise ResumeError(
+            "no finished run here", where=out_dir, remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml"
+        )
     config = RunConfig.model_validate(read_json(out_dir / "config.json"))
     folder.open(config)
     if max_rows is not None:
@@ -120,5 +122,9 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
 def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
     if isinstance(found, dict) and isinstance(wanted, dict):
         names = sorted(set(found) | set(wanted))
-        return [line for name in names for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))]
+        return [
+            line
+            for name in names
+            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
+        ]
     return [] if found == wanted else [f"{key} = {found!r} there, {wanted!r} here"]

@@ -1,13 +1,13 @@
 """The stages of a run, in order, each reading files of the run's folder and writing files there.
 
-    target/       the lab target, where the config asks for it
-    activations/  raw activations with provenance                      ← extract
-    splits/       av_sft, ar_sft, rl, heldout: rows by document        ← split
-    labels/       av_sft, ar_sft, heldout: with a label each           ← label
-    datasets/     av_sft, ar_sft, rl, heldout, heldout_labels          ← build
-    ar_sft/, av_sft/   checkpoints of the warm start                   ← train
-    nla/          av/, ar/: the trained NLA, metrics and samples       ← train
-    evaluation.json, metrics.jsonl, samples.jsonl                      ← evaluate
+target/       the lab target, where the config asks for it
+activations/  raw activations with provenance                      ← extract
+splits/       av_sft, ar_sft, rl, heldout: rows by document        ← split
+labels/       av_sft, ar_sft, heldout: with a label each           ← label
+datasets/     av_sft, ar_sft, rl, heldout, heldout_labels          ← build
+ar_sft/, av_sft/   checkpoints of the warm start                   ← train
+nla/          av/, ar/: the trained NLA, metrics and samples       ← train
+evaluation.json, metrics.jsonl, samples.jsonl                      ← evaluate
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def target(config: RunConfig, out_dir: Path) -> None:
 def extract_activations(config: RunConfig, out_dir: Path) -> None:
     """Corpus → activations."""
     settings = config.extract.model_copy(update={"corpus": config.corpus.source})
-    model = load_target(target_of(config, out_dir), dtype=settings.dtype, attn_implementation=settings.attn_implementation)
+    model = load_target(
+        target_of(config, out_dir), dtype=settings.dtype, attn_implementation=settings.attn_implementation
+    )
     documents = sources.documents(config.corpus, config.seed)
     extract(settings, model, documents, out_dir / "activations", num_documents=config.corpus.max_documents)
 
@@ -125,5 +127,7 @@ def measure(config: RunConfig, out_dir: Path) -> None:
     )
     for name in ("metrics.jsonl", "samples.jsonl"):
         parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]
-        (out_dir / name).write_text("".join(p.read_text(encoding="utf-8") for p in parts if p.exists()), encoding="utf-8")
+        (out_dir / name).write_text(
+            "".join(p.read_text(encoding="utf-8") for p in parts if p.exists()), encoding="utf-8"
+        )
     write_json(out_dir / "evaluation.json", results)

@@ -12,10 +12,12 @@ from gloss.errors import LabelError
 from gloss.providers.labeller import LabelRequest
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
+_POSSESSIVE = re.compile(r"['’]s\Z")
 _MARKUP = re.compile(r"<[|/]?[\w.\-]{1,40}[|]?>")
 _CLAUSE_END = re.compile(r"(?<=[.!?;:,…。！？；，])\s+|\n+")
 _LONGEST_WORD = 24
 _RECENT_CHARS = 400
+_SHORT_CLAUSE = 3
 _FUNCTION_WORDS = (
     "a about above after again all also am an and any are as at away back be because been before being "
     "but by came can come could day did do does don't down each even ever every few for from get go got "
@@ -95,7 +97,7 @@ def top_keywords(text: str, count: int) -> list[str]:
     found: Counter[str] = Counter()
     spelling: dict[str, str] = {}
     for match in _WORD.finditer(text):
-        word = match[0][:_LONGEST_WORD]
+        word = _POSSESSIVE.sub("", match[0])[:_LONGEST_WORD]
         key = word.lower()
         if len(word) < 2 or key in _STOPWORDS:
             continue
@@ -106,11 +108,13 @@ def top_keywords(text: str, count: int) -> list[str]:
 
 
 def last_clause(text: str, num_words: int) -> str:
-    """Up to ``num_words`` last words of the clause that the text ends in, white space made single."""
+    """Up to ``num_words`` last words of the clause that the text ends in; of a short one, with words before it."""
     if num_words == 0:
         return ""
     clauses = [clause.strip() for clause in _CLAUSE_END.split(text) if clause.strip()]
-    words = clauses[-1].split() if clauses else []
+    words: list[str] = []
+    while clauses and len(words) < min(_SHORT_CLAUSE, num_words):
+        words = [*clauses.pop().split(), *words]
     return " ".join(words[-num_words:]).replace('"', "'")
 
 

@@ -9,7 +9,7 @@ from gloss.target.architectures import (
     truncate_blocks,
 )
 from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
-from gloss.target.loading import Target, load_target, load_tokenizer, torch_dtype
+from gloss.target.loading import Target, load_target, load_tokenizer, quiet_loading, torch_dtype
 
 __all__ = [
     "Architecture",
@@ -22,6 +22,7 @@ __all__ = [
     "load_target",
     "load_tokenizer",
     "next_token_logits",
+    "quiet_loading",
     "remove_final_norm",
     "torch_dtype",
     "truncate_blocks",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,20 @@ class Target:
         return max(0, round(self.num_blocks * 2 / 3) - 1)
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keeps the weight-loading and saving bars of Transformers off the terminal while active."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype called ``name``.
 
@@ -72,7 +88,9 @@ def load_tokenizer(name: str | Path) -> Any:
         ) from error
 
 
-def load_target(name: str | Path, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None) -> Target:
+def load_target(
+    name: str | Path, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None
+) -> Target:
     """Loads the target language model and its tokenizer; ``attn_implementation`` None takes the default of Transformers.
 
     Raises: CheckpointError if the folder or id cannot be loaded, ArchitectureError if its family is unknown.
@@ -90,7 +108,10 @@ def load_target(name: str | Path, *, dtype: str = "float32", device: str = "cpu"
         ) from error
     architecture = architecture_of(config.model_type)
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=wanted, use_safetensors=True, attn_implementation=attn_implementation)
+        with quiet_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                str(name), dtype=wanted, use_safetensors=True, attn_implementation=attn_implementation
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"the weights could not be loaded ({_first_line(error)})", where=name, remedy="Gloss reads safetensors only"

@@ -1,9 +1,9 @@
 """AR SFT: regression from the label's text to the activation's direction.
 
-    for each step:
-        rows        = next batch of (AR prompt, activation)
-        vectors     = head(first K+1 blocks(prompt))[last token]
-        loss        = mean direction MSE, 2(1 − cos)
+for each step:
+    rows        = next batch of (AR prompt, activation)
+    vectors     = head(first K+1 blocks(prompt))[last token]
+    loss        = mean direction MSE, 2(1 − cos)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gloss.models import ActivationReconstructor, autocast, direction_mse, direction_variance, length_chunks, save_ar
+from gloss.models import ActivationReconstructor, autocast, direction_mse, length_chunks, save_ar
 from gloss.progress import Stage
 from gloss.train.batches import batch_rows
 from gloss.train.config import SFTConfig
@@ -41,13 +41,13 @@ def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) ->
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
     """
     rows = read_training_rows(dataset, text_column="prompt")
-    ar = new_ar(target, rows.sidecar, config.attn_implementation)
+    ar = new_ar(target, rows, config.attn_implementation)
     ar.requires_grad_(True).train()
     optimizer = GuardedOptimizer(ar.parameters(), config.optimizer, config.steps)
     state = TrainingState(out_dir, {"ar": TrainedPart(ar, optimizer)}, run_fingerprint(config, rows, ar.sidecar))
     first_step = state.load()
     prompts = ar.encode_prompts(rows.texts)
-    variance = direction_variance(torch.from_numpy(rows.vectors))
+    variance = rows.variance
     fve = float("nan")
     with (
         MetricsLog(out_dir, "ar_sft", first_step=first_step, tensorboard=config.tensorboard) as log,

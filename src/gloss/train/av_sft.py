@@ -54,7 +54,7 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
     """
     rows = read_training_rows(dataset, text_column="response")
-    av = new_av(target, rows.sidecar, config.injection_scale, config.attn_implementation)
+    av = new_av(target, rows, config.injection_scale, config.attn_implementation)
     av.model.requires_grad_(True).train()
     optimizer = GuardedOptimizer(av.model.parameters(), config.optimizer, config.steps)
     state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_fingerprint(config, rows, av.sidecar))
@@ -80,7 +80,10 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
 
 
 def _accumulate(
-    av: ActivationVerbalizer, rows: TrainingRows, responses: list[list[int]], batch: np.ndarray[tuple[int], np.dtype[np.int64]]
+    av: ActivationVerbalizer,
+    rows: TrainingRows,
+    responses: list[list[int]],
+    batch: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> float:
     lengths = [len(responses[i]) for i in batch]
     loss = 0.0

@@ -6,18 +6,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-import gloss
-from gloss.contract import DatasetSidecar, ModelSidecar, read_dataset_sidecar
+from gloss.contract import DatasetSidecar, ModelSidecar, add_marker_token, read_dataset_sidecar
 from gloss.data import read_activations, vectors_as_array
 from gloss.errors import DatasetError
-from gloss.models import ActivationReconstructor, ActivationVerbalizer
+from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_variance
 from gloss.target import load_target
 from gloss.train.config import JointConfig, SFTConfig
+
+TRUST_KEY = "gloss"
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,17 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    @property
+    def variance(self) -> float:
+        """Variance of the activations' directions: what FVE is measured against."""
+        return direction_variance(torch.from_numpy(self.vectors))
+
     def first(self, limit: int) -> TrainingRows:
         """The first ``limit`` rows."""
-        cut = {name: getattr(self, name)[:limit] for name in ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")}
+        cut = {
+            name: getattr(self, name)[:limit]
+            for name in ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")
+        }
         return replace(self, **cut)
 
 
@@ -50,44 +61,65 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
     table = read_activations(path)
     if text_column is not None and text_column not in table.column_names:
         raise DatasetError(
-            f"no column {text_column!r}", where=path, expected=text_column, found=table.column_names,
+            f"no column {text_column!r}",
+            where=path,
+            expected=text_column,
+            found=table.column_names,
             remedy="Build the dataset with: gloss data build",
         )
     return TrainingRows(
         path=path,
-        vectors=vectors_as_array(table, where=path),
+        vectors=vectors_as_array(table, where=path).copy(),
         texts=table[text_column].to_pylist() if text_column else [],
         doc_ids=table["doc_id"].to_pylist(),
         contexts=table["detokenized_text_truncated"].to_pylist(),
-        positions=table["position"].to_pylist() if "position" in table.column_names else [n - 1 for n in table["n_raw_tokens"].to_pylist()],
+        positions=table["position"].to_pylist()
+        if "position" in table.column_names
+        else [n - 1 for n in table["n_raw_tokens"].to_pylist()],
         tokens=table["token"].to_pylist() if "token" in table.column_names else [""] * len(table),
         sidecar=read_dataset_sidecar(path),
     )
 
 
-def new_av(target_name: str, dataset: DatasetSidecar, injection_scale: float | None, attn_implementation: str | None = None) -> ActivationVerbalizer:
+def new_av(
+    target_name: str, rows: TrainingRows, injection_scale: float | None, attn_implementation: str | None = None
+) -> ActivationVerbalizer:
     """An untrained AV: a copy of the target with the dataset's template and marker.
 
     Without ``injection_scale`` it is the 75th percentile of the activation norms.
     """
+    dataset = rows.sidecar
     target = load_target(target_name, attn_implementation=attn_implementation)
     scale = injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
-    sidecar = _sidecar("av", target_name, dataset, injection_scale=scale)
+    sidecar = _sidecar("av", target_name, dataset, variance=rows.variance, injection_scale=scale)
     if sidecar.marker is not None and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings:
         target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
     if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
-        target.tokenizer.add_tokens([sidecar.marker.char])
+        add_marker_token(target.tokenizer, sidecar.marker.char)
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
 
 
-def new_ar(target_name: str, dataset: DatasetSidecar, attn_implementation: str | None = None) -> ActivationReconstructor:
+def new_ar(target_name: str, rows: TrainingRows, attn_implementation: str | None = None) -> ActivationReconstructor:
     """An untrained AR: the target's first K+1 blocks and an identity head."""
     target = load_target(target_name, attn_implementation=attn_implementation)
-    sidecar = _sidecar("ar", target_name, dataset, injection_scale=None)
-    return ActivationReconstructor.from_target(target.model, dataset.layer, target.tokenizer, sidecar)
+    sidecar = _sidecar("ar", target_name, rows.sidecar, variance=rows.variance, injection_scale=None)
+    return ActivationReconstructor.from_target(target.model, rows.sidecar.layer, target.tokenizer, sidecar)
 
 
-def _sidecar(role: Any, target_name: str, dataset: DatasetSidecar, *, injection_scale: float | None) -> ModelSidecar:
+def trust_record(dataset: DatasetSidecar, variance: float) -> dict[str, Any]:
+    """What a reader of the checkpoint needs to judge an activation: the variance behind FVE, usual norms, first position."""
+    extraction = dict(dataset.extra.get("gloss", {})).get("extract", {})
+    return {
+        "direction_variance": variance,
+        "norm_statistics": dict(dataset.norm_statistics),
+        "min_position": extraction.get("min_position"),
+        "dataset": dataset.dataset_id,
+    }
+
+
+def _sidecar(
+    role: Any, target_name: str, dataset: DatasetSidecar, *, variance: float, injection_scale: float | None
+) -> ModelSidecar:
     return ModelSidecar(
         role=role,
         d_model=dataset.d_model,
@@ -99,9 +131,10 @@ def _sidecar(role: Any, target_name: str, dataset: DatasetSidecar, *, injection_
         av_template=dataset.av_template,
         ar_template=dataset.ar_template,
         stage="sft",
-        base_checkpoint=Path(target_name).name,
+        base_checkpoint=str(Path(target_name).resolve()) if Path(target_name).is_dir() else target_name,
         trained_on=(dataset.dataset_id,),
-        created_by=f"gloss {gloss.__version__}",
+        created_by=f"gloss {version('gloss-nla')}",
+        extra={TRUST_KEY: trust_record(dataset, variance)},
     )
 
 

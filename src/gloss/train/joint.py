@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,6 @@ from gloss.models import (
     ActivationVerbalizer,
     autocast,
     direction_mse,
-    direction_variance,
     fraction_of_variance_explained,
     length_chunks,
     load_ar,
@@ -45,7 +44,7 @@ from gloss.rollout import LocalEngine, Rollout
 from gloss.train.batches import batch_rows, step_seed
 from gloss.train.config import JointConfig
 from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
-from gloss.train.inputs import TrainingRows, read_training_rows, run_fingerprint
+from gloss.train.inputs import TRUST_KEY, TrainingRows, read_training_rows, run_fingerprint
 from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
@@ -137,7 +136,9 @@ class _Learner:
         return kl_sum / total
 
 
-def joint_step(learner: _Learner, activations: Tensor, variance: float, step: int) -> tuple[dict[str, float], _Batch, Tensor]:
+def joint_step(
+    learner: _Learner, activations: Tensor, variance: float, step: int
+) -> tuple[dict[str, float], _Batch, Tensor]:
     """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN where none was extracted)."""
     config = learner.config
     with autocast(config.compute_dtype):
@@ -194,7 +195,7 @@ def train_joint(
         run_fingerprint(config, rows, learner.av.sidecar),
     )
     first_step = state.load()
-    variance = direction_variance(torch.from_numpy(rows.vectors))
+    variance = rows.variance
     fve = float("nan")
     with (
         MetricsLog(out_dir, "joint", first_step=first_step, tensorboard=config.tensorboard) as log,
@@ -214,11 +215,25 @@ def train_joint(
                 state.save(step + 1)
     learner.av.model.requires_grad_(False)
     learner.ar.requires_grad_(False)
+    _record_training(learner, config, (av, ar))
     save_av(learner.av, out_dir / "av")
     save_ar(learner.ar, out_dir / "ar")
     state.remove()
     skipped = learner.av_optimizer.skipped + learner.ar_optimizer.skipped
     return JointResult(out_dir / "av", out_dir / "ar", fve, skipped)
+
+
+def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path, Path]) -> None:
+    """Notes in both sidecars what the halves went through and how long explanations may be."""
+    for half, parent, lr in ((learner.av, parents[0], config.av.lr), (learner.ar, parents[1], config.ar.lr)):
+        record = {**half.sidecar.extra.get(TRUST_KEY, {}), "max_new_tokens": config.max_new_tokens}
+        half.sidecar = replace(
+            half.sidecar,
+            stage="rl",
+            parent_checkpoints=(*half.sidecar.parent_checkpoints, parent.name),
+            training={"steps": config.steps, "lr": lr, "batch_size": config.prompts_per_step * config.group_size},
+            extra={**half.sidecar.extra, TRUST_KEY: record},
+        )
 
 
 @torch.inference_mode()
@@ -231,7 +246,7 @@ def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> f
     if texts:
         index = list(texts)
         errors[index] = direction_mse(learner.ar.reconstruct(list(texts.values())), activations[index])
-    return fraction_of_variance_explained(errors, direction_variance(activations))
+    return fraction_of_variance_explained(errors, rows.variance)
 
 
 def _log_samples(

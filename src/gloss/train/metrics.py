@@ -43,7 +43,9 @@ class MetricsLog:
         self._samples.write(json.dumps({"stage": self.stage, "step": step, **values}, ensure_ascii=False) + "\n")
         self._samples.flush()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._metrics.close()
         self._samples.close()
         if self._board is not None:

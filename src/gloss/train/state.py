@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ class TrainingState:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
 
     def load(self) -> int:
         """Restores a saved state in place and returns how many steps it holds; 0 where nothing was saved.

@@ -6,7 +6,6 @@ from gloss.contract import (
     DEFAULT_AR_TEMPLATE,
     DEFAULT_AV_TEMPLATE,
     ar_prompt_ids,
-    ar_suffix_ids,
     fill,
     prompt_ids,
     render_chat_ids,
@@ -51,7 +50,7 @@ def test_a_template_with_wrong_fields_is_refused(template):
 
 
 def test_doubled_braces_are_refused_with_a_remedy():
-    with pytest.raises(TemplateError, match="doubled braces.*single braces"):
+    with pytest.raises(TemplateError, match=r"doubled braces.*single braces"):
         fill("{{literal}} {explanation}", explanation="x")
 
 
@@ -118,17 +117,3 @@ def test_without_a_chat_template_the_prompt_is_the_text_itself(make_tokenizer):
 def test_a_marker_that_normalisation_rewrites_is_refused(make_tokenizer, nfkc):
     with pytest.raises(MarkerError, match="does not survive"):
         prompt_ids(make_tokenizer("㈎", normalizer=nfkc), "say {injection_char}!", "㈎")
-
-
-def test_suffix_ids_end_every_ar_prompt(make_tokenizer):
-    for options in ({}, {"bos": True}, {"bos": True, "appends_eos": True}):
-        tokenizer = make_tokenizer(**options)
-        suffix = list(ar_suffix_ids(tokenizer, "<t>{explanation}</t> end"))
-        assert tokenizer.convert_ids_to_tokens(suffix) == list("</t> end")
-        assert ar_prompt_ids(tokenizer, "<t>{explanation}</t> end", "any text")[-len(suffix) :] == suffix
-
-
-def test_suffix_ids_hold_where_the_suffix_alone_is_split_another_way(make_tokenizer, prepends_space):
-    tokenizer = make_tokenizer(normalizer=prepends_space)
-    suffix = ar_suffix_ids(tokenizer, "<t>{explanation}</t> end")
-    assert tokenizer.convert_ids_to_tokens(list(suffix)) == list("</t>_end")

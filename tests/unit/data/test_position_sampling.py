@@ -8,10 +8,17 @@ ids = st.text(max_size=20)
 
 def test_positions_are_pinned_across_machines_and_versions():
     drawn = sample_positions(200, seed=42, doc_id="corpus:7", count=5, min_position=50)
-    assert drawn == PINNED
+    assert drawn == [61, 87, 116, 124, 147]
 
 
-@given(st.integers(0, 300), st.integers(0, 2**31), ids, st.integers(1, 12), st.integers(0, 80), st.sets(st.integers(0, 300)))
+@given(
+    st.integers(0, 300),
+    st.integers(0, 2**31),
+    ids,
+    st.integers(1, 12),
+    st.integers(0, 80),
+    st.sets(st.integers(0, 300)),
+)
 def test_positions_are_distinct_allowed_ascending_and_as_many_as_there_are(n, seed, doc_id, count, first, excluded):
     drawn = sample_positions(n, seed=seed, doc_id=doc_id, count=count, min_position=first, excluded=excluded)
     allowed = [i for i in range(first, n) if i not in excluded]

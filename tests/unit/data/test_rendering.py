@@ -53,7 +53,10 @@ def test_a_template_that_strips_contents_or_drops_one_is_followed():
     )
     chat = ({"role": "user", "content": "  user  "}, {"role": "assistant", "content": "boat"})
     encoder, found = encode(Document("d", None, chat), tokenizer=tokenizer)
-    assert "".join(encoder.token_text(int(found.ids[i])) for i in range(len(found.ids)) if i not in found.excluded) == "userboat"
+    assert (
+        "".join(encoder.token_text(int(found.ids[i])) for i in range(len(found.ids)) if i not in found.excluded)
+        == "userboat"
+    )
     hidden = ({"role": "system", "content": "gull"}, *chat)
     encoder, found = encode(Document("d", None, hidden), tokenizer=tokenizer)
     assert found.text == "[user]user[assistant]boat"

@@ -12,7 +12,8 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "boat lake storm lantern keeper harbour signal winter ledger copper gull anchor chart rope tide beacon".split()
+_NOUNS = "boat lake storm lantern keeper harbour signal winter ledger copper gull anchor chart rope tide beacon"
+WORDS = _NOUNS.split()
 
 
 @cache
@@ -26,7 +27,10 @@ def make_tokenizer(*, bos: bool = False):
     backend.post_processor = processors.ByteLevel(trim_offsets=False)
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|bos|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=600,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator([" ".join(WORDS) + " ㊗ user assistant explanation"] * 20, trainer)
     extra = {}
@@ -62,7 +66,9 @@ def make_target(*, bos: bool = False) -> Target:
         tie_word_embeddings=True,
     )
     model = Qwen2ForCausalLM(config).eval()
-    return Target(model=model, tokenizer=make_tokenizer(bos=bos), architecture=architecture_of("qwen2"), name="here/tiny")
+    return Target(
+        model=model, tokenizer=make_tokenizer(bos=bos), architecture=architecture_of("qwen2"), name="here/tiny"
+    )
 
 
 def make_documents(count: int, *, seed: int = 0) -> list[Document]:

@@ -13,15 +13,23 @@ def request(text, next_tokens=()):
 def test_label_names_keywords_last_clause_and_next_tokens():
     text = "The keeper lit the lantern. The storm rose, and the keeper closed the lantern's door"
     [label] = ExtractiveLabeller(keywords=2).label([request(text, [" softly", ".", "\n"])])
-    assert label == 'About keeper, storm.\nEnds: "and the keeper closed the lantern\'s door"'.replace(
-        "and the keeper closed the lantern's door", "keeper closed the lantern's door"
-    ) + "\nNext: softly, ., new line"
+    assert label == 'About lantern, keeper.\nEnds: "keeper closed the lantern\'s door"\nNext: softly, ., new line'
+
+
+def test_a_sentence_that_has_just_begun_is_quoted_with_words_before_it():
+    [label] = ExtractiveLabeller(keywords=0, next_tokens=0).label([request("We saw the old boat sink. Then")])
+    assert label == 'Ends: "the old boat sink. Then"'
 
 
 def test_settings_decide_whether_next_tokens_are_needed():
     assert ExtractiveLabeller().needs_next_tokens
     assert not ExtractiveLabeller(next_tokens=0).needs_next_tokens
-    assert ExtractiveLabeller(keywords=1).settings == {"keywords": 1, "quote_words": 5, "next_tokens": 3, "max_chars": 160}
+    assert ExtractiveLabeller(keywords=1).settings == {
+        "keywords": 1,
+        "quote_words": 5,
+        "next_tokens": 3,
+        "max_chars": 160,
+    }
 
 
 def test_chat_markup_is_no_keyword():
@@ -47,7 +55,9 @@ def test_a_quote_survives_when_space_is_short():
     assert "home" in label
 
 
-@pytest.mark.parametrize("wrong", [{"keywords": -1}, {"max_chars": 3}, {"keywords": 0, "quote_words": 0, "next_tokens": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"keywords": -1}, {"max_chars": 3}, {"keywords": 0, "quote_words": 0, "next_tokens": 0}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(LabelError):
         ExtractiveLabeller(**wrong)

@@ -38,7 +38,9 @@ def test_k3_estimates_the_divergence_without_bias_and_is_never_negative():
 
 def test_kl_gradient_pulls_towards_the_reference():
     logprob = torch.tensor([-1.0], requires_grad=True)
-    (gradient,) = torch.autograd.grad(policy_loss(logprob, torch.tensor([-3.0]), torch.zeros(1), kl_weight=1.0).sum(), logprob)
+    (gradient,) = torch.autograd.grad(
+        policy_loss(logprob, torch.tensor([-3.0]), torch.zeros(1), kl_weight=1.0).sum(), logprob
+    )
     assert gradient.item() == pytest.approx(1 - math.exp(-2), rel=1e-5)
 
 
@@ -55,6 +57,10 @@ def test_failed_extraction_is_charged_like_an_orthogonal_vector_never_zero(rewar
 
 def test_length_penalty_is_per_token():
     got = explanation_rewards(
-        torch.tensor([0.5, 0.5]), torch.tensor([True, True]), torch.tensor([10, 30]), reward="neg_mse", length_penalty=0.001
+        torch.tensor([0.5, 0.5]),
+        torch.tensor([True, True]),
+        torch.tensor([10, 30]),
+        reward="neg_mse",
+        length_penalty=0.001,
     )
     assert (got[0] - got[1]).item() == pytest.approx(0.02)

@@ -34,7 +34,7 @@ def test_a_non_finite_gradient_changes_nothing_is_counted_and_ends_the_run_after
 
 def test_batches_visit_every_row_once_an_epoch_and_depend_on_step_and_seed_only():
     rows = [batch_rows(10, 4, step, seed=3).tolist() for step in range(5)]
-    assert sorted(sum(rows, [])) == sorted([*range(10)] * 2)
+    assert sorted(row for batch in rows for row in batch) == sorted([*range(10)] * 2)
     assert batch_rows(10, 4, 3, seed=3).tolist() == rows[3]
     assert batch_rows(10, 4, 3, seed=4).tolist() != rows[3]
     assert len(batch_rows(3, 8, 5, seed=0)) == 8
