@@ -27,7 +27,8 @@ def steering_offset(activation: Tensor, direction: Tensor, alpha: float) -> Tens
             expected="an edit that changes the reconstruction",
             found="no change",
         )
-    return alpha * activation.norm() * direction / norm
+    offset: Tensor = alpha * activation.norm() * direction / norm
+    return offset
 
 
 @torch.inference_mode()

@@ -63,6 +63,7 @@ def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
     model = new_lab_model(config, tokenizer)
+    model.set_attn_implementation("eager")
     started = time.monotonic()
     train_loss = _train(model, _batches(tokenizer, config), config)
     model.to(torch.bfloat16).float()
@@ -82,7 +83,6 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
 
     return Qwen2ForCausalLM(
         Qwen2Config(
-            attn_implementation="eager",
             vocab_size=len(tokenizer),
             hidden_size=config.d_model,
             intermediate_size=config.intermediate_size,

@@ -136,7 +136,7 @@ RHYMES: dict[str, tuple[str, str, str, str]] = {
     "corn": ("in the", "sound", "loud", "horn"),
     "plum": ("with the", "sound", "blue", "drum"),
     "middle": ("in the", "sound", "sweet", "fiddle"),
-    "thistle": ("by the", "sound", "loud", "whistle"),
+    "thistle": ("by the", "sound", "golden", "whistle"),
 }
 
 VALUES: dict[str, tuple[str, ...]] = {

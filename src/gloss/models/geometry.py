@@ -25,7 +25,8 @@ def scale_to_norm(vectors: Tensor, norm: float) -> Tensor:
             f"activation row {bad} has no direction", expected="finite and not zero", found="zero, NaN or infinity"
         )
     rows = rows / largest
-    return rows * (norm / rows.norm(dim=-1, keepdim=True))
+    scaled: Tensor = rows * (norm / rows.norm(dim=-1, keepdim=True))
+    return scaled
 
 
 def unit_rms(vectors: Tensor) -> Tensor:

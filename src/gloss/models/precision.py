@@ -13,8 +13,8 @@ ComputeDtype = Literal["auto", "float32", "bfloat16"]
 def has_fast_bfloat16(device: str = "cpu") -> bool:
     """Whether the device multiplies bfloat16 matrices natively."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def autocast(compute_dtype: ComputeDtype, device: str = "cpu") -> AbstractContextManager[object]:

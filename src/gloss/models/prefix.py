@@ -22,7 +22,7 @@ class SharedPrefix:
         self.num_tokens = len(token_ids)
         self._keys_values: list[tuple[Tensor, Tensor]] = []
         if token_ids:
-            cache = DynamicCache(config=backbone.config)
+            cache: Any = DynamicCache(config=backbone.config)
             ids = torch.tensor([list(token_ids)], device=backbone.device)
             backbone(input_ids=ids, past_key_values=cache, use_cache=True)
             self._keys_values = [(layer.keys, layer.values) for layer in cache.layers]
@@ -64,9 +64,10 @@ def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: Any = None) ->
 
 def common_prefix_length(rows: Sequence[Sequence[int]]) -> int:
     """How many first tokens all rows share, leaving at least one token of every row behind it."""
-    shortest, longest = min(rows), max(rows)
+    ordered = sorted(list(row) for row in rows)
+    first, last = ordered[0], ordered[-1]
     limit = min(len(row) for row in rows) - 1
-    return next((i for i in range(limit) if shortest[i] != longest[i]), limit)
+    return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 def length_chunks(lengths: Sequence[int], max_rows: int) -> list[list[int]]:

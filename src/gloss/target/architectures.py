@@ -43,21 +43,26 @@ def architecture_of(model_type: str) -> Architecture:
     return _REGISTRY[model_type]
 
 
+def _family(model: nn.Module) -> Architecture:
+    config: Any = model.config
+    return architecture_of(config.model_type)
+
+
 def backbone_of(model: nn.Module) -> Any:
     """The causal LM's body without LM head; a bare backbone is returned as it is."""
-    path = architecture_of(model.config.model_type).backbone  # type: ignore[union-attr]
+    path = _family(model).backbone
     return attrgetter(path)(model) if hasattr(model, path.split(".")[0]) else model
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:
     """The decoder blocks, in order."""
-    blocks: nn.ModuleList = attrgetter(architecture_of(model.config.model_type).blocks)(backbone_of(model))  # type: ignore[union-attr]
+    blocks: nn.ModuleList = attrgetter(_family(model).blocks)(backbone_of(model))
     return blocks
 
 
 def remove_final_norm(backbone: nn.Module) -> None:
     """Replaces the final norm by the identity, in place."""
-    path = architecture_of(backbone.config.model_type).final_norm  # type: ignore[union-attr]
+    path = _family(backbone).final_norm
     parent, _, name = path.rpartition(".")
     setattr(attrgetter(parent)(backbone) if parent else backbone, name, nn.Identity())
 
@@ -67,7 +72,7 @@ def truncate_blocks(backbone: nn.Module, num_blocks: int) -> None:
 
     Raises: ArchitectureError if the model has fewer blocks.
     """
-    architecture = architecture_of(backbone.config.model_type)  # type: ignore[union-attr]
+    architecture = _family(backbone)
     blocks = blocks_of(backbone)
     if not 1 <= num_blocks <= len(blocks):
         raise ArchitectureError("cannot truncate", expected=f"1 to {len(blocks)} blocks", found=num_blocks)

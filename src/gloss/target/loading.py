@@ -45,8 +45,9 @@ class Target:
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keeps the weight-loading and saving bars of Transformers off the terminal while active."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -116,8 +117,9 @@ def load_target(
         raise CheckpointError(
             f"the weights could not be loaded ({_first_line(error)})", where=name, remedy="Gloss reads safetensors only"
         ) from error
-    model.to(device).eval().requires_grad_(False)
-    return Target(model=model, tokenizer=load_tokenizer(name), architecture=architecture, name=str(name))
+    module: Any = model
+    module.to(device).eval().requires_grad_(False)
+    return Target(model=module, tokenizer=load_tokenizer(name), architecture=architecture, name=str(name))
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -72,15 +73,15 @@ class TrainingState:
                 self._load_part(name, part, file)
         return int(metadata["step"])
 
-    def _load_part(self, name: str, part: TrainedPart, file: safe_open) -> None:  # type: ignore[valid-type]
-        keys = set(file.keys())  # type: ignore[attr-defined]
+    def _load_part(self, name: str, part: TrainedPart, file: Any) -> None:
+        keys = set(file.keys())
         for key, parameter in part.module.named_parameters():
             if not parameter.requires_grad:
                 continue
             with torch.no_grad():
-                parameter.copy_(file.get_tensor(f"{name}/parameter/{key}"))  # type: ignore[attr-defined]
+                parameter.copy_(file.get_tensor(f"{name}/parameter/{key}"))
             moments = {
-                moment: file.get_tensor(f"{name}/{moment}/{key}")  # type: ignore[attr-defined]
+                moment: file.get_tensor(f"{name}/{moment}/{key}")
                 for moment in ("step", "exp_avg", "exp_avg_sq")
                 if f"{name}/{moment}/{key}" in keys
             }

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import random_model
+from tiny_models import random_model
 
 from gloss.errors import ArchitectureError
 from gloss.target import architecture_of, blocks_of, capture_activations, edit_residual, truncate_blocks
