@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from gloss.evaluate import JudgedClaim
-from gloss.lab.truth import judge, parse_claims
+from gloss.lab.statements import next_class
+from gloss.lab.truth import NEXT, judge, parse_claims
 from gloss.lab.world import LabDocument, document_by_id
 
 
@@ -27,5 +28,7 @@ class LabJudge:
         ]
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
-        """The facts that hold after ``context``: kind → value."""
-        return _document(doc_id).known(len(context))
+        """The facts that hold after ``context``, and the class of the word that truly comes next: kind → value."""
+        document = _document(doc_id)
+        follows = next_class(document, len(context))
+        return document.known(len(context)) | ({NEXT: follows} if follows else {})

@@ -45,7 +45,7 @@ class LabTargetConfig(BaseModel):
     """Most tokens of one text."""
     batch_size: int = 96
     """Texts per step."""
-    steps: int = 1200
+    steps: int = 1100
     """Optimizer steps."""
     lr: float = 4e-3
     """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""

@@ -1,0 +1,68 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+GLOSS = [sys.executable, "-m", "gloss.cli.main"]
+
+
+def gloss(*arguments, stdin="", **options):
+    return subprocess.run([*GLOSS, *arguments], input=stdin, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_help_and_import_need_no_torch():
+    code = "import sys, gloss, gloss.cli.main; assert not {'torch', 'transformers', 'pyarrow', 'sklearn'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_help_lists_the_verbs():
+    out = gloss("--help")
+    assert out.returncode == 0
+    verbs = ("quickstart", "run", "explain", "reconstruct", "score", "steer", "evaluate", "report", "data", "train", "lab")
+    for verb in verbs:
+        assert verb in out.stdout
+
+
+def test_version():
+    assert gloss("--version").stdout.strip() == "gloss 0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "missing.toml"], "missing.toml: cannot read the config"),
+        (["quickstart", "--preset", "huge"], "unknown preset"),
+        (["explain", "x", "--nla", "nowhere"], "nowhere: no NLA here"),
+        (["explain", "  ", "--nla", "nowhere"], "the text is empty"),
+        (["report", "nowhere"], "nowhere: no such folder"),
+        (["evaluate", "nowhere"], "no finished run here"),
+        (["steer", "x", "--edit", "nothing", "--nla", "nowhere"], "cannot read --edit"),
+        (["score", "--text", "x", "--activations", "nowhere.parquet", "--nla", "nowhere"], "no such dataset"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_two(arguments, message, tmp_path):
+    out = gloss(*arguments, cwd=tmp_path)
+    assert out.returncode == 2
+    assert message in " ".join(out.stderr.split())
+    assert "Traceback" not in out.stderr
+    assert len(out.stderr.strip().splitlines()) == 1
+
+
+def test_explain_without_an_nla_names_the_command_that_makes_one(tmp_path):
+    out = gloss("explain", "hello", env={"PATH": "/usr/bin", "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)})
+    assert out.returncode == 2
+    assert "gloss quickstart" in out.stderr
+
+
+def test_lab_documents_are_printed_as_json():
+    out = gloss("lab", "documents", "2", "--seed", "5")
+    assert [document["doc_id"] for document in json.loads(out.stdout)] == ["lab-5-000000", "lab-5-000001"]
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, pytestconfig):
+    config = pytestconfig.rootpath / "src/gloss/pipeline/presets/smoke.toml"
+    out = gloss("run", str(config), "--out", str(tmp_path / "run"), "--dry-run")
+    assert out.returncode == 0
+    assert "joint" in out.stdout
+    assert not (tmp_path / "run").exists()
