@@ -125,9 +125,11 @@ def test_preflight_accepts_a_sound_pair_and_refuses_a_broken_one(small_run, monk
         patch.setattr(
             type(av),
             "embed_after_prefix",
-            lambda self, a, r=None: plain.expand(len(a), -1, -1)
-            if r is None
-            else torch.cat([plain.expand(len(a), -1, -1), self.embedding(r)], 1),
+            lambda self, a, r=None: (
+                plain.expand(len(a), -1, -1)
+                if r is None
+                else torch.cat([plain.expand(len(a), -1, -1), self.embedding(r)], 1)
+            ),
         )
         with pytest.raises(TrainingError, match="does not depend on the injected activation"):
             check_injection_reaches_forward(av, activations)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gloss.cli.console import next_command, print_json
+from gloss.errors import ConfigError
 
 app = typer.Typer(help="From a corpus to training datasets.", no_args_is_help=True)
 
@@ -48,7 +49,8 @@ def split(
 
     result = run_split(_config(config, overrides).split, activations, out)
     print_json({name: {"rows": result.rows[name], "documents": result.documents[name]} for name in result.paths})
-    next_command(f"gloss data label {out / 'av_sft.parquet'} --config {config} --out labels/av_sft.parquet")
+    for name in ("av_sft", "ar_sft"):
+        next_command(f"gloss data label {out / name}.parquet --config {config} --out labels/{name}.parquet")
 
 
 @app.command()
@@ -65,12 +67,12 @@ def label(
     settings = _config(config, overrides).label
     result = run_label(settings, parquet, sources.labeller(settings), out)
     print_json({"path": str(result.path), "labelled": result.labelled, "dropped": result.dropped})
-    next_command(f"gloss data build {out} --config {config} --out datasets")
+    next_command(f"the same for the other parts, then: gloss data build NAME=FILE … --config {config} --out datasets")
 
 
 @app.command()
 def build(
-    inputs: Annotated[list[Path], typer.Argument(help="Files called av_sft, ar_sft, rl, heldout or heldout_labels.")],
+    inputs: Annotated[list[str], typer.Argument(help="NAME=FILE; av_sft, ar_sft, rl, heldout or heldout_labels.")],
     config: CONFIG,
     out: Annotated[Path, typer.Option("--out", help="Folder for the datasets.")],
     overrides: SET = None,
@@ -81,7 +83,12 @@ def build(
     from gloss.target import load_tokenizer
 
     settings = _config(config, overrides)
-    named = {path.stem: path for path in inputs}
+    named = {}
+    for item in inputs:
+        name, equals, path = item.partition("=")
+        if not equals or name in named:
+            raise ConfigError("cannot read an input", expected="NAME=FILE, each name once", found=repr(item))
+        named[name] = Path(path)
     result = run_build(settings.build, named, load_tokenizer(sources.target_name(settings.target)), out)
     print_json({name: {"path": str(path), "rows": result.rows[name]} for name, path in result.paths.items()})
     next_command(f"gloss train ar --config {config} --dataset {out / 'ar_sft.parquet'} --out ar_sft")

@@ -53,7 +53,7 @@ def main() -> None:
         print(f"gloss: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\ngloss: stopped; nothing is lost, the same command goes on from here", file=sys.stderr)
+        print("\ngloss: stopped; the same command goes on from the last saved state", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

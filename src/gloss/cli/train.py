@@ -28,7 +28,7 @@ def ar(config: CONFIG, dataset: DATASET, out: OUT, overrides: SET = None) -> Non
     settings = read_config(config, overrides or [])
     result = train_ar(settings.ar_sft, target=_target(settings), dataset=dataset, out_dir=out)
     print_json({"checkpoint": str(result.folder), "fve_train": result.final_fve, "skipped_steps": result.skipped_steps})
-    next_command(f"gloss train av --config {config} --dataset av_sft.parquet --out av_sft")
+    next_command(f"gloss train av --config {config} --dataset {dataset.with_name('av_sft.parquet')} --out av_sft")
 
 
 @app.command("av")
@@ -40,7 +40,10 @@ def av(config: CONFIG, dataset: DATASET, out: OUT, overrides: SET = None) -> Non
     settings = read_config(config, overrides or [])
     result = train_av(settings.av_sft, target=_target(settings), dataset=dataset, out_dir=out)
     print_json({"checkpoint": str(result.folder), "loss": result.final_loss, "skipped_steps": result.skipped_steps})
-    next_command(f"gloss train joint --config {config} --av {result.folder} --ar … --dataset rl.parquet --out nla")
+    next_command(
+        f"gloss train joint --config {config} --av {result.folder} --ar ar_sft/checkpoint "
+        f"--dataset {dataset.with_name('rl.parquet')} --out nla"
+    )
 
 
 @app.command("joint")

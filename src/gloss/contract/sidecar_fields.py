@@ -28,7 +28,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SidecarError(
-            f"no sidecar ({error.strerror})", where=file, remedy="A checkpoint needs nla_meta.yaml"
+            f"no sidecar ({error.strerror})",
+            where=file,
+            remedy="Every checkpoint and every dataset has one; check the path",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise SidecarError(f"not readable as YAML ({type(error).__name__})", where=file) from error

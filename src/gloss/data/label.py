@@ -34,7 +34,7 @@ class LabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     labeller: str = "extractive"
-    """``lab``, ``extractive``, or the name of another labeller."""
+    """``lab`` or ``extractive``; in Python any object with the labeller protocol can be passed to ``label``."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the labeller; it refuses those it does not know."""
     chunk_rows: int = Field(default=1024, gt=0)

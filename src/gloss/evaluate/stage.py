@@ -109,6 +109,7 @@ def evaluate(
         "extraction_failure_rate": trip.failure_rate,
         "extraction_failure_rate_sampled": sampled.failure_rate,
         "mean_explanation_tokens": trip.mean_tokens,
+        "layer": rows.sidecar.layer,
         "n_heldout": len(rows),
         "n_heldout_documents": len(set(rows.doc_ids)),
         "examples": examples,

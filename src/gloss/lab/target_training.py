@@ -8,6 +8,7 @@ loss        = next-token cross-entropy
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 import statistics
@@ -26,6 +27,7 @@ from gloss.models import autocast, length_chunks, replaced_folder, right_pad
 from gloss.progress import Stage
 from gloss.target import quiet_loading
 
+RECORD_NAME = "lab_target.json"
 POOL_BATCHES = 40
 IGNORED = -1
 
@@ -45,8 +47,12 @@ class LabTargetConfig(BaseModel):
     """Most tokens of one text."""
     batch_size: int = 96
     """Texts per step."""
-    steps: int = 1100
+    steps: int = 450
     """Optimizer steps."""
+    embedding_std: float = 4.0
+    """Spread of the input embeddings at the start; large, so that the residual stream keeps its token in sight."""
+    weight_decay: float = 0.3
+    """Decoupled weight decay of all matrices but the input embedding."""
     lr: float = 4e-3
     """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""
     seed: int = 1
@@ -67,21 +73,28 @@ def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]
     started = time.monotonic()
     train_loss = _train(model, _batches(tokenizer, config), config)
     model.to(torch.bfloat16).float()
-    heldout = itertools.islice(_batches(tokenizer, config, held_out=True), config.eval_batches)
-    with torch.inference_mode():
-        loss = statistics.fmean(float(_loss(model, batch)) for batch in heldout)
+    losses = {"train_loss": train_loss, "heldout_loss": heldout_loss(model, tokenizer, config)}
     with replaced_folder(out_dir) as temporary:
         with quiet_loading():
             model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-    return {"train_loss": train_loss, "heldout_loss": loss, "seconds": time.monotonic() - started}
+        record = {"config": config.model_dump(), **losses}
+        (temporary / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return {**losses, "seconds": time.monotonic() - started}
+
+
+def heldout_loss(model: Any, tokenizer: Any, config: LabTargetConfig) -> float:
+    """Next-token loss on texts that training does not see, nats per token."""
+    batches = itertools.islice(_batches(tokenizer, config, held_out=True), config.eval_batches)
+    with torch.inference_mode():
+        return statistics.fmean(float(_loss(model, batch)) for batch in batches)
 
 
 def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
     """An untrained lab target for ``tokenizer``."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    return Qwen2ForCausalLM(
+    model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=config.d_model,
@@ -90,13 +103,15 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=2 * config.context,
-            tie_word_embeddings=True,
+            tie_word_embeddings=False,
             initializer_range=0.05,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    nn.init.normal_(model.get_input_embeddings().weight, std=config.embedding_std)
+    return model
 
 
 def _batches(tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False) -> Iterator[Tensor]:
@@ -120,9 +135,10 @@ def _loss(model: Any, rows: Tensor) -> Tensor:
 
 
 def _train(model: Any, batches: Iterator[Tensor], config: LabTargetConfig) -> float:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    embedding = model.get_input_embeddings().weight
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and p is not embedding]
+    others = [embedding, *(p for p in model.parameters() if p.ndim < 2)]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
     average = math.nan
     with Stage("lab target", total=config.steps, unit="step") as progress:

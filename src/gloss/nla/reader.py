@@ -131,7 +131,7 @@ class NLA:
                 )
                 for i, (text, score) in enumerate(items)
             ),
-            layer=self.sidecar.layer,
+            layer=self.layer,
         )
 
     def reconstruct(self, explanations: Sequence[str]) -> Tensor:
@@ -213,7 +213,7 @@ class NLA:
 
     def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
         flags = []
-        if position is not None and position < int(self.recorded.get("min_position") or DEFAULT_MIN_POSITION):
+        if position is not None and position < self._min_position:
             flags.append("early position")
         if token_id is not None and token_id in self.target.tokenizer.all_special_ids:
             flags.append("special token")
@@ -221,6 +221,11 @@ class NLA:
         if largest is not None and float(activation.norm()) > OUTLIER_FACTOR * float(largest):
             flags.append("norm outlier")
         return tuple(flags)
+
+    @property
+    def _min_position(self) -> int:
+        recorded = self.recorded.get("min_position")
+        return DEFAULT_MIN_POSITION if recorded is None else int(recorded)
 
     def _checked(self, activations: Tensor) -> Tensor:
         vectors = torch.as_tensor(activations)

@@ -27,7 +27,7 @@ class CorpusConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
-    """``lab``, a .txt, .jsonl or .parquet file, a folder of those, or ``hf:owner/name``."""
+    """``lab``, a .txt, .jsonl or .parquet file, a folder of those, or ``hf:owner/name[:subset]``."""
     max_documents: int | None = Field(default=None, gt=0)
     """Documents to read; all of them if not set (needed for ``lab``)."""
     text_field: str = "text"
@@ -57,7 +57,7 @@ class RunConfig(BaseModel):
     """Documents for each use."""
     label: LabelConfig
     """Texts for the warm start."""
-    build: BuildConfig
+    build: BuildConfig = BuildConfig()
     """Prompt templates and datasets."""
     ar_sft: SFTConfig
     """Warm start of the AR."""
@@ -138,4 +138,7 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
         return ConfigError(f"unknown key {key!r}{more}", where=path, remedy="Remove it or check its spelling")
     if first["type"] == "missing":
         return ConfigError(f"missing key {key!r}{more}", where=path)
-    return ConfigError(f"{key}{more}", where=path, expected=first["msg"], found=repr(first["input"]))
+    cause = first.get("ctx", {}).get("error")
+    if cause is not None:
+        return ConfigError(f"{key}{more}: {cause}", where=path)
+    return ConfigError(f"{key}{more}", where=path, expected=first["msg"], found=repr(first["input"])[:120])

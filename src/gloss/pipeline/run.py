@@ -92,6 +92,7 @@ def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
         "seed": config.seed,
         "preset": config.name,
         "target": config.target,
+        "layer": measured["layer"],
         "config_hash": config.hash,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
     }

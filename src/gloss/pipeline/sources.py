@@ -42,12 +42,15 @@ def labeller(config: LabelConfig) -> Labeller:
 
     Raises: ConfigError if there is none of that name.
     """
-    if config.labeller == LAB:
-        from gloss.lab import LabLabeller
+    try:
+        if config.labeller == LAB:
+            from gloss.lab import LabLabeller
 
-        return LabLabeller(seed=config.seed, **config.settings)
-    if config.labeller == "extractive":
-        return ExtractiveLabeller(**config.settings)
+            return LabLabeller(**{"seed": config.seed, **config.settings})
+        if config.labeller == "extractive":
+            return ExtractiveLabeller(**config.settings)
+    except TypeError as error:
+        raise ConfigError(f"wrong label.settings for labeller {config.labeller!r}", found=str(error)) from error
     raise ConfigError("unknown labeller", expected="lab or extractive", found=repr(config.labeller))
 
 

@@ -43,12 +43,12 @@ def target_of(config: RunConfig, out_dir: Path) -> str:
 
 
 def target(config: RunConfig, out_dir: Path) -> None:
-    """Puts the lab target into the run's folder; another target is only checked to be loadable."""
+    """Puts the lab target into the run's folder; every target is loaded once, so that a wrong one stops the run at once."""
     name = sources.target_name(config.target)
     if config.target == sources.LAB:
         with replaced_folder(out_dir / "target") as temporary:
             shutil.copytree(name, temporary, dirs_exist_ok=True)
-    load_tokenizer(target_of(config, out_dir))
+    load_target(target_of(config, out_dir), dtype=config.extract.dtype)
 
 
 def extract_activations(config: RunConfig, out_dir: Path) -> None:

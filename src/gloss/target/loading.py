@@ -44,15 +44,17 @@ class Target:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keeps the weight-loading and saving bars of Transformers off the terminal while active."""
+    """Keeps Transformers' loading and saving bars and its load report off the terminal while active."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
@@ -77,6 +79,7 @@ def load_tokenizer(name: str | Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+    _refuse_missing_folder(name)
     try:
         recorded = get_tokenizer_config(str(name)).get("tokenizer_class")
         loader = PreTrainedTokenizerFast if recorded in _PLAIN_TOKENIZERS else AutoTokenizer
@@ -99,6 +102,7 @@ def load_target(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     wanted = torch_dtype(dtype)
+    _refuse_missing_folder(name)
     try:
         config = AutoConfig.from_pretrained(str(name))
     except (OSError, ValueError) as error:
@@ -120,6 +124,13 @@ def load_target(
     module: Any = model
     module.to(device).eval().requires_grad_(False)
     return Target(model=module, tokenizer=load_tokenizer(name), architecture=architecture, name=str(name))
+
+
+def _refuse_missing_folder(name: str | Path) -> None:
+    """A name that can only be a path is not looked for on the hub."""
+    text = str(name)
+    if (text.startswith((".", "/", "~")) or text.count("/") > 1) and not Path(text).is_dir():
+        raise CheckpointError("no such model folder", where=name, remedy="Name a Hugging Face folder or hub id")
 
 
 def _first_line(error: BaseException) -> str:

@@ -43,7 +43,7 @@ def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) ->
     rows = read_training_rows(dataset, text_column="prompt")
     ar = new_ar(target, rows, config.attn_implementation)
     ar.requires_grad_(True).train()
-    optimizer = GuardedOptimizer(ar.parameters(), config.optimizer, config.steps)
+    optimizer = GuardedOptimizer(ar, config.optimizer, config.steps)
     state = TrainingState(out_dir, {"ar": TrainedPart(ar, optimizer)}, run_fingerprint(config, rows, ar.sidecar))
     first_step = state.load()
     prompts = ar.encode_prompts(rows.texts)

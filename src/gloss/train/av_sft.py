@@ -56,7 +56,7 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
     rows = read_training_rows(dataset, text_column="response")
     av = new_av(target, rows, config.injection_scale, config.attn_implementation)
     av.model.requires_grad_(True).train()
-    optimizer = GuardedOptimizer(av.model.parameters(), config.optimizer, config.steps)
+    optimizer = GuardedOptimizer(av.model, config.optimizer, config.steps)
     state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_fingerprint(config, rows, av.sidecar))
     first_step = state.load()
     responses = [[*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in rows.texts]

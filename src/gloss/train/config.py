@@ -14,8 +14,10 @@ class _Settings(BaseModel):
 
 
 class OptimizerConfig(_Settings):
-    """AdamW with a linear warm-up, then a cosine to ``final_lr_fraction`` of the rate."""
+    """AdamW or Muon with a linear warm-up, then a cosine to ``final_lr_fraction`` of the rate."""
 
+    algorithm: Literal["adamw", "muon"] = "adamw"
+    """``muon`` updates the blocks' matrices with Muon (scaled to AdamW's step size) and everything else with AdamW."""
     lr: float = Field(gt=0)
     """Peak learning rate."""
     warmup_steps: int = Field(default=20, ge=0)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from gloss.contract import Explanation
 from gloss.models import (
+    ORTHOGONAL_MSE,
     ActivationReconstructor,
     ActivationVerbalizer,
     autocast,
@@ -85,8 +86,8 @@ class _Learner:
         av.model.requires_grad_(True)
         ar.requires_grad_(True)
         self.engine = LocalEngine(av, batch_size=config.prompts_per_step * config.group_size)
-        self.av_optimizer = GuardedOptimizer(av.model.parameters(), config.av, config.steps)
-        self.ar_optimizer = GuardedOptimizer(ar.parameters(), config.ar, config.steps)
+        self.av_optimizer = GuardedOptimizer(av.model, config.av, config.steps)
+        self.ar_optimizer = GuardedOptimizer(ar, config.ar, config.steps)
 
     def sample(self, activations: Tensor, step: int) -> _Batch:
         """G explanations of each activation [n, d]."""
@@ -153,7 +154,7 @@ def joint_step(
         divergence = learner.av_gradients(batch, advantages)
     ar_norm = learner.ar_optimizer.step(step)
     av_norm = learner.av_optimizer.step(step)
-    charged = torch.where(batch.extracted, errors, torch.full_like(errors, 2.0))
+    charged = torch.where(batch.extracted, errors, torch.full_like(errors, ORTHOGONAL_MSE))
     metrics = {
         "fve_sampled": 1 - float(charged.mean()) / variance,
         "reward_mean": float(rewards.mean()),
@@ -241,7 +242,7 @@ def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> f
     """Greedy round-trip FVE on the first ``evaluate_rows`` held-out activations; failed extractions count as orthogonal."""
     activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
     rollouts = learner.engine.generate(activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0)
-    errors = torch.full((len(rollouts),), 2.0)
+    errors = torch.full((len(rollouts),), ORTHOGONAL_MSE)
     texts = {i: r.explanation.text for i, r in enumerate(rollouts) if isinstance(r.explanation, Explanation)}
     if texts:
         index = list(texts)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gloss.errors import TrainingError
 from gloss.train.config import OptimizerConfig
@@ -22,17 +21,25 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 
 
 class GuardedOptimizer:
-    """AdamW that skips and counts steps whose gradient norm is not finite.
+    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a non-finite gradient are skipped.
 
     ``skipped`` counts them; more than ``max_skipped_steps`` raise TrainingError.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig, total_steps: int) -> None:
+    def __init__(self, module: nn.Module, config: OptimizerConfig, total_steps: int) -> None:
         self.config, self.total_steps, self.skipped = config, total_steps, 0
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.adamw = torch.optim.AdamW(
-            self.parameters, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
-        )
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        blocks = _block_matrices(module) if config.algorithm == "muon" else set()
+        matrices = [p for p in self.parameters if p in blocks]
+        others = [p for p in self.parameters if p not in blocks]
+        decay = config.weight_decay
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=config.lr, betas=(0.9, config.beta2), weight_decay=decay, fused=True)
+        ]
+        if matrices:
+            self._parts.append(
+                torch.optim.Muon(matrices, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            )
 
     def step(self, step: int) -> float:
         """Applies the accumulated gradients as step ``step`` and clears them; returns the gradient norm before clipping.
@@ -41,16 +48,40 @@ class GuardedOptimizer:
         """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if math.isfinite(norm):
-            for group in self.adamw.param_groups:
-                group["lr"] = learning_rate(self.config, step, self.total_steps)
-            self.adamw.step()
+            for part in self._parts:
+                for group in part.param_groups:
+                    group["lr"] = learning_rate(self.config, step, self.total_steps)
+                part.step()
         else:
-            self.skipped += 1
-            if self.skipped > self.config.max_skipped_steps:
-                raise TrainingError(
-                    f"{self.skipped} steps had a non-finite gradient, the last at step {step}",
-                    expected=f"at most {self.config.max_skipped_steps}",
-                    remedy="Lower the learning rate or check the activations of this batch",
-                )
-        self.adamw.zero_grad(set_to_none=True)
+            self._skip(step)
+        for parameter in self.parameters:
+            parameter.grad = None
         return norm
+
+    def _skip(self, step: int) -> None:
+        self.skipped += 1
+        if self.skipped > self.config.max_skipped_steps:
+            raise TrainingError(
+                f"{self.skipped} steps had a non-finite gradient, the last at step {step}",
+                expected=f"at most {self.config.max_skipped_steps}",
+                remedy="Lower the learning rate or check the activations of this batch",
+            )
+
+    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """The optimizer's state of one parameter, by name; empty before its first step."""
+        return {name: value for part in self._parts for name, value in part.state.get(parameter, {}).items()}
+
+    def restore(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
+        """Puts a saved state of one parameter back."""
+        for part in self._parts:
+            if any(parameter is owned for group in part.param_groups for owned in group["params"]):
+                part.state[parameter] = moments
+
+
+def _block_matrices(module: nn.Module) -> set[nn.Parameter]:
+    """The weights of linear layers inside decoder blocks: neither embeddings nor heads."""
+    return {
+        layer.weight
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and ".layers." in f".{name}."
+    }

@@ -44,7 +44,7 @@ class TrainingState:
                 if not parameter.requires_grad:
                     continue
                 tensors[f"{name}/parameter/{key}"] = parameter.detach()
-                for moment, value in part.optimizer.adamw.state.get(parameter, {}).items():
+                for moment, value in part.optimizer.moments(parameter).items():
                     tensors[f"{name}/{moment}/{key}"] = value
         metadata = {"step": str(step), "fingerprint": self.fingerprint, "skipped": json.dumps(skipped)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,13 +80,10 @@ class TrainingState:
                 continue
             with torch.no_grad():
                 parameter.copy_(file.get_tensor(f"{name}/parameter/{key}"))
-            moments = {
-                moment: file.get_tensor(f"{name}/{moment}/{key}")
-                for moment in ("step", "exp_avg", "exp_avg_sq")
-                if f"{name}/{moment}/{key}" in keys
-            }
+            saved = {k.split("/", 2)[1]: k for k in keys if k.startswith(f"{name}/") and k.split("/", 2)[2] == key}
+            moments = {moment: file.get_tensor(place) for moment, place in saved.items() if moment != "parameter"}
             if moments:
-                part.optimizer.adamw.state[parameter] = moments
+                part.optimizer.restore(parameter, moments)
 
     def remove(self) -> None:
         """Deletes the state once the finished checkpoint is on disk."""

@@ -19,7 +19,19 @@ def test_help_and_import_need_no_torch():
 def test_help_lists_the_verbs():
     out = gloss("--help")
     assert out.returncode == 0
-    verbs = ("quickstart", "run", "explain", "reconstruct", "score", "steer", "evaluate", "report", "data", "train", "lab")
+    verbs = (
+        "quickstart",
+        "run",
+        "explain",
+        "reconstruct",
+        "score",
+        "steer",
+        "evaluate",
+        "report",
+        "data",
+        "train",
+        "lab",
+    )
     for verb in verbs:
         assert verb in out.stdout
 

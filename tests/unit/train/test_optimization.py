@@ -19,7 +19,7 @@ def test_rate_warms_up_and_falls_to_its_floor():
 
 def test_a_non_finite_gradient_changes_nothing_is_counted_and_ends_the_run_after_the_limit():
     layer = nn.Linear(3, 3)
-    optimizer = GuardedOptimizer(layer.parameters(), OptimizerConfig(lr=0.1, max_skipped_steps=2), 10)
+    optimizer = GuardedOptimizer(layer, OptimizerConfig(lr=0.1, max_skipped_steps=2), 10)
     before = layer.weight.detach().clone()
     for step in range(2):
         layer.weight.grad = torch.full_like(layer.weight, float("nan"))
@@ -53,26 +53,45 @@ def _train(part, steps, first=0):
         part.optimizer.step(step)
 
 
-def _part():
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.layers[1](self.layers[0](x).relu()))
+
+
+def _part(algorithm="adamw"):
     torch.manual_seed(0)
-    layer = nn.Linear(3, 2)
-    return TrainedPart(layer, GuardedOptimizer(layer.parameters(), OptimizerConfig(lr=0.1, warmup_steps=2), 10))
+    module = Blocks()
+    config = OptimizerConfig(lr=0.1, warmup_steps=2, algorithm=algorithm)
+    return TrainedPart(module, GuardedOptimizer(module, config, 10))
 
 
-def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path):
-    whole = _part()
+@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path, algorithm):
+    whole = _part(algorithm)
     _train(whole, 10)
-    stopped = _part()
+    stopped = _part(algorithm)
     _train(stopped, 6)
     TrainingState(tmp_path, {"x": stopped}, "f").save(6)
-    resumed = _part()
+    resumed = _part(algorithm)
     state = TrainingState(tmp_path, {"x": resumed}, "f")
     assert state.load() == 6
     _train(resumed, 10, first=6)
-    assert torch.equal(resumed.module.weight, whole.module.weight)
+    assert all(torch.equal(a, b) for a, b in zip(resumed.module.parameters(), whole.module.parameters(), strict=True))
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
     TrainingState(tmp_path, {"x": _part()}, "one").save(1)
     with pytest.raises(ResumeError, match="other settings"):
         TrainingState(tmp_path, {"x": _part()}, "two").load()
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
+    optimizer = _part("muon").optimizer
+    adamw, muon = optimizer._parts
+    assert [p.shape for group in muon.param_groups for p in group["params"]] == [(3, 3), (3, 3)]
+    assert sorted(tuple(p.shape) for group in adamw.param_groups for p in group["params"]) == [(2,), (2, 3), (3,), (3,)]

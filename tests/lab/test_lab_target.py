@@ -1,0 +1,60 @@
+"""The shipped lab target is what ``gloss lab build`` makes, and a language model of the micro-world."""
+
+import json
+
+import pytest
+import torch
+
+from gloss.lab import generate_documents, lab_target_folder
+from gloss.lab.target_training import RECORD_NAME, LabTargetConfig, build_lab_target, heldout_loss
+from gloss.lab.tokenizer import build_tokenizer
+from gloss.target import load_target
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads((lab_target_folder() / RECORD_NAME).read_text())
+
+
+def test_the_shipped_target_is_small_and_was_made_with_the_present_config(record):
+    assert sum(file.stat().st_size for file in lab_target_folder().iterdir()) <= 4_000_000
+    assert record["config"] == LabTargetConfig().model_dump()
+
+
+def test_the_shipped_target_has_the_recorded_loss(record):
+    target = load_target(lab_target_folder())
+    assert heldout_loss(target.model, target.tokenizer, LabTargetConfig()) == pytest.approx(
+        record["heldout_loss"], abs=0.01
+    )
+
+
+def test_the_shipped_tokenizer_is_the_built_one():
+    target, built = load_target(lab_target_folder()).tokenizer, build_tokenizer()
+    assert target.get_vocab() == built.get_vocab()
+    for document in generate_documents(50, 3):
+        text = document.text or document.messages[0]["content"]
+        assert target.encode(text) == built.encode(text)
+
+
+def test_the_target_finishes_a_couplet_with_its_rhyme():
+    """The rhyme is fixed by the first line, so greedy decoding must end the second line with it."""
+    target = load_target(lab_target_folder())
+    tokenizer, right, total = target.tokenizer, 0, 0
+    for document in generate_documents(200, 11):
+        rhyme = next((fact for fact in document.facts if fact.kind == "rhyme"), None)
+        if document.kind != "couplet" or rhyme is None or total == 25:
+            continue
+        start = document.text.index("\n") + 1
+        ids = torch.tensor([tokenizer.encode(document.text[:start])])
+        out = target.model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        line = tokenizer.decode(out[0, ids.shape[1] :]).split("\n")[0].split("<")[0]
+        right += line.rstrip(" .").endswith(rhyme.value)
+        total += 1
+    assert total == 25
+    assert right >= 20
+
+
+@pytest.mark.slow
+def test_lab_build_rebuilds_the_target_to_the_same_loss(record, tmp_path):
+    losses = build_lab_target(LabTargetConfig(), tmp_path / "target")
+    assert losses["heldout_loss"] == pytest.approx(record["heldout_loss"], abs=0.03)
