@@ -11,11 +11,10 @@ from typing import Any
 
 
 def quiet_libraries() -> None:
-    """Keeps progress bars and advice of libraries out of the terminal, and lets idle threads sleep instead of spin."""
+    """Keeps progress bars and advice of libraries out of the terminal."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("transformers").setLevel(logging.ERROR)
 

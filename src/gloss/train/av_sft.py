@@ -6,11 +6,15 @@
         logits          = AV(prefix, prompt tail with injected activation, response), at response positions only
         loss            = mean cross-entropy over response tokens, stop token included
 
+The first ``reading_steps`` steps use the text's last words instead of the label: labels pick their features at random, and that noise
+hides the small part of the loss that teaches the AV to read the vector at all.
+
 Left out: packing several responses into one row; batches are cut into chunks of like length instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import ModelSidecar
+from gloss.contract import ModelSidecar, wrap_explanation
 from gloss.models import ActivationVerbalizer, autocast, length_chunks, right_pad, save_av
 from gloss.progress import Stage
 from gloss.train.batches import batch_rows
@@ -56,16 +60,19 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
     rows = read_training_rows(dataset, text_column="response")
     av = new_av(target, rows, config.injection_scale, config.attn_implementation)
     av.model.requires_grad_(True).train()
-    optimizer = GuardedOptimizer(av.model, config.optimizer, config.steps)
+    optimizer = GuardedOptimizer(av.model, config.optimizer, config.reading_steps + config.steps)
     state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_fingerprint(config, rows, av.sidecar))
     first_step = state.load()
-    responses = [[*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in rows.texts]
+    total = config.reading_steps + config.steps
+    labels = _encoded(av, rows.texts)
+    reading = _encoded(av, _last_words(rows, config.reading_words)) if config.reading_steps else []
     loss = float("nan")
     with (
         MetricsLog(out_dir, "av_sft", first_step=first_step, tensorboard=config.tensorboard) as log,
-        Stage("AV SFT", total=config.steps, unit="step", initial=first_step) as progress,
+        Stage("AV SFT", total=total, unit="step", initial=first_step) as progress,
     ):
-        for step in range(first_step, config.steps):
+        for step in range(first_step, total):
+            responses = reading if step < config.reading_steps else labels
             with autocast(config.compute_dtype):
                 loss = _accumulate(av, rows, responses, batch_rows(len(rows), config.batch_size, step, config.seed))
             norm = optimizer.step(step)
@@ -77,6 +84,15 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
     save_av(av, out_dir / "checkpoint")
     state.remove()
     return AVSFTResult(out_dir / "checkpoint", loss, optimizer.skipped, av.sidecar)
+
+
+def _encoded(av: ActivationVerbalizer, responses: Sequence[str]) -> list[list[int]]:
+    return [[*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in responses]
+
+
+def _last_words(rows: TrainingRows, count: int) -> list[str]:
+    """The last words of every activation's text, as responses."""
+    return [wrap_explanation(" ".join(context.split()[-count:])) for context in rows.contexts]
 
 
 def _accumulate(

@@ -63,6 +63,10 @@ class AVSFTConfig(SFTConfig):
 
     injection_scale: float | None = Field(default=None, gt=0)
     """L2 norm that activations are rescaled to before injection; the 75th percentile of their norms if not set."""
+    reading_steps: int = Field(default=0, ge=0)
+    """Steps before the labels in which the AV writes the text's last words: exact and short, so it learns to read the vector."""
+    reading_words: int = Field(default=4, gt=0)
+    """Words of the text that the AV writes in those steps."""
 
 
 class JointConfig(_LoopConfig):

@@ -57,7 +57,7 @@ def test_a_wrong_override_is_one_line_that_names_the_key(override, message):
 def test_broken_toml_names_the_file(tmp_path):
     file = tmp_path / "x.toml"
     file.write_text("name = [")
-    with pytest.raises(ConfigError, match="x.toml: not a TOML file"):
+    with pytest.raises(ConfigError, match=r"x\.toml: not a TOML file"):
         read_config(file)
     with pytest.raises(ConfigError, match="cannot read the config"):
         read_config(tmp_path / "missing.toml")
