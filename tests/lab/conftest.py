@@ -6,8 +6,8 @@ from gloss.pipeline.config import preset_path, read_config
 from gloss.pipeline.run import run
 
 SMALL = [
-    "corpus.max_documents=500",
-    "ar_sft.steps=60",
+    "corpus.max_documents=700",
+    "ar_sft.steps=150",
     "av_sft.steps=60",
     "joint.steps=4",
     "joint.prompts_per_step=8",

@@ -36,8 +36,8 @@ def explain(
     as_json: JSON = False,
 ) -> None:
     """Explain what a model holds in mind at tokens of a text."""
-    reader = _open(nla, target)
-    found = reader.explain(_text(text), positions=positions, samples=samples, temperature=temperature, seed=seed)
+    read = _text(text)
+    found = _open(nla, target).explain(read, positions=positions, samples=samples, temperature=temperature, seed=seed)
     if as_json:
         print_json(found.to_dicts())
     else:
@@ -50,7 +50,8 @@ def reconstruct(
     out: Annotated[Path | None, typer.Option(help="Write the vector as safetensors (key `activation`).")] = None,
 ) -> None:
     """Rebuild the activation that an explanation describes, and print it as JSON."""
-    vector = _open(nla, None).reconstruct([_text(text)])[0]
+    read = _text(text)
+    vector = _open(nla, None).reconstruct([read])[0]
     if out is not None:
         from safetensors.torch import save_file
 
@@ -108,8 +109,9 @@ def steer(
     old, arrow, new = edit.partition("=>")
     if not arrow or not old:
         raise ConfigError("cannot read --edit", expected='"old=>new"', found=repr(edit))
+    read = _text(text)
     result = _open(nla, target).steer(
-        _text(text),
+        read,
         position=position,
         edit=(old, new),
         alphas=tuple(alpha or (0.5, 1.0, 2.0)),

@@ -110,7 +110,8 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    nn.init.normal_(model.get_input_embeddings().weight, std=config.embedding_std)
+    embedding: Any = model.get_input_embeddings()
+    nn.init.normal_(embedding.weight, std=config.embedding_std)
     return model
 
 

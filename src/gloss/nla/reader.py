@@ -181,6 +181,12 @@ class NLA:
                 remedy="Edit words that stand in the explanation, or give one yourself",
             )
         edited = original.replace(old, new)
+        if edited == original:
+            raise ActivationError(
+                "there is no direction to steer along",
+                expected="an edit that changes the explanation",
+                found=repr(edit),
+            )
         before, after = self.reconstruct([original, edited])
         activation = self.activations(text)[site]
         random = torch.randn(activation.shape, generator=torch.Generator().manual_seed(seed))

@@ -78,7 +78,7 @@ class GuardedOptimizer:
                 part.state[parameter] = moments
 
 
-def _block_matrices(module: nn.Module) -> set[nn.Parameter]:
+def _block_matrices(module: nn.Module) -> set[Tensor]:
     """The weights of linear layers inside decoder blocks: neither embeddings nor heads."""
     return {
         layer.weight
