@@ -36,7 +36,7 @@ class StageRecord:
             raise ResumeError(
                 "the record of an earlier run cannot be read", where=path, remedy="Remove it and the files it describes"
             ) from error
-        differences = list(_differences(settings_found, record.settings))
+        differences = list(setting_differences(settings_found, record.settings))
         if differences:
             raise ResumeError(
                 "made with other settings",
@@ -60,13 +60,14 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
-def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
+def setting_differences(found: Any, wanted: Any, key: str = "") -> list[str]:
+    """What differs between two nested settings, one ``key = … there, … here`` each."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         names = sorted(set(found) | set(wanted))
         return [
             line
             for name in names
-            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
+            for line in setting_differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
         ]
     return [] if found == wanted else [f"{key} = {_short(found)} there, {_short(wanted)} here"]
 

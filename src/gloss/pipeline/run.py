@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from gloss.data.record import setting_differences
 from gloss.errors import ResumeError
 from gloss.pipeline import stages
 from gloss.pipeline.config import RunConfig
@@ -42,7 +43,7 @@ class RunFolder:
                 raise ResumeError(
                     "this folder holds a run with other settings",
                     where=self.path,
-                    found="; ".join(_differences(found, wanted)[:3]),
+                    found="; ".join(setting_differences(found, wanted)[:3]),
                     remedy="Choose another --out, or remove this folder",
                 )
         else:
@@ -118,14 +119,3 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
     write_json(out_dir / "results.json", results)
     write_report(out_dir)
     return results
-
-
-def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        names = sorted(set(found) | set(wanted))
-        return [
-            line
-            for name in names
-            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
-        ]
-    return [] if found == wanted else [f"{key} = {found!r} there, {wanted!r} here"]
