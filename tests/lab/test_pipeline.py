@@ -149,7 +149,7 @@ def test_preflight_accepts_a_sound_pair_and_refuses_a_broken_one(small_run, monk
 def test_every_stage_is_planned_in_order(small_config, tmp_path):
     names = [name for name, _ in stages.plan(small_config, tmp_path)]
     assert names == [
-        "target", "extract_activations", "split_documents", "write_labels", "build_datasets", "ar_sft", "av_sft", "joint", "measure",
+        "target", "extract_activations", "split_documents", "write_labels", "build_datasets", "ar_sft", "av_sft", "joint", "evaluate",
     ]  # fmt: skip
 
 

@@ -9,11 +9,8 @@ from typing import Any, Protocol
 
 from gloss.errors import LabelError
 from gloss.lab.documents import LabDocument
-from gloss.lab.statements import ending, next_class, statement
-from gloss.lab.wording_facts import VALUES
+from gloss.lab.statements import features
 from gloss.lab.world import document_by_id
-
-NEXT_SHARE = 0.5
 
 
 class Request(Protocol):
@@ -37,21 +34,7 @@ class Request(Protocol):
 
 def write_label(document: LabDocument, char_offset: int, *, seed: int, position: int, error_rate: float) -> str:
     """Two to four features, one a line, the last about the end of the text; the same for the same arguments."""
-    rng = Random(f"label {seed} {document.doc_id} {position}")
-    known = document.known(char_offset)
-    follows = next_class(document, char_offset) if rng.random() < NEXT_SHARE else None
-    wanted = rng.randint(2, 4)
-    if follows:
-        wanted -= rng.random() < 0.5
-    features = []
-    for kind in rng.sample(list(known), min(len(known), wanted)):
-        value = known[kind]
-        if rng.random() < error_rate:
-            value = rng.choice([other for other in VALUES[kind] if other != value])
-        features.append(statement(kind, value, document.kind, rng))
-    if follows:
-        features.append(statement("next", follows, document.kind, rng))
-    return "\n".join([*features, ending(document, char_offset, rng)])
+    return features(document, char_offset, Random(f"label {seed} {document.doc_id} {position}"), error_rate)
 
 
 class LabLabeller:

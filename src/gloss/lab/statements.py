@@ -8,7 +8,7 @@ from random import Random
 
 from gloss.lab.documents import MESSAGE_END, MESSAGE_START, LabDocument, render
 from gloss.lab.slots import at_place
-from gloss.lab.wording_facts import BOYS, GIRLS, MOODS, OBJECTS, RHYMES, TIMES, TOPICS, WEATHERS
+from gloss.lab.wording_facts import BOYS, GIRLS, MOODS, OBJECTS, RHYMES, TIMES, TOPICS, VALUES, WEATHERS
 from gloss.lab.wording_label import (
     ADJECTIVES,
     ADVERBS,
@@ -23,6 +23,8 @@ from gloss.lab.wording_label import (
     TOPIC_BY_FORM,
     VERBS,
 )
+
+NEXT_SHARE = 0.5
 
 _NEXT = re.compile(r"(\n)| ?([,.?])| ?([A-Za-z]+)")
 _PUNCTUATION = {",": "comma", ".": "period", "?": "period"}
@@ -40,9 +42,27 @@ def statement(kind: str, value: str, form: str, rng: Random) -> str:
     return rng.choice(wordings).format(v=value, a=article, A=article.capitalize(), at=where)
 
 
-def ending(document: LabDocument, char_offset: int, rng: Random) -> str:
-    """A sentence that quotes the last two to four words before ``char_offset``."""
-    words = spoken(render(document)[:char_offset]).split()[-rng.randint(2, 4) :]
+def features(document: LabDocument, char_offset: int, rng: Random, error_rate: float = 0.0) -> str:
+    """Two to four features of a label, one a line, the last about the end of the text; each fact wrong with ``error_rate``."""
+    known = document.known(char_offset)
+    follows = next_class(document, char_offset) if rng.random() < NEXT_SHARE else None
+    wanted = rng.randint(2, 4)
+    if follows:
+        wanted -= rng.random() < 0.5
+    lines = []
+    for kind in rng.sample(list(known), min(len(known), wanted)):
+        value = known[kind]
+        if rng.random() < error_rate:
+            value = rng.choice([other for other in VALUES[kind] if other != value])
+        lines.append(statement(kind, value, document.kind, rng))
+    if follows:
+        lines.append(statement("next", follows, document.kind, rng))
+    return "\n".join([*lines, ending(document, char_offset, rng)])
+
+
+def ending(document: LabDocument, char_offset: int, rng: Random, max_words: int = 4) -> str:
+    """A sentence that quotes the last two to four words before ``char_offset``, but at most ``max_words``."""
+    words = spoken(render(document)[:char_offset]).split()[-min(max_words, rng.randint(2, 4)) :]
     if not words:
         return ENDING_OF_NOTHING
     sentence = rng.choice(ENDINGS).format(q=" ".join(words))

@@ -47,11 +47,11 @@ class LabTargetConfig(BaseModel):
     """Most tokens of one text."""
     batch_size: int = 96
     """Texts per step."""
-    steps: int = 450
+    steps: int = 550
     """Optimizer steps."""
-    embedding_std: float = 4.0
+    embedding_std: float = 2.0
     """Spread of the input embeddings at the start; large, so that the residual stream keeps its token in sight."""
-    weight_decay: float = 0.3
+    weight_decay: float = 0.6
     """Decoupled weight decay of all matrices but the input embedding."""
     lr: float = 4e-3
     """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""
@@ -101,7 +101,7 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
             intermediate_size=config.intermediate_size,
             num_hidden_layers=config.num_blocks,
             num_attention_heads=4,
-            num_key_value_heads=2,
+            num_key_value_heads=4,
             max_position_embeddings=2 * config.context,
             tie_word_embeddings=False,
             initializer_range=0.05,

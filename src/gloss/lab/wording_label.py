@@ -41,6 +41,7 @@ ENDING_OF_NOTHING = "Nothing is said yet."
 
 DESCRIBE = ("Describe this text.", "What is this about?", "Say what you know here.", "What happens here?")
 WRITE = ("Write this text.", "Write a text from this.", "Make a text of this.", "Now write it all.")
+CONTINUE = ("Go on from here.", "What comes next?", "Now read on.")
 
 # classes of words that may come next; what is in no list is a noun
 NEXT_CLASSES = (

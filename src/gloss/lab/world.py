@@ -9,12 +9,12 @@ from random import Random
 from gloss.errors import LabelError
 from gloss.lab.composing import compose
 from gloss.lab.documents import Fact, Form, LabDocument, render, render_message
-from gloss.lab.statements import ending, statement
-from gloss.lab.wording_label import DESCRIBE, WRITE
+from gloss.lab.statements import ending, features, next_class, statement
+from gloss.lab.wording_label import CONTINUE, DESCRIBE, WRITE
 
 __all__ = ["Fact", "Form", "LabDocument", "digest", "document_by_id", "generate_documents", "render", "training_texts"]
 
-PLAIN_SHARE, DESCRIBE_SHARE = 0.7, 0.2
+TASKS = {"plain": 0.55, "describe": 0.12, "fragment": 0.18, "write": 0.05, "continue": 0.10}
 _DOC_ID = re.compile(r"lab-(-?\d+)-(\d{6,})")
 
 
@@ -39,22 +39,15 @@ def _document(seed: int, index: int) -> LabDocument:
 
 
 def training_texts(num_texts: int, seed: int) -> Iterator[str]:
-    """Rendered texts for the lab target: 70 % documents, else instruct pairs that describe or write a document.
+    """Rendered texts for the lab target: documents, and instruct pairs about documents in the shares of ``TASKS``.
 
-    None of them is a document of ``generate_documents``.
+    None of them is about a document of ``generate_documents``.
     """
     for i in range(num_texts):
         rng = Random(f"training {seed} {i}")
         document = compose("", rng)
-        draw = rng.random()
-        if draw < PLAIN_SHARE:
-            yield render(document)
-        elif draw < PLAIN_SHARE + DESCRIBE_SHARE or document.messages is not None:
-            yield _describe(document, rng)
-        else:
-            whole = render(document)
-            request = f"{rng.choice(WRITE)}\n{digest(document, len(whole), rng)}"
-            yield render_message("user", request) + render_message("assistant", whole)
+        (task,) = rng.choices(list(TASKS), list(TASKS.values()))
+        yield render(document) if task == "plain" else _PAIRS[task](document, rng)
 
 
 def digest(document: LabDocument, char_offset: int, rng: Random) -> str:
@@ -68,12 +61,52 @@ def digest(document: LabDocument, char_offset: int, rng: Random) -> str:
 
 
 def _describe(document: LabDocument, rng: Random) -> str:
+    start, ends = _word_ends(document, rng)
+    cut = rng.choice(ends[min(8, len(ends) - 1) :])
+    return _pair(f"{rng.choice(DESCRIBE)}\n{render(document)[start:cut]}", digest(document, cut, rng))
+
+
+def _describe_fragment(document: LabDocument, rng: Random) -> str:
+    """The last one to five words before a cut: what they tell themselves, what class follows, and how they end."""
+    start, ends = _word_ends(document, rng)
+    last = rng.randrange(len(ends))
+    count = min(rng.choice((1, 1, 1, 2, 3, 5)), last + 1)
+    begin, cut = ends[last - count] if last >= count else start, ends[last]
+    told = [fact for fact in document.facts if begin < fact.start <= cut]
+    notes = [statement(fact.kind, fact.value, document.kind, rng) for fact in rng.sample(told, min(len(told), 3))]
+    follows = next_class(document, cut)
+    if follows and rng.random() < 0.5:
+        notes.append(statement("next", follows, document.kind, rng))
+    notes.append(ending(document, cut, rng, max_words=count))
+    return _pair(f"{rng.choice(DESCRIBE)}\n{render(document)[begin:cut]}", "\n".join(notes))
+
+
+def _write(document: LabDocument, rng: Random) -> str:
+    if document.messages is not None:
+        return _describe(document, rng)
+    whole = render(document)
+    return _pair(f"{rng.choice(WRITE)}\n{digest(document, len(whole), rng)}", whole)
+
+
+def _continue(document: LabDocument, rng: Random) -> str:
+    _, ends = _word_ends(document, rng)
+    cut = rng.choice(ends[min(8, len(ends) - 1) : -1] or ends[:1])
+    rest = render(document)[cut : ends[-1]]
+    return _pair(f"{rng.choice(CONTINUE)}\n{features(document, cut, rng)}", rest)
+
+
+def _word_ends(document: LabDocument, rng: Random) -> tuple[int, list[int]]:
+    """Where one message of the document (or all of its text) begins, and where each of its words ends."""
     rendered = render(document)
     start, shown = 0, rendered
     if document.messages is not None:
-        shown = document.messages[0]["content"]
+        shown = rng.choice(document.messages)["content"]
         start = rendered.index(shown)
-    ends = [match.end() for match in re.finditer(r"\S+", shown)]
-    cut = rng.choice(ends[min(8, len(ends) - 1) :])
-    request = f"{rng.choice(DESCRIBE)}\n{shown[:cut]}"
-    return render_message("user", request) + render_message("assistant", digest(document, start + cut, rng))
+    return start, [start + match.end() for match in re.finditer(r"\S+", shown)]
+
+
+def _pair(request: str, answer: str) -> str:
+    return render_message("user", request) + render_message("assistant", answer)
+
+
+_PAIRS = {"describe": _describe, "fragment": _describe_fragment, "write": _write, "continue": _continue}

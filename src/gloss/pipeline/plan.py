@@ -28,7 +28,7 @@ def plan_text(config: RunConfig, out_dir: Path) -> str:
         "av_sft": f"{config.av_sft.steps} steps of {config.av_sft.batch_size}",
         "joint": f"{joint.steps} steps of {joint.prompts_per_step} × {joint.group_size} explanations, "
         f"{joint.steps * joint.prompts_per_step * joint.group_size:,} in all, at most {joint.max_new_tokens} tokens each",
-        "measure": f"at most {config.evaluate.max_rows} held-out activations, explained four times",
+        "evaluate": f"at most {config.evaluate.max_rows} held-out activations, explained four times",
     }
     lines = [f"run {config.name} (config {config.hash}) in {out_dir}"]
     for name, _ in stages.plan(config, out_dir):

@@ -113,8 +113,8 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
     folder.open(config)
     if max_rows is not None:
         config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_rows": max_rows})})
-    folder.finished.pop("measure", None)
-    folder.stage("measure", lambda: stages.measure(config, out_dir))
+    folder.finished.pop("evaluate", None)
+    folder.stage("evaluate", lambda: stages.evaluate(config, out_dir))
     results = _results(config, folder)
     write_json(out_dir / "results.json", results)
     write_report(out_dir)

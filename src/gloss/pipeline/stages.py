@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from gloss.data import build, extract, label, split
-from gloss.evaluate import NLAFolders, evaluate
+from gloss.evaluate import NLAFolders
+from gloss.evaluate import evaluate as evaluate_nla
 from gloss.models import replaced_folder
 from gloss.pipeline import sources
 from gloss.pipeline.config import RunConfig
@@ -33,7 +34,7 @@ Plan = list[tuple[str, Callable[[], object]]]
 def plan(config: RunConfig, out_dir: Path) -> Plan:
     """The stages by name, each as a call without arguments."""
     stages = (target, extract_activations, split_documents, write_labels, build_datasets)
-    trained = (ar_sft, av_sft, joint, measure)
+    trained = (ar_sft, av_sft, joint, evaluate)
     return [(stage.__name__, partial(stage, config, out_dir)) for stage in (*stages, *trained)]
 
 
@@ -109,10 +110,10 @@ def joint(config: RunConfig, out_dir: Path) -> None:
     )
 
 
-def measure(config: RunConfig, out_dir: Path) -> None:
+def evaluate(config: RunConfig, out_dir: Path) -> None:
     """FVE, controls, claims and examples on held-out documents; training metrics are gathered beside them."""
     datasets = out_dir / "datasets"
-    results = evaluate(
+    results = evaluate_nla(
         config.evaluate,
         nla=NLAFolders(
             av_sft=out_dir / "av_sft" / "checkpoint",

@@ -64,8 +64,9 @@ class LocalEngine:
 
 
 def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One token per row; [n, vocabulary] → [n]. The largest of logits / T − log E, E exponential, is a draw from the softmax."""
+    """One token per row; [n, vocabulary] → [n]: where a uniform draw falls on the cumulated softmax of logits / T."""
     if temperature == 0.0:
         return logits.argmax(dim=-1)
-    noise = torch.empty_like(logits, dtype=torch.float32).exponential_(generator=generator)
-    return (logits.float() / temperature - noise.log()).argmax(dim=-1)
+    cumulated = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    drawn = torch.rand(len(logits), 1, generator=generator, device=logits.device) * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, drawn, right=True).squeeze(1).clamp_max(logits.shape[-1] - 1)

@@ -6,17 +6,20 @@ from collections import Counter
 import pytest
 
 from gloss.errors import LabelError
-from gloss.lab.documents import MESSAGE_START
+from gloss.lab.documents import MESSAGE_END, MESSAGE_START
 from gloss.lab.slots import segments
 from gloss.lab.statements import next_class, word_class
 from gloss.lab.truth import kinds
 from gloss.lab.wording_chat import ADVICE, DETAIL_ADVICE, HINTS, QUESTIONS, TOPIC_ADVICE
 from gloss.lab.wording_couplet import FIRST_LINES, OPENERS
 from gloss.lab.wording_facts import MOODS, PLACES, RHYMES, TOPICS, VALUES, WEATHERS
+from gloss.lab.wording_label import CONTINUE, DESCRIBE, WRITE
 from gloss.lab.wording_story import BODIES, CLOSINGS, OPENINGS
-from gloss.lab.world import digest, document_by_id, generate_documents, render, training_texts
+from gloss.lab.world import TASKS, digest, document_by_id, generate_documents, render, training_texts
 
 DOCUMENTS = list(generate_documents(1500, seed=11))
+DESCRIPTIONS = tuple(f"{MESSAGE_START}user\n{instruction}\n" for instruction in DESCRIBE)
+INSTRUCTIONS = (*DESCRIBE, *WRITE, *CONTINUE)
 KIND_OF = {value: kind for kind, values in VALUES.items() for value in values}
 
 
@@ -200,11 +203,38 @@ def test_training_texts_mix_documents_with_instruct_pairs():
     assert texts == list(training_texts(2000, seed=3))
     assert not set(texts) & {render(document) for document in generate_documents(2000, 3)}
     pairs = [
-        text
-        for text in texts
-        if re.match(rf"{re.escape(MESSAGE_START)}user\n(Describe|What i|Say|What h|Write|Make|Now)", text)
+        text for text in texts if text.startswith(tuple(f"{MESSAGE_START}user\n{start}" for start in INSTRUCTIONS))
     ]
-    assert len(pairs) / len(texts) == pytest.approx(0.3, abs=0.04)
+    assert len(pairs) / len(texts) == pytest.approx(1 - TASKS["plain"], abs=0.04)
+    fragments = [text for text in pairs if text.startswith(DESCRIPTIONS) and len(asked(text).split()) <= 5]
+    assert len(fragments) / len(texts) == pytest.approx(TASKS["fragment"], abs=0.04)
+
+
+def asked(text):
+    """What stands below the instruction of an instruct pair."""
+    return text.split(f"{MESSAGE_END}\n")[0].split("\n", 2)[2]
+
+
+def test_a_fragment_is_described_by_what_it_holds_itself():
+    texts = [t for t in training_texts(3000, seed=4) if t.startswith(DESCRIPTIONS) and len(asked(t).split()) <= 5]
+    assert len(texts) > 300
+    for text in texts:
+        quoted = re.search(r'"\.\.\. ([^"]*)"', text.rpartition("assistant\n")[2])
+        assert quoted
+        words = quoted[1].rstrip(".?").split()
+        assert asked(text).rstrip(".?").split()[-len(words) :] == words
+
+
+def test_a_continuation_goes_on_where_the_quote_ends():
+    pairs = [
+        text.removesuffix("<|im_end|>\n").split("<|im_end|>\n<|im_start|>assistant\n")
+        for text in training_texts(2000, seed=5)
+        if text.startswith(tuple(f"{MESSAGE_START}user\n{start}" for start in CONTINUE))
+    ]
+    assert len(pairs) > 100
+    for request, answer in pairs:
+        assert re.search(r'"\.\.\. [^"]+"', request) or "Nothing is said yet." in request
+        assert answer.strip()
 
 
 def test_a_digest_says_what_is_known():
