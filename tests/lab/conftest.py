@@ -1,27 +1,14 @@
-"""One small but real run of the whole pipeline on the shipped lab target, shared by the tests here."""
+"""The smoke preset, run once on the shipped lab target and shared by the tests here."""
 
 import pytest
 
 from gloss.pipeline.config import preset_path, read_config
 from gloss.pipeline.run import run
 
-SMALL = [
-    "corpus.max_documents=700",
-    "ar_sft.steps=150",
-    "av_sft.steps=60",
-    "joint.steps=4",
-    "joint.prompts_per_step=8",
-    "joint.group_size=4",
-    "joint.evaluate_rows=32",
-    "joint.checkpoint_every=2",
-    "evaluate.max_rows=120",
-    "evaluate.probe_rows=800",
-]
-
 
 @pytest.fixture(scope="session")
 def small_config():
-    return read_config(preset_path("smoke"), SMALL)
+    return read_config(preset_path("smoke"))
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
+from gloss.evaluate.steering import steered_continuations
 from gloss.lab import generate_documents, lab_target_folder
 from gloss.lab.target_training import RECORD_NAME, LabTargetConfig, build_lab_target, heldout_loss
 from gloss.lab.tokenizer import build_tokenizer
-from gloss.target import load_target
+from gloss.lab.wording_facts import RHYMES
+from gloss.target import capture_activations, load_target
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,33 @@ def test_the_target_finishes_a_couplet_with_its_rhyme():
         total += 1
     assert total == 25
     assert right >= 20
+
+
+def test_another_first_rhyme_at_its_own_token_changes_the_planned_rhyme():
+    """At layer 2 the activation of the first rhyme word holds what the second line will end on."""
+    target = load_target(lab_target_folder())
+    tokenizer, firsts = target.tokenizer, list(RHYMES)
+    kept, changed, intended, by_noise = 0, 0, 0, 0
+    for document in [d for d in generate_documents(300, 11) if d.kind == "couplet"][:20]:
+        line = document.text.split("\n")[0] + "\n"
+        first = line.rstrip(",\n").split(" ")[-1]
+        other = firsts[(firsts.index(first) + 7) % len(firsts)]
+        ids = tokenizer.encode(line)
+        site = len(ids) - 3
+        swapped = [*ids[:site], tokenizer.encode(" " + other)[0], *ids[site + 1 :]]
+        states = capture_activations(target.model, torch.tensor([ids, swapped]), None, 2)[:, site]
+        offset = states[1] - states[0]
+        noise = torch.randn(offset.shape, generator=torch.Generator().manual_seed(0))
+        offsets = torch.stack([torch.zeros_like(offset), offset, noise * offset.norm() / noise.norm()])
+        rows = steered_continuations(target, ids, layer=2, position=site, offsets=offsets, max_new_tokens=14)
+        ends = [tokenizer.decode(row).split("\n")[0].rstrip(". ").split(" ")[-1] for row in rows]
+        kept += ends[0] == RHYMES[first][3]
+        changed += ends[1] != ends[0]
+        intended += ends[1] == RHYMES[other][3]
+        by_noise += ends[2] == RHYMES[other][3]
+    assert kept >= 18
+    assert changed >= 12
+    assert intended >= by_noise + 4
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from gloss.pipeline import stages
 from gloss.pipeline.config import read_config
 from gloss.pipeline.run import run
 from gloss.progress import Stage
-from gloss.target import load_target
 from gloss.train import train_joint
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
 
@@ -46,6 +45,11 @@ def test_explanations_learned_in_a_minute_beat_their_controls(small_run):
     assert results["fve"]["ar_on_labels"] > max(results["controls"].values()) + 0.3
 
 
+def test_the_smoke_preset_shows_rl_above_the_warm_start(small_run):
+    fve = json.loads((small_run / "results.json").read_text())["fve"]
+    assert fve["rl_sampled"] > fve["sft_sampled"]
+
+
 def test_no_document_stands_in_two_parts(small_run):
     parts = [
         set(read_activations(small_run / "splits" / f"{name}.parquet")["doc_id"].to_pylist())
@@ -71,6 +75,7 @@ def test_a_stopped_joint_run_ends_bit_for_bit_where_an_undisturbed_one_does(
         "dataset": small_run / "datasets/rl.parquet",
         "heldout": small_run / "datasets/heldout.parquet",
     }
+    joint = small_config.joint.model_copy(update={"steps": 4, "checkpoint_every": 2})
     advance = Stage.advance
 
     def stop_at_three(self, count=1, *, note=None):
@@ -81,9 +86,9 @@ def test_a_stopped_joint_run_ends_bit_for_bit_where_an_undisturbed_one_does(
     with monkeypatch.context() as patch:
         patch.setattr(Stage, "advance", stop_at_three)
         with pytest.raises(KeyboardInterrupt):
-            train_joint(small_config.joint, **inputs, out_dir=tmp_path / "stopped")
-    train_joint(small_config.joint, **inputs, out_dir=tmp_path / "stopped")
-    train_joint(small_config.joint, **inputs, out_dir=tmp_path / "whole")
+            train_joint(joint, **inputs, out_dir=tmp_path / "stopped")
+    train_joint(joint, **inputs, out_dir=tmp_path / "stopped")
+    train_joint(joint, **inputs, out_dir=tmp_path / "whole")
     for half in ("av", "ar"):
         stopped, whole = (load_file(tmp_path / name / half / "model.safetensors") for name in ("stopped", "whole"))
         assert all(torch.equal(stopped[key], whole[key]) for key in whole)
@@ -94,7 +99,7 @@ def test_a_stopped_joint_run_ends_bit_for_bit_where_an_undisturbed_one_does(
 def test_checkpoints_carry_the_released_dialect_and_what_a_reader_needs(small_run):
     av, ar = read_model_sidecar(small_run / "nla/av"), read_model_sidecar(small_run / "nla/ar")
     assert (av.role, ar.role, av.stage) == ("av", "ar", "rl")
-    assert av.layer == ar.layer == load_target(small_run / "target").default_layer
+    assert av.layer == ar.layer == 2
     assert av.extra["gloss"]["direction_variance"] > 0
     assert (small_run / "nla/ar/value_head.safetensors").exists()
     assert load_ar(small_run / "nla/ar").backbone.config.num_hidden_layers == ar.layer + 1

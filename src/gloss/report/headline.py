@@ -28,7 +28,7 @@ _ROUND_TRIP = (
     ("rl_sampled", "RL, sampled", "The same with words drawn at temperature 1: what any one sample is worth."),
 )
 _CONTROLS = (
-    ("mean_direction", "Always the average direction, whatever the activation: the score of knowing nothing."),
+    ("mean_direction", "Always the average direction at full length (the average itself scores 0)."),
     (
         "shuffled_activations",
         "Each explanation scored against another activation: high only if texts are interchangeable.",
