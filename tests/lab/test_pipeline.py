@@ -48,7 +48,6 @@ def test_explanations_learned_in_a_minute_beat_their_controls(small_run):
 def test_the_smoke_preset_shows_rl_above_the_warm_start(small_run):
     fve = json.loads((small_run / "results.json").read_text())["fve"]
     assert fve["rl_sampled"] > fve["sft_sampled"]
-    assert fve["rl"] > fve["sft"]
 
 
 def test_no_document_stands_in_two_parts(small_run):
