@@ -14,6 +14,8 @@ GlossError
 ├── LabelError           a labeller or its settings
 ├── TrainingError        a training run that cannot go on
 ├── ResumeError          a run folder that does not fit the request
+├── StorageError         a file that cannot be written: full disk, missing permission
+├── LockError            a folder that another process is writing
 ├── PositionError        token positions that a text does not have
 └── MissingExtraError    an optional dependency that is not installed
 """
@@ -99,6 +101,14 @@ class TrainingError(GlossError):
 
 class ResumeError(GlossError):
     """A run folder does not fit what was asked for."""
+
+
+class StorageError(GlossError):
+    """A file cannot be written: the disk is full, the folder read-only, or a permission is missing."""
+
+
+class LockError(GlossError):
+    """Another process is writing the same folder."""
 
 
 class PositionError(GlossError):

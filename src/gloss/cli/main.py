@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from gloss import __version__
 from gloss.cli import data, lab, read, run, train
 from gloss.errors import GlossError
+from gloss.stopping import Terminated, stop_on_sigterm
+
+
+class _Commands(TyperGroup):
+    """The root command; turns every ending into one line and an exit code, before Typer's own handling sees it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the chosen command.
+
+        A user's mistake ends with 2, Ctrl-C with 130, SIGTERM with 143, a reader that has gone with 141.
+        """
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except GlossError as error:
+            raise _ended(str(error), error.exit_code) from error
+        except KeyboardInterrupt as stop:
+            command = shlex.join(["gloss", *sys.argv[1:]])
+            code = 143 if isinstance(stop, Terminated) else 130
+            raise _ended(f"stopped; what is finished is saved. Go on with: {command}", code) from stop
+        except BrokenPipeError as error:
+            _drop_output()
+            raise typer.Exit(141) from error
+        except OSError as error:
+            _drop_output()
+            where = f"{error.filename}: " if error.filename else ""
+            raise _ended(f"{where}{error.strerror or error}", 2) from error
+        return result
+
+
+def _ended(line: str, exit_code: int) -> typer.Exit:
+    print(f"gloss: {line}", file=sys.stderr)
+    return typer.Exit(exit_code)
+
+
+def _drop_output() -> None:
+    """Sends what is still to be printed nowhere: the reader has gone, or the disk behind it is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 app = typer.Typer(
     name="gloss",
+    cls=_Commands,
     help="Turn a language model's activations into words, and check the words.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,25 +87,12 @@ app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake ends with one line and exit code 2, Ctrl-C with 130."""
+    """Runs the command line."""
     from gloss.cli.console import quiet_libraries
 
     quiet_libraries()
-    try:
-        app()
-    except GlossError as error:
-        print(f"gloss: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\ngloss: stopped; the same command goes on from the last saved state", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"gloss: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+    stop_on_sigterm()
+    app()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, overload
 import yaml
 
 from gloss.contract.templates import validate_ar_template, validate_av_template
+from gloss.durable import write_text
 from gloss.errors import SidecarError, TemplateError
 
 MAX_BYTES = 4_000_000
@@ -49,9 +50,7 @@ def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
         text = yaml.safe_dump(dict(values), sort_keys=False)
     except yaml.YAMLError as error:
         raise SidecarError(f"a value cannot be written as YAML ({error})", where=file) from error
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, text)
     return file
 
 

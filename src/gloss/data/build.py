@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from gloss.contract import (
 from gloss.data.activations import VECTOR_COLUMN, ActivationWriter, iter_activations, read_schema
 from gloss.data.label import LABEL_COLUMN
 from gloss.data.record import StageRecord, fingerprint
+from gloss.durable import folder_lock
 from gloss.errors import DatasetError, GlossError
 from gloss.progress import Stage
 
@@ -115,8 +115,14 @@ def build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_d
 
     av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are found with
     the target's tokenizer and recorded in every sidecar; a tokenizer without a marker gets one added, in place.
-    Raises: DatasetError for an unknown name or missing labels, MarkerError, TemplateError, ResumeError.
+    Raises: DatasetError for an unknown name or missing labels, MarkerError, TemplateError, ResumeError,
+    LockError, StorageError.
     """
+    with folder_lock(out_dir):
+        return _build(config, inputs, tokenizer, out_dir)
+
+
+def _build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path) -> BuildResult:
     unknown = sorted(set(inputs) - set(_KINDS))
     if unknown:
         raise DatasetError(f"unknown dataset {unknown[0]!r}", expected=f"some of {', '.join(_KINDS)}")
@@ -213,6 +219,5 @@ def _sidecar(
         ar_template=config.ar_template,
         norm_statistics=writer.norm_statistics,
         parent_datasets=(parent.dataset_id,),
-        created_at=datetime.now(UTC).isoformat(),
         created_by="gloss data build",
     )

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,8 +35,10 @@ from gloss.data.forward import Reading, ReadJob, read_all
 from gloss.data.positions import sample_positions
 from gloss.data.record import StageRecord, fingerprint
 from gloss.data.rendering import DocumentEncoder, EncodedDocument
+from gloss.durable import folder_lock
 from gloss.errors import ConfigError, CorpusError, ResumeError
 from gloss.progress import Stage
+from gloss.target import weights_fingerprint
 
 if TYPE_CHECKING:
     from gloss.target import Target
@@ -134,8 +135,16 @@ def extract(
 
     Run again after a stop with the same settings and documents, it keeps complete shards and gives the same bytes.
     ``num_documents`` is for the progress bar, where the corpus is long and its length is known.
-    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ.
+    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ; LockError,
+    StorageError.
     """
+    with folder_lock(out_dir):
+        return _extract(config, target, documents, out_dir, num_documents)
+
+
+def _extract(
+    config: ExtractConfig, target: Target, documents: Iterable[Document], out_dir: Path, num_documents: int | None
+) -> ExtractResult:
     run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
     shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
     documents, total = _with_total(documents, num_documents)
@@ -216,19 +225,9 @@ def _settings(run: _Extraction) -> dict[str, Any]:
     return {
         **chosen,
         "layer": run.layer,
-        "target": _weights_fingerprint(run.target.model),
+        "target": weights_fingerprint(run.target.model),
         "tokenizer": fingerprint(reading),
     }
-
-
-def _weights_fingerprint(model: Any) -> str:
-    """Identifies a model by its shapes and a few values of every parameter."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, parameter in model.named_parameters():
-        flat = parameter.detach().reshape(-1)
-        sample = flat[:: max(1, len(flat) // 4)][:4].float().cpu().numpy()
-        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.tobytes())
-    return digest.hexdigest()
 
 
 def _with_total(documents: Iterable[Document], num_documents: int | None) -> tuple[Iterator[Document], int]:
@@ -359,7 +358,6 @@ def _finish(
         corpus_slice={"start": 0, "length": counts.documents},
         positions_per_doc=run.config.positions_per_doc,
         norm_statistics=norm_statistics(norms),
-        created_at=datetime.now(UTC).isoformat(),
         created_by=CREATED_BY,
         extra={"gloss": {"extract": run.config.model_dump(mode="json"), "counts": asdict(counts)}},
     )

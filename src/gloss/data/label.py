@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gloss.contract import CLOSE_TAG, OPEN_TAG, DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
 from gloss.data.activations import ActivationWriter, iter_activations, read_schema
 from gloss.data.record import StageRecord, fingerprint
+from gloss.durable import folder_lock, write_text
 from gloss.errors import DatasetError, LabelError
 from gloss.progress import Stage
 from gloss.providers import Labeller, LabelRequest
@@ -59,8 +59,17 @@ def label(
 
     Next tokens, if the labeller needs them, come from the column ``top_next_tokens``, else from ``target``.
     Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly or never;
-    ResumeError if ``out_path`` was begun with other settings.
+    ResumeError if ``out_path`` was begun with other settings; LockError, StorageError.
     """
+    with folder_lock(_chunk_folder(out_path)):
+        result = _label(config, parquet, labeller, out_path, target)
+        shutil.rmtree(_chunk_folder(out_path), ignore_errors=True)
+        return result
+
+
+def _label(
+    config: LabelConfig, parquet: Path, labeller: Labeller, out_path: Path, target: Target | None
+) -> LabelResult:
     parent = read_dataset_sidecar(Path(parquet))
     schema = read_schema(parquet)
     if labeller.needs_next_tokens and "top_next_tokens" not in schema.names and target is None:
@@ -86,7 +95,6 @@ def label(
     write_dataset_sidecar(_sidecar(parent, labeller, settings, writer), out_path)
     record.done = {"labelled": result.labelled, "dropped": result.dropped}
     record.save()
-    shutil.rmtree(_chunk_folder(out_path), ignore_errors=True)
     return result
 
 
@@ -120,20 +128,25 @@ def _write(
 
 def _chunk(table: pa.Table, labeller: Labeller, stored: Path, target: Target | None) -> list[str | None]:
     """The labels of one chunk: those of an earlier run where it was complete."""
-    if stored.exists():
-        found: list[str | None] = json.loads(stored.read_text(encoding="utf-8"))
-        if len(found) == len(table):
-            return found
+    found = _stored_labels(stored)
+    if len(found) == len(table):
+        return found
     labels = labeller.label(_requests(table, labeller.needs_next_tokens, target))
     if len(labels) != len(table):
         raise LabelError(
             f"the labeller {labeller.name!r} answered wrongly", expected=f"{len(table)} labels", found=len(labels)
         )
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    temporary = stored.with_suffix(".tmp")
-    temporary.write_text(json.dumps(labels, ensure_ascii=True), encoding="utf-8")
-    temporary.replace(stored)
+    write_text(stored, json.dumps(labels, ensure_ascii=True))
     return labels
+
+
+def _stored_labels(stored: Path) -> list[str | None]:
+    """The labels that an earlier run left in a chunk file; none if it is not there or damaged."""
+    try:
+        found = json.loads(stored.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 def _requests(table: pa.Table, next_tokens: bool, target: Target | None) -> list[LabelRequest]:
@@ -186,6 +199,5 @@ def _sidecar(
         norm_statistics=writer.norm_statistics,
         labels={"model": labeller.name, **_plain(labeller.settings), "seed": settings["seed"]},
         parent_datasets=(parent.dataset_id,),
-        created_at=datetime.now(UTC).isoformat(),
         created_by="gloss data label",
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gloss.durable import write_json
 from gloss.errors import ResumeError
 
 
@@ -48,11 +49,7 @@ class StageRecord:
 
     def save(self) -> None:
         """Writes the record atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        content = {"settings": self.settings, "done": self.done}
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(self.path)
+        write_json(self.path, {"settings": self.settings, "done": self.done})
 
 
 def fingerprint(value: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_s
 from gloss.data.activations import ActivationWriter, iter_activations, read_schema
 from gloss.data.positions import keyed_fraction
 from gloss.data.record import StageRecord, fingerprint
+from gloss.durable import folder_lock
 from gloss.errors import DatasetError
 from gloss.progress import Stage
 
@@ -76,8 +76,14 @@ def assign(doc_id: str, config: SplitConfig) -> str:
 def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     """Writes ``av_sft.parquet``, ``ar_sft.parquet``, ``rl.parquet`` and ``heldout.parquet``, rows in their order.
 
-    Raises: DatasetError if the input is no dataset, or a part with a share above 0 gets no document; ResumeError.
+    Raises: DatasetError if the input is no dataset, or a part with a share above 0 gets no document; ResumeError,
+    LockError, StorageError.
     """
+    with folder_lock(out_dir):
+        return _split(config, activations, out_dir)
+
+
+def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     parent = read_dataset_sidecar(Path(activations))
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
     settings = {**config.model_dump(mode="json"), "parent": parent.dataset_id, "parent_rows": parent.row_count}
@@ -131,6 +137,5 @@ def _sidecar(
         row_count=writer.num_rows,
         norm_statistics=writer.norm_statistics,
         parent_datasets=(parent.dataset_id,),
-        created_at=datetime.now(UTC).isoformat(),
         created_by="gloss data split",
     )

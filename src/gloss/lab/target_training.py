@@ -21,9 +21,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from gloss.durable import replaced_folder
 from gloss.lab.tokenizer import END_OF_TEXT, build_tokenizer
 from gloss.lab.world import training_texts
-from gloss.models import autocast, length_chunks, replaced_folder, right_pad
+from gloss.models import autocast, length_chunks, right_pad
 from gloss.progress import Stage
 from gloss.target import quiet_loading
 

@@ -2,7 +2,7 @@
 
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
-from gloss.models.checkpoint import load_ar, load_av, replaced_folder, save_ar, save_av
+from gloss.models.checkpoint import load_ar, load_av, save_ar, save_av
 from gloss.models.geometry import (
     ORTHOGONAL_MSE,
     direction_mse,
@@ -34,7 +34,6 @@ __all__ = [
     "length_chunks",
     "load_ar",
     "load_av",
-    "replaced_folder",
     "right_pad",
     "save_ar",
     "save_av",

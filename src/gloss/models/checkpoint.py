@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gloss.contract import VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar, verify_model_sidecar, write_model_sidecar
+from gloss.durable import replaced_folder
 from gloss.errors import CheckpointError
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
@@ -27,26 +24,6 @@ from gloss.target import (
     remove_final_norm,
     torch_dtype,
 )
-
-
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes ``folder``'s place when the block ends, and vanishes if it fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            old = temporary.with_name(temporary.name + ".old")
-            folder.replace(old)
-            temporary.replace(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(folder)
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
 
 
 def save_av(av: ActivationVerbalizer, folder: Path) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from gloss.data.record import setting_differences
+from gloss.durable import folder_lock, read_json, write_json
 from gloss.errors import ResumeError
 from gloss.pipeline import stages
 from gloss.pipeline.config import RunConfig
-from gloss.pipeline.files import read_json, write_json
 from gloss.report import write_report
 
 VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -68,17 +68,28 @@ class RunFolder:
 def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
     """Runs all stages of ``config`` in ``out_dir`` and returns the contents of its ``results.json``.
 
-    Raises: any GlossError of a stage; a stopped run continues when called again with the same config.
+    A run stopped or killed at any moment continues when called again with the same config, and ends with the same numbers.
+    Raises: LockError if another process is at work there; any GlossError of a stage.
     """
+    with folder_lock(out_dir):
+        return _run(config, out_dir)
+
+
+def _run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     folder = RunFolder(out_dir)
     folder.open(config)
     for name, work in stages.plan(config, out_dir):
         folder.stage(name, work)
+    return _conclude(config, folder)
+
+
+def _conclude(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """Writes ``results.json`` and the report, and returns the results."""
     results = _results(config, folder)
-    write_json(out_dir / "results.json", results)
-    write_report(out_dir)
+    write_json(folder.path / "results.json", results)
+    write_report(folder.path)
     return results
 
 
@@ -109,13 +120,11 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
         raise ResumeError(
             "no finished run here", where=out_dir, remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml"
         )
-    config = RunConfig.model_validate(read_json(out_dir / "config.json"))
-    folder.open(config)
-    if max_rows is not None:
-        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_rows": max_rows})})
-    folder.finished.pop("evaluate", None)
-    folder.stage("evaluate", lambda: stages.evaluate(config, out_dir))
-    results = _results(config, folder)
-    write_json(out_dir / "results.json", results)
-    write_report(out_dir)
-    return results
+    with folder_lock(out_dir):
+        config = RunConfig.model_validate(read_json(out_dir / "config.json"))
+        folder.open(config)
+        if max_rows is not None:
+            config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_rows": max_rows})})
+        folder.finished.pop("evaluate", None)
+        folder.stage("evaluate", lambda: stages.evaluate(config, out_dir))
+        return _conclude(config, folder)

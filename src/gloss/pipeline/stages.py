@@ -18,12 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from gloss.data import build, extract, label, split
+from gloss.durable import replaced_folder, write_json, write_text
 from gloss.evaluate import NLAFolders
 from gloss.evaluate import evaluate as evaluate_nla
-from gloss.models import replaced_folder
 from gloss.pipeline import sources
 from gloss.pipeline.config import RunConfig
-from gloss.pipeline.files import write_json
 from gloss.target import load_target, load_tokenizer
 from gloss.train import train_ar, train_av, train_joint
 
@@ -128,7 +127,5 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
     )
     for name in ("metrics.jsonl", "samples.jsonl"):
         parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]
-        (out_dir / name).write_text(
-            "".join(p.read_text(encoding="utf-8") for p in parts if p.exists()), encoding="utf-8"
-        )
+        write_text(out_dir / name, "".join(p.read_text(encoding="utf-8") for p in parts if p.exists()))
     write_json(out_dir / "evaluation.json", results)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gloss.durable import write_text
 from gloss.report.claims import (
     MARKS,
     VERDICT_MEANINGS,
@@ -63,10 +63,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     run = read_run(Path(run_dir))
     page = render_report(run)
     path = Path(out) if out is not None else Path(run_dir) / REPORT_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, page)
     return path
 
 

@@ -8,6 +8,7 @@ from gloss.target.architectures import (
     remove_final_norm,
     truncate_blocks,
 )
+from gloss.target.fingerprint import weights_fingerprint
 from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
 from gloss.target.loading import Target, load_target, load_tokenizer, quiet_loading, torch_dtype
 
@@ -26,4 +27,5 @@ __all__ = [
     "remove_final_norm",
     "torch_dtype",
     "truncate_blocks",
+    "weights_fingerprint",
 ]

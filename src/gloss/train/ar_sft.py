@@ -8,17 +8,21 @@ for each step:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from gloss.durable import folder_lock
 from gloss.models import ActivationReconstructor, autocast, direction_mse, length_chunks, save_ar
 from gloss.progress import Stage
+from gloss.stopping import deferred_stop
 from gloss.train.batches import batch_rows
 from gloss.train.config import SFTConfig
-from gloss.train.inputs import TrainingRows, new_ar, read_training_rows, run_fingerprint
+from gloss.train.inputs import TrainingRows, new_ar, read_training_rows, run_settings
 from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.state import TrainedPart, TrainingState
@@ -38,35 +42,44 @@ class ARSFTResult:
 def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) -> ARSFTResult:
     """Trains an AR from the target's first K+1 blocks on (prompt, activation) rows and saves it as ``out_dir``/checkpoint.
 
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
+    Stopped at any moment and called again it ends with the same weights; finished, it returns at once.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
     """
+    with folder_lock(out_dir):
+        return _train(config, target, dataset, out_dir)
+
+
+def _train(config: SFTConfig, target: str, dataset: Path, out_dir: Path) -> ARSFTResult:
     rows = read_training_rows(dataset, text_column="prompt")
     ar = new_ar(target, rows, config.attn_implementation)
     ar.requires_grad_(True).train()
     optimizer = GuardedOptimizer(ar, config.optimizer, config.steps)
-    state = TrainingState(out_dir, {"ar": TrainedPart(ar, optimizer)}, run_fingerprint(config, rows, ar.sidecar))
+    state = TrainingState(out_dir, {"ar": TrainedPart(ar, optimizer)}, run_settings(config, rows, ar.sidecar))
+    if (earlier := state.finished()) is not None:
+        return ARSFTResult(out_dir / "checkpoint", **earlier)
     first_step = state.load()
     prompts = ar.encode_prompts(rows.texts)
     variance = rows.variance
     fve = float("nan")
     with (
+        deferred_stop() as stop,
         MetricsLog(out_dir, "ar_sft", first_step=first_step, tensorboard=config.tensorboard) as log,
         Stage("AR SFT", total=config.steps, unit="step", initial=first_step) as progress,
     ):
-        for step in range(first_step, config.steps):
+        for step in state.steps(config.steps, config.checkpoint_every, stop):
+            picked = batch_rows(len(rows), config.batch_size, step, config.seed)
             with autocast(config.compute_dtype):
-                loss = _accumulate(ar, rows, prompts, batch_rows(len(rows), config.batch_size, step, config.seed))
-            norm = optimizer.step(step)
+                loss = _accumulate(ar, rows, prompts, picked)
+            norm = optimizer.step(step, loss=loss, rows=picked.tolist())
             fve = 1 - loss / variance
             values = {"loss": loss, "fve_train": fve, "grad_norm": norm, "skipped_steps": optimizer.skipped}
             log.metrics(step, values)
             progress.advance(note=f"FVE {fve:.3f}")
-            if (step + 1) % config.checkpoint_every == 0:
-                state.save(step + 1)
     ar.eval().requires_grad_(False)
     save_ar(ar, out_dir / "checkpoint")
-    state.remove()
-    return ARSFTResult(out_dir / "checkpoint", fve, optimizer.skipped)
+    result: dict[str, Any] = {"final_fve": fve, "skipped_steps": optimizer.skipped}
+    state.finish(result)
+    return ARSFTResult(out_dir / "checkpoint", **result)
 
 
 def _accumulate(
@@ -78,7 +91,10 @@ def _accumulate(
     loss = 0.0
     for chunk in length_chunks([len(prompts[i]) for i in batch], CHUNK_ROWS):
         picked = batch[chunk]
-        errors = direction_mse(ar.reconstruct_ids([prompts[i] for i in picked]), torch.from_numpy(rows.vectors[picked]))
+        vectors = ar.reconstruct_ids([prompts[i] for i in picked])
+        if not bool(torch.isfinite(vectors).all()):
+            return math.nan
+        errors = direction_mse(vectors, torch.from_numpy(rows.vectors[picked]))
         part = errors.sum() / len(batch)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())

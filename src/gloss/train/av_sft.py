@@ -17,17 +17,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, wrap_explanation
+from gloss.durable import folder_lock
 from gloss.models import ActivationVerbalizer, autocast, length_chunks, right_pad, save_av
 from gloss.progress import Stage
+from gloss.stopping import deferred_stop
 from gloss.train.batches import batch_rows
 from gloss.train.config import AVSFTConfig
-from gloss.train.inputs import TrainingRows, new_av, read_training_rows, run_fingerprint
+from gloss.train.inputs import TrainingRows, new_av, read_training_rows, run_settings
 from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.state import TrainedPart, TrainingState
@@ -55,35 +58,44 @@ def av_sft_loss(av: ActivationVerbalizer, activations: Tensor, responses: list[l
 def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) -> AVSFTResult:
     """Trains an AV from the target on (activation, response) rows and saves it as ``out_dir``/checkpoint.
 
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
+    Stopped at any moment and called again it ends with the same weights; finished, it returns at once.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
     """
+    with folder_lock(out_dir):
+        return _train(config, target, dataset, out_dir)
+
+
+def _train(config: AVSFTConfig, target: str, dataset: Path, out_dir: Path) -> AVSFTResult:
     rows = read_training_rows(dataset, text_column="response")
     av = new_av(target, rows, config.injection_scale, config.attn_implementation)
     av.model.requires_grad_(True).train()
     optimizer = GuardedOptimizer(av.model, config.optimizer, config.reading_steps + config.steps)
-    state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_fingerprint(config, rows, av.sidecar))
+    state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_settings(config, rows, av.sidecar))
+    if (earlier := state.finished()) is not None:
+        return AVSFTResult(out_dir / "checkpoint", sidecar=av.sidecar, **earlier)
     first_step = state.load()
     total = config.reading_steps + config.steps
     labels = _encoded(av, rows.texts)
     reading = _encoded(av, _last_words(rows, config.reading_words)) if config.reading_steps else []
     loss = float("nan")
     with (
+        deferred_stop() as stop,
         MetricsLog(out_dir, "av_sft", first_step=first_step, tensorboard=config.tensorboard) as log,
         Stage("AV SFT", total=total, unit="step", initial=first_step) as progress,
     ):
-        for step in range(first_step, total):
+        for step in state.steps(total, config.checkpoint_every, stop):
             responses = reading if step < config.reading_steps else labels
+            picked = batch_rows(len(rows), config.batch_size, step, config.seed)
             with autocast(config.compute_dtype):
-                loss = _accumulate(av, rows, responses, batch_rows(len(rows), config.batch_size, step, config.seed))
-            norm = optimizer.step(step)
+                loss = _accumulate(av, rows, responses, picked)
+            norm = optimizer.step(step, loss=loss, rows=picked.tolist())
             log.metrics(step, {"loss": loss, "grad_norm": norm, "skipped_steps": optimizer.skipped})
             progress.advance(note=f"loss {loss:.3f}")
-            if (step + 1) % config.checkpoint_every == 0:
-                state.save(step + 1)
     av.model.eval().requires_grad_(False)
     save_av(av, out_dir / "checkpoint")
-    state.remove()
-    return AVSFTResult(out_dir / "checkpoint", loss, optimizer.skipped, av.sidecar)
+    result: dict[str, Any] = {"final_loss": loss, "skipped_steps": optimizer.skipped}
+    state.finish(result)
+    return AVSFTResult(out_dir / "checkpoint", sidecar=av.sidecar, **result)
 
 
 def _encoded(av: ActivationVerbalizer, responses: Sequence[str]) -> list[list[int]]:

@@ -31,7 +31,7 @@ class OptimizerConfig(_Settings):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     max_skipped_steps: int = Field(default=20, ge=0)
-    """Steps with a non-finite gradient that are skipped before the run ends with an error."""
+    """Steps with a loss or gradient that is not finite that are skipped before the run ends with an error."""
 
 
 class _LoopConfig(_Settings):

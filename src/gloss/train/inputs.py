@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -21,6 +20,8 @@ from gloss.target import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
 TRUST_KEY = "gloss"
+NOT_IN_RESULT = {"checkpoint_every", "tensorboard"}
+"""Settings that may change between stop and resume: they do not touch the result."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,13 @@ def _sidecar(
     )
 
 
-def run_fingerprint(config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar) -> str:
-    """A hash of the settings, the vectors and the model's contract: what a resumed run must have in common."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
-    digest.update(rows.vectors.tobytes())
-    digest.update("\0".join(rows.texts).encode())
-    digest.update(json.dumps([asdict(sidecar.marker) if sidecar.marker else None, sidecar.injection_scale]).encode())
-    return digest.hexdigest()[:16]
+def run_settings(config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar) -> dict[str, Any]:
+    """Settings, dataset and the model's contract: what a resumed run must have in common, as JSON values."""
+    digest = hashlib.blake2b(rows.vectors.tobytes(), digest_size=8)
+    digest.update("\0".join(rows.texts).encode("utf-8", "surrogatepass"))
+    return {
+        **config.model_dump(mode="json", exclude=NOT_IN_RESULT),
+        "dataset": f"{rows.sidecar.dataset_id} ({digest.hexdigest()})",
+        "marker": asdict(sidecar.marker) if sidecar.marker else None,
+        "injection_scale": sidecar.injection_scale,
+    }

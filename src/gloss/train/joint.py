@@ -17,15 +17,19 @@ Left out: several optimizer steps per batch of rollouts, and with them importanc
 from __future__ import annotations
 
 import copy
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gloss.contract import Explanation
+from gloss.durable import folder_lock
 from gloss.models import (
     ORTHOGONAL_MSE,
     ActivationReconstructor,
@@ -42,10 +46,11 @@ from gloss.models import (
 )
 from gloss.progress import Stage
 from gloss.rollout import LocalEngine, Rollout
+from gloss.stopping import deferred_stop
 from gloss.train.batches import batch_rows, step_seed
 from gloss.train.config import JointConfig
 from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
-from gloss.train.inputs import TRUST_KEY, TrainingRows, read_training_rows, run_fingerprint
+from gloss.train.inputs import TRUST_KEY, TrainingRows, read_training_rows, run_settings
 from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
@@ -89,6 +94,11 @@ class _Learner:
         self.av_optimizer = GuardedOptimizer(av.model, config.av, config.steps)
         self.ar_optimizer = GuardedOptimizer(ar, config.ar, config.steps)
 
+    @property
+    def skipped_steps(self) -> int:
+        """Steps of either half that were skipped because something was not finite."""
+        return self.av_optimizer.skipped + self.ar_optimizer.skipped
+
     def sample(self, activations: Tensor, step: int) -> _Batch:
         """G explanations of each activation [n, d]."""
         config = self.config
@@ -109,13 +119,19 @@ class _Learner:
         )
 
     def ar_errors(self, batch: _Batch) -> Tensor:
-        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients accumulated; [n·G]."""
+        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients accumulated; [n·G].
+
+        NaN everywhere if the AR's output is not finite: then the reward is not, and the step is skipped.
+        """
         errors = torch.full((len(batch.texts),), float("nan"))
         kept = batch.extracted.nonzero().squeeze(1).tolist()
         prompts = self.ar.encode([batch.texts[i] for i in kept])
         for chunk in length_chunks([len(prompt) for prompt in prompts], self.config.micro_batch_size):
             picked = [kept[i] for i in chunk]
-            part = direction_mse(self.ar.reconstruct_ids([prompts[i] for i in chunk]), batch.activations[picked])
+            vectors = self.ar.reconstruct_ids([prompts[i] for i in chunk])
+            if not bool(torch.isfinite(vectors).all()):
+                return torch.full_like(errors, float("nan"))
+            part = direction_mse(vectors, batch.activations[picked])
             (part.sum() / len(kept)).backward()  # type: ignore[no-untyped-call]
             errors[picked] = part.detach()
         return errors
@@ -138,9 +154,12 @@ class _Learner:
 
 
 def joint_step(
-    learner: _Learner, activations: Tensor, variance: float, step: int
+    learner: _Learner, activations: Tensor, variance: float, step: int, *, rows: Sequence[int] = ()
 ) -> tuple[dict[str, float], _Batch, Tensor]:
-    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN where none was extracted)."""
+    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN where none was extracted).
+
+    ``rows`` are those of the dataset, to be named if a step that is not finite ends the run.
+    """
     config = learner.config
     with autocast(config.compute_dtype):
         batch = learner.sample(activations, step)
@@ -152,12 +171,13 @@ def joint_step(
     advantages = group_advantages(groups, normalize=config.normalize_advantages).flatten()
     with autocast(config.compute_dtype):
         divergence = learner.av_gradients(batch, advantages)
-    ar_norm = learner.ar_optimizer.step(step)
-    av_norm = learner.av_optimizer.step(step)
+    reward = float(rewards.mean())
+    ar_norm = learner.ar_optimizer.step(step, loss=reward, rows=rows)
+    av_norm = learner.av_optimizer.step(step, loss=reward, rows=rows)
     charged = torch.where(batch.extracted, errors, torch.full_like(errors, ORTHOGONAL_MSE))
     metrics = {
         "fve_sampled": 1 - float(charged.mean()) / variance,
-        "reward_mean": float(rewards.mean()),
+        "reward_mean": reward,
         "reward_std_in_group": float(groups.std(dim=1).mean()),
         "kl": divergence,
         "explanation_tokens": float(batch.num_tokens.float().mean()),
@@ -165,7 +185,7 @@ def joint_step(
         "ar_loss": float(errors.nanmean()),
         "grad_norm_av": av_norm,
         "grad_norm_ar": ar_norm,
-        "skipped_steps": learner.av_optimizer.skipped + learner.ar_optimizer.skipped,
+        "skipped_steps": learner.skipped_steps,
     }
     return metrics, batch, errors
 
@@ -176,8 +196,14 @@ def train_joint(
     """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
 
     ``heldout`` is only measured (greedy FVE of a few rows now and then), never trained on.
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError.
+    Stopped at any moment and called again it ends with the same weights; finished, it returns at once.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
     """
+    with folder_lock(out_dir):
+        return _train(config, av, ar, dataset, out_dir, heldout)
+
+
+def _train(config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path, heldout: Path | None) -> JointResult:
     rows = read_training_rows(dataset, text_column=None)
     measured = read_training_rows(heldout, text_column=None) if heldout else None
     learner = _Learner(
@@ -185,43 +211,45 @@ def train_joint(
         load_av(av, attn_implementation=config.attn_implementation),
         load_ar(ar, attn_implementation=config.attn_implementation),
     )
-    check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
-    check_reward_path(learner.ar)
     state = TrainingState(
         out_dir,
         {
             "av": TrainedPart(learner.av.model, learner.av_optimizer),
             "ar": TrainedPart(learner.ar, learner.ar_optimizer),
         },
-        run_fingerprint(config, rows, learner.av.sidecar),
+        run_settings(config, rows, learner.av.sidecar),
     )
+    if (earlier := state.finished()) is not None:
+        return JointResult(out_dir / "av", out_dir / "ar", **earlier)
+    check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
+    check_reward_path(learner.ar)
     first_step = state.load()
     variance = rows.variance
     fve = float("nan")
     with (
+        deferred_stop() as stop,
         MetricsLog(out_dir, "joint", first_step=first_step, tensorboard=config.tensorboard) as log,
         Stage("joint RL", total=config.steps, unit="step", initial=first_step) as progress,
     ):
-        for step in range(first_step, config.steps):
+        for step in state.steps(config.steps, config.checkpoint_every, stop):
             started = time.monotonic()
             picked = batch_rows(len(rows), config.prompts_per_step, step, config.seed)
-            metrics, batch, errors = joint_step(learner, torch.from_numpy(rows.vectors[picked]), variance, step)
+            activations = torch.from_numpy(rows.vectors[picked])
+            metrics, batch, errors = joint_step(learner, activations, variance, step, rows=picked.tolist())
             if measured and (step % config.evaluate_every == 0 or step + 1 == config.steps):
                 metrics["fve_heldout"] = heldout_fve(learner, measured, config)
             fve = metrics["fve_sampled"]
             log.metrics(step, {**metrics, "seconds": time.monotonic() - started})
             _log_samples(log, step, rows, picked, batch, errors, variance, config.group_size)
             progress.advance(note=f"FVE {fve:.3f}  {metrics['explanation_tokens']:.0f} tok")
-            if (step + 1) % config.checkpoint_every == 0:
-                state.save(step + 1)
     learner.av.model.requires_grad_(False)
     learner.ar.requires_grad_(False)
     _record_training(learner, config, (av, ar))
     save_av(learner.av, out_dir / "av")
     save_ar(learner.ar, out_dir / "ar")
-    state.remove()
-    skipped = learner.av_optimizer.skipped + learner.ar_optimizer.skipped
-    return JointResult(out_dir / "av", out_dir / "ar", fve, skipped)
+    result: dict[str, Any] = {"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps}
+    state.finish(result)
+    return JointResult(out_dir / "av", out_dir / "ar", **result)
 
 
 def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path, Path]) -> None:
@@ -262,14 +290,14 @@ def _log_samples(
 ) -> None:
     for prompt in range(min(SAMPLES_PER_STEP, len(picked))):
         row, sample = int(picked[prompt]), prompt * group_size
-        extracted = bool(batch.extracted[sample])
+        extracted, error = bool(batch.extracted[sample]), float(errors[sample])
         log.sample(
             step,
             {
                 "doc_id": rows.doc_ids[row],
                 "text_tail": rows.contexts[row][-CONTEXT_CHARS:],
                 "explanation": batch.texts[sample] if extracted else batch.rollouts[sample].text,
-                "fve": round(1 - float(errors[sample]) / variance, 4) if extracted else None,
+                "fve": round(1 - error / variance, 4) if extracted and math.isfinite(error) else None,
                 "failed": not extracted,
             },
         )

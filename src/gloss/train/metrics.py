@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
+from gloss.durable import storage_errors, write_text
 from gloss.errors import MissingExtraError
 
 
@@ -18,7 +21,8 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, stage: str, *, first_step: int = 0, tensorboard: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.stage, self.first_step = stage, first_step
         self._metrics_path, self._samples_path = folder / "metrics.jsonl", folder / "samples.jsonl"
         self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
@@ -32,40 +36,46 @@ class MetricsLog:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """One line of numbers for ``step``."""
-        self._metrics.write(json.dumps({"stage": self.stage, "step": step, **_rounded(values)}) + "\n")
-        self._metrics.flush()
+        self._write(self._metrics, {"stage": self.stage, "step": step, **_rounded(values)})
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{self.stage}/{name}", value, step)
 
     def sample(self, step: int, values: Mapping[str, Any]) -> None:
         """One line with an example explanation for ``step``."""
-        self._samples.write(json.dumps({"stage": self.stage, "step": step, **values}, ensure_ascii=False) + "\n")
-        self._samples.flush()
+        self._write(self._samples, {"stage": self.stage, "step": step, **values})
+
+    def _write(self, file: TextIO, values: Mapping[str, Any]) -> None:
+        with storage_errors(Path(file.name)):
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            file.flush()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.close()
-        self._samples.close()
+        with suppress(OSError) if error is not None else nullcontext():  # the first error is the one to tell
+            self._metrics.close()
+            self._samples.close()
         if self._board is not None:
             self._board.close()
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in values.items()}
+def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _drop_lines_from(path: Path, first_step: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            continue
-        if json.loads(line)["step"] < first_step:
-            kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
+    """Drops the lines of ``first_step`` and later, and those that a killed process left unfinished."""
+    if path.exists():
+        *lines, _unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) < first_step))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _tensorboard_writer(folder: Path) -> Any:

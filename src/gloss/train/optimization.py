@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from gloss.errors import TrainingError
 from gloss.train.config import OptimizerConfig
+
+NAMED_ROWS = 8
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
@@ -21,7 +24,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 
 
 class GuardedOptimizer:
-    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a non-finite gradient are skipped.
+    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a loss or gradient that is not finite are skipped.
 
     ``skipped`` counts them; more than ``max_skipped_steps`` raise TrainingError.
     """
@@ -41,30 +44,33 @@ class GuardedOptimizer:
                 torch.optim.Muon(matrices, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
             )
 
-    def step(self, step: int) -> float:
+    def step(self, step: int, *, loss: float = 0.0, rows: Sequence[int] = ()) -> float:
         """Applies the accumulated gradients as step ``step`` and clears them; returns the gradient norm before clipping.
 
-        Raises: TrainingError after too many non-finite gradients.
+        A step whose ``loss`` or gradient is not finite is skipped and counted; ``rows`` of the dataset are named if that ends the run.
+        Raises: TrainingError after too many skipped steps.
         """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
-        if math.isfinite(norm):
+        if math.isfinite(norm) and math.isfinite(loss):
             for part in self._parts:
                 for group in part.param_groups:
                     group["lr"] = learning_rate(self.config, step, self.total_steps)
                 part.step()
         else:
-            self._skip(step)
+            self._skip(step, "loss" if not math.isfinite(loss) else "gradient", rows)
         for parameter in self.parameters:
             parameter.grad = None
         return norm
 
-    def _skip(self, step: int) -> None:
+    def _skip(self, step: int, what: str, rows: Sequence[int]) -> None:
         self.skipped += 1
         if self.skipped > self.config.max_skipped_steps:
+            named = ", ".join(str(int(row)) for row in rows[:NAMED_ROWS]) + (" …" if len(rows) > NAMED_ROWS else "")
             raise TrainingError(
-                f"{self.skipped} steps had a non-finite gradient, the last at step {step}",
+                f"{self.skipped} steps were skipped for a loss or gradient that is not finite, the last at step {step}",
                 expected=f"at most {self.config.max_skipped_steps}",
-                remedy="Lower the learning rate or check the activations of this batch",
+                found=f"a {what} of NaN or infinity" + (f" on dataset rows {named}" if named else ""),
+                remedy="Lower the learning rate or look at these rows",
             )
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:

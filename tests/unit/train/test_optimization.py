@@ -76,18 +76,18 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path, 
     _train(whole, 10)
     stopped = _part(algorithm)
     _train(stopped, 6)
-    TrainingState(tmp_path, {"x": stopped}, "f").save(6)
+    TrainingState(tmp_path, {"x": stopped}, {"f": 1}).save(6)
     resumed = _part(algorithm)
-    state = TrainingState(tmp_path, {"x": resumed}, "f")
+    state = TrainingState(tmp_path, {"x": resumed}, {"f": 1})
     assert state.load() == 6
     _train(resumed, 10, first=6)
     assert all(torch.equal(a, b) for a, b in zip(resumed.module.parameters(), whole.module.parameters(), strict=True))
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
-    TrainingState(tmp_path, {"x": _part()}, "one").save(1)
+    TrainingState(tmp_path, {"x": _part()}, {"lr": 1}).save(1)
     with pytest.raises(ResumeError, match="other settings"):
-        TrainingState(tmp_path, {"x": _part()}, "two").load()
+        TrainingState(tmp_path, {"x": _part()}, {"lr": 2}).load()
 
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
