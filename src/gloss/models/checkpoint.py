@@ -88,7 +88,11 @@ def _file_weights(backbone: Any) -> dict[str, torch.Tensor]:
             "an AR with an adapter cannot be saved", remedy="Merge the adapter into the weights first"
         )
     weights: dict[str, torch.Tensor] = revert_weight_conversion(backbone, backbone.state_dict())
-    return weights
+    return {name: weight if _owns_storage(weight) else weight.clone() for name, weight in weights.items()}
+
+
+def _owns_storage(weight: torch.Tensor) -> bool:
+    return weight.untyped_storage().nbytes() == weight.nbytes
 
 
 def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
