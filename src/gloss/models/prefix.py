@@ -29,6 +29,7 @@ class SharedPrefix:
         self._keys_values: list[tuple[Tensor, Tensor]] = []
         if token_ids:
             cache: Any = DynamicCache()
+            check_positions(backbone, self.num_tokens)
             ids = torch.tensor([list(token_ids)], device=backbone.device)
             backbone(input_ids=ids, past_key_values=cache, use_cache=True)
             self._keys_values = [(layer.keys, layer.values) for layer in cache.layers]

@@ -21,7 +21,6 @@ _QUANTIZATIONS = {
     "bitsandbytes-8bit": "bitsandbytes",
     "bitsandbytes-4bit": "bitsandbytes",
     "torchao-int8": "torchao",
-    "torchao-int4": "torchao",
 }
 _EXTRAS = {"accelerate": "accelerate", "bitsandbytes": "bitsandbytes", "torchao": "torchao", "peft": "lora"}
 
@@ -31,7 +30,7 @@ class LoadOptions(TypedDict, total=False):
 
     ``dtype`` float32 (default), bfloat16 or float16. ``device`` takes the whole model, ``device_map`` spreads it instead
     ("auto", or a mapping from modules to devices). ``attn_implementation`` None takes the default of Transformers.
-    ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8, torchao-int4 or a quantization config of
+    ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8 or a quantization config of
     Transformers. ``adapter`` is a folder or hub id with a LoRA adapter for the model. ``trust_remote_code`` lets the model's
     own Python code run: it can do anything that you can.
     """
@@ -223,9 +222,9 @@ def _quantization_config(quantization: Any) -> Any:
     if quantization.startswith("bitsandbytes"):
         bits: Any = BitsAndBytesConfig
         return bits(load_in_8bit=True) if quantization.endswith("8bit") else bits(load_in_4bit=True)
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+    from torchao.quantization import Int8WeightOnlyConfig
 
-    return TorchAoConfig(Int8WeightOnlyConfig() if quantization.endswith("int8") else Int4WeightOnlyConfig())
+    return TorchAoConfig(Int8WeightOnlyConfig())
 
 
 def _require(package: str, *, wanted: bool) -> None:
