@@ -224,7 +224,9 @@ def _whole_sequence_logprobs(av, responses):
 
 def test_the_shared_prefix_gives_log_probabilities_and_gradients_of_whole_sequences(av):
     ids, mask = av.encode_responses(TEXTS)
+    av.model.train()
     shared, whole = av.response_logprobs(_activations(), ids, mask), _whole_sequence_logprobs(av, TEXTS)
+    av.model.eval()
     _close(shared, whole)
     parameters = [parameter for parameter in av.model.parameters() if parameter.requires_grad]
     gradients = [torch.autograd.grad(loss.sum(), parameters, allow_unused=True) for loss in (shared, whole)]
@@ -250,6 +252,18 @@ def test_a_saved_av_loads_to_the_same_outputs(av, tmp_path):
         expected = av.response_logits(_activations(), ids, mask)
         assert torch.equal(loaded.response_logits(_activations(), ids, mask), expected)
         assert torch.equal(load_av(tmp_path / "again").response_logits(_activations(), ids, mask), expected)
+
+
+def test_a_marker_row_added_to_the_embedding_is_saved_and_loaded(model, lab_tokenizer, tmp_path):
+    grown, rows = copy.deepcopy(model), len(lab_tokenizer) + 1
+    grown.resize_token_embeddings(rows)
+    av = ActivationVerbalizer(grown, lab_tokenizer, _sidecar(lab_tokenizer, "av"))
+    save_av(av, tmp_path / "av")
+    loaded, (ids, mask) = load_av(tmp_path / "av"), av.encode_responses(TEXTS)
+    with torch.inference_mode():
+        logits = loaded.response_logits(_activations(), ids, mask)
+        assert logits.shape[1] == rows == loaded.embedding.num_embeddings
+        assert torch.equal(logits, av.response_logits(_activations(), ids, mask))
 
 
 def test_a_saved_ar_loads_to_the_same_outputs(ar, tmp_path):
