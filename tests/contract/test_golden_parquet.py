@@ -73,17 +73,20 @@ def test_our_activation_files_begin_with_the_references_columns(name):
     assert all(ours.field(column).type == reference.field(column).type for column in reference.names)
 
 
-def test_extraction_reads_the_references_tokens_and_hidden_states(tmp_path):
+@pytest.mark.parametrize(
+    ("family", "special"), [("qwen2", r"<\|im_(start|end)\|>"), ("gemma3", r"<(start|end)_of_turn>")]
+)
+def test_extraction_reads_the_references_tokens_and_hidden_states(family, special, tmp_path):
     from gloss.target import load_target
 
-    folder = GOLDEN / "qwen2" / "datagen"
+    folder = GOLDEN / family / "datagen"
     expected = json.loads((folder / "stage0_extraction.json").read_text())
     hidden = load_file(folder / "stage0_full_hidden_states.safetensors")
     config = ExtractConfig(
         layer=3, min_position=50, positions_per_doc=400, max_tokens=256, max_norm_ratio=None, batch_size=4
     )
     corpus = read_corpus(str(GOLDEN / "corpus" / "train.jsonl"))
-    extract(config, load_target(GOLDEN / "qwen2" / "base"), corpus, tmp_path)
+    extract(config, load_target(GOLDEN / family / "base"), corpus, tmp_path)
     table = read_activations(tmp_path)
     rows = list(zip(table.to_pylist(), vectors_as_array(table), strict=True))
     for index, document in enumerate(expected["docs"]):
@@ -102,7 +105,7 @@ def test_extraction_reads_the_references_tokens_and_hidden_states(tmp_path):
     for key, row in reference.items():
         np.testing.assert_allclose(ours[key]["activation_vector"], row["activation_vector"], atol=1e-4)
         text = row["detokenized_text_truncated"]
-        mine = re.sub(r"<\|im_(start|end)\|>", "", ours[key]["detokenized_text_truncated"])
+        mine = re.sub(special, "", ours[key]["detokenized_text_truncated"])
         assert mine.startswith(text.rstrip("\ufffd"))
         assert text.endswith("\ufffd") or mine == text
 

@@ -66,7 +66,7 @@ def test_generation_ends_at_the_stop_token_and_rows_leave_the_batch(av):
     av.stop_id = Counter(token for r in endless for token in r.token_ids).most_common(1)[0][0]
     rollouts = LocalEngine(av).generate(_activations(64), temperature=1.5, max_new_tokens=40, seed=0)
     for rollout in rollouts:
-        assert rollout.finished == (rollout.token_ids[-1] == av.stop_id)
+        assert rollout.finished == (rollout.token_ids[-1] in av.stop_ids)
         assert av.stop_id not in rollout.token_ids[:-1]
     assert len({len(r.token_ids) for r in rollouts}) > 1
 

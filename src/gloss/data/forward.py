@@ -86,7 +86,7 @@ def _forward(
     target: Target, layer: int, ids: Tensor, mask: Tensor, rows: Tensor, columns: Tensor, top_next_tokens: int
 ) -> tuple[Tensor, list[list[int]]]:
     """Activations [batch, tokens, d_model] and top next token ids at (row, column); only those need the whole model."""
-    from gloss.target import backbone_of, capture_activations, edit_residual
+    from gloss.target import backbone_of, capture_activations, edit_residual, output_logits
 
     if top_next_tokens == 0:
         return capture_activations(target.model, ids, mask, layer), [[] for _ in range(len(rows))]
@@ -98,5 +98,5 @@ def _forward(
 
     with edit_residual(target.model, layer, keep):
         final = backbone_of(target.model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    logits = target.model.get_output_embeddings()(final[rows, columns])
+    logits = output_logits(target.model, final[rows, columns])
     return captured[0], logits.float().topk(top_next_tokens, dim=-1).indices.tolist()

@@ -12,7 +12,7 @@ from gloss.contract import InjectionMarker, ModelSidecar, find_marker, prompt_id
 from gloss.errors import InjectionError, SidecarError
 from gloss.models.injection import inject
 from gloss.models.prefix import SharedPrefix, hidden_after_prefix, right_pad
-from gloss.target import backbone_of
+from gloss.target import backbone_of, output_logits
 
 
 class ActivationVerbalizer:
@@ -33,8 +33,16 @@ class ActivationVerbalizer:
         ids = prompt_ids(tokenizer, sidecar.av_template, self.marker.char)
         site = find_marker(ids, self.marker)
         self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
-        self.stop_id = int(tokenizer.eos_token_id)
+        self.stop_id = _stop_id(tokenizer)
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a response: ``stop_id``, and special tokens at which the model's generation config stops."""
+        recorded = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        others = recorded if isinstance(recorded, (list, tuple)) else [] if recorded is None else [recorded]
+        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
+        return (self.stop_id, *(i for i in others if i in special and i != self.stop_id))
 
     @property
     def backbone(self) -> Any:
@@ -83,8 +91,7 @@ class ActivationVerbalizer:
         embedded = self.embed_after_prefix(activations, response_ids[:, :-1])
         hidden = hidden_after_prefix(self.backbone, prefix, embedded)
         before = hidden[:, len(self.tail_ids) - 1 :]
-        logits: Tensor = self.model.lm_head(before[response_mask])
-        return logits
+        return output_logits(self.model, before[response_mask])
 
     def response_logprobs(
         self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
@@ -100,6 +107,17 @@ class ActivationVerbalizer:
 
     def decode(self, response_ids: Sequence[int]) -> str:
         """The text of one response, without its stop token."""
-        ids = [i for i in response_ids if i not in (self.stop_id, self.pad_id)]
+        ids = [i for i in response_ids if i not in (*self.stop_ids, self.pad_id)]
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def _stop_id(tokenizer: Any) -> int:
+    if tokenizer.eos_token_id is None:
+        raise SidecarError(
+            "the AV's tokenizer has no end-of-text token",
+            expected="eos_token",
+            found="none",
+            remedy="Name the token that ends a response as eos_token in tokenizer_config.json",
+        )
+    return int(tokenizer.eos_token_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from safetensors import SafetensorError
@@ -16,10 +16,13 @@ from gloss.errors import CheckpointError
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
 from gloss.target import (
+    LoadOptions,
     architecture_of,
     backbone_of,
+    blocks_of,
     load_target,
     load_tokenizer,
+    load_weights,
     quiet_loading,
     remove_final_norm,
     torch_dtype,
@@ -43,11 +46,30 @@ def save_ar(ar: ActivationReconstructor, folder: Path) -> None:
     path = architecture_of(config.model_type).backbone
     with replaced_folder(folder) as temporary:
         config.save_pretrained(temporary)
-        state = {f"{path}.{name}": tensor for name, tensor in ar.backbone.state_dict().items()}
+        state = {f"{path}.{name}": tensor for name, tensor in _file_weights(ar.backbone).items()}
         save_torch_state_dict(state, temporary)
         save_file({"weight": ar.head.weight.detach().cpu().contiguous()}, temporary / VALUE_HEAD_NAME)
         ar.tokenizer.save_pretrained(temporary)
         write_model_sidecar(ar.sidecar, temporary)
+
+
+def _file_weights(backbone: Any) -> dict[str, torch.Tensor]:
+    """The weights as the family's files name and shape them, which is not always how the modules hold them (experts).
+
+    Raises: CheckpointError for a backbone with an adapter.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    if getattr(backbone, "_hf_peft_config_loaded", False):
+        raise CheckpointError(
+            "an AR with an adapter cannot be saved", remedy="Merge the adapter into the weights first"
+        )
+    weights: dict[str, torch.Tensor] = revert_weight_conversion(backbone, backbone.state_dict())
+    return {name: weight if _owns_storage(weight) else weight.clone() for name, weight in weights.items()}
+
+
+def _owns_storage(weight: torch.Tensor) -> bool:
+    return weight.untyped_storage().nbytes() == weight.nbytes
 
 
 def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
@@ -61,55 +83,40 @@ def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
     return sidecar
 
 
-def load_av(
-    folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None
-) -> ActivationVerbalizer:
-    """Loads an AV and checks its sidecar against the live tokenizer and config.
+def load_av(folder: Path | str, **options: Unpack[LoadOptions]) -> ActivationVerbalizer:
+    """Loads an AV and checks its sidecar against the live tokenizer and config; see ``LoadOptions``.
 
-    Raises: CheckpointError, SidecarError, MarkerError, ArchitectureError.
+    Raises: CheckpointError, SidecarError, MarkerError, ArchitectureError, MissingExtraError.
     """
     folder = Path(folder)
     sidecar = _sidecar_of(folder, "av")
-    target = load_target(folder, dtype=dtype, device=device, attn_implementation=attn_implementation)
+    target = load_target(folder, **options)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks)
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
 
 
-def load_ar(
-    folder: Path | str, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None
-) -> ActivationReconstructor:
-    """Loads an AR and checks its sidecar, depth and head.
+def load_ar(folder: Path | str, **options: Unpack[LoadOptions]) -> ActivationReconstructor:
+    """Loads an AR and checks its sidecar, depth and head; see ``LoadOptions``.
 
-    Raises: CheckpointError if weights are missing, of the wrong shape or not finite; SidecarError; ArchitectureError.
+    Raises: CheckpointError if weights are missing, of the wrong shape or not finite; SidecarError; ArchitectureError;
+    MissingExtraError.
     """
     folder = Path(folder)
     sidecar = _sidecar_of(folder, "ar")
-    tokenizer = load_tokenizer(folder)
-    backbone = _load_backbone(folder, torch_dtype(dtype), attn_implementation)
+    tokenizer = load_tokenizer(folder, trust_remote_code=options.get("trust_remote_code", False))
+    backbone = _load_backbone(folder, **options)
     d_model, num_blocks = backbone.config.hidden_size, backbone.config.num_hidden_layers
     verify_model_sidecar(sidecar, tokenizer=tokenizer, d_model=d_model, num_blocks=num_blocks)
-    head = nn.Linear(d_model, d_model, bias=False, dtype=torch_dtype(dtype))
+    device = next(blocks_of(backbone)[-1].parameters()).device
+    head = nn.Linear(d_model, d_model, bias=False, dtype=torch_dtype(options.get("dtype", "float32")), device=device)
     head.load_state_dict({"weight": _read_head(folder / VALUE_HEAD_NAME, d_model)})
-    ar = ActivationReconstructor(backbone, head, tokenizer, sidecar)
-    return ar.to(device).eval().requires_grad_(False)
+    return ActivationReconstructor(backbone, head, tokenizer, sidecar).eval().requires_grad_(False)
 
 
-def _load_backbone(folder: Path, dtype: torch.dtype, attn_implementation: str | None) -> Any:
-    from transformers import AutoModel
-
-    try:
-        with quiet_loading():
-            backbone, info = AutoModel.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                attn_implementation=attn_implementation,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"the AR's weights could not be loaded ({error})", where=folder) from error
+def _load_backbone(folder: Path, **options: Unpack[LoadOptions]) -> Any:
+    backbone, missing = load_weights(folder, head=False, **options)
     norm = architecture_of(backbone.config.model_type).final_norm
-    missing = [name for name in info["missing_keys"] if not name.split("model.")[-1].startswith(f"{norm}.")]
+    missing = [name for name in missing if f".{norm}." not in f".{name}"]
     if missing:
         raise CheckpointError("weights are missing", where=folder, found=f"no {missing[0]} ({len(missing)} in all)")
     remove_final_norm(backbone)

@@ -12,9 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gloss.target import check_positions
+
 
 class SharedPrefix:
-    """Keys and values of ``token_ids`` under ``backbone``, computed once; usable for batches of any size."""
+    """Keys and values of ``token_ids`` under ``backbone``, computed once; usable for batches of any size.
+
+    Sliding-window blocks keep every key too (the mask knows the window): a cache cut to the window forgets its positions
+    when it is expanded.
+    """
 
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         from transformers import DynamicCache
@@ -22,16 +28,17 @@ class SharedPrefix:
         self.num_tokens = len(token_ids)
         self._keys_values: list[tuple[Tensor, Tensor]] = []
         if token_ids:
-            cache: Any = DynamicCache(config=backbone.config)
+            cache: Any = DynamicCache()
+            check_positions(backbone, self.num_tokens)
             ids = torch.tensor([list(token_ids)], device=backbone.device)
             backbone(input_ids=ids, past_key_values=cache, use_cache=True)
             self._keys_values = [(layer.keys, layer.values) for layer in cache.layers]
 
-    def expand(self, backbone: Any, batch: int) -> Any:
+    def expand(self, batch: int) -> Any:
         """A fresh Transformers cache that holds the prefix for ``batch`` rows without copying it."""
         from transformers import DynamicCache
 
-        cache = DynamicCache(config=backbone.config)
+        cache = DynamicCache()
         for index, (keys, values) in enumerate(self._keys_values):
             cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), index)
         return cache
@@ -43,11 +50,12 @@ def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor)
     No padding mask is needed: attention is causal and the padding stands behind every real token.
     """
     tokens = embeddings.shape[1]
+    check_positions(backbone, prefix.num_tokens + tokens)
     positions = torch.arange(prefix.num_tokens, prefix.num_tokens + tokens, device=embeddings.device)
     output = backbone(
         inputs_embeds=embeddings,
         position_ids=positions.unsqueeze(0),
-        past_key_values=prefix.expand(backbone, len(embeddings)) if prefix.num_tokens else None,
+        past_key_values=prefix.expand(len(embeddings)) if prefix.num_tokens else None,
         use_cache=prefix.num_tokens > 0,
     )
     hidden: Tensor = output.last_hidden_state

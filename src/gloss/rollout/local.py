@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gloss.models import ActivationVerbalizer, SharedPrefix
 from gloss.rollout.engine import Rollout
+from gloss.target import check_positions, output_logits
 
 
 class LocalEngine:
@@ -23,6 +24,7 @@ class LocalEngine:
         self, activations: Tensor, *, temperature: float, max_new_tokens: int, seed: int, num_samples: int = 1
     ) -> list[Rollout]:
         """See ``RolloutEngine.generate``."""
+        check_positions(self.av.model, len(self.av.prefix_ids) + len(self.av.tail_ids) + max_new_tokens)
         rows = activations.repeat_interleave(num_samples, dim=0)
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         prefix = self.av.shared_prefix()
@@ -40,13 +42,14 @@ class LocalEngine:
         responses = torch.full((n, max_new_tokens), av.pad_id, device=rows.device)
         finished = torch.zeros(n, dtype=torch.bool, device=rows.device)
         alive = torch.arange(n, device=rows.device)
-        cache = prefix.expand(backbone, n)
+        cache = prefix.expand(n)
         inputs = av.embed_after_prefix(rows)
+        stops = torch.tensor(av.stop_ids, device=rows.device)
         for step in range(max_new_tokens):
             hidden = backbone(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-            tokens = _sample(av.model.lm_head(hidden), temperature, generator)
+            tokens = _sample(output_logits(av.model, hidden), temperature, generator)
             responses[alive, step] = tokens
-            ended = tokens == av.stop_id
+            ended = torch.isin(tokens, stops)
             finished[alive[ended]] = True
             if bool(ended.any()):
                 keep = (~ended).nonzero().squeeze(1)
@@ -59,7 +62,7 @@ class LocalEngine:
 
     def _rollout(self, ids: list[int], finished: bool) -> Rollout:
         if finished:
-            ids = ids[: ids.index(self.av.stop_id) + 1]
+            ids = ids[: next(i for i, token in enumerate(ids) if token in self.av.stop_ids) + 1]
         return Rollout(token_ids=tuple(ids), text=self.av.decode(ids), finished=finished)
 
 

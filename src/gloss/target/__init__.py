@@ -5,24 +5,40 @@ from gloss.target.architectures import (
     architecture_of,
     backbone_of,
     blocks_of,
+    check_positions,
+    known_families,
+    output_logits,
     remove_final_norm,
     truncate_blocks,
 )
 from gloss.target.fingerprint import weights_fingerprint
 from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
-from gloss.target.loading import Target, load_target, load_tokenizer, quiet_loading, torch_dtype
+from gloss.target.loading import (
+    LoadOptions,
+    Target,
+    load_target,
+    load_tokenizer,
+    load_weights,
+    quiet_loading,
+    torch_dtype,
+)
 
 __all__ = [
     "Architecture",
+    "LoadOptions",
     "Target",
     "architecture_of",
     "backbone_of",
     "blocks_of",
     "capture_activations",
+    "check_positions",
     "edit_residual",
+    "known_families",
     "load_target",
     "load_tokenizer",
+    "load_weights",
     "next_token_logits",
+    "output_logits",
     "quiet_loading",
     "remove_final_norm",
     "torch_dtype",

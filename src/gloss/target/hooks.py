@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gloss.errors import ArchitectureError
-from gloss.target.architectures import backbone_of, blocks_of
+from gloss.target.architectures import backbone_of, blocks_of, check_positions, output_logits
 
 
 class _LayerReached(Exception):
@@ -37,6 +37,7 @@ def capture_activations(model: nn.Module, input_ids: Tensor, attention_mask: Ten
     Raises: ArchitectureError if the model has no such block.
     """
     _check_layer(model, layer)
+    check_positions(model, input_ids.shape[1])
 
     def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
         raise _LayerReached(_hidden_of(output))
@@ -75,5 +76,4 @@ def next_token_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tenso
     """Logits behind the last real token of each right-padded row; shapes [batch, tokens] → [batch, vocabulary]."""
     hidden = backbone_of(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
     last = attention_mask.sum(dim=1) - 1
-    logits: Tensor = model.lm_head(hidden[torch.arange(len(last)), last])  # type: ignore[operator]
-    return logits
+    return output_logits(model, hidden[torch.arange(len(last)), last])

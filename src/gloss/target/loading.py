@@ -1,20 +1,47 @@
-"""Load a target model: a Hugging Face folder or hub id, safetensors only, no remote code."""
+"""Load a model: a Hugging Face folder or hub id, safetensors only, no remote code unless it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
-from gloss.errors import CheckpointError, ConfigError
+from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError
 from gloss.target.architectures import Architecture, architecture_of, blocks_of
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_QUANTIZATIONS = {
+    "bitsandbytes-8bit": "bitsandbytes",
+    "bitsandbytes-4bit": "bitsandbytes",
+    "torchao-int8": "torchao",
+}
+_EXTRAS = {"accelerate": "accelerate", "bitsandbytes": "bitsandbytes", "torchao": "torchao", "peft": "lora"}
+
+
+class LoadOptions(TypedDict, total=False):
+    """How weights are loaded, the same for a target, an AV and an AR; every option is passed on to Transformers.
+
+    ``dtype`` float32 (default), bfloat16 or float16. ``device`` takes the whole model, ``device_map`` spreads it instead
+    ("auto", or a mapping from modules to devices). ``attn_implementation`` None takes the default of Transformers.
+    ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8 or a quantization config of
+    Transformers. ``adapter`` is a folder or hub id with a LoRA adapter for the model. ``trust_remote_code`` lets the model's
+    own Python code run: it can do anything that you can.
+    """
+
+    dtype: str
+    device: str
+    device_map: str | Mapping[str, Any] | None
+    attn_implementation: str | None
+    quantization: Any
+    adapter: str | Path | None
+    trust_remote_code: bool
 
 
 @dataclass(frozen=True)
@@ -69,7 +96,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def load_tokenizer(name: str | Path) -> Any:
+def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer saved with a model, exactly as its ``tokenizer.json`` says.
 
     AutoTokenizer rebuilds some families' tokenizers with the family's own splitting rules, whatever the file says; a folder that
@@ -82,9 +109,10 @@ def load_tokenizer(name: str | Path) -> Any:
     _refuse_missing_folder(name)
     try:
         recorded = get_tokenizer_config(str(name)).get("tokenizer_class")
-        loader = PreTrainedTokenizerFast if recorded in _PLAIN_TOKENIZERS else AutoTokenizer
-        return loader.from_pretrained(str(name))
-    except (OSError, ValueError, KeyError) as error:
+        if recorded in _PLAIN_TOKENIZERS:
+            return PreTrainedTokenizerFast.from_pretrained(str(name))
+        return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise CheckpointError(
             f"no tokenizer could be loaded ({_first_line(error)})",
             where=name,
@@ -92,38 +120,142 @@ def load_tokenizer(name: str | Path) -> Any:
         ) from error
 
 
-def load_target(
-    name: str | Path, *, dtype: str = "float32", device: str = "cpu", attn_implementation: str | None = None
-) -> Target:
-    """Loads the target language model and its tokenizer; ``attn_implementation`` None takes the default of Transformers.
+def load_target(name: str | Path, **options: Unpack[LoadOptions]) -> Target:
+    """Loads the target language model and its tokenizer; see ``LoadOptions``.
 
-    Raises: CheckpointError if the folder or id cannot be loaded, ArchitectureError if its family is unknown.
+    Of a multimodal model only the text model is loaded. A folder that holds nothing but a LoRA adapter is loaded on top of
+    the model it names.
+    Raises: CheckpointError if the folder or id cannot be loaded or weights are missing, ArchitectureError if its family is
+    unknown, MissingExtraError if an option needs a package that is not installed.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    base, adapter = _base_of_adapter(name)
+    if adapter is not None:
+        options = {**options, "adapter": options.get("adapter") or adapter}
+    model, missing = load_weights(base, head=True, **options)
+    if missing:
+        raise CheckpointError("weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)")
+    trust = options.get("trust_remote_code", False)
+    tokenizer = load_tokenizer(name if _has_tokenizer(name) else base, trust_remote_code=trust)
+    return Target(
+        model=model, tokenizer=tokenizer, architecture=architecture_of(model.config.model_type), name=str(name)
+    )
 
-    wanted = torch_dtype(dtype)
-    _refuse_missing_folder(name)
-    try:
-        config = AutoConfig.from_pretrained(str(name))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no model could be loaded ({_first_line(error)})",
-            where=name,
-            remedy="Name a Hugging Face model folder (with config.json) or hub id",
-        ) from error
-    architecture = architecture_of(config.model_type)
+
+def load_weights(name: str | Path, *, head: bool, **options: Unpack[LoadOptions]) -> tuple[Any, list[str]]:
+    """A model with (``head``) or without its LM head, frozen, in evaluation mode, and the names of weights that the files lack.
+
+    Raises: as ``load_target``, except for missing weights.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    trust, device_map = options.get("trust_remote_code", False), options.get("device_map")
+    quantization = _quantization_config(options.get("quantization"))
+    _require("accelerate", wanted=device_map is not None or quantization is not None)
+    _require("peft", wanted=options.get("adapter") is not None)
+    arguments: dict[str, Any] = {
+        "dtype": torch_dtype(options.get("dtype", "float32")),
+        "attn_implementation": options.get("attn_implementation"),
+        "quantization_config": quantization,
+        "device_map": device_map if device_map is not None or quantization is None else options.get("device", "cpu"),
+    }
+    config = _read_config(name, trust)
+    architecture = architecture_of(config.model_type, config=config)
+    if architecture.text_keys:
+        arguments |= {"config": _text_config(config), "key_mapping": dict(architecture.text_keys)}
+    loader: Any = AutoModelForCausalLM if head else AutoModel
     try:
         with quiet_loading():
-            model = AutoModelForCausalLM.from_pretrained(
-                str(name), dtype=wanted, use_safetensors=True, attn_implementation=attn_implementation
+            model, info = loader.from_pretrained(
+                str(name),
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=trust,
+                **{key: value for key, value in arguments.items() if value is not None},
             )
-    except (OSError, ValueError, RuntimeError) as error:
+            if options.get("adapter") is not None:
+                model.load_adapter(str(options["adapter"]))
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise _weights_error(error, name) from error
+    if architecture.text_keys:
+        model._weight_conversions = None  # else saving would turn the text model's names back into the wrapper's
+    if device_map is None and quantization is None and not getattr(model, "is_quantized", False):
+        model.to(options.get("device", "cpu"))
+    return model.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+def _read_config(name: str | Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    _refuse_missing_folder(name)
+    try:
+        return AutoConfig.from_pretrained(str(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        code = "trust_remote_code" in str(error)
         raise CheckpointError(
-            f"the weights could not be loaded ({_first_line(error)})", where=name, remedy="Gloss reads safetensors only"
+            "this model brings its own Python code, which Gloss does not run"
+            if code
+            else f"no model could be loaded ({_first_line(error)})",
+            where=name,
+            remedy="Read that code, and load with trust_remote_code=True if you trust it"
+            if code
+            else "Name a Hugging Face model folder (with config.json) or hub id",
         ) from error
-    module: Any = model
-    module.to(device).eval().requires_grad_(False)
-    return Target(model=module, tokenizer=load_tokenizer(name), architecture=architecture, name=str(name))
+
+
+def _text_config(config: Any) -> Any:
+    """The text model's part of a wrapper's config, with what only the wrapper's own level says."""
+    text = config.get_text_config()
+    text.tie_word_embeddings = config.tie_word_embeddings
+    if getattr(config, "quantization_config", None) is not None:
+        text.quantization_config = config.quantization_config
+    return text
+
+
+def _quantization_config(quantization: Any) -> Any:
+    if quantization is None or not isinstance(quantization, str):
+        return quantization
+    if quantization not in _QUANTIZATIONS:
+        raise ConfigError("unknown quantization", expected=f"one of {sorted(_QUANTIZATIONS)}", found=repr(quantization))
+    _require(_QUANTIZATIONS[quantization], wanted=True)
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+
+    if quantization.startswith("bitsandbytes"):
+        bits: Any = BitsAndBytesConfig
+        return bits(load_in_8bit=True) if quantization.endswith("8bit") else bits(load_in_4bit=True)
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _require(package: str, *, wanted: bool) -> None:
+    """Raises MissingExtraError if ``package`` is wanted and not installed."""
+    if wanted and find_spec(package) is None:
+        raise MissingExtraError(package, _EXTRAS[package])
+
+
+def _weights_error(error: Exception, name: str | Path) -> GlossError:
+    if isinstance(error, ImportError):
+        for package, extra in _EXTRAS.items():
+            if package in str(error) and find_spec(package) is None:
+                return MissingExtraError(package, extra)
+    return CheckpointError(
+        f"the weights could not be loaded ({_first_line(error)})", where=name, remedy="Gloss reads safetensors only"
+    )
+
+
+def _base_of_adapter(name: str | Path) -> tuple[str | Path, str | Path | None]:
+    """For a folder that holds an adapter and no model: the model it belongs to and the adapter; else the name itself."""
+    adapter = Path(name) / "adapter_config.json"
+    if not adapter.is_file() or (Path(name) / "config.json").is_file():
+        return name, None
+    base = json.loads(adapter.read_text()).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError("the adapter names no model", where=adapter, expected="base_model_name_or_path")
+    return base, name
+
+
+def _has_tokenizer(name: str | Path) -> bool:
+    return not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").is_file()
 
 
 def _refuse_missing_folder(name: str | Path) -> None:
