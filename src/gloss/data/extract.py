@@ -138,21 +138,15 @@ def extract(
     Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ; LockError,
     StorageError.
     """
-    with folder_lock(out_dir):
-        return _extract(config, target, documents, out_dir, num_documents)
-
-
-def _extract(
-    config: ExtractConfig, target: Target, documents: Iterable[Document], out_dir: Path, num_documents: int | None
-) -> ExtractResult:
     run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
-    shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
-    documents, total = _with_total(documents, num_documents)
-    with Stage("extract", total=total, unit="doc") as progress:
-        for window in _windows(documents, config.shard_documents):
-            shards.add(window)
-            progress.advance(len(window), note=f"{sum(shard['rows'] for shard in shards.entries):,} activations")
-    return shards.finish()
+    with folder_lock(out_dir):
+        shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
+        documents, total = _with_total(documents, num_documents)
+        with Stage("extract", total=total, unit="doc") as progress:
+            for window in _windows(documents, config.shard_documents):
+                shards.add(window)
+                progress.advance(len(window), note=f"{sum(shard['rows'] for shard in shards.entries):,} activations")
+        return shards.finish()
 
 
 class _Shards:
