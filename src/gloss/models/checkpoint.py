@@ -19,6 +19,7 @@ from gloss.errors import CheckpointError
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
 from gloss.target import (
+    UNREADABLE,
     architecture_of,
     backbone_of,
     load_target,
@@ -126,10 +127,11 @@ def _load_backbone(folder: Path, dtype: torch.dtype, attn_implementation: str | 
                 folder,
                 dtype=dtype,
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
                 attn_implementation=attn_implementation,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"the AR's weights could not be loaded ({error})", where=folder) from error
     norm = architecture_of(backbone.config.model_type).final_norm
     missing = [name for name in info["missing_keys"] if not name.split("model.")[-1].startswith(f"{norm}.")]
@@ -146,12 +148,14 @@ def _read_head(path: Path, d_model: int) -> torch.Tensor:
         )
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise CheckpointError(f"the AR's head cannot be read ({error})", where=path) from error
     weight = tensors.get("weight")
     if weight is None or tuple(weight.shape) != (d_model, d_model):
         found = sorted(tensors) if weight is None else tuple(weight.shape)
         raise CheckpointError("wrong AR head", where=path, expected=f"weight [{d_model}, {d_model}]", found=found)
+    if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+        raise CheckpointError("wrong AR head", where=path, expected="16 or 32 bit floats", found=weight.dtype)
     if not bool(torch.isfinite(weight).all()):
         raise CheckpointError("the AR's head holds NaN or infinity", where=path)
     return weight

@@ -8,10 +8,12 @@ from gloss.target.architectures import (
     remove_final_norm,
     truncate_blocks,
 )
+from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
 from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
 from gloss.target.loading import Target, load_target, load_tokenizer, quiet_loading, torch_dtype
 
 __all__ = [
+    "UNREADABLE",
     "Architecture",
     "Target",
     "architecture_of",
@@ -23,6 +25,7 @@ __all__ = [
     "load_tokenizer",
     "next_token_logits",
     "quiet_loading",
+    "refuse_unsafe_files",
     "remove_final_norm",
     "torch_dtype",
     "truncate_blocks",

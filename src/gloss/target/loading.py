@@ -12,6 +12,7 @@ import torch
 
 from gloss.errors import CheckpointError, ConfigError
 from gloss.target.architectures import Architecture, architecture_of, blocks_of
+from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -83,8 +84,8 @@ def load_tokenizer(name: str | Path) -> Any:
     try:
         recorded = get_tokenizer_config(str(name)).get("tokenizer_class")
         loader = PreTrainedTokenizerFast if recorded in _PLAIN_TOKENIZERS else AutoTokenizer
-        return loader.from_pretrained(str(name))
-    except (OSError, ValueError, KeyError) as error:
+        return loader.from_pretrained(str(name), trust_remote_code=False)
+    except UNREADABLE as error:
         raise CheckpointError(
             f"no tokenizer could be loaded ({_first_line(error)})",
             where=name,
@@ -104,8 +105,8 @@ def load_target(
     wanted = torch_dtype(dtype)
     _refuse_missing_folder(name)
     try:
-        config = AutoConfig.from_pretrained(str(name))
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+    except UNREADABLE as error:
         raise CheckpointError(
             f"no model could be loaded ({_first_line(error)})",
             where=name,
@@ -115,9 +116,13 @@ def load_target(
     try:
         with quiet_loading():
             model = AutoModelForCausalLM.from_pretrained(
-                str(name), dtype=wanted, use_safetensors=True, attn_implementation=attn_implementation
+                str(name),
+                dtype=wanted,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation=attn_implementation,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"the weights could not be loaded ({_first_line(error)})", where=name, remedy="Gloss reads safetensors only"
         ) from error
@@ -127,10 +132,12 @@ def load_target(
 
 
 def _refuse_missing_folder(name: str | Path) -> None:
-    """A name that can only be a path is not looked for on the hub."""
+    """A name that can only be a path is not looked for on the hub; in a folder, nothing may lead out of it."""
     text = str(name)
     if (text.startswith((".", "/", "~")) or text.count("/") > 1) and not Path(text).is_dir():
         raise CheckpointError("no such model folder", where=name, remedy="Name a Hugging Face folder or hub id")
+    if Path(text).is_dir():
+        refuse_unsafe_files(Path(text))
 
 
 def _first_line(error: BaseException) -> str:
