@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -148,7 +147,7 @@ def _read_head(path: Path, d_model: int) -> torch.Tensor:
         )
     try:
         tensors = load_file(path)
-    except (SafetensorError, *UNREADABLE) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"the AR's head cannot be read ({error})", where=path) from error
     weight = tensors.get("weight")
     if weight is None or tuple(weight.shape) != (d_model, d_model):

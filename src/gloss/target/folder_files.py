@@ -8,8 +8,8 @@ from typing import Any
 
 from gloss.errors import CheckpointError
 
-UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError)
-"""What Transformers raises for damaged or contradicting files; some are caught by no check of its own."""
+UNREADABLE = (Exception,)
+"""What a damaged model folder raises: tokenizers, huggingface_hub and safetensors have errors of no narrower kind."""
 
 
 def refuse_unsafe_files(folder: Path) -> None:
