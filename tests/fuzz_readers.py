@@ -29,8 +29,7 @@ from typing import Any
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden"
 MEMORY_BYTES, CASE_SECONDS = 12 * 2**30, 20
 EXECUTED = "executed-by-a-reader"
-TOML = """target = "lab"\nseed = 3\n[corpus]\nsource = "c.txt"\n[extract]\nlayer = 2\n[split]\n[label]\nlabeller = "lab"
-[build]\n[ar_sft]\nsteps = 5\n[av_sft]\nsteps = 5\n[joint]\nsteps = 5\n[evaluate]\n"""
+PRESETS = Path(__file__).resolve().parents[1] / "src" / "gloss" / "pipeline" / "presets"
 SNIPPETS = [
     b"!!python/object/apply:os.system ['touch " + EXECUTED.encode() + b"']", b"!!python/name:os.system", b"!!int ''",
     b"!!timestamp x", b"!!binary \xff", b"&a [*a, *a]", b"<<: *a\n", b"*nowhere", b"0x" + b"f" * 5000, b"9" * 5000,
@@ -101,7 +100,7 @@ def readers() -> list[Reader]:
         Reader("Parquet corpus", parquet[:1], a, corpus(p)),
         Reader("JSON lines", [{"c.jsonl": lines}], ["c.jsonl"], corpus("c.jsonl"), 12),
         Reader("text corpus", [{"c.txt": "ä b\n\nzwei\n".encode()}], ["c.txt"], corpus("c.txt"), 6),
-        Reader("config", [{"c.toml": TOML.encode()}], ["c.toml"], lambda path: read_config(path / "c.toml"), 10),
+        Reader("config", [{"c.toml": f.read_bytes()} for f in sorted(PRESETS.glob("*.toml"))], ["c.toml"], lambda path: read_config(path / "c.toml"), 10),
         Reader("AR head", [checkpoint], ["value_head.safetensors"], lambda p: _read_head(p / "value_head.safetensors", 16)),
         Reader("AR", [checkpoint], ["config.json", "tokenizer.json", "tokenizer_config.json", "nla_meta.yaml",
                "model.safetensors", "value_head.safetensors"], load_ar, 4),
