@@ -80,6 +80,8 @@ def readers() -> list[Reader]:
     ]
     datasets = [{"a.parquet.nla_meta.yaml": d} for d in (dataset, *_golden("*/datagen/**/*.parquet.nla_meta.yaml"))]
 
+    presets = [{"c.toml": path.read_bytes()} for path in sorted(PRESETS.glob("*.toml"))]
+
     def corpus(name: str) -> Callable[[Path], Any]:
         return lambda path: [document.doc_id for document in read_corpus(str(path / name))]
 
@@ -100,7 +102,7 @@ def readers() -> list[Reader]:
         Reader("Parquet corpus", parquet[:1], a, corpus(p)),
         Reader("JSON lines", [{"c.jsonl": lines}], ["c.jsonl"], corpus("c.jsonl"), 12),
         Reader("text corpus", [{"c.txt": "ä b\n\nzwei\n".encode()}], ["c.txt"], corpus("c.txt"), 6),
-        Reader("config", [{"c.toml": f.read_bytes()} for f in sorted(PRESETS.glob("*.toml"))], ["c.toml"], lambda path: read_config(path / "c.toml"), 10),
+        Reader("config", presets, ["c.toml"], lambda path: read_config(path / "c.toml"), 10),
         Reader("AR head", [checkpoint], ["value_head.safetensors"], lambda p: _read_head(p / "value_head.safetensors", 16)),
         Reader("AR", [checkpoint], ["config.json", "tokenizer.json", "tokenizer_config.json", "nla_meta.yaml",
                "model.safetensors", "value_head.safetensors"], load_ar, 4),

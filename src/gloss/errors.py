@@ -23,7 +23,6 @@ from __future__ import annotations
 from typing import Any
 from unicodedata import category
 
-
 _SHOWN_CHARS = 600
 
 

@@ -30,6 +30,7 @@ _FOOTER_KEY, _UNSEALED = "gloss.footer", b"0" * 16
 _SEAL = re.compile(rb"length and crc32 ([0-9a-f]{16})")
 _READ_AGAIN = "Take this file from a copy, or remove it and make it again"
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Norms = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def activation_schema(d_model: int, *, top_next_tokens: bool = False) -> pa.Schema:
@@ -62,7 +63,7 @@ class ActivationWriter:
         self.path, self.schema, self.num_rows = path, schema, 0
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._pending: list[pa.Table] = []
-        self._norms: list[Vectors] = []
+        self._norms: list[Norms] = []
         self._rows_per_group = max(1, ROW_GROUP_BYTES // (4 * schema.field(VECTOR_COLUMN).type.list_size))
 
     def __enter__(self) -> Self:
@@ -92,9 +93,9 @@ class ActivationWriter:
             self._pending = [rows.slice(whole)] if whole < len(rows) else []
 
     @property
-    def norms(self) -> Vectors:
+    def norms(self) -> Norms:
         """L2 norms of the vectors written so far."""
-        return np.concatenate([np.zeros(0, dtype=np.float32), *self._norms])
+        return np.concatenate([np.zeros(0), *self._norms])
 
     @property
     def norm_statistics(self) -> dict[str, float]:
@@ -114,23 +115,22 @@ class ActivationWriter:
             self._temporary.unlink(missing_ok=True)
 
 
-def norm_statistics(norms: Vectors) -> dict[str, float]:
+def norm_statistics(norms: Norms) -> dict[str, float]:
     """Mean, p50, p75, p99 and max of L2 norms; empty for none."""
     if not len(norms):
         return {}
-    exact = norms.astype(np.float64)
-    p50, p75, p99 = (float(value) for value in np.percentile(exact, [50, 75, 99]))
-    return {"mean": float(exact.mean()), "p50": p50, "p75": p75, "p99": p99, "max": float(exact.max())}
+    p50, p75, p99 = (float(value) for value in np.percentile(norms, [50, 75, 99]))
+    return {"mean": float(norms.mean()), "p50": p50, "p75": p75, "p99": p99, "max": float(norms.max())}
 
 
-def norms_of(table: pa.Table, *, where: object = None) -> Vectors:
-    """L2 norm of every row's vector; [n].
+def norms_of(table: pa.Table, *, where: object = None) -> Norms:
+    """L2 norm of every row's vector; [n] float64, as float32 norms overflow where no entry does.
 
     Raises: DatasetError naming ``where`` and the first row without a vector.
     """
     _refuse_nulls(table[VECTOR_COLUMN], where)
     vectors = _raw_array(table)
-    norms: Vectors = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)).astype(np.float32)
+    norms: Norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     return norms
 
 
@@ -162,12 +162,14 @@ def iter_activations(
     for file in shard_files(path):
         with _open(file) as parquet:
             batches = parquet.iter_batches(batch_size=batch_rows, columns=None if columns is None else list(columns))
-            while True:
+            rest = parquet.metadata.num_rows
+            while rest:
                 with _named(file, "a damaged Parquet file"):
                     batch = next(batches, None)
-                    if batch is None:
-                        break
+                    if batch is None or len(batch) > rest:
+                        raise ValueError(f"{rest} rows are missing or too many")
                     batch.validate(full=True)
+                rest -= len(batch)
                 yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
@@ -181,6 +183,8 @@ def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) 
         with _open(file) as parquet, _named(file, "a damaged Parquet file"):
             table = parquet.read(columns=None if columns is None else list(columns))
             table.validate(full=True)
+            if len(table) != parquet.metadata.num_rows:
+                raise ValueError(f"{len(table)} rows instead of {parquet.metadata.num_rows}")
             tables.append(table.replace_schema_metadata(None))
     try:
         return pa.concat_tables(tables)

@@ -182,10 +182,13 @@ def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[s
     what = "not a Parquet file"
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            what = "a damaged Parquet file"
+            what, rest = "a damaged Parquet file", file.metadata.num_rows
             names = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):
+                rest -= len(batch)
                 yield batch.to_pylist()
+            if rest:
+                raise ValueError(f"{rest} rows are missing")
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -59,9 +59,10 @@ def outcome(folder: Path, *, dataset: bool = False):
     try:
         return read_dataset_sidecar(folder / "a.parquet") if dataset else read_model_sidecar(folder)
     except GlossError as error:
-        assert "\n" not in str(error)
-        assert SIDECAR_NAME in str(error)
-        return str(error)
+        line = str(error)
+    assert "\n" not in line
+    assert SIDECAR_NAME in line
+    return line
 
 
 def write(folder: Path, content: bytes | str, *, dataset: bool = False) -> None:
