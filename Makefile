@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check format docs smoke slow fuzz clean
+.PHONY: install quickstart test check format docs smoke slow fuzz kills clean
 
 install: $(STAMP)
 
@@ -42,6 +42,9 @@ docs: install
 
 smoke: install
 	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)
+
+kills: install
+	$(BIN)/python tests/faults/killed_runs.py
 
 clean:
 	rm -rf $(VENV) dist build
