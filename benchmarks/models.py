@@ -19,7 +19,7 @@ from gloss.models import ActivationReconstructor, ActivationVerbalizer
 from gloss.target import Target, load_target, quiet_loading
 
 AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</text> <activation>"
-WORDS = " the of and is in it at with calm rain harbor story mood".split(" ")[1:]
+WORDS = ("the", "of", "and", "is", "in", "it", "at", "with", "calm", "rain", "harbor", "story", "mood")
 
 
 @dataclass(frozen=True)

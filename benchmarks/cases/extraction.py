@@ -26,9 +26,7 @@ def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype, *, mixed: boo
     generator = torch.Generator().manual_seed(3)
     documents = [torch.randint(10, 900, (length,), generator=generator) for length in lengths]
     positions = [np.linspace(0, n - 1, POSITIONS_PER_DOCUMENT).astype(int).tolist() for n in lengths]
-    jobs = [
-        ReadJob(ids.numpy(), picked, np.arange(len(ids))) for ids, picked in zip(documents, positions, strict=True)
-    ]
+    jobs = [ReadJob(ids.numpy(), picked, np.arange(len(ids))) for ids, picked in zip(documents, positions, strict=True)]
 
     def ours() -> torch.Tensor:
         vectors = torch.empty(len(jobs), POSITIONS_PER_DOCUMENT, workload.model.d_model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from os.path import commonprefix
+from itertools import takewhile
+from operator import eq
 
 import torch
 
@@ -46,10 +47,12 @@ def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Prepared:
         return rows
 
     def check() -> None:
-        agreed = [len(commonprefix([mine, other])) for mine, other in zip(ours(), alternative(), strict=True)]
+        agreed = [sum(takewhile(bool, map(eq, mine, other))) for mine, other in zip(ours(), alternative(), strict=True)]
         share = sum(agreed) / (workload.rows * workload.tokens)
         if share < AGREEMENT[dtype]:
-            raise NotEqualError(f"greedy tokens: {share:.0%} stand before a difference, expected {AGREEMENT[dtype]:.0%}")
+            raise NotEqualError(
+                f"greedy tokens: {share:.0%} stand before a difference, expected {AGREEMENT[dtype]:.0%}"
+            )
 
     prompt = len(av.prefix_ids) + len(av.tail_ids)
     return Prepared(ours, alternative, check, tokens=workload.rows * (prompt + workload.tokens))

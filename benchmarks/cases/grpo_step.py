@@ -81,9 +81,7 @@ def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Prepared:
     return Prepared(ours, alternative, check, tokens=policy + read)
 
 
-def plain_step(
-    learner: _Learner, activations: Tensor, rollouts: list[Rollout], batch: int, dtype: Dtype
-) -> None:
+def plain_step(learner: _Learner, activations: Tensor, rollouts: list[Rollout], batch: int, dtype: Dtype) -> None:
     """The same update as an ordinary implementation writes it: every model on full, padded sequences, in rollout order."""
     config, av, ar = learner.config, learner.av, learner.ar
     vectors = activations.repeat_interleave(config.group_size, dim=0)
@@ -116,9 +114,7 @@ def plain_step(
 def _full_logprobs(av: Any, vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     embedded, prompt = full_embeddings(av, vectors, ids)
     padding = torch.cat([torch.ones(len(ids), prompt, dtype=torch.long), mask.long()], dim=1)
-    output = av.model(
-        inputs_embeds=embedded, attention_mask=padding, logits_to_keep=ids.shape[1] + 1, use_cache=False
-    )
+    output = av.model(inputs_embeds=embedded, attention_mask=padding, logits_to_keep=ids.shape[1] + 1, use_cache=False)
     logits = output.logits[:, :-1][mask]
     return -nn.functional.cross_entropy(logits.float(), ids[mask], reduction="none")
 

@@ -1,6 +1,7 @@
 """Every benchmark compares two ways to the same result: checked here at tiny size."""
 
 import pytest
+
 from benchmarks.case import NotEqualError, require_close
 from benchmarks.cases import CASES
 from benchmarks.models import temporary_folders

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, ar_prompt_ids, text_ids
 from gloss.errors import SidecarError
-from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
+from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
 from gloss.target import backbone_of, remove_final_norm, truncate_blocks
 
 
@@ -76,6 +76,6 @@ class ActivationReconstructor(nn.Module):
     def reconstruct_encoded(self, rows: Sequence[Sequence[int]], *, batch_size: int = 256) -> Tensor:
         """As ``reconstruct``, from encoded prompts."""
         vectors = torch.empty(len(rows), self.head.out_features)
-        for chunk in length_chunks([len(row) for row in rows], batch_size):
+        for chunk in fitted_chunks([len(row) for row in rows], batch_size):
             vectors[chunk] = self.reconstruct_ids([rows[i] for i in chunk]).float().cpu()
         return vectors

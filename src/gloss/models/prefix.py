@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+CHUNK_TOKENS = 256
+"""What one more forward pass costs, in tokens: small matrix products and kernels run below the rate of large ones."""
 
 
 class SharedPrefix:
@@ -31,9 +35,26 @@ class SharedPrefix:
         """A fresh Transformers cache that holds the prefix for ``batch`` rows without copying it."""
         from transformers import DynamicCache
 
-        cache = DynamicCache(config=backbone.config)
-        for index, (keys, values) in enumerate(self._keys_values):
-            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), index)
+        cache: Any = DynamicCache(config=backbone.config)
+        for layer, (keys, values) in zip(cache.layers, self._keys_values, strict=False):
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
+        return cache
+
+    def expand_with_room(self, backbone: Any, batch: int, new_tokens: int) -> Any:
+        """As ``expand``, with room for ``new_tokens`` behind the prefix, so that a step of generation copies nothing.
+
+        For inference only: keys and values are written in place, in the format that autocast reads them in.
+        """
+        from transformers.cache_utils import DynamicLayer
+
+        from gloss.models.roomy_cache import roomy_layer
+
+        cache = self.expand(backbone, batch)
+        cache.layers = [
+            roomy_layer(layer, new_tokens) if type(layer) is DynamicLayer and layer.is_initialized else layer
+            for layer in cache.layers
+        ]
         return cache
 
 
@@ -74,3 +95,25 @@ def length_chunks(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
     """Row indices sorted by length and cut into chunks of at most ``max_rows``, so that little is padding."""
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
+
+
+def fitted_chunks(lengths: Sequence[int], max_rows: int, *, max_tokens: int | None = None) -> list[list[int]]:
+    """Row indices sorted by length and cut where it costs least: padding on one side, the cost of a chunk on the other.
+
+    A chunk costs its padded tokens and CHUNK_TOKENS more; the cuts are the best of all. At most ``max_rows`` rows and, unless one
+    row alone is longer, ``max_tokens`` padded tokens stand in a chunk.
+    """
+    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+    widths = np.asarray(lengths, dtype=np.float64)[order]
+    best, cut_at = np.zeros(len(order) + 1), np.zeros(len(order) + 1, dtype=np.int64)
+    for end in range(1, len(order) + 1):
+        rows = max_rows if max_tokens is None else min(max_rows, max(1, int(max_tokens // max(widths[end - 1], 1))))
+        starts = np.arange(max(0, end - rows), end)
+        costs = best[starts] + (end - starts) * widths[end - 1] + CHUNK_TOKENS
+        chosen = int(costs.argmin())
+        best[end], cut_at[end] = costs[chosen], starts[chosen]
+    chunks, end = [], len(order)
+    while end:
+        chunks.append(order[cut_at[end] : end].tolist())
+        end = int(cut_at[end])
+    return chunks[::-1]
