@@ -18,6 +18,8 @@ from gloss.lab.tokenizer import build_tokenizer
 from gloss.models import ActivationReconstructor, ActivationVerbalizer
 from gloss.target import Target, load_target, quiet_loading
 
+TRAINING_ATTENTION = "eager"
+"""Attention of the training cases on both sides, as the presets set it: its backward pass is the faster one on a CPU."""
 AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</text> <activation>"
 WORDS = ("the", "of", "and", "is", "in", "it", "at", "with", "calm", "rain", "harbor", "story", "mood")
 
@@ -88,9 +90,9 @@ def target(folder: Path, dtype: str = "float32") -> Target:
     return load_target(folder, dtype=dtype)
 
 
-def verbalizer(folder: Path, prefix_tokens: int, dtype: str = "float32") -> ActivationVerbalizer:
+def verbalizer(folder: Path, prefix_tokens: int, attention: str | None = None) -> ActivationVerbalizer:
     """The random model as an AV whose prompts share exactly ``prefix_tokens`` tokens before the marker's left neighbour."""
-    loaded = load_target(folder, dtype=dtype)
+    loaded = load_target(folder, attn_implementation=attention)
     template = _av_template(prefix_tokens)
     marker = choose_marker(loaded.tokenizer, template)
     if marker.added:
@@ -113,9 +115,9 @@ def verbalizer(folder: Path, prefix_tokens: int, dtype: str = "float32") -> Acti
     )
 
 
-def reconstructor(folder: Path, dtype: str = "float32") -> ActivationReconstructor:
+def reconstructor(folder: Path, dtype: str = "float32", attention: str | None = None) -> ActivationReconstructor:
     """The random model's first blocks, up to two thirds of its depth, as an AR."""
-    loaded = load_target(folder, dtype=dtype)
+    loaded = load_target(folder, dtype=dtype, attn_implementation=attention)
     layer = ModelShape(num_blocks=loaded.num_blocks).layer
     sidecar = ModelSidecar(
         role="ar",

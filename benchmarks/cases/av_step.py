@@ -28,7 +28,7 @@ def full_embeddings(av: ActivationVerbalizer, activations: Tensor, responses: Te
 
 def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Prepared:
     """``tokens`` of tail and response behind ``prefix`` shared ones; optimizer step included on both sides."""
-    av = models.verbalizer(folder_of(workload.model), workload.prefix)
+    av = models.verbalizer(folder_of(workload.model), workload.prefix, models.TRAINING_ATTENTION)
     av.model.requires_grad_(True).train()
     optimizer = GuardedOptimizer(av.model, OptimizerConfig(lr=1e-6), total_steps=1000)
     length = workload.tokens - len(av.tail_ids)

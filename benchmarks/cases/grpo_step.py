@@ -131,8 +131,8 @@ def _learner(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> _Learner:
         compute_dtype=dtype,
         micro_batch_size=workload.batch,
     )
-    av = models.verbalizer(folder, workload.prefix)
-    learner = _Learner(config, av, models.reconstructor(folder))
+    av = models.verbalizer(folder, workload.prefix, models.TRAINING_ATTENTION)
+    learner = _Learner(config, av, models.reconstructor(folder, attention=models.TRAINING_ATTENTION))
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in av.model.parameters():

@@ -14,6 +14,7 @@ from gloss.models.geometry import (
 from gloss.models.injection import inject, injection_rows, injection_sites
 from gloss.models.precision import ComputeDtype, autocast, has_fast_bfloat16, linear_weights_cast_once
 from gloss.models.prefix import (
+    GatheringPrefix,
     SharedPrefix,
     common_prefix_length,
     fitted_chunks,
@@ -27,6 +28,7 @@ __all__ = [
     "ActivationReconstructor",
     "ActivationVerbalizer",
     "ComputeDtype",
+    "GatheringPrefix",
     "SharedPrefix",
     "autocast",
     "common_prefix_length",

@@ -58,6 +58,27 @@ class SharedPrefix:
         return cache
 
 
+class GatheringPrefix(SharedPrefix):
+    """A shared prefix for several backward passes: their gradients gather in its keys and values until ``pass_on``."""
+
+    def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
+        super().__init__(backbone, token_ids)
+        self._computed = [state for pair in self._keys_values for state in pair]
+        self._leaves = [state.detach().float().requires_grad_(state.requires_grad) for state in self._computed]
+        read = [leaf.to(state.dtype) for leaf, state in zip(self._leaves, self._computed, strict=True)]
+        self._keys_values = list(zip(read[::2], read[1::2], strict=True))
+
+    def pass_on(self) -> None:
+        """Sends the gathered gradients through the prefix to the backbone's parameters; call it once, at the end."""
+        reached = [
+            (state, leaf.grad.to(state.dtype))
+            for state, leaf in zip(self._computed, self._leaves, strict=True)
+            if leaf.grad is not None
+        ]
+        if reached:
+            torch.autograd.backward([state for state, _ in reached], [grad for _, grad in reached])
+
+
 def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor) -> Tensor:
     """Last hidden states of right-padded rows that follow the prefix; [n, tokens, d] → [n, tokens, d].
 
