@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check format docs smoke slow clean
+.PHONY: install quickstart test check format docs smoke slow bench growth clean
 
 install: $(STAMP)
 
@@ -39,6 +39,13 @@ docs: install
 
 smoke: install
 	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)
+
+# Refused while others use the machine; BENCH="--quick", "--case scoring" or "--allow-busy" are passed on.
+bench: install
+	$(BIN)/python -m benchmarks $(BENCH)
+
+growth: install
+	$(BIN)/python -m benchmarks.growth $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build
