@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gloss.contract import ModelSidecar, ar_prompt_ids, text_ids
 from gloss.errors import SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
-from gloss.target import backbone_of, remove_final_norm, truncate_blocks
+from gloss.target import backbone_of, last_block_at, remove_final_norm, truncate_blocks
 
 
 class ActivationReconstructor(nn.Module):
@@ -58,9 +58,10 @@ class ActivationReconstructor(nn.Module):
         shared = common_prefix_length(rows)
         prefix = SharedPrefix(self.backbone, rows[0][:shared])
         ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
-        hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
-        last = hidden[torch.arange(len(rows), device=hidden.device), mask.sum(dim=1) - 1]
-        output: Tensor = self.head(last)
+        last = mask.sum(dim=1) - 1
+        with last_block_at(self.backbone, last):
+            hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
+        output: Tensor = self.head(hidden[torch.arange(len(rows), device=hidden.device), last])
         return output
 
     def forward(self, explanations: Sequence[str]) -> Tensor:

@@ -8,7 +8,7 @@ from gloss.target.architectures import (
     remove_final_norm,
     truncate_blocks,
 )
-from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
+from gloss.target.hooks import capture_activations, edit_residual, last_block_at, next_token_logits
 from gloss.target.loading import Target, load_target, load_tokenizer, quiet_loading, torch_dtype
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "blocks_of",
     "capture_activations",
     "edit_residual",
+    "last_block_at",
     "load_target",
     "load_tokenizer",
     "next_token_logits",
