@@ -9,7 +9,7 @@ from tiny_nla import D_MODEL, make_ar, make_av
 from gloss.models import direction_mse
 from gloss.rollout import LocalEngine, Rollout
 from gloss.train import JointConfig
-from gloss.train.joint import _Learner, joint_step
+from gloss.train.joint import _Learner, heldout_fve, joint_step
 
 GOOD, CUT = "<explanation>\n{}\n</explanation>", "<explanation>\ncut off at the cap {}"
 TEXTS = ["The mood is calm.", "Ada is here, and it rains.", "x", "cut", "the harbor {0}", "cut"]
@@ -166,3 +166,14 @@ def test_a_steps_samples_depend_on_seed_and_step_alone(learner):
     assert samples[0] != samples[2]
     learner.config = _config(max_new_tokens=6, seed=1)
     assert [r.token_ids for r in learner.sample(_activations(), 3).rollouts] != samples[0]
+
+
+def test_the_heldout_fve_charges_failed_extractions_as_orthogonal(learner):
+    from types import SimpleNamespace
+
+    learner.engine = ScriptedEngine(learner.av, ["x", "cut"])
+    learner.engine.generate = lambda activations, **_: learner.engine.rollouts
+    rows = SimpleNamespace(vectors=_activations().numpy(), variance=VARIANCE)
+    error = float(direction_mse(learner.ar(["x"]), _activations()[:1]))
+    expected = 1 - (error + 2.0) / 2 / VARIANCE
+    assert heldout_fve(learner, rows, learner.config) == pytest.approx(expected, abs=1e-4)
