@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check format docs smoke slow clean
+.PHONY: install quickstart test check format docs smoke slow fuzz clean
 
 install: $(STAMP)
 
@@ -22,6 +22,9 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+fuzz: install
+	$(BIN)/python tests/fuzz_readers.py --seconds $(or $(FUZZ_SECONDS),600)
 
 check: install
 	$(BIN)/ruff check .

@@ -23,6 +23,9 @@ GlossError
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import category
+
+_SHOWN_CHARS = 600
 
 
 class GlossError(Exception):
@@ -37,18 +40,24 @@ class GlossError(Exception):
         super().__init__(self._line())
 
     def _line(self) -> str:
-        line = f"{self.where}: {self.what}" if self.where is not None else self.what
+        line = f"{self.where}: {_shown(self.what)}" if self.where is not None else _shown(self.what)
         details = []
         if self.expected is not None:
             details.append(f"expected {self.expected}")
         if self.found is not None:
-            details.append(f"found {self.found}")
+            details.append(f"found {_shown(str(self.found))}")
         if details:
             line += ": " + ", ".join(details)
         line = line.rstrip(".") + "."
         if self.remedy:
             line += f" {self.remedy.rstrip('.')}."
         return " ".join(line.split())
+
+
+def _shown(text: str) -> str:
+    """The text as it fits into one line: its beginning, without control characters, which a terminal would obey."""
+    short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+    return "".join(char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short)
 
 
 class ConfigError(GlossError):

@@ -25,10 +25,10 @@ def print_json(value: Any) -> None:
 
 
 def print_rich(*renderables: Any) -> None:
-    """Tables and panels on standard output."""
+    """Tables and panels on standard output; brackets in their texts are no markup."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False)
     for renderable in renderables:
         console.print(renderable)
 

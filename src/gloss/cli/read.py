@@ -73,6 +73,7 @@ def score(
     from rich.table import Table
 
     from gloss.data import read_activations, vectors_as_array
+    from gloss.nla.results import printable
 
     table = read_activations(activations).slice(0, limit)
     reader = _open(nla, None)
@@ -87,7 +88,7 @@ def score(
         return
     shown = Table("row", "document", "cosine", "FVE", header_style="bold")
     for row in rows:
-        shown.add_row(str(row["row"]), str(row["doc_id"]), f"{row['cosine']:.3f}", _number(row["fve"]))
+        shown.add_row(str(row["row"]), printable(str(row["doc_id"])), f"{row['cosine']:.3f}", _number(row["fve"]))
     print_rich(shown)
 
 

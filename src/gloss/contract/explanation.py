@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 OPEN_TAG, CLOSE_TAG = "<explanation>", "</explanation>"
-_PATTERN = re.compile(re.escape(OPEN_TAG) + r"(.*?)" + re.escape(CLOSE_TAG), re.DOTALL)
 
 FailureReason = Literal["no_open_tag", "no_close_tag", "empty"]
 
@@ -28,14 +26,15 @@ class ExtractionFailed:
 
 
 def extract_explanation(response: str) -> Explanation | ExtractionFailed:
-    """The text between the first opening tag that is closed and its closing tag.
+    """The text between the first opening tag and the first closing tag behind it.
 
     An explanation of white space only is a failure: it carries no information and must not be rewarded.
     """
-    match = _PATTERN.search(response)
-    if match is None:
-        return ExtractionFailed("no_close_tag" if OPEN_TAG in response else "no_open_tag", response)
-    text = match[1].strip()
+    _, opened, rest = response.partition(OPEN_TAG)
+    inner, closed, _ = rest.partition(CLOSE_TAG)
+    if not closed:
+        return ExtractionFailed("no_close_tag" if opened else "no_open_tag", response)
+    text = inner.strip()
     return Explanation(text) if text else ExtractionFailed("empty", response)
 
 

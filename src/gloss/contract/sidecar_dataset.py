@@ -79,7 +79,7 @@ def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
         av_template=av_template,
         ar_template=ar_template,
         ar_suffix_ids=tokens.integers("critic_suffix_ids", "ar_suffix_ids"),
-        norm_statistics={name: statistics.positive(name) for name in statistics.values},
+        norm_statistics={str(name): statistics.positive(name) for name in statistics.values},
         labels=dict(reader.mapping("api_summaries").values),
         parent_datasets=reader.texts("parent_datasets"),
         created_at=str(values.get("created_at") or ""),

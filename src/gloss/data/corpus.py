@@ -7,9 +7,10 @@ never from the folder the corpus lies in, so that a corpus can be moved.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -75,7 +76,7 @@ def _checked(documents: Iterator[Document], source: str, limit: int | None) -> I
 
 def _files(path: Path) -> list[tuple[Path, str]]:
     """Files with the stem of their documents' ids: the name inside the folder, suffix only where needed."""
-    if not path.exists():
+    if not _exists(path):
         raise CorpusError("no such corpus", where=path, expected="a file, a folder, or hf:owner/name")
     if path.is_file():
         if path.suffix not in SUFFIXES:
@@ -84,14 +85,34 @@ def _files(path: Path) -> list[tuple[Path, str]]:
             )
         return [(path, path.stem)]
     inside = sorted(
-        p.relative_to(path)
-        for p in path.rglob("*")
-        if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith(".")
+        p.relative_to(path) for p in _files_inside(path) if p.suffix in SUFFIXES and not p.name.startswith(".")
     )
     if not inside:
         raise CorpusError("no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES))
     shared = Counter(p.with_suffix("").as_posix() for p in inside)
     return [(path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem) for p in inside]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise CorpusError(f"cannot be read ({error.strerror})", where=str(path)[:200]) from error
+
+
+def _files_inside(folder: Path) -> Iterator[Path]:
+    """Files at any depth, links to nothing among them: what cannot be read is an error, not left out.
+
+    Raises: CorpusError for a folder that cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(f"cannot be read ({error.strerror})", where=error.filename) from error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        for path in (Path(place, name) for name in names):
+            if path.is_file() or not path.exists():
+                yield path
 
 
 def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
@@ -103,7 +124,11 @@ def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
             "not a text file", where=path, expected="UTF-8", found=f"byte 0x{error.object[error.start]:02x}"
         ) from error
     except OSError as error:
-        raise CorpusError(f"cannot be read ({error.strerror or error})", where=path) from error
+        raise CorpusError(f"cannot be read ({error.strerror or _first_line(error)})", where=path) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -135,25 +160,39 @@ def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Documen
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise CorpusError(f"not JSON ({error})", where=where, remedy="Each line holds one JSON object") from error
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(
+                f"not JSON ({_first_line(error)})", where=where, remedy="Each line holds one JSON object"
+            ) from error
         if not isinstance(record, dict):
             raise CorpusError("not a JSON object", where=where, expected="an object", found=type(record).__name__)
         yield _document(record, f"{stem}:{number}", text_field, where)
 
 
 def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
+    number = 0
+    for records in _parquet_records(path, ("id", "doc_id", text_field, "messages")):
+        for record in records:
+            number += 1
+            yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
+
+
+def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a Parquet file, a batch at a time, with those of the columns that it has."""
+    what = "not a Parquet file"
     try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise CorpusError("not a Parquet file", where=path, found=str(error).splitlines()[0]) from error
-    with file:
-        names = [name for name in ("id", "doc_id", text_field, "messages") if name in file.schema_arrow.names]
-        number = 0
-        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):
-            for record in batch.to_pylist():
-                number += 1
-                yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            what, rest = "a damaged Parquet file", file.metadata.num_rows
+            names = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):
+                rest -= len(batch)
+                yield batch.to_pylist()
+            if rest:
+                raise ValueError(f"{rest} rows are missing")
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise CorpusError(what, where=path, found=_first_line(error)) from error
 
 
 def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iterator[Document]:
@@ -167,8 +206,7 @@ def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iter
         for number, record in enumerate(rows, start=1):
             yield _document(record, f"{Path(name).name}:{split}:{number}", text_field, f"{source}, row {number}")
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CorpusError(f"the dataset cannot be read ({reason})", where=source) from error
+        raise CorpusError(f"the dataset cannot be read ({_first_line(error)})", where=source) from error
 
 
 def _document(record: Mapping[str, Any], default_id: str, text_field: str, where: str) -> Document:

@@ -23,7 +23,7 @@ from gloss.contract import DatasetSidecar, write_dataset_sidecar
 from gloss.data.activations import (
     VECTOR_COLUMN,
     ActivationWriter,
-    Vectors,
+    Norms,
     activation_schema,
     iter_activations,
     norm_statistics,
@@ -138,21 +138,15 @@ def extract(
     Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ; LockError,
     StorageError.
     """
-    with folder_lock(out_dir):
-        return _extract(config, target, documents, out_dir, num_documents)
-
-
-def _extract(
-    config: ExtractConfig, target: Target, documents: Iterable[Document], out_dir: Path, num_documents: int | None
-) -> ExtractResult:
     run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
-    shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
-    documents, total = _with_total(documents, num_documents)
-    with Stage("extract", total=total, unit="doc") as progress:
-        for window in _windows(documents, config.shard_documents):
-            shards.add(window)
-            progress.advance(len(window), note=f"{sum(shard['rows'] for shard in shards.entries):,} activations")
-    return shards.finish()
+    with folder_lock(out_dir):
+        shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
+        documents, total = _with_total(documents, num_documents)
+        with Stage("extract", total=total, unit="doc") as progress:
+            for window in _windows(documents, config.shard_documents):
+                shards.add(window)
+                progress.advance(len(window), note=f"{sum(shard['rows'] for shard in shards.entries):,} activations")
+        return shards.finish()
 
 
 class _Shards:
@@ -162,7 +156,7 @@ class _Shards:
         self.run, self.record = run, record
         self.entries: list[dict[str, Any]] = []
         self._kept: list[dict[str, Any]] = record.done.get("shards", [])
-        self._norms: list[Vectors] = []
+        self._norms: list[Norms] = []
 
     def add(self, documents: Sequence[Document]) -> None:
         """Keeps or writes the shard of the next documents."""
@@ -184,7 +178,7 @@ class _Shards:
         """Writes the sidecar of all shards."""
         if len(self._kept) > len(self.entries):
             raise self._changed(f"{len(self.entries)} shards of documents, {len(self._kept)} before")
-        norms = np.concatenate([np.zeros(0, dtype=np.float32), *self._norms])
+        norms = np.concatenate([np.zeros(0), *self._norms])
         return _finish(self.run, self.record.settings, self.entries, norms)
 
     def _changed(self, found: str) -> ResumeError:
@@ -256,7 +250,7 @@ def _digest(documents: Sequence[Document]) -> str:
     return digest.hexdigest()
 
 
-def _write_shard(run: _Extraction, documents: Sequence[Document], path: Path) -> tuple[ExtractCounts, Vectors]:
+def _write_shard(run: _Extraction, documents: Sequence[Document], path: Path) -> tuple[ExtractCounts, Norms]:
     config = run.config
     encoded = [document for document in run.encoder.encode(documents) if len(document.ids)]
     jobs = {i: job for i, document in enumerate(encoded) if (job := _job(config, document)) is not None}
@@ -326,14 +320,12 @@ def _table(
     return pa.table(columns, schema=schema), counts
 
 
-def _norms_in(path: Path) -> Vectors:
-    return np.concatenate(
-        [np.zeros(0, dtype=np.float32), *map(norms_of, iter_activations(path, columns=[VECTOR_COLUMN]))]
-    )
+def _norms_in(path: Path) -> Norms:
+    return np.concatenate([np.zeros(0), *map(norms_of, iter_activations(path, columns=[VECTOR_COLUMN]))])
 
 
 def _finish(
-    run: _Extraction, settings: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], norms: Vectors
+    run: _Extraction, settings: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], norms: Norms
 ) -> ExtractResult:
     fields = ExtractCounts.__dataclass_fields__
     counts = sum((ExtractCounts(**{key: shard[key] for key in fields}) for shard in shards), ExtractCounts())

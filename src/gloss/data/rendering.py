@@ -13,7 +13,10 @@ from gloss.data.corpus import Document, clean_text
 from gloss.errors import CorpusError
 
 _TOKENIZED_TOGETHER = 64
+_FIRST_CUT_CHARS_PER_TOKEN, _CUT_GROWTH = 8, 4
+_MARGIN_CHARS, _MARGIN_TOKENS = 1024, 64
 _Spans = tuple[tuple[int, int], ...] | None
+_Tokens = tuple[list[int], list[tuple[int, int]] | None]
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,25 @@ class DocumentEncoder:
             self._frames[roles] = [*complete, rest] if len(complete) == len(roles) else None
         return self._frames[roles]
 
-    def _tokenize(self, texts: list[str], add_special: bool) -> list[tuple[list[int], list[tuple[int, int]] | None]]:
+    def _tokenize(self, texts: list[str], add_special: bool) -> list[_Tokens]:
+        """Tokens of each text, of long ones only of a beginning that holds the ``max_tokens`` kept ones."""
+        chars = _FIRST_CUT_CHARS_PER_TOKEN * self.max_tokens + _MARGIN_CHARS
+        tokenized = self._tokenize_whole([_beginning(text, chars) for text in texts], add_special)
+        for i, text in enumerate(texts):
+            size = chars
+            while size < len(text) and not self._holds_enough(tokenized[i], size):
+                size *= _CUT_GROWTH
+                tokenized[i] = self._tokenize_whole([_beginning(text, size)], add_special)[0]
+        return tokenized
+
+    def _holds_enough(self, tokens: _Tokens, size: int) -> bool:
+        """Whether the kept tokens end so far before the cut at ``size`` characters that it cannot have changed them."""
+        ids, offsets = tokens
+        if len(ids) < self.max_tokens + _MARGIN_TOKENS:
+            return False
+        return offsets is None or max(end for _, end in offsets[: self.max_tokens]) <= size - _MARGIN_CHARS // 2
+
+    def _tokenize_whole(self, texts: list[str], add_special: bool) -> list[_Tokens]:
         fast = bool(getattr(self.tokenizer, "is_fast", False))
         out = self.tokenizer(
             texts,
@@ -181,6 +202,14 @@ def special_token_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of special tokens: the named ones, and added ones that are marked as special."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     return frozenset(tokenizer.all_special_ids) | {int(i) for i, token in added.items() if token.special}
+
+
+def _beginning(text: str, size: int) -> str:
+    """At most ``size`` characters of a text, cut before white space where some stands near."""
+    if len(text) <= size:
+        return text
+    near = max(text.rfind(space, size - _MARGIN_CHARS // 4, size) for space in " \n\t")
+    return text[: near if near > 0 else size]
 
 
 def chain_pieces(frame: Sequence[str], contents: Sequence[str]) -> list[str]:

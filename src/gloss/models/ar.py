@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, ar_prompt_ids, text_ids
-from gloss.errors import SidecarError
+from gloss.errors import CheckpointError, SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
 from gloss.target import backbone_of, remove_final_norm, truncate_blocks
 
@@ -17,7 +17,7 @@ from gloss.target import backbone_of, remove_final_norm, truncate_blocks
 class ActivationReconstructor(nn.Module):
     """An AR: a truncated backbone without final norm, a ``head`` [d, d] that starts as the identity, tokenizer and sidecar.
 
-    Raises: SidecarError if the sidecar has no AR template.
+    Raises: SidecarError if the sidecar has no AR template, CheckpointError if the tokenizer has nothing to pad with.
     """
 
     def __init__(self, backbone: Any, head: nn.Linear, tokenizer: Any, sidecar: ModelSidecar) -> None:
@@ -27,6 +27,8 @@ class ActivationReconstructor(nn.Module):
         self.backbone, self.head = backbone, head
         self.tokenizer, self.sidecar = tokenizer, sidecar
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        if pad is None:
+            raise CheckpointError("the AR's tokenizer has no end-of-text token", expected="eos_token or pad_token")
         self.pad_id = int(pad)
 
     @classmethod

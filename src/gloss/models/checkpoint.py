@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -16,6 +15,7 @@ from gloss.errors import CheckpointError
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
 from gloss.target import (
+    UNREADABLE,
     LoadOptions,
     architecture_of,
     backbone_of,
@@ -130,12 +130,14 @@ def _read_head(path: Path, d_model: int) -> torch.Tensor:
         )
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"the AR's head cannot be read ({error})", where=path) from error
     weight = tensors.get("weight")
     if weight is None or tuple(weight.shape) != (d_model, d_model):
         found = sorted(tensors) if weight is None else tuple(weight.shape)
         raise CheckpointError("wrong AR head", where=path, expected=f"weight [{d_model}, {d_model}]", found=found)
+    if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+        raise CheckpointError("wrong AR head", where=path, expected="16 or 32 bit floats", found=weight.dtype)
     if not bool(torch.isfinite(weight).all()):
         raise CheckpointError("the AR's head holds NaN or infinity", where=path)
     return weight

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
+from unicodedata import category
 
 FAILED = "extraction failed"
 
@@ -68,7 +69,7 @@ class Explanations(Sequence[TokenExplanation]):
             table.add_row(
                 str(item.position),
                 Text(visible(item.token)),
-                Text(shown),
+                Text(printable(shown)),
                 _number(item.fve),
                 Text(", ".join(item.flags)),
             )
@@ -130,11 +131,11 @@ class Steering:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(header_style="bold", title=f"steering at token {self.position} {visible(self.token)!r}")
+        table = Table(header_style="bold", title=Text(f"steering at token {self.position} {visible(self.token)!r}"))
         for name in ("edit", "α", "the target goes on"):
             table.add_column(name)
         for item in self.continuations:
-            table.add_row(item.edit, f"{item.alpha:g}", Text(item.text))
+            table.add_row(Text(item.edit), f"{item.alpha:g}", Text(printable(item.text)))
         return table
 
     def __str__(self) -> str:
@@ -147,9 +148,14 @@ class Steering:
         return buffer.getvalue()
 
 
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey; line breaks and tabs stay."""
+    return "".join("\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text)
+
+
 def visible(token: str) -> str:
     """A token with its white space made visible."""
-    return token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+    return printable(token).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
 
 
 def _number(value: float | None) -> str:

@@ -103,7 +103,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the config ({error.strerror})", where=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"not a TOML file ({error})", where=path) from error
     for override in overrides:
         _apply(values, override)
@@ -119,7 +119,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError("cannot read an override", expected="table.key=value", found=repr(override))
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *tables, name = key.strip().split(".")
     place = values

@@ -12,6 +12,7 @@ from gloss.target.architectures import (
     truncate_blocks,
 )
 from gloss.target.fingerprint import weights_fingerprint
+from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
 from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
 from gloss.target.loading import (
     LoadOptions,
@@ -24,6 +25,7 @@ from gloss.target.loading import (
 )
 
 __all__ = [
+    "UNREADABLE",
     "Architecture",
     "LoadOptions",
     "Target",
@@ -40,6 +42,7 @@ __all__ = [
     "next_token_logits",
     "output_logits",
     "quiet_loading",
+    "refuse_unsafe_files",
     "remove_final_norm",
     "torch_dtype",
     "truncate_blocks",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 
 from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError
 from gloss.target.architectures import Architecture, architecture_of, blocks_of
+from gloss.target.folder_files import UNREADABLE, json_object, refuse_unsafe_files
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -112,7 +112,7 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
         if recorded in _PLAIN_TOKENIZERS:
             return PreTrainedTokenizerFast.from_pretrained(str(name))
         return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"no tokenizer could be loaded ({_first_line(error)})",
             where=name,
@@ -174,7 +174,7 @@ def load_weights(name: str | Path, *, head: bool, **options: Unpack[LoadOptions]
             )
             if options.get("adapter") is not None:
                 model.load_adapter(str(options["adapter"]))
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except UNREADABLE as error:
         raise _weights_error(error, name) from error
     if architecture.text_keys:
         model._weight_conversions = None  # else saving would turn the text model's names back into the wrapper's
@@ -189,7 +189,7 @@ def _read_config(name: str | Path, trust_remote_code: bool) -> Any:
     _refuse_missing_folder(name)
     try:
         return AutoConfig.from_pretrained(str(name), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
+    except UNREADABLE as error:
         code = "trust_remote_code" in str(error)
         raise CheckpointError(
             "this model brings its own Python code, which Gloss does not run"
@@ -248,8 +248,8 @@ def _base_of_adapter(name: str | Path) -> tuple[str | Path, str | Path | None]:
     adapter = Path(name) / "adapter_config.json"
     if not adapter.is_file() or (Path(name) / "config.json").is_file():
         return name, None
-    base = json.loads(adapter.read_text()).get("base_model_name_or_path")
-    if not base:
+    base = json_object(adapter).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
         raise CheckpointError("the adapter names no model", where=adapter, expected="base_model_name_or_path")
     return base, name
 
@@ -259,10 +259,12 @@ def _has_tokenizer(name: str | Path) -> bool:
 
 
 def _refuse_missing_folder(name: str | Path) -> None:
-    """A name that can only be a path is not looked for on the hub."""
+    """A name that can only be a path is not looked for on the hub; in a folder, nothing may lead out of it."""
     text = str(name)
     if (text.startswith((".", "/", "~")) or text.count("/") > 1) and not Path(text).is_dir():
         raise CheckpointError("no such model folder", where=name, remedy="Name a Hugging Face folder or hub id")
+    if Path(text).is_dir():
+        refuse_unsafe_files(Path(text))
 
 
 def _first_line(error: BaseException) -> str:

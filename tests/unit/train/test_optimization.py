@@ -75,8 +75,9 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path, 
     whole = _part(algorithm)
     _train(whole, 10)
     stopped = _part(algorithm)
+    state = TrainingState(tmp_path, {"x": stopped}, {"f": 1})
     _train(stopped, 6)
-    TrainingState(tmp_path, {"x": stopped}, {"f": 1}).save(6)
+    state.save(6)
     resumed = _part(algorithm)
     state = TrainingState(tmp_path, {"x": resumed}, {"f": 1})
     assert state.load() == 6
