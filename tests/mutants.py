@@ -1,7 +1,7 @@
 """Breaks the code on purpose, one way at a time, and shows that a test notices: ``make mutants``.
 
     for each mutant of mutants.toml:
-        copy        = the source tree and the tests, in a temporary folder
+        copy        = the source tree and the tests as they were at the start, in a temporary folder
         text        = its old text there, which must stand exactly once, replaced by the new
         pytest      = only the tests that concern it, in the copy
 
@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
@@ -83,17 +84,16 @@ def mutated(mutant: Mutant, source: Path) -> str:
 
 
 @contextmanager
-def copied_tree() -> Iterator[Path]:
+def copied_tree(origin: Path) -> Iterator[Path]:
     """A temporary copy of what the tests need; removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="gloss-mutant-") as folder:
         tree = Path(folder) / "tree"
-        for name in COPIED:
-            place = REPO / name
+        tree.mkdir()
+        for place in (origin / name for name in COPIED):
             if place.is_dir():
-                shutil.copytree(place, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(place, tree / place.name, ignore=shutil.ignore_patterns("__pycache__"))
             elif place.exists():
-                tree.mkdir(exist_ok=True)
-                shutil.copy2(place, tree / name)
+                shutil.copy2(place, tree / place.name)
         yield tree
 
 
@@ -136,11 +136,11 @@ def _last_line(finished: subprocess.CompletedProcess[str]) -> str:
     return lines[-1][:200] if lines else "no output"
 
 
-def try_mutant(mutant: Mutant) -> Outcome:
-    """Breaks a copy and runs the mutant's tests on it."""
+def try_mutant(mutant: Mutant, origin: Path) -> Outcome:
+    """Breaks a copy of ``origin`` and runs the mutant's tests on it."""
     started = time.monotonic()
     try:
-        with copied_tree() as tree:
+        with copied_tree(origin) as tree:
             source = tree / "src" / "gloss"
             (source / mutant.file).write_text(mutated(mutant, source), encoding="utf-8")
             state, detail = judge(run_tests(tree, mutant.tests))
@@ -153,17 +153,16 @@ def try_mutant(mutant: Mutant) -> Outcome:
     return outcome
 
 
-def check_unchanged(mutants: Sequence[Mutant]) -> float:
-    """Runs every named test on an unchanged copy and returns the seconds it took; ends the program if one fails."""
+def check_unchanged(mutants: Sequence[Mutant], tree: Path) -> float:
+    """Runs every named test on an unchanged tree and returns the seconds it took; ends the program if one fails."""
     started = time.monotonic()
     tests = sorted({test for mutant in mutants for test in mutant.tests})
-    with copied_tree() as tree:
-        for mutant in mutants:
-            try:
-                mutated(mutant, tree / "src" / "gloss")
-            except (ValueError, SyntaxError, OSError) as error:
-                raise SystemExit(f"mutant {mutant.name!r}: {error}") from error
-        finished = run_tests(tree, tests)
+    for mutant in mutants:
+        try:
+            mutated(mutant, tree / "src" / "gloss")
+        except (ValueError, SyntaxError, OSError) as error:
+            raise SystemExit(f"mutant {mutant.name!r}: {error}") from error
+    finished = run_tests(tree, tests)
     if finished.returncode != 0:
         print(finished.stdout[-3000:], finished.stderr[-1000:], file=sys.stderr)
         raise SystemExit("the tests do not pass without any mutant")
@@ -182,9 +181,10 @@ def main() -> int:
         print("\n".join(mutant.name for mutant in mutants) or "no mutant of this name")
         return 0 if mutants else 1
     started = time.monotonic()
-    print(f"tests pass unchanged ({check_unchanged(mutants):.0f} s); {len(mutants)} mutants follow", file=sys.stderr)
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        outcomes = list(pool.map(try_mutant, mutants))
+    with copied_tree(REPO) as origin, ThreadPoolExecutor(arguments.jobs) as pool:
+        seconds = check_unchanged(mutants, origin)
+        print(f"tests pass unchanged ({seconds:.0f} s); {len(mutants)} mutants follow", file=sys.stderr, flush=True)
+        outcomes = list(pool.map(try_mutant, mutants, repeat(origin)))
     width = max(len(mutant.name) for mutant in mutants)
     for outcome in outcomes:
         print(f"{outcome.mutant.name:<{width}}  {outcome.state:<8}  {outcome.seconds:5.1f} s  {outcome.detail}")
