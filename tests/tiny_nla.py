@@ -2,11 +2,16 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from tiny_models import random_model
 
-from gloss.contract import ModelSidecar, choose_marker
+from gloss.contract import DatasetSidecar, ModelSidecar, choose_marker, write_dataset_sidecar
+from gloss.data import ActivationWriter, activation_schema
+from gloss.data.activations import vector_column
 from gloss.models import ActivationReconstructor, ActivationVerbalizer
 
 D_MODEL, NUM_BLOCKS, LAYER, SCALE = 32, 4, 2, 20.0
@@ -51,3 +56,25 @@ def with_bos(tokenizer: Any) -> Any:
         single=f"{BOS} $A", special_tokens=[(BOS, copied.convert_tokens_to_ids(BOS))]
     )
     return copied
+
+
+def write_rows(file: Path, tokenizer: Any, vectors: np.ndarray, **changes: Any) -> Path:
+    """A dataset of these activations with its sidecar."""
+    n, schema = len(vectors), activation_schema(D_MODEL)
+    columns = [[5] * n, ["a text"] * n, vector_column(vectors), [LAYER] * n, ["d"] * n, [4] * n, [1] * n, ["t"] * n]
+    with ActivationWriter(file, schema) as writer:
+        writer.write(pa.table(columns, schema=schema))
+    sidecar = DatasetSidecar(
+        dataset_id="rows",
+        stage="rl",
+        row_count=n,
+        base_model="m",
+        d_model=D_MODEL,
+        layer=LAYER,
+        marker=nla_sidecar(tokenizer, "av").marker,
+        av_template=AV_TEMPLATE,
+        ar_template=AR_TEMPLATE,
+        norm_statistics=writer.norm_statistics,
+    )
+    write_dataset_sidecar(replace(sidecar, **changes), file)
+    return file

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import random_model
-from tiny_nla import AR_TEMPLATE, AV_TEMPLATE, D_MODEL, LAYER, NUM_BLOCKS, nla_sidecar
+from tiny_nla import AR_TEMPLATE, AV_TEMPLATE, D_MODEL, LAYER, NUM_BLOCKS, nla_sidecar, write_rows
 
-from gloss.contract import DatasetSidecar, InjectionMarker, write_dataset_sidecar
-from gloss.data import ActivationWriter, activation_schema
-from gloss.data.activations import vector_column
+from gloss.contract import InjectionMarker
 from gloss.errors import DatasetError
 from gloss.target import blocks_of
 from gloss.train import SFTConfig
@@ -35,26 +33,7 @@ def vectors():
 
 @pytest.fixture
 def rows(tmp_path, lab_tokenizer, vectors):
-    import pyarrow as pa
-
-    n = len(vectors)
-    columns = [[5] * n, ["a text"] * n, vector_column(vectors), [LAYER] * n, ["d"] * n, [4] * n, [1] * n, ["t"] * n]
-    with ActivationWriter(tmp_path / "rl.parquet", activation_schema(D_MODEL)) as writer:
-        writer.write(pa.table(columns, schema=activation_schema(D_MODEL)))
-    sidecar = DatasetSidecar(
-        dataset_id="rows",
-        stage="rl",
-        row_count=n,
-        base_model="m",
-        d_model=D_MODEL,
-        layer=LAYER,
-        marker=nla_sidecar(lab_tokenizer, "av").marker,
-        av_template=AV_TEMPLATE,
-        ar_template=AR_TEMPLATE,
-        norm_statistics=writer.norm_statistics,
-    )
-    write_dataset_sidecar(sidecar, tmp_path / "rl.parquet")
-    return read_training_rows(tmp_path / "rl.parquet", text_column=None)
+    return read_training_rows(write_rows(tmp_path / "rl.parquet", lab_tokenizer, vectors), text_column=None)
 
 
 def test_training_reads_activations_as_raw_as_they_were_captured(rows, vectors):

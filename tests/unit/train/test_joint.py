@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from tiny_nla import D_MODEL, make_ar, make_av
+from tiny_nla import D_MODEL, make_ar, make_av, write_rows
 
-from gloss.models import direction_mse
+from gloss.errors import SidecarError
+from gloss.models import direction_mse, save_ar, save_av
 from gloss.rollout import LocalEngine, Rollout
-from gloss.train import JointConfig
+from gloss.train import JointConfig, train_joint
 from gloss.train.joint import _Learner, heldout_fve, joint_step
 
 GOOD, CUT = "<explanation>\n{}\n</explanation>", "<explanation>\ncut off at the cap {}"
@@ -174,6 +175,16 @@ def test_the_heldout_fve_charges_failed_extractions_as_orthogonal(learner):
     learner.engine = ScriptedEngine(learner.av, ["x", "cut"])
     learner.engine.generate = lambda activations, **_: learner.engine.rollouts
     rows = SimpleNamespace(vectors=_activations().numpy(), variance=VARIANCE)
-    error = float(direction_mse(learner.ar(["x"]), _activations()[:1]))
+    error = float(direction_mse(learner.ar(["x"]), _activations()[:1]).detach())
     expected = 1 - (error + 2.0) / 2 / VARIANCE
     assert heldout_fve(learner, rows, learner.config) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["ar", "dataset"])
+def test_joint_rl_refuses_halves_and_datasets_of_different_layers(wrong, lab_tokenizer, tmp_path):
+    layers = {"ar": 2, "dataset": 2, wrong: 1}
+    save_av(make_av(lab_tokenizer), tmp_path / "av")
+    save_ar(make_ar(lab_tokenizer, layer=layers["ar"]), tmp_path / "ar")
+    rows = write_rows(tmp_path / "rl.parquet", lab_tokenizer, _activations(4).numpy(), layer=layers["dataset"])
+    with pytest.raises(SidecarError, match="different activations: layer: expected 2, found 1"):
+        train_joint(_config(), av=tmp_path / "av", ar=tmp_path / "ar", dataset=rows, out_dir=tmp_path / "out")
