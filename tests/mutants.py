@@ -124,7 +124,7 @@ def judge(finished: subprocess.CompletedProcess[str]) -> tuple[str, str]:
         return "SURVIVED", "all its tests pass"
     found = _OUTCOME.search(finished.stdout)
     if finished.returncode != 1 or found is None:
-        return "broken", f"pytest ended with {finished.returncode}: {_last_line(finished).strip('!')}"
+        return "broken", f"pytest ended with {finished.returncode}: {_last_line(finished)}"
     kind, test, reason = found[1], found[2].removeprefix("tests/"), found[3] or ""
     if kind == "ERROR" or _NO_TEST_OF_BEHAVIOUR.match(reason):
         return "broken", f"{test}: {reason}"
@@ -133,7 +133,7 @@ def judge(finished: subprocess.CompletedProcess[str]) -> tuple[str, str]:
 
 def _last_line(finished: subprocess.CompletedProcess[str]) -> str:
     lines = (finished.stdout + finished.stderr).strip().splitlines()
-    return lines[-1][:200] if lines else "no output"
+    return lines[-1].strip("! ")[:200] if lines else "no output"
 
 
 def try_mutant(mutant: Mutant, origin: Path) -> Outcome:
