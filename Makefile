@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check format docs smoke slow fuzz kills bench growth clean
+.PHONY: install quickstart test check format docs smoke slow fuzz kills mutants bench growth clean
 
 install: $(STAMP)
 
@@ -25,6 +25,9 @@ slow: install
 
 fuzz: install
 	$(BIN)/python tests/fuzz_readers.py --seconds $(or $(FUZZ_SECONDS),600)
+
+mutants: install
+	$(BIN)/python tests/mutants.py $(if $(ONLY),--only "$(ONLY)")
 
 check: install
 	$(BIN)/ruff check .

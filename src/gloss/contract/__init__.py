@@ -25,7 +25,12 @@ from gloss.contract.sidecar import (
     verify_model_sidecar,
     write_model_sidecar,
 )
-from gloss.contract.sidecar_dataset import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
+from gloss.contract.sidecar_dataset import (
+    DatasetSidecar,
+    check_same_activations,
+    read_dataset_sidecar,
+    write_dataset_sidecar,
+)
 from gloss.contract.templates import (
     DEFAULT_AR_TEMPLATE,
     DEFAULT_AV_TEMPLATE,
@@ -53,6 +58,7 @@ __all__ = [
     "ModelSidecar",
     "add_marker_token",
     "ar_prompt_ids",
+    "check_same_activations",
     "choose_marker",
     "extract_explanation",
     "fill",

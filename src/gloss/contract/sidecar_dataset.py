@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gloss.contract.marker import InjectionMarker
-from gloss.contract.sidecar import sidecar_path, token_values
+from gloss.contract.sidecar import ModelSidecar, sidecar_path, token_values
 from gloss.contract.sidecar_fields import FieldReader, check_templates, read_yaml, write_yaml
 from gloss.errors import SidecarError
 
@@ -131,3 +131,20 @@ def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
         "git_commit": "",
     }
     return write_yaml({**values, **sidecar.extra}, sidecar_path(parquet))
+
+
+def check_same_activations(first: ModelSidecar, *others: ModelSidecar | DatasetSidecar) -> None:
+    """Checks that checkpoints and datasets are about the same activations; a layer that is not recorded fits any.
+
+    Raises: SidecarError if widths or layers differ.
+    """
+    for name in ("d_model", "layer"):
+        for other in others:
+            wanted, found = getattr(first, name), getattr(other, name)
+            if None not in (wanted, found) and wanted != found:
+                raise SidecarError(
+                    f"AV, AR and dataset are of different activations: {name}",
+                    expected=wanted,
+                    found=found,
+                    remedy="Use halves and datasets of one target and one layer",
+                )

@@ -13,6 +13,7 @@ from gloss.data.corpus import Document, load_corpus, read_corpus
 from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extract
 from gloss.data.label import LabelConfig, LabelResult, label
 from gloss.data.positions import sample_positions
+from gloss.data.rendering import special_token_ids
 from gloss.data.split import SplitConfig, SplitResult, split
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "read_activations",
     "read_corpus",
     "sample_positions",
+    "special_token_ids",
     "split",
     "vectors_as_array",
 ]

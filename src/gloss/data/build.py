@@ -78,6 +78,8 @@ class BuildConfig(BaseModel):
     @field_validator("av_template")
     @classmethod
     def _av_template_is_usable(cls, template: str) -> str:
+        if INJECT_PLACEHOLDER in template:
+            raise ValueError(f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}")
         return _validated(template, validate_av_template)
 
     @field_validator("ar_template")

@@ -51,8 +51,7 @@ class DocumentEncoder:
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids of special tokens, whether the tokenizer adds them or a text holds them."""
-        added = getattr(self.tokenizer, "added_tokens_decoder", {})
-        return frozenset(self.tokenizer.all_special_ids) | {int(i) for i, token in added.items() if token.special}
+        return special_token_ids(self.tokenizer)
 
     @cached_property
     def _added_bos(self) -> str | None:
@@ -98,7 +97,8 @@ class DocumentEncoder:
     def _render(self, document: Document) -> tuple[str, _Spans, bool]:
         """Rendered text, the spans of the document's own words (None: all of it), and whether to add special tokens."""
         if document.messages is None:
-            return clean_text(document.text or ""), None, True
+            plain = clean_text(document.text or "")
+            return plain, None, self._added_bos is None or not plain.startswith(self._added_bos)
         messages = [{key: clean_text(value) for key, value in message.items()} for message in document.messages]
         if not any(message["content"].strip() for message in messages):
             return "", None, True
@@ -196,6 +196,12 @@ class DocumentEncoder:
                 inside |= (starts >= first) & (ends <= last) & (ends > first)
             excluded |= set(np.flatnonzero(~inside).tolist())
         return EncodedDocument(doc_id, text, kept, starts, ends, frozenset(excluded))
+
+
+def special_token_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of special tokens: the named ones, and added ones that are marked as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return frozenset(tokenizer.all_special_ids) | {int(i) for i, token in added.items() if token.special}
 
 
 def _beginning(text: str, size: int) -> str:

@@ -1,6 +1,7 @@
 """Measure how far an explanation can be trusted: FVE with intervals, controls, and claims against known truth."""
 
 from gloss.evaluate.claims import ClaimJudge, ClaimScores, FactRows, JudgedClaim, Verdict, score_claims
+from gloss.evaluate.flags import activation_flags
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
 from gloss.evaluate.stage import EvaluateConfig, NLAFolders, evaluate
 
@@ -13,6 +14,7 @@ __all__ = [
     "NLAFolders",
     "RoundTrip",
     "Verdict",
+    "activation_flags",
     "bootstrap_fve",
     "control_fves",
     "cosine",

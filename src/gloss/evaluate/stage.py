@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from gloss.contract import check_same_activations
 from gloss.evaluate.claims import ClaimJudge, FactRows, score_claims
+from gloss.evaluate.flags import activation_flags
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
 from gloss.models import (
     ActivationReconstructor,
@@ -86,6 +88,7 @@ def evaluate(
         progress.advance(note=f"SFT sampled FVE {sft_sampled.fve:.3f}")
         ar = load_ar(nla.ar, attn_implementation=kernel)
         engine = LocalEngine(load_av(nla.av, attn_implementation=kernel))
+        check_same_activations(engine.av.sidecar, ar.sidecar, ar_sft.sidecar, rows.sidecar)
         trip = _trip(config, engine, ar, activations, 0.0)
         progress.advance(note=f"greedy FVE {trip.fve:.3f}")
         sampled = _trip(config, engine, ar, activations, 1.0)
@@ -168,6 +171,11 @@ def _probe_rows(config: EvaluateConfig, judge: ClaimJudge, dataset: Path | None)
     return FactRows(rows.vectors, [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)])
 
 
+def _flags(rows: TrainingRows, index: int) -> tuple[str, ...]:
+    norm = float(np.linalg.norm(rows.vectors[index].astype(np.float64)))
+    return activation_flags(norm=norm, norm_statistics=rows.sidecar.norm_statistics, position=rows.positions[index])
+
+
 def _examples(
     config: EvaluateConfig,
     judge: ClaimJudge | None,
@@ -192,7 +200,7 @@ def _examples(
                 "explanation": text,
                 "fve": 1 - float(trip.errors[i]) / trip.variance,
                 "cosine": cosine(float(trip.errors[i])),
-                "flags": [] if trip.extracted[i] else ["failed"],
+                "flags": [*([] if trip.extracted[i] else ["failed"]), *_flags(rows, i)],
                 "claims": [asdict(claim) for claim in judge.judge(text, rows.doc_ids[i], context)] if judge else [],
                 "facts": dict(known[i]),
             }

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gloss.contract import Explanation, ModelSidecar, read_model_sidecar
+from gloss.contract import Explanation, ModelSidecar, check_same_activations, read_model_sidecar, text_ids
+from gloss.data import special_token_ids
 from gloss.errors import ActivationError, CheckpointError, ConfigError
-from gloss.evaluate import cosine
+from gloss.evaluate import activation_flags, cosine
 from gloss.evaluate.steering import steered_continuations, steering_offset
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_mse, load_ar, load_av
 from gloss.nla.positions import parse_positions
@@ -20,9 +21,6 @@ from gloss.nla.results import FAILED, Continuation, Explanations, Score, Steerin
 from gloss.rollout import LocalEngine, Rollout
 from gloss.target import Target, capture_activations, load_target
 from gloss.train.inputs import TRUST_KEY
-
-OUTLIER_FACTOR = 2.0
-DEFAULT_MIN_POSITION = 10
 
 
 class NLA:
@@ -50,7 +48,9 @@ class NLA:
     @cached_property
     def ar(self) -> ActivationReconstructor:
         """The activation reconstructor."""
-        return load_ar(self.folder / "ar")
+        ar = load_ar(self.folder / "ar")
+        check_same_activations(self.sidecar, ar.sidecar)
+        return ar
 
     @cached_property
     def target(self) -> Target:
@@ -73,7 +73,7 @@ class NLA:
     def tokens(self, text: str) -> tuple[list[int], list[str]]:
         """Token ids of a text as the target reads it, and each token's own text."""
         tokenizer = self.target.tokenizer
-        ids = [int(i) for i in tokenizer(text)["input_ids"]]
+        ids = text_ids(tokenizer, text)
         if not ids:
             raise ConfigError("the text is empty", expected="at least one token", remedy="Give a text to explain")
         return ids, [tokenizer.decode([i]) for i in ids]
@@ -218,20 +218,13 @@ class NLA:
         return None if variance is None else 1 - error / float(variance)
 
     def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
-        flags = []
-        if position is not None and position < self._min_position:
-            flags.append("early position")
-        if token_id is not None and token_id in self.target.tokenizer.all_special_ids:
-            flags.append("special token")
-        largest = self.recorded.get("norm_statistics", {}).get("p99")
-        if largest is not None and float(activation.norm()) > OUTLIER_FACTOR * float(largest):
-            flags.append("norm outlier")
-        return tuple(flags)
-
-    @property
-    def _min_position(self) -> int:
-        recorded = self.recorded.get("min_position")
-        return DEFAULT_MIN_POSITION if recorded is None else int(recorded)
+        return activation_flags(
+            norm=float(activation.norm()),
+            norm_statistics=self.recorded.get("norm_statistics", {}),
+            position=position,
+            min_position=self.recorded.get("min_position"),
+            special=token_id in special_token_ids(self.target.tokenizer),
+        )
 
     def _checked(self, activations: Tensor) -> Tensor:
         vectors = torch.as_tensor(activations)

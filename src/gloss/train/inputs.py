@@ -148,4 +148,7 @@ def run_settings(config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: M
         "dataset": f"{rows.sidecar.dataset_id} ({digest.hexdigest()})",
         "marker": asdict(sidecar.marker) if sidecar.marker else None,
         "injection_scale": sidecar.injection_scale,
+        "av_template": sidecar.av_template,
+        "ar_template": sidecar.ar_template,
+        "layer": sidecar.layer,
     }

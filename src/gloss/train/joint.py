@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gloss.contract import Explanation
+from gloss.contract import Explanation, check_same_activations
 from gloss.durable import folder_lock
 from gloss.models import (
     ORTHOGONAL_MSE,
@@ -221,6 +221,7 @@ def _train(config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path
         load_av(av, attn_implementation=config.attn_implementation),
         load_ar(ar, attn_implementation=config.attn_implementation),
     )
+    check_same_activations(learner.av.sidecar, learner.ar.sidecar, rows.sidecar)
     state = TrainingState(
         out_dir,
         {

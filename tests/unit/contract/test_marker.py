@@ -106,3 +106,17 @@ def test_a_named_character_of_several_tokens_is_refused(make_tokenizer):
 def test_choosing_twice_gives_the_same_marker(make_tokenizer):
     first, second = (choose_marker(make_tokenizer("㈎㈏™"), DEFAULT_AV_TEMPLATE) for _ in range(2))
     assert dataclasses.asdict(first) == dataclasses.asdict(second)
+
+
+def test_a_marker_that_merges_with_its_neighbour_is_no_marker():
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "</s>", *map(chr, range(32, 127)), "㈎", "㈏", ">㈎"]
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(">㈎|."), "isolated")
+    merging = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+    assert len(merging.encode("㈎")) == 1
+    with pytest.raises(MarkerError, match="cannot be the injection marker"):
+        marker_for(merging, TEMPLATE, "㈎")
+    assert choose_marker(merging, TEMPLATE).marker.char == "㈏"

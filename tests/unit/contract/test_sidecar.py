@@ -275,3 +275,29 @@ def test_the_suffix_is_verified(make_tokenizer):
     for wrong in (right[:-1], (1, 2, 3), right * 20):
         with pytest.raises(SidecarError, match="critic_suffix_ids"):
             verify_model_sidecar(ar_sidecar(ar_suffix_ids=wrong), tokenizer=tokenizer, d_model=16)
+
+
+def test_the_layer_is_read_wherever_a_dialect_puts_it(tmp_path):
+    """``num_hidden_layers`` in a sidecar is K, not the K+1 blocks of the config."""
+    released = rewritten(tmp_path, ar_sidecar(), critic=...)
+    assert read_model_sidecar(released).layer == 2
+    for block, key in (
+        ("critic", "extraction_layer_index"),
+        ("critic", "num_hidden_layers"),
+        ("ar", "num_hidden_layers"),
+    ):
+        changes = {"extraction_layer_index": ..., "critic": ..., block: {key: 2}}
+        assert read_model_sidecar(rewritten(tmp_path, ar_sidecar(), **changes)).layer == 2
+
+
+def test_symbolic_scales_mean_the_root_of_d_model(tmp_path):
+    symbol = "sqrt_d_model"
+    both = rewritten(tmp_path, av_sidecar(), extraction__injection_scale=symbol, extraction__mse_scale=symbol)
+    assert read_model_sidecar(both).injection_scale == read_model_sidecar(both).mse_scale == 4.0
+
+
+def test_the_references_names_of_roles_and_templates_are_read(tmp_path):
+    templates = {"actor": AV_TEMPLATE, "critic": AR_TEMPLATE}
+    for sidecar, role in ((av_sidecar(), "actor"), (ar_sidecar(), "critic")):
+        found = read_model_sidecar(rewritten(tmp_path, sidecar, role=role, prompt_templates=templates))
+        assert found == sidecar

@@ -5,7 +5,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gloss.contract import DatasetSidecar, InjectionMarker, read_dataset_sidecar, write_dataset_sidecar
+from gloss.contract import (
+    DatasetSidecar,
+    InjectionMarker,
+    check_same_activations,
+    read_dataset_sidecar,
+    write_dataset_sidecar,
+)
 from gloss.errors import SidecarError, TemplateError
 
 texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=20)
@@ -93,3 +99,14 @@ def test_a_bad_template_is_refused_with_its_file(change):
 def test_a_missing_sidecar_names_itself(tmp_path):
     with pytest.raises(SidecarError, match=r"rows\.parquet\.nla_meta\.yaml: no sidecar"):
         read_dataset_sidecar(tmp_path / "rows.parquet")
+
+
+def test_halves_and_datasets_must_be_of_the_same_activations():
+    def dataset(d_model, layer):
+        return DatasetSidecar(dataset_id="d", stage="rl", row_count=1, base_model="m", d_model=d_model, layer=layer)
+
+    check_same_activations(dataset(8, 1), dataset(8, 1))
+    with pytest.raises(SidecarError, match="different activations: layer: expected 1, found 2"):
+        check_same_activations(dataset(8, 1), dataset(8, 1), dataset(8, 2))
+    with pytest.raises(SidecarError, match="different activations: d_model: expected 8, found 9"):
+        check_same_activations(dataset(8, 1), dataset(9, 1))

@@ -130,3 +130,23 @@ def test_templates_are_checked_when_the_config_is_read(field, template):
 def test_chat_prompts_keep_the_ecosystems_type(inputs, tmp_path):
     table = read_activations(build(CONFIG, {"rl": inputs["rl"]}, make_tokenizer(), tmp_path).paths["rl"])
     assert table.schema.field("prompt").type == pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+def test_a_template_with_the_datasets_own_placeholder_is_refused():
+    """Readers of the dataset would take it for a second marker."""
+    with pytest.raises(ValidationError, match="<INJECT> stands for the marker"):
+        BuildConfig(av_template="Not <INJECT> but {injection_char}.")
+
+
+def test_vectors_are_as_raw_after_labels_split_and_build_as_they_were_captured(inputs, tmp_path):
+    built = build(CONFIG, inputs, make_tokenizer(), tmp_path)
+    source = read_activations(inputs["rl"].parent.parent / "a")
+    vectors = dict(zip(_places(source), source["activation_vector"].to_pylist(), strict=True))
+    for path in built.paths.values():
+        table = read_activations(path)
+        for place, vector in zip(_places(table), table["activation_vector"].to_pylist(), strict=True):
+            assert vector == vectors[place]
+
+
+def _places(table):
+    return list(zip(table["doc_id"].to_pylist(), table["position"].to_pylist(), strict=True))

@@ -227,3 +227,22 @@ def test_the_number_of_documents_is_found_for_the_progress_bar():
 
 def test_every_setting_is_documented():
     assert all(field.description for field in ExtractConfig.model_fields.values())
+
+
+def test_by_default_early_positions_template_tokens_and_norm_outliers_are_left_out():
+    config = ExtractConfig()
+    assert config.min_position >= 50
+    assert config.exclude_template_tokens
+    assert config.max_norm_ratio == 4.0
+
+
+def test_no_position_before_the_first_allowed_is_taken(tmp_path):
+    run(tmp_path, min_position=20)
+    assert min(read_activations(tmp_path)["position"].to_pylist()) >= 20
+
+
+def test_the_bos_is_never_taken(tmp_path):
+    run(tmp_path, target=make_target(bos=True), min_position=0, positions_per_doc=500)
+    rows = read_activations(tmp_path)
+    assert make_tokenizer(bos=True).bos_token_id not in rows["token_id"].to_pylist()
+    assert min(rows["position"].to_pylist()) == 1

@@ -99,3 +99,12 @@ def test_a_chat_needs_a_template_and_one_that_takes_it():
     tokenizer.chat_template = None
     with pytest.raises(CorpusError, match="without a chat template"):
         encode(Document("d", None, CHAT), tokenizer=tokenizer)
+
+
+def test_a_plain_text_that_brings_its_own_bos_has_one():
+    tokenizer = make_tokenizer(bos=True)
+    _, plain = encode(Document("d", "the boat"), tokenizer=tokenizer)
+    _, own = encode(Document("d", tokenizer.bos_token + "the boat"), tokenizer=tokenizer)
+    assert own.ids.tolist() == plain.ids.tolist()
+    assert own.ids.tolist().count(tokenizer.bos_token_id) == 1
+    assert 0 in own.excluded

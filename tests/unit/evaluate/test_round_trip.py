@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gloss.evaluate import RoundTrip, bootstrap_fve, control_fves, score_claims
+from gloss.evaluate import RoundTrip, bootstrap_fve, control_fves, round_trip, score_claims
 from gloss.evaluate.claims import FactRows, JudgedClaim
 from gloss.models import direction_mse, direction_variance
 from gloss.rollout import Rollout
@@ -92,3 +92,20 @@ def test_claims_are_scored_beside_probe_and_chance():
     assert scores.recall == pytest.approx(right / 200)
     assert scores.probe_ceiling == 1.0
     assert 0.3 < scores.chance < 0.7
+
+
+def test_a_round_trip_rebuilds_what_was_extracted_and_charges_the_rest():
+    activations = _activations(4)
+    texts = ["<explanation>a</explanation>", "cut <explanation> off", "<explanation> </explanation>", "none"]
+
+    class ScriptedEngine:
+        def generate(self, activations, **_):
+            return [Rollout((1,), text, True) for text in texts]
+
+    reconstructor = ScriptedReconstructor(activations[:1] * 3)
+    trip = round_trip(ScriptedEngine(), reconstructor, activations, temperature=0, max_new_tokens=1, seed=0)
+    assert trip.errors.tolist() == pytest.approx([0, 2, 2, 2], abs=1e-5)
+    assert trip.extracted.tolist() == [True, False, False, False]
+    assert trip.texts == ["a", "", "", ""]
+    assert trip.failure_rate == 0.75
+    assert trip.fve == pytest.approx(1 - 1.5 / direction_variance(activations), abs=1e-4)

@@ -96,3 +96,21 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     adamw, muon = optimizer._parts
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(3, 3), (3, 3)]
     assert sorted(tuple(p.shape) for group in adamw.param_groups for p in group["params"]) == [(2,), (2, 3), (3,), (3,)]
+
+
+def test_every_epoch_has_its_own_order():
+    epochs = {tuple(batch_rows(50, 50, step, seed=0).tolist()) for step in range(20)}
+    assert len(epochs) == 20
+
+
+def test_a_loss_that_is_not_finite_is_skipped_even_if_its_gradient_is():
+    layer = nn.Linear(3, 3)
+    optimizer = GuardedOptimizer(layer, OptimizerConfig(lr=0.1), 10)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.ones_like(layer.weight)
+    optimizer.step(0, loss=float("nan"))
+    assert optimizer.skipped == 1
+    assert torch.equal(layer.weight.detach(), before)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    optimizer.step(1, loss=1.0)
+    assert not torch.equal(layer.weight.detach(), before)

@@ -1,0 +1,197 @@
+"""Breaks the code on purpose, one way at a time, and shows that a test notices: ``make mutants``.
+
+    for each mutant of mutants.toml:
+        copy        = the source tree and the tests as they were at the start, in a temporary folder
+        text        = its old text there, which must stand exactly once, replaced by the new
+        pytest      = only the tests that concern it, in the copy
+
+A mutant is killed when one of its tests fails. One that cannot be imported, or that breaks a fixture rather than a test, is
+*broken*: it proves nothing and counts as a failure. The tests must pass on the unchanged copy first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+LIST = Path(__file__).with_suffix(".toml")
+COPIED = ("src", "tests", "docs", "configs", "pyproject.toml")
+TIMEOUT_S = 600
+_OUTCOME = re.compile(r"^(FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
+_NO_TEST_OF_BEHAVIOUR = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NameError)\b")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the code: ``old`` becomes ``new`` in ``file`` (below src/gloss); ``tests`` (below tests) must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant; ``detail`` is the test that failed, or what is wrong with the mutant."""
+
+    mutant: Mutant
+    state: str
+    detail: str
+    seconds: float
+
+
+def read_mutants(file: Path = LIST) -> list[Mutant]:
+    """The mutants of a list, checked for names that come twice."""
+    mutants = [
+        Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in tomllib.loads(file.read_text())["mutant"]
+    ]
+    names = [mutant.name for mutant in mutants]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SystemExit(f"{file.name}: these names come twice: {', '.join(twice)}")
+    return mutants
+
+
+def mutated(mutant: Mutant, source: Path) -> str:
+    """The mutant's file with its text replaced; ``source`` is the folder of the package.
+
+    Raises: ValueError unless the old text stands exactly once, the new one differs and the result is Python.
+    """
+    text = (source / mutant.file).read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.file}: the old text stands there {text.count(mutant.old)} times, not once")
+    if mutant.old == mutant.new:
+        raise ValueError("the new text is the old one")
+    changed = text.replace(mutant.old, mutant.new)
+    compile(changed, mutant.file, "exec")
+    return changed
+
+
+@contextmanager
+def copied_tree(origin: Path) -> Iterator[Path]:
+    """A temporary copy of what the tests need; removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="gloss-mutant-") as folder:
+        tree = Path(folder) / "tree"
+        tree.mkdir()
+        for place in (origin / name for name in COPIED):
+            if place.is_dir():
+                shutil.copytree(place, tree / place.name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif place.exists():
+                shutil.copy2(place, tree / place.name)
+        yield tree
+
+
+def run_tests(tree: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Runs tests in a copied tree, whose source comes first on the path."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis"),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "400",
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    named = [f"tests/{test}" for test in tests]
+    where = [sys.executable, "-c", "import gloss; print(gloss.__file__)"]
+    imported = subprocess.run(where, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    if not imported.stdout.startswith(str(tree)):
+        raise ValueError(f"the copy cannot be imported: {imported.stderr.strip().splitlines()[-1:]}{imported.stdout}")
+    return subprocess.run(
+        [*command, *named], cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+
+def judge(finished: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """State and detail of a mutant from pytest's exit code and summary."""
+    if finished.returncode == 0:
+        return "SURVIVED", "all its tests pass"
+    found = _OUTCOME.search(finished.stdout)
+    if finished.returncode != 1 or found is None:
+        return "broken", f"pytest ended with {finished.returncode}: {_last_line(finished)}"
+    kind, test, reason = found[1], found[2].removeprefix("tests/"), found[3] or ""
+    if kind == "ERROR" or _NO_TEST_OF_BEHAVIOUR.match(reason):
+        return "broken", f"{test}: {reason}"
+    return "killed", test
+
+
+def _last_line(finished: subprocess.CompletedProcess[str]) -> str:
+    lines = (finished.stdout + finished.stderr).strip().splitlines()
+    return lines[-1].strip("! ")[:200] if lines else "no output"
+
+
+def try_mutant(mutant: Mutant, origin: Path) -> Outcome:
+    """Breaks a copy of ``origin`` and runs the mutant's tests on it."""
+    started = time.monotonic()
+    try:
+        with copied_tree(origin) as tree:
+            source = tree / "src" / "gloss"
+            (source / mutant.file).write_text(mutated(mutant, source), encoding="utf-8")
+            state, detail = judge(run_tests(tree, mutant.tests))
+    except subprocess.TimeoutExpired:
+        state, detail = "broken", f"no end after {TIMEOUT_S} s"
+    except (ValueError, SyntaxError, OSError) as error:
+        state, detail = "broken", str(error)
+    outcome = Outcome(mutant, state, detail, time.monotonic() - started)
+    print(f"{outcome.state:<8} {outcome.seconds:5.1f} s  {mutant.name}: {outcome.detail}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def check_unchanged(mutants: Sequence[Mutant], tree: Path) -> float:
+    """Runs every named test on an unchanged tree and returns the seconds it took; ends the program if one fails."""
+    started = time.monotonic()
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    for mutant in mutants:
+        try:
+            mutated(mutant, tree / "src" / "gloss")
+        except (ValueError, SyntaxError, OSError) as error:
+            raise SystemExit(f"mutant {mutant.name!r}: {error}") from error
+    finished = run_tests(tree, tests)
+    if finished.returncode != 0:
+        print(finished.stdout[-3000:], finished.stderr[-1000:], file=sys.stderr)
+        raise SystemExit("the tests do not pass without any mutant")
+    return time.monotonic() - started
+
+
+def main() -> int:
+    """Runs the mutants asked for and prints a table; 1 if one survives or is broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", action="append", default=[], help="only mutants whose name holds this; repeatable")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="mutants side by side")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    arguments = parser.parse_args()
+    mutants = [m for m in read_mutants() if not arguments.only or any(part in m.name for part in arguments.only)]
+    if arguments.list or not mutants:
+        print("\n".join(mutant.name for mutant in mutants) or "no mutant of this name")
+        return 0 if mutants else 1
+    started = time.monotonic()
+    with copied_tree(REPO) as origin, ThreadPoolExecutor(arguments.jobs) as pool:
+        seconds = check_unchanged(mutants, origin)
+        print(f"tests pass unchanged ({seconds:.0f} s); {len(mutants)} mutants follow", file=sys.stderr, flush=True)
+        outcomes = list(pool.map(try_mutant, mutants, repeat(origin)))
+    width = max(len(mutant.name) for mutant in mutants)
+    for outcome in outcomes:
+        print(f"{outcome.mutant.name:<{width}}  {outcome.state:<8}  {outcome.seconds:5.1f} s  {outcome.detail}")
+    killed = sum(outcome.state == "killed" for outcome in outcomes)
+    print(f"{killed} of {len(outcomes)} mutants killed in {time.monotonic() - started:.0f} s")
+    return 0 if killed == len(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
