@@ -1,13 +1,14 @@
 """Fixtures for every test: threads, the lab tokenizer, and the shared data where it is present."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before PyTorch is loaded, as in the command line
+from gloss.cli.threads import choose_waiting
 
-import torch
+choose_waiting()  # before PyTorch is loaded, as in the command line
+
+import torch  # noqa: E402
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"

@@ -12,11 +12,9 @@ from typer.core import TyperGroup
 
 from gloss import __version__
 from gloss.cli import data, lab, read, run, train
+from gloss.cli.threads import choose_waiting
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
-
-OPENMP_SPINS = "1000"
-"""Turns that an idle OpenMP thread waits actively; the runtime's default starves a busy machine, docs/decisions/0013-threads.md."""
 
 
 class _Commands(TyperGroup):
@@ -94,7 +92,7 @@ def main() -> None:
     from gloss.cli.console import quiet_libraries
 
     quiet_libraries()
-    os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_SPINS)
+    choose_waiting()
     stop_on_sigterm()
     app()
 
