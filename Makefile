@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check format docs smoke slow fuzz mutants clean
+.PHONY: install quickstart test check format docs smoke slow fuzz kills mutants bench growth clean
 
 install: $(STAMP)
 
@@ -45,6 +45,16 @@ docs: install
 
 smoke: install
 	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)
+
+kills: install
+	$(BIN)/python tests/faults/killed_runs.py
+
+# Refused while others use the machine; BENCH="--quick", "--case scoring" or "--allow-busy" are passed on.
+bench: install
+	$(BIN)/python -m benchmarks $(BENCH)
+
+growth: install
+	$(BIN)/python -m benchmarks.growth $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build

@@ -1,8 +1,12 @@
 """Fixtures for every test: threads, the lab tokenizer, and the shared data where it is present."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before PyTorch is loaded, as in the command line
+
 import torch
 
 REPO = Path(__file__).resolve().parents[1]

@@ -29,7 +29,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_suffix(".toml")
-COPIED = ("src", "tests", "docs", "configs", "pyproject.toml")
+COPIED = ("src", "tests", "benchmarks", "docs", "configs", "pyproject.toml")
 TIMEOUT_S = 600
 _OUTCOME = re.compile(r"^(FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
 _NO_TEST_OF_BEHAVIOUR = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NameError)\b")

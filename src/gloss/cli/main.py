@@ -15,6 +15,9 @@ from gloss.cli import data, lab, read, run, train
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
 
+OPENMP_SPINS = "1000"
+"""Turns that an idle OpenMP thread waits actively; the runtime's default starves a busy machine, docs/decisions/0013-threads.md."""
+
 
 class _Commands(TyperGroup):
     """The root command; turns every ending into one line and an exit code, before Typer's own handling sees it."""
@@ -91,6 +94,7 @@ def main() -> None:
     from gloss.cli.console import quiet_libraries
 
     quiet_libraries()
+    os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_SPINS)
     stop_on_sigterm()
     app()
 

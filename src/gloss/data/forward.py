@@ -41,20 +41,11 @@ def read_all(
     target: Target, layer: int, jobs: Sequence[ReadJob], *, batch_tokens: int, batch_size: int, top_next_tokens: int = 0
 ) -> Iterator[tuple[int, Reading]]:
     """Yields (index of the job, its reading), shortest documents first, in right-padded batches of like lengths."""
-    order = sorted(range(len(jobs)), key=lambda i: len(jobs[i].ids))
-    for batch in _batches(order, [len(job.ids) for job in jobs], batch_tokens, batch_size):
+    from gloss.models import fitted_chunks
+
+    lengths = [len(job.ids) for job in jobs]
+    for batch in fitted_chunks(lengths, batch_size, max_tokens=batch_tokens):
         yield from zip(batch, _read_batch(target, layer, [jobs[i] for i in batch], top_next_tokens), strict=True)
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int, batch_size: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) == batch_size or (len(batch) + 1) * lengths[i] > batch_tokens):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 def _read_batch(target: Target, layer: int, jobs: Sequence[ReadJob], top_next_tokens: int) -> list[Reading]:
@@ -63,14 +54,12 @@ def _read_batch(target: Target, layer: int, jobs: Sequence[ReadJob], top_next_to
     device = target.model.device
     width = max(len(job.ids) for job in jobs)
     ids = torch.zeros(len(jobs), width, dtype=torch.long)
-    mask = torch.zeros(len(jobs), width, dtype=torch.long)
     for row, job in enumerate(jobs):
         ids[row, : len(job.ids)] = torch.from_numpy(job.ids)
-        mask[row, : len(job.ids)] = 1
     rows = torch.tensor([row for row, job in enumerate(jobs) for _ in job.positions], device=device)
     columns = torch.tensor([position for job in jobs for position in job.positions], device=device)
     with torch.inference_mode():
-        hidden, next_ids = _forward(target, layer, ids.to(device), mask.to(device), rows, columns, top_next_tokens)
+        hidden, next_ids = _forward(target, layer, ids.to(device), rows, columns, top_next_tokens)
         norms = hidden.float().norm(dim=-1).cpu().numpy()
         vectors = hidden[rows, columns].float().cpu().numpy()
     readings, first = [], 0
@@ -83,13 +72,16 @@ def _read_batch(target: Target, layer: int, jobs: Sequence[ReadJob], top_next_to
 
 
 def _forward(
-    target: Target, layer: int, ids: Tensor, mask: Tensor, rows: Tensor, columns: Tensor, top_next_tokens: int
+    target: Target, layer: int, ids: Tensor, rows: Tensor, columns: Tensor, top_next_tokens: int
 ) -> tuple[Tensor, list[list[int]]]:
-    """Activations [batch, tokens, d_model] and top next token ids at (row, column); only those need the whole model."""
+    """Activations [batch, tokens, d_model] and top next token ids at (row, column); only those need the whole model.
+
+    No padding mask is needed: attention is causal, the padding stands on the right and is never read.
+    """
     from gloss.target import backbone_of, capture_activations, edit_residual, output_logits
 
     if top_next_tokens == 0:
-        return capture_activations(target.model, ids, mask, layer), [[] for _ in range(len(rows))]
+        return capture_activations(target.model, ids, None, layer), [[] for _ in range(len(rows))]
     captured: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
@@ -97,6 +89,6 @@ def _forward(
         return hidden
 
     with edit_residual(target.model, layer, keep):
-        final = backbone_of(target.model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        final = backbone_of(target.model)(input_ids=ids, use_cache=False).last_hidden_state
     logits = output_logits(target.model, final[rows, columns])
     return captured[0], logits.float().topk(top_next_tokens, dim=-1).indices.tolist()

@@ -12,19 +12,29 @@ from gloss.models.geometry import (
     unit_rms,
 )
 from gloss.models.injection import inject, injection_rows, injection_sites
-from gloss.models.precision import ComputeDtype, autocast, has_fast_bfloat16
-from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
+from gloss.models.precision import ComputeDtype, autocast, has_fast_bfloat16, linear_weights_cast_once
+from gloss.models.prefix import (
+    GatheringPrefix,
+    SharedPrefix,
+    common_prefix_length,
+    fitted_chunks,
+    hidden_after_prefix,
+    length_chunks,
+    right_pad,
+)
 
 __all__ = [
     "ORTHOGONAL_MSE",
     "ActivationReconstructor",
     "ActivationVerbalizer",
     "ComputeDtype",
+    "GatheringPrefix",
     "SharedPrefix",
     "autocast",
     "common_prefix_length",
     "direction_mse",
     "direction_variance",
+    "fitted_chunks",
     "fraction_of_variance_explained",
     "has_fast_bfloat16",
     "hidden_after_prefix",
@@ -32,6 +42,7 @@ __all__ = [
     "injection_rows",
     "injection_sites",
     "length_chunks",
+    "linear_weights_cast_once",
     "load_ar",
     "load_av",
     "right_pad",

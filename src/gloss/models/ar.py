@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, ar_prompt_ids, check_ar_prompt, text_ids
 from gloss.errors import CheckpointError, SidecarError
-from gloss.models.prefix import SharedPrefix, common_prefix_length, hidden_after_prefix, length_chunks, right_pad
-from gloss.target import backbone_of, remove_final_norm, truncate_blocks
+from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
+from gloss.target import backbone_of, last_block_at, remove_final_norm, truncate_blocks
 
 
 class ActivationReconstructor(nn.Module):
@@ -67,9 +67,10 @@ class ActivationReconstructor(nn.Module):
         shared = common_prefix_length(rows)
         prefix = SharedPrefix(self.backbone, rows[0][:shared])
         ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
-        hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
-        last = hidden[torch.arange(len(rows), device=hidden.device), mask.sum(dim=1) - 1]
-        output: Tensor = self.head(last)
+        last = mask.sum(dim=1) - 1
+        with last_block_at(self.backbone, last):
+            hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
+        output: Tensor = self.head(hidden[torch.arange(len(rows), device=hidden.device), last])
         return output
 
     def forward(self, explanations: Sequence[str]) -> Tensor:
@@ -85,6 +86,6 @@ class ActivationReconstructor(nn.Module):
     def reconstruct_encoded(self, rows: Sequence[Sequence[int]], *, batch_size: int = 256) -> Tensor:
         """As ``reconstruct``, from encoded prompts."""
         vectors = torch.empty(len(rows), self.head.out_features)
-        for chunk in length_chunks([len(row) for row in rows], batch_size):
+        for chunk in fitted_chunks([len(row) for row in rows], batch_size):
             vectors[chunk] = self.reconstruct_ids([rows[i] for i in chunk]).float().cpu()
         return vectors

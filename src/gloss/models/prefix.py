@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gloss.target import check_positions
+
+CHUNK_TOKENS = 256
+"""What one more forward pass costs, in tokens: small matrix products and kernels run below the rate of large ones."""
 
 
 class SharedPrefix:
@@ -38,10 +42,49 @@ class SharedPrefix:
         """A fresh Transformers cache that holds the prefix for ``batch`` rows without copying it."""
         from transformers import DynamicCache
 
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         for index, (keys, values) in enumerate(self._keys_values):
-            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), index)
+            cache.update(keys[:, :, :0], values[:, :, :0], index)
+            cache.layers[index].keys = keys.expand(batch, -1, -1, -1)
+            cache.layers[index].values = values.expand(batch, -1, -1, -1)
         return cache
+
+    def expand_with_room(self, batch: int, new_tokens: int) -> Any:
+        """As ``expand``, with room for ``new_tokens`` behind the prefix, so that a step of generation copies nothing.
+
+        For inference only: keys and values are written in place, in the format that autocast reads them in.
+        """
+        from transformers.cache_utils import DynamicLayer
+
+        from gloss.models.roomy_cache import roomy_layer
+
+        cache = self.expand(batch)
+        cache.layers = [
+            roomy_layer(layer, new_tokens) if type(layer) is DynamicLayer and layer.is_initialized else layer
+            for layer in cache.layers
+        ]
+        return cache
+
+
+class GatheringPrefix(SharedPrefix):
+    """A shared prefix for several backward passes: their gradients gather in its keys and values until ``pass_on``."""
+
+    def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
+        super().__init__(backbone, token_ids)
+        self._computed = [state for pair in self._keys_values for state in pair]
+        self._leaves = [state.detach().float().requires_grad_(state.requires_grad) for state in self._computed]
+        read = [leaf.to(state.dtype) for leaf, state in zip(self._leaves, self._computed, strict=True)]
+        self._keys_values = list(zip(read[::2], read[1::2], strict=True))
+
+    def pass_on(self) -> None:
+        """Sends the gathered gradients through the prefix to the backbone's parameters; call it once, at the end."""
+        reached = [
+            (state, leaf.grad.to(state.dtype))
+            for state, leaf in zip(self._computed, self._leaves, strict=True)
+            if leaf.grad is not None
+        ]
+        if reached:
+            torch.autograd.backward([state for state, _ in reached], [grad for _, grad in reached])
 
 
 def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor) -> Tensor:
@@ -82,3 +125,25 @@ def length_chunks(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
     """Row indices sorted by length and cut into chunks of at most ``max_rows``, so that little is padding."""
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
+
+
+def fitted_chunks(lengths: Sequence[int], max_rows: int, *, max_tokens: int | None = None) -> list[list[int]]:
+    """Row indices sorted by length and cut where it costs least: padding on one side, the cost of a chunk on the other.
+
+    A chunk costs its padded tokens and CHUNK_TOKENS more; the cuts are the best of all. At most ``max_rows`` rows and, unless one
+    row alone is longer, ``max_tokens`` padded tokens stand in a chunk.
+    """
+    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+    widths = np.asarray(lengths, dtype=np.float64)[order]
+    best, cut_at = np.zeros(len(order) + 1), np.zeros(len(order) + 1, dtype=np.int64)
+    for end in range(1, len(order) + 1):
+        rows = max_rows if max_tokens is None else min(max_rows, max(1, int(max_tokens // max(widths[end - 1], 1))))
+        starts = np.arange(max(0, end - rows), end)
+        costs = best[starts] + (end - starts) * widths[end - 1] + CHUNK_TOKENS
+        chosen = int(costs.argmin())
+        best[end], cut_at[end] = costs[chosen], starts[chosen]
+    chunks, end = [], len(order)
+    while end:
+        chunks.append(order[cut_at[end] : end].tolist())
+        end = int(cut_at[end])
+    return chunks[::-1]

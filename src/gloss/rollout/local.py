@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gloss.models import ActivationVerbalizer, SharedPrefix
+from gloss.models import ActivationVerbalizer, SharedPrefix, linear_weights_cast_once
 from gloss.rollout.engine import Rollout
 from gloss.target import check_positions, output_logits
+
+CROWDED = 0.875
+"""Rows that ended stay in the batch, unread, until no more than this share of it is alive: leaving costs a copy of the cache."""
 
 
 class LocalEngine:
@@ -27,11 +30,12 @@ class LocalEngine:
         check_positions(self.av.model, len(self.av.prefix_ids) + len(self.av.tail_ids) + max_new_tokens)
         rows = activations.repeat_interleave(num_samples, dim=0)
         generator = torch.Generator(device=rows.device).manual_seed(seed)
-        prefix = self.av.shared_prefix()
         rollouts: list[Rollout] = []
-        for start in range(0, len(rows), self.batch_size):
-            chunk = rows[start : start + self.batch_size]
-            rollouts += self._generate_batch(chunk, prefix, temperature, max_new_tokens, generator)
+        with linear_weights_cast_once(self.av.model):
+            prefix = self.av.shared_prefix()
+            for start in range(0, len(rows), self.batch_size):
+                chunk = rows[start : start + self.batch_size]
+                rollouts += self._generate_batch(chunk, prefix, temperature, max_new_tokens, generator)
         return rollouts
 
     def _generate_batch(
@@ -41,22 +45,25 @@ class LocalEngine:
         backbone, embedding = av.backbone, av.embedding
         responses = torch.full((n, max_new_tokens), av.pad_id, device=rows.device)
         finished = torch.zeros(n, dtype=torch.bool, device=rows.device)
-        alive = torch.arange(n, device=rows.device)
-        cache = prefix.expand(n)
+        slots = alive = torch.arange(n, device=rows.device)
+        cache = prefix.expand_with_room(n, len(av.tail_ids) + max_new_tokens)
         inputs = av.embed_after_prefix(rows)
         stops = torch.tensor(av.stop_ids, device=rows.device)
         for step in range(max_new_tokens):
             hidden = backbone(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-            tokens = _sample(output_logits(av.model, hidden), temperature, generator)
-            responses[alive, step] = tokens
-            ended = torch.isin(tokens, stops)
-            finished[alive[ended]] = True
+            drawn = _sample(output_logits(av.model, hidden[slots]), temperature, generator)
+            responses[alive, step] = drawn
+            ended = torch.isin(drawn, stops)
+            tokens = torch.full((len(hidden),), av.pad_id, device=rows.device)
+            tokens[slots] = drawn
             if bool(ended.any()):
-                keep = (~ended).nonzero().squeeze(1)
-                if len(keep) == 0:
+                finished[alive[ended]] = True
+                alive, slots = alive[~ended], slots[~ended]
+                if len(alive) == 0:
                     break
-                alive, tokens = alive[keep], tokens[keep]
-                cache.batch_select_indices(keep)
+                if len(alive) <= CROWDED * len(hidden):
+                    cache.batch_select_indices(slots)
+                    tokens, slots = tokens[slots], torch.arange(len(slots), device=rows.device)
             inputs = embedding(tokens.unsqueeze(1))
         return [self._rollout(ids, bool(done)) for ids, done in zip(responses.tolist(), finished.tolist(), strict=True)]
 

@@ -13,7 +13,7 @@ from gloss.target.architectures import (
 )
 from gloss.target.fingerprint import weights_fingerprint
 from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
-from gloss.target.hooks import capture_activations, edit_residual, next_token_logits
+from gloss.target.hooks import capture_activations, edit_residual, last_block_at, next_token_logits
 from gloss.target.loading import (
     LoadOptions,
     Target,
@@ -36,6 +36,7 @@ __all__ = [
     "check_positions",
     "edit_residual",
     "known_families",
+    "last_block_at",
     "load_target",
     "load_tokenizer",
     "load_weights",

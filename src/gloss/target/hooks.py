@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from gloss.errors import ArchitectureError
 from gloss.target.architectures import backbone_of, blocks_of, check_positions, output_logits
 
+_TOKENWISE = ("self_attn.o_proj", "mlp")
+"""What a block does behind the mixing of tokens, as Transformers names it."""
+
 
 class _LayerReached(Exception):
     """Carries the residual stream out of a forward pass that needs no further block."""
@@ -69,6 +72,36 @@ def edit_residual(model: nn.Module, layer: int, edit: Callable[[Tensor], Tensor]
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def last_block_at(model: nn.Module, columns: Tensor) -> Iterator[None]:
+    """While active, the last block's output is right at one token of each row only, ``columns`` [batch], and cheaper for it.
+
+    Behind the mixing of tokens nothing there depends on other tokens: the attention's output projection and the MLP run at these
+    tokens alone, and their results are broadcast when they are added to the residual stream. Gradients are exact. Blocks that
+    name these layers otherwise run in full.
+    """
+    rows = torch.arange(len(columns), device=columns.device)
+
+    def narrow(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][rows, columns].unsqueeze(1), *inputs[1:])
+
+    block = blocks_of(model)[-1]
+    layers = [layer for path in _TOKENWISE if (layer := _at_path(block, path)) is not None]
+    handles = [layer.register_forward_pre_hook(narrow) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _at_path(module: nn.Module, path: str) -> nn.Module | None:
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, nn.Module) else None
 
 
 @torch.inference_mode()

@@ -34,10 +34,12 @@ from gloss.models import (
     ORTHOGONAL_MSE,
     ActivationReconstructor,
     ActivationVerbalizer,
+    GatheringPrefix,
     autocast,
     direction_mse,
+    fitted_chunks,
     fraction_of_variance_explained,
-    length_chunks,
+    linear_weights_cast_once,
     load_ar,
     load_av,
     right_pad,
@@ -126,7 +128,7 @@ class _Learner:
         errors = torch.full((len(batch.texts),), float("nan"))
         kept = batch.extracted.nonzero().squeeze(1).tolist()
         prompts = self.ar.encode([batch.texts[i] for i in kept])
-        for chunk in length_chunks([len(prompt) for prompt in prompts], self.config.micro_batch_size):
+        for chunk in fitted_chunks([len(prompt) for prompt in prompts], self.config.micro_batch_size):
             picked = [kept[i] for i in chunk]
             vectors = self.ar.reconstruct_ids([prompts[i] for i in chunk])
             if not bool(torch.isfinite(vectors).all()):
@@ -140,16 +142,24 @@ class _Learner:
         """Accumulates the AV's gradients of the GRPO loss, averaged over tokens; returns the mean KL per token."""
         total = int(batch.num_tokens.sum())
         kl_sum = 0.0
-        for chunk in length_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size):
-            ids, mask = right_pad([batch.rollouts[i].token_ids for i in chunk], self.av.pad_id)
-            activations = batch.activations[chunk]
-            logprobs = self.av.response_logprobs(activations, ids, mask)
-            with torch.no_grad():
-                reference = self.reference.response_logprobs(activations, ids, mask)
+        chunks = [
+            (batch.activations[chunk], *right_pad([batch.rollouts[i].token_ids for i in chunk], self.av.pad_id), chunk)
+            for chunk in fitted_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size)
+        ]
+        prefix = GatheringPrefix(self.av.backbone, self.av.prefix_ids)
+        with torch.no_grad(), linear_weights_cast_once(self.reference.model):
+            reference_prefix = self.reference.shared_prefix()
+            references = [
+                self.reference.response_logprobs(activations, ids, mask, reference_prefix)
+                for activations, ids, mask, _ in chunks
+            ]
+        for (activations, ids, mask, chunk), reference in zip(chunks, references, strict=True):
+            logprobs = self.av.response_logprobs(activations, ids, mask, prefix)
             per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask]
             loss = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight).sum() / total
             loss.backward()  # type: ignore[no-untyped-call]
             kl_sum += float(k3_divergence(logprobs.detach(), reference).sum())
+        prefix.pass_on()
         return kl_sum / total
 
 

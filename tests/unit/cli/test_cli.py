@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +80,33 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, pytestconfig):
     assert out.returncode == 0
     assert "joint" in out.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reader_that_vanishes_ends_quietly():
+    process = subprocess.Popen(
+        [*GLOSS, "lab", "documents", "400"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_output_to_a_full_disk_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        out = subprocess.run(
+            [*GLOSS, "lab", "documents", "3"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert out.returncode == 2
+    assert out.stderr == "gloss: No space left on device\n"
+
+
+def test_threads_wait_shortly_so_that_a_busy_machine_stays_usable():
+    code = (
+        "import os, sys\nfrom gloss.cli.main import main\nsys.argv = ['gloss', '--version']\n"
+        "try:\n    main()\nfinally:\n    print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert out.stdout.split()[-2:] == ["1000", "False"]

@@ -3,7 +3,7 @@ import torch
 from tiny_models import random_model
 
 from gloss.errors import ArchitectureError
-from gloss.target import architecture_of, blocks_of, capture_activations, edit_residual, truncate_blocks
+from gloss.target import architecture_of, blocks_of, capture_activations, edit_residual, last_block_at, truncate_blocks
 from gloss.target.architectures import backbone_of
 
 
@@ -56,6 +56,33 @@ def test_edit_reaches_later_blocks_and_is_removed_afterwards():
         after = model(ids).logits
     assert (during - before).abs().max() > 1e-2
     torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_last_block_at_chosen_tokens_keeps_their_output_and_all_gradients(family):
+    model = random_model(family).model
+    parameters = list(model.parameters())
+    ids = torch.randint(0, 1024, (3, 7), generator=torch.Generator().manual_seed(2))
+    columns = torch.tensor([6, 2, 4])
+
+    def read():
+        return model(input_ids=ids, use_cache=False).last_hidden_state[torch.arange(3), columns]
+
+    whole = read()
+    ran = []
+    handle = blocks_of(model)[-1].mlp.register_forward_hook(
+        lambda _module, inputs, _output: ran.append(inputs[0].shape)
+    )
+    with last_block_at(model, columns):
+        narrow = read()
+    handle.remove()
+    assert ran == [(3, 1, 32)]
+    torch.testing.assert_close(narrow, whole)
+    weights = torch.randn(whole.shape, generator=torch.Generator().manual_seed(3))
+    expected = torch.autograd.grad((whole * weights).sum(), parameters)
+    for one, other in zip(torch.autograd.grad((narrow * weights).sum(), parameters), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert torch.equal(read(), whole)
 
 
 @pytest.mark.parametrize("layer", [-1, 4])

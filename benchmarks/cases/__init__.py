@@ -1,0 +1,16 @@
+"""All cases by name; a new one is a file here and a line below."""
+
+from benchmarks.case import Case
+from benchmarks.cases import av_step, extraction, generation, grpo_step, scoring
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        av_step.CASE,
+        grpo_step.CASE,
+        generation.CASE,
+        extraction.EQUAL,
+        extraction.MIXED,
+        scoring.CASE,
+    )
+}
