@@ -91,6 +91,19 @@ def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
     return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
 
 
+def check_ar_prompt(template: str, prompt: str) -> None:
+    """Raises TemplateError unless ``prompt`` can be the AR template around some explanation."""
+    before, _, after = template.partition("{" + EXPLANATION_FIELD + "}")
+    long_enough = len(prompt) >= len(before) + len(after)
+    if not (long_enough and prompt.startswith(before) and prompt.endswith(after)):
+        raise TemplateError(
+            "an AR prompt of another template",
+            expected=repr(template),
+            found=repr(prompt if len(prompt) <= 80 else f"{prompt[:40]} … {prompt[-40:]}"),
+            remedy="Build the dataset again, or use the AR it was built for",
+        )
+
+
 def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
     """Token ids of the AV prompt: the template as a user message, up to where the response begins.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import ModelSidecar, ar_prompt_ids, text_ids
+from gloss.contract import ModelSidecar, ar_prompt_ids, check_ar_prompt, text_ids
 from gloss.errors import CheckpointError, SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
 from gloss.target import backbone_of, last_block_at, remove_final_norm, truncate_blocks
@@ -49,7 +49,14 @@ class ActivationReconstructor(nn.Module):
         return [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of AR prompts that already hold their explanation, as datasets store them."""
+        """Token ids of AR prompts that already hold their explanation, as datasets store them.
+
+        Raises: TemplateError for a prompt of another template: the AR would learn to read what it is never given again.
+        """
+        template = self.sidecar.ar_template
+        assert template is not None
+        for prompt in prompts:
+            check_ar_prompt(template, prompt)
         return [text_ids(self.tokenizer, prompt) for prompt in prompts]
 
     def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:

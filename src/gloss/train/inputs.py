@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gloss.contract import DatasetSidecar, ModelSidecar, add_marker_token, read_dataset_sidecar
+from gloss.contract import DatasetSidecar, ModelSidecar, add_marker_token, read_dataset_sidecar, verify_model_sidecar
 from gloss.data import read_activations, vectors_as_array
 from gloss.errors import DatasetError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_variance
@@ -88,6 +88,7 @@ def new_av(
     """An untrained AV: a copy of the target with the dataset's template and marker.
 
     Without ``injection_scale`` it is the 75th percentile of the activation norms.
+    Raises: CheckpointError, SidecarError or MarkerError if the target is not the one that the dataset was built for.
     """
     dataset = rows.sidecar
     target = load_target(target_name, attn_implementation=attn_implementation)
@@ -97,13 +98,18 @@ def new_av(
         target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
     if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
         add_marker_token(target.tokenizer, sidecar.marker.char)
+    verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks)
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
 
 
 def new_ar(target_name: str, rows: TrainingRows, attn_implementation: str | None = None) -> ActivationReconstructor:
-    """An untrained AR: the target's first K+1 blocks and an identity head."""
+    """An untrained AR: the target's first K+1 blocks and an identity head.
+
+    Raises: CheckpointError, SidecarError or ArchitectureError if the target is not the one that the dataset was built for.
+    """
     target = load_target(target_name, attn_implementation=attn_implementation)
     sidecar = _sidecar("ar", target_name, rows.sidecar, variance=rows.variance, injection_scale=None)
+    verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model)
     return ActivationReconstructor.from_target(target.model, rows.sidecar.layer, target.tokenizer, sidecar)
 
 

@@ -4,7 +4,7 @@ from tiny_models import random_model
 from tiny_nla import AR_TEMPLATE, D_MODEL, NUM_BLOCKS, make_ar, with_bos
 
 from gloss.contract import fill
-from gloss.errors import SidecarError
+from gloss.errors import SidecarError, TemplateError
 from gloss.target import blocks_of, capture_activations
 
 TEXTS = ["The mood is calm.", "Ada is here, and it rains at the harbor.\nSet at dawn.", "x", "{explanation} {0}"]
@@ -34,7 +34,8 @@ def test_an_ar_of_the_last_block_has_no_final_norm(lab_tokenizer):
     with torch.inference_mode():
         normed = target(ids, output_hidden_states=True).hidden_states[-1][:, -1]
         torch.testing.assert_close(target.model.norm(ar([TEXTS[0]])), normed, atol=1e-5, rtol=1e-5)
-        assert (ar([TEXTS[0]]) - normed).abs().max() > 1e-2
+    root_mean_square = float(ar([TEXTS[0]]).square().mean().sqrt())
+    assert abs(root_mean_square - 1) > 0.1
 
 
 def test_a_fresh_head_is_the_identity_without_bias(lab_tokenizer):
@@ -80,3 +81,11 @@ def test_the_template_is_part_of_the_model(lab_tokenizer):
     assert difference.min() > 1e-2
     with pytest.raises(SidecarError, match="needs an AR template"):
         make_ar(lab_tokenizer, ar_template=None)
+
+
+@pytest.mark.parametrize("prompt", ["The mood is calm.", "<text>The mood is calm.</text> then", "<text></text> <activ"])
+def test_prompts_of_another_template_are_refused(prompt, lab_tokenizer):
+    ar = make_ar(lab_tokenizer)
+    with pytest.raises(TemplateError, match="of another template"):
+        ar.encode_prompts([fill(AR_TEMPLATE, explanation="fine"), prompt])
+    assert len(ar.encode_prompts([fill(AR_TEMPLATE, explanation="")])) == 1

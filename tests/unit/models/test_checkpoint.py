@@ -130,3 +130,11 @@ def test_halves_saved_and_loaded_give_the_same_numbers(folder, lab_tokenizer):
     activations = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(0))
     expected = make_av(lab_tokenizer).response_logits(activations, ids, mask)
     assert torch.equal(load_av(folder / "again" / "av").response_logits(activations, ids, mask), expected)
+
+
+def test_a_loaded_ar_gives_the_numbers_that_were_saved(lab_tokenizer, tmp_path):
+    ar = make_ar(lab_tokenizer)
+    torch.nn.init.normal_(ar.head.weight, generator=torch.Generator().manual_seed(3))
+    save_ar(ar, tmp_path / "ar")
+    texts = ["The mood is calm.", "x"]
+    assert torch.equal(load_ar(tmp_path / "ar").reconstruct(texts), ar.reconstruct(texts))

@@ -45,7 +45,9 @@ def test_gradients_flow_through_the_shared_prefix():
     keys = [block.self_attn.k_proj.weight for block in backbone.layers]
     prefix = SharedPrefix(backbone, ids[0, :6].tolist())
     behind = hidden_after_prefix(backbone, prefix, backbone.get_input_embeddings()(ids[:, 6:]))[:, -1]
-    shared = torch.autograd.grad(behind.square().sum(), keys)
-    whole = torch.autograd.grad(backbone(input_ids=ids).last_hidden_state[:, -1].square().sum(), keys)
+    read = torch.randn(behind.shape, generator=torch.Generator().manual_seed(1))
+    shared = torch.autograd.grad((behind * read).sum(), keys)
+    whole = torch.autograd.grad((backbone(input_ids=ids).last_hidden_state[:, -1] * read).sum(), keys)
+    assert min(float(gradient.abs().max()) for gradient in whole) > 1e-2
     for one, other in zip(shared, whole, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)

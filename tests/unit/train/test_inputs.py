@@ -7,7 +7,7 @@ from tiny_models import random_model
 from tiny_nla import AR_TEMPLATE, AV_TEMPLATE, D_MODEL, LAYER, NUM_BLOCKS, nla_sidecar, write_rows
 
 from gloss.contract import InjectionMarker
-from gloss.errors import DatasetError
+from gloss.errors import DatasetError, SidecarError
 from gloss.target import blocks_of
 from gloss.train import SFTConfig
 from gloss.train.inputs import new_ar, new_av, read_training_rows, run_settings
@@ -87,3 +87,17 @@ def test_templates_layer_and_scale_are_among_what_a_resumed_run_must_share(chang
 def test_a_dataset_without_its_text_is_refused(rows):
     with pytest.raises(DatasetError, match="no column 'response'"):
         read_training_rows(rows.path, text_column="response")
+
+
+@pytest.mark.parametrize("changed", [{"d_model": D_MODEL + 1}, {"ar_suffix_ids": (1, 2, 3)}])
+def test_an_ar_is_not_begun_on_a_dataset_of_another_target(changed, rows, target):
+    wrong = replace(rows, sidecar=replace(rows.sidecar, **changed))
+    with pytest.raises(SidecarError, match=r"d_model|critic_suffix_ids"):
+        new_ar(target, wrong)
+
+
+def test_an_av_is_not_begun_on_a_dataset_of_another_target(rows, target):
+    with pytest.raises(SidecarError, match="d_model does not fit"):
+        new_av(target, replace(rows, sidecar=replace(rows.sidecar, d_model=D_MODEL + 1)), None)
+    with pytest.raises(SidecarError, match="layer is beyond"):
+        new_av(target, replace(rows, sidecar=replace(rows.sidecar, layer=NUM_BLOCKS)), None)
