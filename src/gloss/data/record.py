@@ -37,14 +37,7 @@ class StageRecord:
             raise ResumeError(
                 "the record of an earlier run cannot be read", where=path, remedy="Remove it and the files it describes"
             ) from error
-        differences = list(setting_differences(settings_found, record.settings))
-        if differences:
-            raise ResumeError(
-                "made with other settings",
-                where=path,
-                found="; ".join(differences[:3]),
-                remedy="Choose another output, or remove this file and what it describes",
-            )
+        require_same_settings(settings_found, record.settings, where=path)
         return record
 
     def save(self) -> None:
@@ -55,6 +48,21 @@ class StageRecord:
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that identify a JSON value."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
+    """Refuses to continue what was begun with other settings.
+
+    Raises: ResumeError that names ``where`` and the first three settings that differ.
+    """
+    differences = setting_differences(found, wanted)
+    if differences:
+        raise ResumeError(
+            "made with other settings or inputs",
+            where=where,
+            found="; ".join(differences[:3]),
+            remedy="Choose another output, or remove this one and what it describes",
+        )
 
 
 def setting_differences(found: Any, wanted: Any, key: str = "") -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gloss.data.record import setting_differences
+from gloss.data.record import require_same_settings
 from gloss.durable import folder_lock, read_json, write_json
 from gloss.errors import ResumeError
 from gloss.pipeline import stages
@@ -38,14 +38,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         record, wanted = self.path / "config.json", config.model_dump(mode="json")
         if record.exists():
-            found = read_json(record)
-            if found != wanted:
-                raise ResumeError(
-                    "this folder holds a run with other settings",
-                    where=self.path,
-                    found="; ".join(setting_differences(found, wanted)[:3]),
-                    remedy="Choose another --out, or remove this folder",
-                )
+            require_same_settings(read_json(record), wanted, where=self.path)
         else:
             write_json(record, wanted)
         ledger = self.path / "stages.json"

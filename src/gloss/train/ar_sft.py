@@ -55,7 +55,7 @@ def _train(config: SFTConfig, target: str, dataset: Path, out_dir: Path) -> ARSF
     ar.requires_grad_(True).train()
     optimizer = GuardedOptimizer(ar, config.optimizer, config.steps)
     state = TrainingState(out_dir, {"ar": TrainedPart(ar, optimizer)}, run_settings(config, rows, ar.sidecar))
-    if (earlier := state.finished()) is not None:
+    if (earlier := state.finished(out_dir / "checkpoint")) is not None:
         return ARSFTResult(out_dir / "checkpoint", **earlier)
     first_step = state.load()
     prompts = ar.encode_prompts(rows.texts)

@@ -71,7 +71,7 @@ def _train(config: AVSFTConfig, target: str, dataset: Path, out_dir: Path) -> AV
     av.model.requires_grad_(True).train()
     optimizer = GuardedOptimizer(av.model, config.optimizer, config.reading_steps + config.steps)
     state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_settings(config, rows, av.sidecar))
-    if (earlier := state.finished()) is not None:
+    if (earlier := state.finished(out_dir / "checkpoint")) is not None:
         return AVSFTResult(out_dir / "checkpoint", sidecar=av.sidecar, **earlier)
     first_step = state.load()
     total = config.reading_steps + config.steps

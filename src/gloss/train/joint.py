@@ -230,7 +230,7 @@ def _train(config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path
         },
         run_settings(config, rows, learner.av.sidecar),
     )
-    if (earlier := state.finished()) is not None:
+    if (earlier := state.finished(out_dir / "av", out_dir / "ar")) is not None:
         return JointResult(out_dir / "av", out_dir / "ar", **earlier)
     check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
     check_reward_path(learner.ar)

@@ -18,9 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gloss.data.record import setting_differences
+from gloss.data.record import require_same_settings
 from gloss.durable import read_json, replaced_file, write_json
-from gloss.errors import ResumeError
 from gloss.stopping import StopRequest
 from gloss.target import weights_fingerprint
 from gloss.train.optimization import GuardedOptimizer
@@ -102,7 +101,7 @@ class TrainingState:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
-                self._check(json.loads(metadata["settings"]), path)
+                require_same_settings(json.loads(metadata["settings"]), self.settings, where=path)
                 checksums = json.loads(metadata["checksums"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             step, skipped = int(metadata["step"]), json.loads(metadata["skipped"])
@@ -118,16 +117,6 @@ class TrainingState:
             _put_back(part, {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")})
         return step
 
-    def _check(self, found: Any, path: Path) -> None:
-        differences = setting_differences(found, self.settings)
-        if differences:
-            raise ResumeError(
-                "made with other settings or inputs",
-                where=path,
-                found="; ".join(differences[:3]),
-                remedy="Choose another output folder, or remove this one",
-            )
-
     def steps(self, total: int, every: int, stop: StopRequest) -> Iterator[int]:
         """The steps still to do; saves behind every ``every``-th one, and behind the one in which a stop was asked for."""
         for step in range(self.first_step, total):
@@ -142,8 +131,8 @@ class TrainingState:
         for file in self.files:
             file.unlink()
 
-    def finished(self) -> dict[str, Any] | None:
-        """What ``finish`` was given by an earlier run with these settings; None if there was none.
+    def finished(self, *checkpoints: Path) -> dict[str, Any] | None:
+        """What ``finish`` was given by an earlier run with these settings; None if there was none or a checkpoint has gone.
 
         Raises: ResumeError if it had other settings.
         """
@@ -151,7 +140,9 @@ class TrainingState:
         if not path.exists():
             return None
         record = read_json(path)
-        self._check(record["settings"], path)
+        require_same_settings(record["settings"], self.settings, where=path)
+        if not all(checkpoint.is_dir() for checkpoint in checkpoints):
+            return None
         result: dict[str, Any] = record["result"]
         return result
 

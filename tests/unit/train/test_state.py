@@ -61,6 +61,8 @@ def test_two_states_are_kept_and_none_when_finished(tmp_path):
     state.finish({"loss": 0.5})
     assert state.files == []
     assert new_state(tmp_path).finished() == {"loss": 0.5}
+    assert new_state(tmp_path).finished(tmp_path) == {"loss": 0.5}
+    assert new_state(tmp_path).finished(tmp_path / "checkpoint that somebody removed") is None
 
 
 def test_where_every_state_is_torn_training_begins_again(tmp_path):
