@@ -1,5 +1,6 @@
 """Fixtures for every test: threads, the lab tokenizer, and the shared data where it is present."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from gloss.cli.threads import choose_waiting
 
 choose_waiting()  # before PyTorch is loaded, as in the command line
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub
 
 import torch  # noqa: E402
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gloss.errors import GlossError
 
@@ -10,20 +10,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gloss.nla import NLA
+    from gloss.target import LoadOptions
 
 __version__ = "0.1.0"
 __all__ = ["NLA", "GlossError", "__version__", "load"]
 
 
-def load(folder: str | Path, *, target: str | Path | None = None) -> NLA:
-    """Opens the NLA in ``folder`` (with ``av/`` and ``ar/``); its parts are loaded when first used.
+def load(
+    name: str | Path | None = None,
+    *,
+    av: str | Path | None = None,
+    ar: str | Path | None = None,
+    target: str | Path | None = None,
+    **options: Unpack[LoadOptions],
+) -> NLA:
+    """Opens an NLA: a folder with ``av/`` and ``ar/``, or a hub id such as ``kitft/nla-qwen2.5-7b-L20`` (-av and -ar behind it).
 
-    ``target`` names the target model where it does not stand beside them.
-    Raises: CheckpointError if the folder holds no NLA.
+    Its parts are fetched and loaded when first used. ``av``, ``ar`` and ``target`` name parts that stand elsewhere; ``options`` are
+    revision (of AV and AR), dtype, device, device_map, attn_implementation, quantization, adapter and trust_remote_code.
+    Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot be reached; SidecarError.
     """
     from gloss.nla import NLA
 
-    return NLA(folder, target=target)
+    return NLA(name, av=av, ar=ar, target=target, **options)
 
 
 def __getattr__(name: str) -> Any:

@@ -45,7 +45,7 @@ def steered_continuations(
     if not 0 <= position < len(input_ids):
         raise PositionError("no such token", expected=f"position 0 to {len(input_ids) - 1}", found=position)
     model: Any = target.model
-    ids = torch.tensor([list(input_ids)]).expand(len(offsets), -1)
+    ids = torch.tensor([list(input_ids)], device=model.device).expand(len(offsets), -1)
     site = torch.zeros(1, len(input_ids), 1)
     site[0, position] = 1
 

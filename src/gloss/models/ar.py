@@ -13,6 +13,9 @@ from gloss.errors import CheckpointError, SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
 from gloss.target import backbone_of, last_block_at, remove_final_norm, truncate_blocks
 
+CPU_CHUNK_TOKENS = 2048
+"""Most padded tokens in one pass of scoring on a CPU: more of them leave its caches between two small kernels."""
+
 
 class ActivationReconstructor(nn.Module):
     """An AR: a truncated backbone without final norm, a ``head`` [d, d] that starts as the identity, tokenizer and sidecar.
@@ -86,6 +89,7 @@ class ActivationReconstructor(nn.Module):
     def reconstruct_encoded(self, rows: Sequence[Sequence[int]], *, batch_size: int = 256) -> Tensor:
         """As ``reconstruct``, from encoded prompts."""
         vectors = torch.empty(len(rows), self.head.out_features)
-        for chunk in fitted_chunks([len(row) for row in rows], batch_size):
+        most = CPU_CHUNK_TOKENS if self.backbone.device.type == "cpu" else None
+        for chunk in fitted_chunks([len(row) for row in rows], batch_size, max_tokens=most):
             vectors[chunk] = self.reconstruct_ids([rows[i] for i in chunk]).float().cpu()
         return vectors

@@ -17,6 +17,7 @@ from gloss.models.av import ActivationVerbalizer
 from gloss.target import (
     UNREADABLE,
     LoadOptions,
+    ModelPlace,
     architecture_of,
     backbone_of,
     blocks_of,
@@ -73,35 +74,31 @@ def _owns_storage(weight: torch.Tensor) -> bool:
 
 
 def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
-    if not folder.is_dir():
-        raise CheckpointError(
-            "no such checkpoint folder", where=folder, remedy="Name the folder that holds nla_meta.yaml"
-        )
     sidecar = read_model_sidecar(folder)
     if sidecar.role != role:
         raise CheckpointError("checkpoint of the other half", where=folder, expected=f"role {role}", found=sidecar.role)
     return sidecar
 
 
-def load_av(folder: Path | str, **options: Unpack[LoadOptions]) -> ActivationVerbalizer:
-    """Loads an AV and checks its sidecar against the live tokenizer and config; see ``LoadOptions``.
+def load_av(name: Path | str | ModelPlace, **options: Unpack[LoadOptions]) -> ActivationVerbalizer:
+    """Loads an AV from a folder or the hub and checks its sidecar against the live tokenizer and config; see ``LoadOptions``.
 
     Raises: CheckpointError, SidecarError, MarkerError, ArchitectureError, MissingExtraError.
     """
-    folder = Path(folder)
+    folder = _folder_of(name, options)
     sidecar = _sidecar_of(folder, "av")
     target = load_target(folder, **options)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks)
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
 
 
-def load_ar(folder: Path | str, **options: Unpack[LoadOptions]) -> ActivationReconstructor:
-    """Loads an AR and checks its sidecar, depth and head; see ``LoadOptions``.
+def load_ar(name: Path | str | ModelPlace, **options: Unpack[LoadOptions]) -> ActivationReconstructor:
+    """Loads an AR from a folder or the hub and checks its sidecar, depth and head; see ``LoadOptions``.
 
     Raises: CheckpointError if weights are missing, of the wrong shape or not finite; SidecarError; ArchitectureError;
     MissingExtraError.
     """
-    folder = Path(folder)
+    folder = _folder_of(name, options)
     sidecar = _sidecar_of(folder, "ar")
     tokenizer = load_tokenizer(folder, trust_remote_code=options.get("trust_remote_code", False))
     backbone = _load_backbone(folder, **options)
@@ -111,6 +108,11 @@ def load_ar(folder: Path | str, **options: Unpack[LoadOptions]) -> ActivationRec
     head = nn.Linear(d_model, d_model, bias=False, dtype=torch_dtype(options.get("dtype", "float32")), device=device)
     head.load_state_dict({"weight": _read_head(folder / VALUE_HEAD_NAME, d_model)})
     return ActivationReconstructor(backbone, head, tokenizer, sidecar).eval().requires_grad_(False)
+
+
+def _folder_of(name: Path | str | ModelPlace, options: LoadOptions) -> Path:
+    place = ModelPlace.of(name, revision=options.get("revision"))
+    return place.folder(with_code=options.get("trust_remote_code", False))
 
 
 def _load_backbone(folder: Path, **options: Unpack[LoadOptions]) -> Any:

@@ -5,69 +5,83 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from gloss.contract import Explanation, ModelSidecar, check_same_activations, read_model_sidecar, text_ids
+from gloss.contract import SIDECAR_NAME, Explanation, ModelSidecar, check_same_activations, read_model_sidecar, text_ids
 from gloss.data import special_token_ids
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.evaluate import activation_flags, cosine
 from gloss.evaluate.steering import steered_continuations, steering_offset
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_mse, load_ar, load_av
+from gloss.nla.place import NLAPlaces, find_nla
 from gloss.nla.positions import parse_positions
 from gloss.nla.results import FAILED, Continuation, Explanations, Score, Steering, TokenExplanation
 from gloss.rollout import LocalEngine, Rollout
-from gloss.target import Target, capture_activations, load_target
+from gloss.target import LoadOptions, ModelPlace, Target, capture_activations, load_target
 from gloss.train.inputs import TRUST_KEY
 
 
 class NLA:
-    """An AV, an AR and the target they explain; each part is loaded when it is first used.
+    """An AV, an AR and the target they explain; each part is loaded, and fetched from the hub, when it is first used.
 
-    ``folder`` holds ``av/``, ``ar/`` and, unless ``target`` names another place, ``target/`` (or the AV's sidecar names the
-    model it was made from).
-    Raises: CheckpointError if the folder holds no NLA.
+    ``name`` is a folder that holds ``av/`` and ``ar/`` (and perhaps ``target/``), or a hub id; ``owner/name`` means the
+    repositories ``owner/name-av`` and ``owner/name-ar``. ``av``, ``ar`` and ``target`` name parts that stand elsewhere; without a
+    target, the model that the sidecar names is loaded. ``options`` are those of ``LoadOptions`` and hold for every part,
+    but ``revision``, which is that of AV and AR: any hub id can carry its own behind an @.
+    Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot be reached; SidecarError.
     """
 
     def __init__(
-        self, folder: Path | str, *, target: str | Path | None = None, max_new_tokens: int | None = None
+        self,
+        name: str | Path | None = None,
+        *,
+        av: str | Path | None = None,
+        ar: str | Path | None = None,
+        target: str | Path | None = None,
+        max_new_tokens: int | None = None,
+        **options: Unpack[LoadOptions],
     ) -> None:
-        self.folder = _nla_folder(Path(folder))
-        self._target_name = target
-        self.sidecar: ModelSidecar = read_model_sidecar(self.folder / "av")
+        self.places = find_nla(name, av=av, ar=ar, target=target, revision=options.pop("revision", None))
+        self.name, self._options = self.places.name, options
+        self.sidecar: ModelSidecar = _sidecar_of(self.places)
         self.recorded: dict[str, Any] = dict(self.sidecar.extra.get(TRUST_KEY, {}))
         self.max_new_tokens = max_new_tokens or int(self.recorded.get("max_new_tokens", 150))
 
     @cached_property
     def av(self) -> ActivationVerbalizer:
         """The activation verbalizer."""
-        return load_av(self.folder / "av")
+        return load_av(self._place("av", self.places.av), **self._options)
 
     @cached_property
     def ar(self) -> ActivationReconstructor:
         """The activation reconstructor."""
-        ar = load_ar(self.folder / "ar")
+        ar = load_ar(self._place("ar", self.places.ar), **self._options)
         check_same_activations(self.sidecar, ar.sidecar)
         return ar
 
     @cached_property
     def target(self) -> Target:
         """The target model."""
-        if self._target_name is not None:
-            return load_target(self._target_name)
-        for beside in (self.folder / "target", self.folder.parent / "target"):
-            if beside.is_dir():
-                return load_target(beside)
-        return load_target(self.sidecar.base_checkpoint)
+        return load_target(self.places.target or self.sidecar.base_checkpoint, **self._options)
+
+    def _place(self, half: str, place: ModelPlace | None) -> ModelPlace:
+        if place is None:
+            raise CheckpointError(
+                f"this NLA has no {half.upper()}", where=self.name, remedy=f"Name one with {half}=… (--{half})"
+            )
+        return place
 
     @property
     def layer(self) -> int:
         """The block whose output is explained."""
-        layer = self.sidecar.layer if self.sidecar.layer is not None else self.ar.sidecar.layer
+        layer = self.sidecar.layer
+        if layer is None and self.places.ar is not None:
+            layer = self.ar.sidecar.layer
         if layer is None:
-            raise CheckpointError("no extraction layer recorded", where=self.folder, expected="extraction_layer_index")
+            raise CheckpointError("no extraction layer recorded", where=self.name, expected="extraction_layer_index")
         return layer
 
     def tokens(self, text: str) -> tuple[list[int], list[str]]:
@@ -82,7 +96,8 @@ class NLA:
     def activations(self, text: str) -> Tensor:
         """Activations of every token of a text, raw; [tokens, d_model]."""
         ids, _ = self.tokens(text)
-        return capture_activations(self.target.model, torch.tensor([ids]), None, self.layer)[0].float()
+        model = self.target.model
+        return capture_activations(model, torch.tensor([ids], device=model.device), None, self.layer)[0].float().cpu()
 
     def explain(
         self,
@@ -92,11 +107,13 @@ class NLA:
         samples: int = 1,
         temperature: float | None = None,
         seed: int = 0,
+        score: bool | None = None,
     ) -> Explanations:
         """Explanations of tokens of a text, or of given activations [n, d_model].
 
         ``positions``: an index (negative from the end), several, ``"all"``, or a specification such as ``"3,7-9"``.
-        ``temperature`` None is greedy for one sample and 1 for several.
+        ``temperature`` None is greedy for one sample and 1 for several. ``score`` says whether the AR reads them back;
+        by default it does where there is one.
         Raises: PositionError, ActivationError, ConfigError.
         """
         if samples < 1:
@@ -116,7 +133,7 @@ class NLA:
             vectors, temperature=heat, max_new_tokens=self.max_new_tokens, seed=seed, num_samples=samples
         )
         repeated = vectors.repeat_interleave(samples, dim=0)
-        items = self._scored(rollouts, repeated)
+        items = self._scored(rollouts, repeated, scored=self.places.ar is not None if score is None else score)
         return Explanations(
             tuple(
                 TokenExplanation(
@@ -205,12 +222,12 @@ class NLA:
         continuations = tuple(Continuation(n, a, t) for (n, a, _), t in zip(runs, texts, strict=True))
         return Steering(site, tokens[site], original, edited, continuations)
 
-    def _scored(self, rollouts: list[Rollout], vectors: Tensor) -> list[tuple[str | None, Score | None]]:
+    def _scored(
+        self, rollouts: list[Rollout], vectors: Tensor, *, scored: bool
+    ) -> list[tuple[str | None, Score | None]]:
         texts = [r.explanation.text if isinstance(r.explanation, Explanation) else None for r in rollouts]
-        kept = [i for i, text in enumerate(texts) if text is not None]
-        scores = (
-            dict(zip(kept, self.score([t for t in texts if t is not None], vectors[kept]), strict=True)) if kept else {}
-        )
+        kept = [i for i, text in enumerate(texts) if scored and text is not None]
+        scores = dict(zip(kept, self.score([str(texts[i]) for i in kept], vectors[kept]), strict=True)) if kept else {}
         return [(text, scores.get(i)) for i, text in enumerate(texts)]
 
     def _fve(self, error: float) -> float | None:
@@ -236,10 +253,11 @@ class NLA:
         return vectors.float()
 
 
-def _nla_folder(folder: Path) -> Path:
-    for candidate in (folder, folder / "nla"):
-        if (candidate / "av").is_dir() and (candidate / "ar").is_dir():
-            return candidate
-    raise CheckpointError(
-        "no NLA here", where=folder, expected="a folder with av/ and ar/", remedy="Make one with: gloss quickstart"
-    )
+def _sidecar_of(places: NLAPlaces) -> ModelSidecar:
+    """The AV's sidecar, or the AR's where there is no AV."""
+    place = places.av or places.ar
+    assert place is not None
+    file = place.file(SIDECAR_NAME)
+    if file is None:
+        raise CheckpointError("no sidecar", where=place, expected=SIDECAR_NAME)
+    return read_model_sidecar(file)

@@ -28,7 +28,7 @@ class LocalEngine:
     ) -> list[Rollout]:
         """See ``RolloutEngine.generate``."""
         check_positions(self.av.model, len(self.av.prefix_ids) + len(self.av.tail_ids) + max_new_tokens)
-        rows = activations.repeat_interleave(num_samples, dim=0)
+        rows = activations.to(self.av.model.device).repeat_interleave(num_samples, dim=0)
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         rollouts: list[Rollout] = []
         with linear_weights_cast_once(self.av.model):

@@ -14,6 +14,7 @@ from gloss.target.architectures import (
 from gloss.target.fingerprint import weights_fingerprint
 from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
 from gloss.target.hooks import capture_activations, edit_residual, last_block_at, next_token_logits
+from gloss.target.hub import ModelPlace, commit_of
 from gloss.target.loading import (
     LoadOptions,
     Target,
@@ -28,12 +29,14 @@ __all__ = [
     "UNREADABLE",
     "Architecture",
     "LoadOptions",
+    "ModelPlace",
     "Target",
     "architecture_of",
     "backbone_of",
     "blocks_of",
     "capture_activations",
     "check_positions",
+    "commit_of",
     "edit_residual",
     "known_families",
     "last_block_at",

@@ -13,7 +13,8 @@ import torch
 
 from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError
 from gloss.target.architectures import Architecture, architecture_of, blocks_of
-from gloss.target.folder_files import UNREADABLE, json_object, refuse_unsafe_files
+from gloss.target.folder_files import UNREADABLE, json_object
+from gloss.target.hub import ModelPlace
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,8 +32,8 @@ class LoadOptions(TypedDict, total=False):
     ``dtype`` float32 (default), bfloat16 or float16. ``device`` takes the whole model, ``device_map`` spreads it instead
     ("auto", or a mapping from modules to devices). ``attn_implementation`` None takes the default of Transformers.
     ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8 or a quantization config of
-    Transformers. ``adapter`` is a folder or hub id with a LoRA adapter for the model. ``trust_remote_code`` lets the model's
-    own Python code run: it can do anything that you can.
+    Transformers. ``adapter`` is a folder or hub id with a LoRA adapter for the model. ``revision`` is a branch, tag or commit
+    on the hub. ``trust_remote_code`` lets the model's own Python code run: it can do anything that you can.
     """
 
     dtype: str
@@ -41,6 +42,7 @@ class LoadOptions(TypedDict, total=False):
     attn_implementation: str | None
     quantization: Any
     adapter: str | Path | None
+    revision: str | None
     trust_remote_code: bool
 
 
@@ -96,7 +98,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(name: str | Path | ModelPlace, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer saved with a model, exactly as its ``tokenizer.json`` says.
 
     AutoTokenizer rebuilds some families' tokenizers with the family's own splitting rules, whatever the file says; a folder that
@@ -106,12 +108,12 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    _refuse_missing_folder(name)
+    folder = str(ModelPlace.of(name).folder(with_code=trust_remote_code))
     try:
-        recorded = get_tokenizer_config(str(name)).get("tokenizer_class")
+        recorded = get_tokenizer_config(folder).get("tokenizer_class")
         if recorded in _PLAIN_TOKENIZERS:
-            return PreTrainedTokenizerFast.from_pretrained(str(name))
-        return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
+            return PreTrainedTokenizerFast.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except UNREADABLE as error:
         raise CheckpointError(
             f"no tokenizer could be loaded ({_first_line(error)})",
@@ -120,7 +122,7 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
         ) from error
 
 
-def load_target(name: str | Path, **options: Unpack[LoadOptions]) -> Target:
+def load_target(name: str | Path | ModelPlace, **options: Unpack[LoadOptions]) -> Target:
     """Loads the target language model and its tokenizer; see ``LoadOptions``.
 
     Of a multimodal model only the text model is loaded. A folder that holds nothing but a LoRA adapter is loaded on top of
@@ -128,20 +130,22 @@ def load_target(name: str | Path, **options: Unpack[LoadOptions]) -> Target:
     Raises: CheckpointError if the folder or id cannot be loaded or weights are missing, ArchitectureError if its family is
     unknown, MissingExtraError if an option needs a package that is not installed.
     """
-    base, adapter = _base_of_adapter(name)
-    if adapter is not None:
-        options = {**options, "adapter": options.get("adapter") or adapter}
-    model, missing = load_weights(base, head=True, **options)
+    trust = options.get("trust_remote_code", False)
+    folder = ModelPlace.of(name, revision=options.get("revision")).folder(with_code=trust)
+    base = _base_of_adapter(folder)
+    if base is not None:
+        options = {**options, "adapter": options.get("adapter") or folder, "revision": None}
+    model, missing = load_weights(base or folder, head=True, **options)
     if missing:
         raise CheckpointError("weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)")
-    trust = options.get("trust_remote_code", False)
-    tokenizer = load_tokenizer(name if _has_tokenizer(name) else base, trust_remote_code=trust)
+    own_tokenizer = base is None or (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(folder if own_tokenizer else str(base), trust_remote_code=trust)
     return Target(
         model=model, tokenizer=tokenizer, architecture=architecture_of(model.config.model_type), name=str(name)
     )
 
 
-def load_weights(name: str | Path, *, head: bool, **options: Unpack[LoadOptions]) -> tuple[Any, list[str]]:
+def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack[LoadOptions]) -> tuple[Any, list[str]]:
     """A model with (``head``) or without its LM head, frozen, in evaluation mode, and the names of weights that the files lack.
 
     Raises: as ``load_target``, except for missing weights.
@@ -158,7 +162,8 @@ def load_weights(name: str | Path, *, head: bool, **options: Unpack[LoadOptions]
         "quantization_config": quantization,
         "device_map": device_map if device_map is not None or quantization is None else options.get("device", "cpu"),
     }
-    config = _read_config(name, trust)
+    folder = ModelPlace.of(name, revision=options.get("revision")).folder(with_code=trust)
+    config = _read_config(folder, trust)
     architecture = architecture_of(config.model_type, config=config)
     if architecture.text_keys:
         arguments |= {"config": _text_config(config), "key_mapping": dict(architecture.text_keys)}
@@ -166,7 +171,7 @@ def load_weights(name: str | Path, *, head: bool, **options: Unpack[LoadOptions]
     try:
         with quiet_loading():
             model, info = loader.from_pretrained(
-                str(name),
+                str(folder),
                 use_safetensors=True,
                 output_loading_info=True,
                 trust_remote_code=trust,
@@ -186,7 +191,6 @@ def load_weights(name: str | Path, *, head: bool, **options: Unpack[LoadOptions]
 def _read_config(name: str | Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
-    _refuse_missing_folder(name)
     try:
         return AutoConfig.from_pretrained(str(name), trust_remote_code=trust_remote_code)
     except UNREADABLE as error:
@@ -233,7 +237,7 @@ def _require(package: str, *, wanted: bool) -> None:
         raise MissingExtraError(package, _EXTRAS[package])
 
 
-def _weights_error(error: Exception, name: str | Path) -> GlossError:
+def _weights_error(error: Exception, name: object) -> GlossError:
     if isinstance(error, ImportError):
         for package, extra in _EXTRAS.items():
             if package in str(error) and find_spec(package) is None:
@@ -243,28 +247,15 @@ def _weights_error(error: Exception, name: str | Path) -> GlossError:
     )
 
 
-def _base_of_adapter(name: str | Path) -> tuple[str | Path, str | Path | None]:
-    """For a folder that holds an adapter and no model: the model it belongs to and the adapter; else the name itself."""
-    adapter = Path(name) / "adapter_config.json"
-    if not adapter.is_file() or (Path(name) / "config.json").is_file():
-        return name, None
+def _base_of_adapter(folder: Path) -> str | None:
+    """The model that an adapter belongs to, for a folder that holds an adapter and no model; else None."""
+    adapter = folder / "adapter_config.json"
+    if not adapter.is_file() or (folder / "config.json").is_file():
+        return None
     base = json_object(adapter).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise CheckpointError("the adapter names no model", where=adapter, expected="base_model_name_or_path")
-    return base, name
-
-
-def _has_tokenizer(name: str | Path) -> bool:
-    return not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").is_file()
-
-
-def _refuse_missing_folder(name: str | Path) -> None:
-    """A name that can only be a path is not looked for on the hub; in a folder, nothing may lead out of it."""
-    text = str(name)
-    if (text.startswith((".", "/", "~")) or text.count("/") > 1) and not Path(text).is_dir():
-        raise CheckpointError("no such model folder", where=name, remedy="Name a Hugging Face folder or hub id")
-    if Path(text).is_dir():
-        refuse_unsafe_files(Path(text))
+    return base
 
 
 def _first_line(error: BaseException) -> str:
