@@ -69,15 +69,18 @@ class ActivationVerbalizer:
             raise InjectionError(
                 "wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(activations.shape)
             )
-        tail = torch.tensor(self.tail_ids, device=activations.device).expand(len(activations), -1)
+        device = self.model.device
+        tail = torch.tensor(self.tail_ids, device=device).expand(len(activations), -1)
         embedded = inject(
             self.embedding(tail),
             tail,
-            activations,
+            activations.to(device),
             marker=self.marker,
             injection_scale=self.sidecar.injection_scale,
         )
-        return embedded if response_ids is None else torch.cat([embedded, self.embedding(response_ids)], dim=1)
+        if response_ids is None:
+            return embedded
+        return torch.cat([embedded, self.embedding(response_ids.to(device))], dim=1)
 
     def response_logits(
         self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
@@ -91,14 +94,15 @@ class ActivationVerbalizer:
         embedded = self.embed_after_prefix(activations, response_ids[:, :-1])
         hidden = hidden_after_prefix(self.backbone, prefix, embedded)
         before = hidden[:, len(self.tail_ids) - 1 :]
-        return output_logits(self.model, before[response_mask])
+        return output_logits(self.model, before[response_mask.to(before.device)])
 
     def response_logprobs(
         self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
     ) -> Tensor:
         """Log-probability of every real response token, [real tokens], in row-major order of the mask."""
         logits = self.response_logits(activations, response_ids, response_mask, prefix)
-        return -nn.functional.cross_entropy(logits.float(), response_ids[response_mask], reduction="none")
+        wanted = response_ids[response_mask].to(logits.device)
+        return -nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
 
     def encode_responses(self, responses: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids of training responses, each closed by the stop token: ids and mask [n, tokens]."""
