@@ -125,9 +125,7 @@ class DocumentEncoder:
     def _own_words(self, messages: Sequence[Mapping[str, str]], text: str) -> tuple[tuple[int, int], ...]:
         return tuple(span for span in self.content_spans(messages, text) if span is not None)
 
-    def content_spans(
-        self, messages: Sequence[Mapping[str, str]], text: str
-    ) -> tuple[tuple[int, int] | None, ...]:
+    def content_spans(self, messages: Sequence[Mapping[str, str]], text: str) -> tuple[tuple[int, int] | None, ...]:
         """Where each message's content stands in the rendered text; None for one that the template rewrote, or an empty one."""
         contents = [message["content"] for message in messages]
         frame = self.frame(tuple(message["role"] for message in messages))

@@ -1,7 +1,7 @@
 """Explains any number of activations: in chunks, each a durable shard, so that a stopped run goes on with the same result.
 
-    chunk → batches → AV (samples × best-of responses each, seed keyed on the batch's first row) → AR scores → shard
-    all shards → one file, and the shards go
+chunk → batches → AV (samples × best-of responses each, seed keyed on the batch's first row) → AR scores → shard
+all shards → one file, and the shards go
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def explain_rows(
 def _prepare(nla: NLA, source: Any, config: ExplainConfig, minus: Any, documents: Mapping[str, Any]) -> _Reading:
     if config.best_of > 1 and config.heat == 0:
         raise ConfigError("best-of needs different responses", expected="a temperature above 0", found=0)
-    opened = open_source(source)
+    opened: VectorSource = open_source(source)
     _check(nla, opened, source)
     if minus is not None:
         other = open_source(minus)
@@ -249,9 +249,7 @@ def _finished(out: Path, reading: _Reading) -> ExplainResult | None:
     return ExplainResult(out, sum(len(table) for table in iter_results(out)), header)
 
 
-def _shard(
-    reading: _Reading, record: StageRecord, parts: Path, index: int, rows: VectorRows, progress: Stage
-) -> Path:
+def _shard(reading: _Reading, record: StageRecord, parts: Path, index: int, rows: VectorRows, progress: Stage) -> Path:
     """The file of one chunk: kept where an earlier run completed it for the same activations, else written."""
     path, digests = parts / f"shard-{index:06d}.parquet", record.done.setdefault("digests", [])
     digest = hashlib.blake2b(rows.vectors.contiguous().numpy().tobytes(), digest_size=8).hexdigest()

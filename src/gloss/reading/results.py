@@ -79,7 +79,7 @@ def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, A
 
     Raises: StorageError.
     """
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, **header}, ensure_ascii=False).encode()}
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, **header}).encode()}
     schema, rows = RESULT_SCHEMA.with_metadata(metadata), 0
     with (
         replaced_file(path) as temporary,

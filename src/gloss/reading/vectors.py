@@ -1,8 +1,8 @@
 """Activations to be explained, from files or memory: read a chunk at a time, each with what is known of its rows.
 
-    .parquet (a file or a folder of shards)   Gloss's and the reference's datasets, with document, position and token
-    .npy, .safetensors                        one array [n, d_model]
-    tensors and arrays in memory              the same
+.parquet (a file or a folder of shards)   Gloss's and the reference's datasets, with document, position and token
+.npy, .safetensors                        one array [n, d_model]
+tensors and arrays in memory              the same
 """
 
 from __future__ import annotations
@@ -42,11 +42,25 @@ class VectorRows:
 class VectorSource(Protocol):
     """Activations that can be read from any row on."""
 
-    num_rows: int
-    d_model: int
-    layer: int | None
-    identity: list[str]
-    """Tells this input from another, cheaply: sizes and sampled bytes."""
+    @property
+    def num_rows(self) -> int:
+        """Number of activations."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """Their width."""
+        ...
+
+    @property
+    def layer(self) -> int | None:
+        """Their layer, where the source knows it."""
+        ...
+
+    @property
+    def identity(self) -> list[str]:
+        """Tells this input from another, cheaply: sizes and sampled bytes."""
+        ...
 
     def chunks(self, size: int) -> Iterator[VectorRows]:
         """All rows in order, ``size`` at a time but for the last."""
@@ -241,7 +255,7 @@ def _from_npy(path: Path) -> ArraySource:
     def read(first: int, last: int) -> Tensor:
         return torch.from_numpy(np.array(array[first:last], dtype=np.float32))
 
-    return ArraySource(read, *array.shape, [file_fingerprint(path)], {})
+    return ArraySource(read, array.shape[0], array.shape[1], [file_fingerprint(path)], {})
 
 
 def _from_safetensors(path: Path) -> ArraySource:
