@@ -23,7 +23,7 @@ def directions() -> torch.Tensor:
     return torch.randn(len(SAYINGS), D_MODEL, generator=torch.Generator().manual_seed(7))
 
 
-def speaking_av(tokenizer: Any, *, steps: int = 160, **changes: Any) -> Any:
+def speaking_av(tokenizer: Any, *, steps: int = 90, **changes: Any) -> Any:
     """An AV trained on four directions, each with its saying."""
     av = make_av(tokenizer, **changes)
     ids, mask = av.encode_responses([wrap_explanation(saying) for saying in SAYINGS])

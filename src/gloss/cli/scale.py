@@ -324,7 +324,7 @@ def _table(*columns: Any) -> Any:
 
     table = Table(show_lines=True, header_style="bold")
     for column in columns:
-        name, justify = (column, "left") if isinstance(column, str) else (column[0], column[1])
+        name, justify = column if isinstance(column, tuple) else (column, "left")
         table.add_column(name, justify=justify)
     return table
 

@@ -94,9 +94,9 @@ class _Reading:
 
     def chunks(self) -> Iterator[VectorRows]:
         for rows in self.source.chunks(self.config.chunk_rows):
-            if rows.first >= self.num_rows:
-                return
             yield _first_rows(rows, self.num_rows - rows.first)
+            if rows.first + len(rows.vectors) >= self.num_rows:
+                return
 
 
 def explain_activations(
