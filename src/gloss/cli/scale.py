@@ -293,7 +293,7 @@ def _results_table(rows: Iterable[dict[str, Any]]) -> Any:
         where = row["position"] if row["position"] is not None else row["row"]
         part = " ".join(str(row[name]) for name in ("role", "section") if row[name] is not None)
         shown = row["text"] if row["text"] is not None else row["response"]
-        _add(table, where, row["token"], part, _plain(shown), _number(row["fve"]), ", ".join(row["flags"]))
+        _add(table, where, _token(row["token"]), part, shown, _number(row["fve"]), ", ".join(row["flags"]))
     return table
 
 
@@ -304,7 +304,7 @@ def _hits_table(hits: Iterable[Any]) -> Any:
         for start, end in hit.spans:
             explanation.stylize("bold reverse", start, end)
         where = hit.position if hit.position is not None else hit.row
-        _add(table, hit.doc_id or "", where, hit.token, _plain((hit.context or "")[-_CONTEXT_SHOWN:]), explanation)
+        _add(table, hit.doc_id, where, _token(hit.token), (hit.context or "")[-_CONTEXT_SHOWN:], explanation)
     return table
 
 
@@ -315,7 +315,7 @@ def _themes_table(found: Iterable[Any]) -> Any:
     for theme in found:
         agreement = "—" if theme.agreement is None else f"{theme.agreement:.0%}"
         counts = (len(theme.claims), theme.n_tokens, theme.n_documents)
-        _add(table, _plain(theme.label), *counts, agreement, f"{theme.share:.0%}", _number(theme.fve))
+        _add(table, theme.label, *counts, agreement, f"{theme.share:.0%}", _number(theme.fve))
     return table
 
 
@@ -332,13 +332,15 @@ def _table(*columns: Any) -> Any:
 def _add(table: Any, *cells: Any) -> None:
     from rich.text import Text
 
+    table.add_row(*(cell if isinstance(cell, Text) else _plain("" if cell is None else str(cell)) for cell in cells))
+
+
+def _token(token: str | None) -> Any:
+    from rich.text import Text
+
     from gloss.nla.results import visible
 
-    table.add_row(*(cell if isinstance(cell, Text) else Text(visible(_word(cell))) for cell in cells))
-
-
-def _word(cell: Any) -> str:
-    return "" if cell is None else str(cell)
+    return Text(visible(token or ""))
 
 
 def _plain(text: str) -> Any:

@@ -106,7 +106,7 @@ def test_a_finished_file_is_left_and_other_settings_or_inputs_are_refused(nla, r
     before = out.stat().st_mtime_ns
     assert explained(nla, rows_file, out).num_rows == 11
     assert out.stat().st_mtime_ns == before
-    with pytest.raises(ResumeError, match="sampling.seed = 0 there, 1 here"):
+    with pytest.raises(ResumeError, match=r"sampling\.seed = 0 there, 1 here"):
         explained(nla, rows_file, out, seed=1)
     write_rows(rows_file, lab_tokenizer, noisy(11, seed=1).numpy())
     with pytest.raises(ResumeError, match="input"):
@@ -210,7 +210,7 @@ def test_damaged_arrays_have_one_clear_line(nla, tmp_path):
         with pytest.raises(DatasetError, match=name):
             explain_in_memory(nla, tmp_path / name)
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(DatasetError, match="objects.npy"):
+    with pytest.raises(DatasetError, match=r"objects\.npy"):
         explain_in_memory(nla, tmp_path / "objects.npy")
     save_file({"a": torch.ones(1, D_MODEL), "b": torch.ones(1, D_MODEL)}, tmp_path / "two.safetensors")
     with pytest.raises(DatasetError, match="which tensor holds the activations"):
