@@ -8,7 +8,7 @@ from torch import Tensor
 from gloss.errors import ActivationError, ConfigError
 from gloss.evaluate import cosine
 from gloss.models import direction_mse
-from gloss.serve import v1_models as m
+from gloss.serve import v1_checking_models as m
 from gloss.serve.explaining import sampling_of
 from gloss.serve.reader import Reader
 from gloss.serve.service import Service

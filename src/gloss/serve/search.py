@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import regex
 
 from gloss.errors import ConfigError
-from gloss.serve import v1_models as m
+from gloss.serve import v1_checking_models as m
 
 TIME_S = 2.0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from gloss.errors import ActivationError, ConfigError
 from gloss.evaluate.steering import SteeredRun, steered_runs, steering_offset
 from gloss.reading.tokens import ReadText
-from gloss.serve import v1_models as m
+from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
 
 Edit = tuple[str, float, Tensor]

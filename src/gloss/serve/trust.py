@@ -16,7 +16,7 @@ from gloss.models import direction_mse
 from gloss.nla import NLA, Score
 from gloss.reading.themes import split_claims
 from gloss.reading.tokens import ReadText
-from gloss.serve import v1_models as m
+from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
 
 SAME_CLAIM = 0.6

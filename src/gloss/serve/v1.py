@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from gloss.errors import ConfigError
 from gloss.nla import Score
+from gloss.serve import v1_checking_models as checking
 from gloss.serve import v1_models as m
 from gloss.serve.arrays import decode_array, encode_array
 from gloss.serve.comparing import compare
@@ -90,25 +91,25 @@ def _add_checking(router: APIRouter, service: Service) -> None:
         """How well explanations rebuild a token's activation, or given activations."""
         return await _within(service, request, _score(service, body))
 
-    @router.post("/trust", response_model=m.TrustOut)
-    async def trust_(body: m.TrustIn, request: Request) -> Any:
+    @router.post("/trust", response_model=checking.TrustOut)
+    async def trust_(body: checking.TrustIn, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
         reader = service.reader(body.nla)
         return await _within(service, request, trust(reader, reader.read(body), body))
 
-    @router.post("/steer", response_model=m.SteerOut)
-    async def steer_(body: m.SteerIn, request: Request) -> Any:
+    @router.post("/steer", response_model=checking.SteerOut)
+    async def steer_(body: checking.SteerIn, request: Request) -> Any:
         """How the target goes on when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original)."""
         reader = service.reader(body.nla)
         return await _within(service, request, steer(reader, reader.read(body), body))
 
-    @router.post("/compare", response_model=m.CompareOut)
-    async def compare_(body: m.CompareIn, request: Request) -> Any:
+    @router.post("/compare", response_model=checking.CompareOut)
+    async def compare_(body: checking.CompareIn, request: Request) -> Any:
         """Two tokens, texts or vectors: each side explained, and their difference."""
         return await _within(service, request, compare(service, body))
 
-    @router.post("/search", response_model=m.SearchOut)
-    async def search(body: m.SearchIn, request: Request) -> Any:
+    @router.post("/search", response_model=checking.SearchOut)
+    async def search(body: checking.SearchIn, request: Request) -> Any:
         """Which of the given texts hold words or match a pattern, and where."""
         return await _within(service, request, asyncio.to_thread(search_texts, body))
 
