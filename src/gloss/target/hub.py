@@ -91,23 +91,45 @@ class ModelPlace:
         Raises: CheckpointError if it is not on the hub, or not in the cache and the hub cannot be reached; as
         ``refuse_unsafe_files``.
         """
-        if self.is_local:
-            found = Path(self.name)
-        else:
-            from huggingface_hub import snapshot_download
-
-            inside = f"{self.subfolder}/" if self.subfolder else ""
-            wanted = (*MODEL_FILES, "*.py") if with_code else MODEL_FILES
-            with self._fetching():
-                root = snapshot_download(
-                    self.name,
-                    revision=self.revision,
-                    allow_patterns=[inside + pattern for pattern in wanted],
-                    ignore_patterns=["consolidated*", *([] if inside else ["*/*"])],
-                )
-            found = Path(root) / inside
+        found = self.folder_unchecked(with_code=with_code)
         refuse_unsafe_files(found)
         return found
+
+    def folder_unchecked(self, *, with_code: bool = False) -> Path:
+        """As ``folder``, for who only looks at the files: what names files elsewhere is not refused."""
+        if self.is_local:
+            return Path(self.name)
+        from huggingface_hub import snapshot_download
+
+        inside = f"{self.subfolder}/" if self.subfolder else ""
+        wanted = (*MODEL_FILES, "*.py") if with_code else MODEL_FILES
+        with self._fetching():
+            root = snapshot_download(
+                self.name,
+                revision=self.revision,
+                allow_patterns=[inside + pattern for pattern in wanted],
+                ignore_patterns=[f"{inside}consolidated*", f"{inside}*/*"],
+            )
+        return Path(root) / inside
+
+    def files(self) -> dict[str, int]:
+        """Every file of the model with its size in bytes, those included that nothing here would fetch or load.
+
+        Raises: CheckpointError if the hub cannot be reached; offline, the files of the cache are listed.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.constants import is_offline_mode
+        from huggingface_hub.hf_api import RepoFile
+
+        if self.is_local or is_offline_mode():
+            folder = self.folder_unchecked()
+            found = (path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(found)}
+        with self._fetching():
+            tree = HfApi().list_repo_tree(self.name, self.subfolder, revision=self.revision, recursive=True)
+            files = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+        inside = len(self.subfolder) + 1 if self.subfolder else 0
+        return {name[inside:]: size for name, size in sorted(files.items())}
 
     @contextmanager
     def _fetching(self) -> Iterator[None]:
