@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,6 +61,80 @@ def validate(
     if not validation.passed:
         raise typer.Exit(2)
     next_command(f"gloss checkpoint card {place}" if target else f"gloss checkpoint validate {place} --target MODEL")
+
+
+@app.command()
+def convert(
+    place: PLACE,
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything yet.")],
+    dialect: Annotated[
+        Literal["released", "internal"],
+        typer.Option(help="Of the sidecar: as published, or as the reference trains with."),
+    ] = "released",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; as it is if not given.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base of a LoRA adapter, if not the one that it names.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Folder with config, tokenizer and sidecar, for training shards that have none.")
+    ] = None,
+    base_checkpoint: Annotated[str | None, typer.Option(help="Hub id of the base model, for the sidecar.")] = None,
+    revision: REVISION = None,
+) -> None:
+    """Turn training shards, a LoRA adapter or another dialect or dtype into one Hugging Face folder."""
+    from gloss.release.convert import ConvertOptions
+    from gloss.release.convert import convert as run_convert
+
+    options = ConvertOptions(dialect=dialect, dtype=dtype, base=base, like=like, base_checkpoint=base_checkpoint)
+    for folder in run_convert(place, out, options, revision=revision):
+        print(folder)
+    next_command(f"gloss checkpoint validate {out}")
+
+
+@app.command()
+def card(
+    place: Annotated[str, typer.Argument(help="Folder of an AV, an AR or both.")],
+    results: Annotated[
+        Path | None, typer.Option(help="results.json of the run; without it nothing was measured.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Licence of the base model, as its card names it.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the base model, if not that of the sidecar.")
+    ] = None,
+    repo: Annotated[str | None, typer.Option(help="Name under which it will be published, for the example.")] = None,
+) -> None:
+    """Write the model card: licence, base model, measured FVE with interval and controls, usage."""
+    from gloss.release.card import write_cards
+
+    for file in write_cards(place, results=results, licence=licence, base_model=base_model, repo=repo):
+        print(file)
+    next_command(f"gloss checkpoint push {place} OWNER/NAME")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Folder of an AV, an AR or both.")],
+    repo: Annotated[str, typer.Argument(help="owner/name; of both halves owner/name-av and owner/name-ar are made.")],
+    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+) -> None:
+    """Publish a checkpoint; refused without a licence and a passing validate. The token is HF_TOKEN or that of hf auth login."""
+    from gloss.release.publish import push as run_push
+
+    for address in run_push(folder, repo, private=private).values():
+        print(address)
+    next_command(f"gloss checkpoint pull {repo}")
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="owner/name or owner/name@revision.")], revision: REVISION = None
+) -> None:
+    """Fetch all parts of an NLA and print their folders."""
+    from gloss.release.publish import pull as run_pull
+
+    for folder in run_pull(name, revision=revision).values():
+        print(folder)
+    next_command(f'gloss explain "Some text" --nla {name}')
 
 
 def _lines(file: Path | None) -> list[str] | None:

@@ -54,11 +54,21 @@ def _every_block_is_there(half: Half) -> str:
 
 def _ends_as_an_ar(half: Half) -> str:
     """Neither the final norm nor the LM head belongs to an AR; Gloss does not read them."""
-    norm = architecture_of(str(half.config.get("model_type"))).final_norm
-    extra = [n for n in _headers(half) if n.startswith("lm_head.") or re.search(rf"(^|^[^.]+\.){re.escape(norm)}\.", n)]
+    family = str(half.config.get("model_type"))
+    extra = [name for name in _headers(half) if not belongs_to_ar(name, family)]
     if extra:
         raise Doubt("weights that an AR has no use for", found=", ".join(extra[:3]), remedy="gloss checkpoint convert")
     return "no final norm, no LM head"
+
+
+def belongs_to_ar(name: str, family: str) -> bool:
+    """Whether a weight of a family's files is part of an AR: the embedding and the blocks are.
+
+    Raises: ArchitectureError for an unknown family.
+    """
+    norm = re.escape(architecture_of(family).final_norm)
+    outside_blocks = not re.search(r"\.\d+\.", name)
+    return not (outside_blocks and re.search(rf"(^|\.)({norm}|lm_head|embed_out)\.", name))
 
 
 def _types_agree(half: Half) -> str:
