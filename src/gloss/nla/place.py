@@ -15,6 +15,7 @@ from pathlib import Path
 from gloss.contract import SIDECAR_NAME, read_model_sidecar
 from gloss.errors import CheckpointError, ConfigError
 from gloss.target import ModelPlace
+from gloss.target.hub import hub_is_silent
 
 _HALVES = ("av", "ar")
 
@@ -63,7 +64,7 @@ def find_nla(
 def _found(name: str | Path, revision: str | None) -> NLAPlaces:
     first_error = None
     for candidates in _candidates(_base_of(name, revision)):
-        held, errors = _held(candidates)
+        held, errors = _held(candidates, silent=first_error is not None and hub_is_silent(first_error))
         if held:
             target = _target_beside(next(iter(held.values())))
             return NLAPlaces(str(name), held.get("av"), held.get("ar"), target, errors)
@@ -71,15 +72,21 @@ def _found(name: str | Path, revision: str | None) -> NLAPlaces:
     raise first_error or _no_nla(name)
 
 
-def _held(candidates: Mapping[str, ModelPlace]) -> tuple[dict[str, ModelPlace], dict[str, CheckpointError]]:
-    """The halves that are there, and why it is not known of the others: one half in the cache is enough to use that half."""
+def _held(
+    candidates: Mapping[str, ModelPlace], *, silent: bool
+) -> tuple[dict[str, ModelPlace], dict[str, CheckpointError]]:
+    """The halves that are there, and why it is not known of the others: one half in the cache is enough to use that half.
+
+    A hub that is ``silent`` is not asked again: every attempt waits half a minute.
+    """
     held, errors = {}, {}
     for half, place in candidates.items():
         try:
-            if place.file(SIDECAR_NAME) is not None:
+            if place.file(SIDECAR_NAME, cached_only=silent) is not None:
                 held[half] = place
         except CheckpointError as error:
             errors[half] = error
+            silent = silent or hub_is_silent(error)
     return held, errors
 
 

@@ -64,9 +64,10 @@ class ModelPlace:
         """The model in a subfolder of this place."""
         return ModelPlace(str(Path(self.name) / subfolder)) if self.is_local else replace(self, subfolder=subfolder)
 
-    def file(self, name: str) -> Path | None:
+    def file(self, name: str, *, cached_only: bool = False) -> Path | None:
         """One file of the model, fetched where it is not in the cache; None where there is no such file or repository.
 
+        ``cached_only`` does not ask the hub, for who has just found that it does not answer.
         Raises: CheckpointError if the hub cannot be reached and the file is not in the cache.
         """
         if self.is_local or not _REPO.fullmatch(self.name):
@@ -78,7 +79,15 @@ class ModelPlace:
 
         with self._fetching():
             try:
-                return Path(hf_hub_download(self.name, name, subfolder=self.subfolder, revision=self.revision))
+                return Path(
+                    hf_hub_download(
+                        self.name,
+                        name,
+                        subfolder=self.subfolder,
+                        revision=self.revision,
+                        local_files_only=cached_only,
+                    )
+                )
             except (GatedRepoError, LocalEntryNotFoundError):
                 raise
             except (NoRepository, EntryNotFoundError):
@@ -161,6 +170,13 @@ class ModelPlace:
         except (errors.HfHubHTTPError, OSError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise CheckpointError(f"could not be fetched from the hub ({reason})", where=self) from error
+
+
+def hub_is_silent(error: CheckpointError) -> bool:
+    """Whether an error of ``ModelPlace`` means that the hub does not answer, and not that it refuses."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return isinstance(error.__cause__, LocalEntryNotFoundError)
 
 
 def commit_of(folder: Path) -> str | None:
