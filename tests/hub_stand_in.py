@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 
 def fill_cache(cache: Path, repo: str, folder: Path, *, revision: str = "main", inside: str = "") -> str:
     """Puts a folder's files into a cache as one commit of ``repo``, named by ``revision``; returns the commit."""
@@ -227,3 +229,29 @@ class _Handler(BaseHTTPRequestHandler):
                 files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
         sha = self.hub.repos[name].commit(revision)
         self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{sha}", "commitOid": sha})
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache of huggingface_hub, and no token."""
+    from huggingface_hub import constants
+
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return folder
+
+
+@pytest.fixture
+def hub(hub_cache, monkeypatch):
+    """A running stand-in, which huggingface_hub takes for the hub."""
+    from huggingface_hub import constants
+
+    with HubStandIn() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)
+        yield server

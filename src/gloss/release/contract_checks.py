@@ -17,8 +17,8 @@ from gloss.contract import (
 from gloss.errors import CheckpointError, MarkerError, SidecarError, TemplateError
 from gloss.release.findings import Check, Doubt, Half
 from gloss.release.licence import licence_of
+from gloss.release.summary import recorded_by_training
 from gloss.target import architecture_of, refuse_unsafe_files
-from gloss.train.inputs import TRUST_KEY
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".distcp", ".npy", ".joblib")
 _CODE = (".py", ".so", ".sh")
@@ -194,8 +194,10 @@ def _injection_scale_is_plausible(half: Half) -> str:
     if scale is None:
         return "activations go in raw"
     low, high = _PLAUSIBLE_SCALES
-    usual = dict(half.sidecar.extra.get(TRUST_KEY) or {}).get("norm_statistics", {}).get("p75")
-    if isinstance(usual, int | float) and usual > 0:
+    statistics = recorded_by_training(half.sidecar).get("norm_statistics")
+    p75 = statistics.get("p75") if isinstance(statistics, dict) else None
+    usual = float(p75) if isinstance(p75, int | float) and p75 > 0 else None
+    if usual is not None:
         low, high = usual / 10, usual * 10
     if not low <= scale <= high:
         raise Doubt(
@@ -204,7 +206,7 @@ def _injection_scale_is_plausible(half: Half) -> str:
             found=f"{scale:g}",
             remedy="It should be near the 75th percentile of the activations' norms: compare with the training run",
         )
-    return f"{scale:g}" + (f", 75th percentile of the norms {usual:g}" if usual else "")
+    return f"{scale:g}" + (f", 75th percentile of the norms {usual:g}" if usual is not None else "")
 
 
 def _mse_scale_is_root_d(half: Half) -> str:
@@ -252,7 +254,7 @@ CONTRACT_CHECKS = (
     Check("files", _files_are_safe),
     Check("sidecar", _sidecar_is_readable),
     Check("templates", _templates_can_be_filled),
-    Check("config", _config_is_known, ("config",)),
+    Check("config", _config_is_known),
     Check("d_model", _width_fits, ("sidecar", "config")),
     Check("tokenizer", _tokenizer_loads),
     Check("marker token", _marker_is_one_token, ("sidecar", "tokenizer"), ("av",)),

@@ -85,6 +85,7 @@ def read_dcp(folder: Path) -> dict[str, Tensor]:
 
     Optimizer states are left out. Raises: as ``read_dcp_metadata``; CheckpointError for a missing or damaged shard.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
@@ -107,8 +108,8 @@ def read_dcp(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError("no weights in this checkpoint", where=folder)
     try:
         load(tensors, storage_reader=SafeReader(folder), no_dist=True)
-    except UNREADABLE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    except (*UNREADABLE, CheckpointException) as error:  # the latter is no Exception
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:160]
         raise CheckpointError(f"a shard cannot be read ({reason})", where=folder) from error
     return tensors
 

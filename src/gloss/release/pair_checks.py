@@ -13,9 +13,9 @@ from gloss.errors import CheckpointError, ConfigError, SidecarError
 from gloss.evaluate import RoundTrip, control_fves, round_trip
 from gloss.models import direction_mse, direction_variance, fraction_of_variance_explained, load_ar, load_av
 from gloss.release.findings import Doubt, Finding, Half, finding_of
+from gloss.release.summary import recorded_by_training
 from gloss.rollout import LocalEngine
 from gloss.target import Target, capture_activations, load_target
-from gloss.train.inputs import TRUST_KEY
 
 SENTENCES = (
     "The ferry leaves the old harbour at seven, and by noon the islands are only a grey line behind the rain.",
@@ -71,13 +71,13 @@ def target_findings(halves: Mapping[str, Half], target_name: str, texts: Sequenc
     if enough.status == "fail":
         return [*found, fits, enough]
     activations = text_activations(target, layer, texts)
-    recorded = dict(sidecars[0].extra.get(TRUST_KEY) or {})
+    most = recorded_by_training(sidecars[0]).get("max_new_tokens")
     trip = round_trip(
         LocalEngine(loaded["av"]),
         loaded["ar"],
         activations,
         temperature=0,
-        max_new_tokens=int(recorded.get("max_new_tokens", 150)),
+        max_new_tokens=most if isinstance(most, int) and most > 0 else 150,
         seed=0,
     )
     controls = control_fves(loaded["ar"], trip, activations, seed=0)

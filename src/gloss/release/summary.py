@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, read_model_sidecar
+from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar
 from gloss.contract.sidecar_fields import read_yaml
 from gloss.errors import CheckpointError
 from gloss.release.parts import parts_of
@@ -88,9 +88,15 @@ def _summary(place: ModelPlace) -> CheckpointSummary:
         created_by=sidecar.created_by,
         dtypes=dict(dtypes),
         num_parameters=sum(dtypes.values()),
-        recorded=dict(sidecar.extra.get(TRUST_KEY) or {}),
+        recorded=recorded_by_training(sidecar),
         files=files,
     )
+
+
+def recorded_by_training(sidecar: ModelSidecar) -> dict[str, Any]:
+    """What Gloss's training noted for readers to judge by; empty for a checkpoint of another tool, or another tool's key."""
+    recorded = sidecar.extra.get(TRUST_KEY)
+    return dict(recorded) if isinstance(recorded, dict) else {}
 
 
 def dialect_of(values: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from hub_stand_in import HubStandIn, fill_cache
+from hub_stand_in import fill_cache
 from huggingface_hub import constants
 
 import gloss
@@ -13,27 +13,6 @@ from gloss.release.publish import pull
 
 NAME = "kitft/nla-tiny-L2"
 TEXT = "The mood is calm and Ada is here while it rains at the harbor"
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    return folder
-
-
-@pytest.fixture
-def hub(cache, monkeypatch):
-    with HubStandIn() as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)
-        yield server
 
 
 @pytest.fixture
@@ -132,7 +111,7 @@ def test_a_gated_repository_asks_for_consent(hub, nla_folder):
     assert "HF_TOKEN" in one_line(error)
 
 
-def test_files_that_lead_out_of_the_repository_are_not_written(hub, nla_folder, cache):
+def test_files_that_lead_out_of_the_repository_are_not_written(hub, nla_folder, hub_cache):
     repo = hub.add("owner/bad-ar", nla_folder / "ar")
     repo.revisions["main"]["../../../../escaped.json"] = b"{}"
     for half in ("av", "ar"):
@@ -140,7 +119,7 @@ def test_files_that_lead_out_of_the_repository_are_not_written(hub, nla_folder, 
     hub.repos["owner/both"].revisions["main"]["ar/../../../../../escaped.json"] = b"{}"
     assert set(pull("owner/bad-ar")) == {"ar"}
     assert set(pull("owner/both")) == {"av", "ar"}
-    assert not list(cache.parent.rglob("escaped.json"))
+    assert not list(hub_cache.parent.rglob("escaped.json"))
     assert not [path for path in hub.requested if "escaped" in path]
 
 
@@ -151,7 +130,7 @@ def test_pickles_and_code_are_not_fetched(hub, nla_folder):
     assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".py") or "consolidated" in p.name]
 
 
-def test_a_network_that_is_down_is_one_line_and_is_asked_once(cache, nla_folder, monkeypatch):
+def test_a_network_that_is_down_is_one_line_and_is_asked_once(hub_cache, nla_folder, monkeypatch):
     waited = []
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waited.append)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -167,31 +146,31 @@ def test_a_network_that_is_down_is_one_line_and_is_asked_once(cache, nla_folder,
         gloss.load(av=f"{NAME}-av")
     assert 0 < len(waited) - once == once
     for half in ("av", "ar"):
-        fill_cache(cache, "owner/both", nla_folder / half, inside=f"{half}/")
+        fill_cache(hub_cache, "owner/both", nla_folder / half, inside=f"{half}/")
     assert gloss.load("owner/both").reconstruct(["x"]).shape[0] == 1
 
 
 # ---- from the cache, without a network
 
 
-def test_offline_the_cache_is_enough(cache, nla_folder):
+def test_offline_the_cache_is_enough(hub_cache, nla_folder):
     for half in ("av", "ar"):
-        fill_cache(cache, f"{NAME}-{half}", nla_folder / half)
-    fill_cache(cache, "owner/target", nla_folder / "target")
+        fill_cache(hub_cache, f"{NAME}-{half}", nla_folder / half)
+    fill_cache(hub_cache, "owner/target", nla_folder / "target")
     nla = gloss.load(NAME, target="owner/target")
     assert nla.explain(TEXT)[0].response
     torch.testing.assert_close(nla.reconstruct(["x"]), gloss.load(nla_folder).reconstruct(["x"]), rtol=1e-5, atol=1e-4)
 
 
-def test_offline_what_is_not_in_the_cache_says_how_to_fetch_it(cache):
+def test_offline_what_is_not_in_the_cache_says_how_to_fetch_it(hub_cache):
     with pytest.raises(CheckpointError) as error:
         gloss.load(NAME)
     assert one_line(error).startswith(f"{NAME}-av: not in the cache")
     assert f"gloss checkpoint pull {NAME}" in one_line(error)
 
 
-def test_offline_one_half_in_the_cache_is_enough_to_use_that_half(cache, nla_folder):
-    fill_cache(cache, f"{NAME}-av", nla_folder / "av")
+def test_offline_one_half_in_the_cache_is_enough_to_use_that_half(hub_cache, nla_folder):
+    fill_cache(hub_cache, f"{NAME}-av", nla_folder / "av")
     nla = gloss.load(NAME, target=nla_folder / "target")
     assert nla.explain(TEXT)[0].response
     with pytest.raises(CheckpointError) as error:
@@ -199,8 +178,8 @@ def test_offline_one_half_in_the_cache_is_enough_to_use_that_half(cache, nla_fol
     assert one_line(error).startswith(f"{NAME}-ar: not in the cache")
 
 
-def test_offline_a_revision_is_found_by_its_name_and_by_its_commit(cache, nla_folder):
-    commits = {half: fill_cache(cache, f"{NAME}-{half}", nla_folder / half, revision="v1") for half in ("av", "ar")}
+def test_offline_a_revision_is_found_by_its_name_and_by_its_commit(hub_cache, nla_folder):
+    commits = {half: fill_cache(hub_cache, f"{NAME}-{half}", nla_folder / half, revision="v1") for half in ("av", "ar")}
     with pytest.raises(CheckpointError, match="not in the cache"):
         gloss.load(NAME)
     assert commits["av"] in str(pull(f"{NAME}-av@v1")["av"])
