@@ -175,7 +175,7 @@ def _gathered_half(
         )
     refuse_unsafe_files(described)
     tensors, tokenizer = read_dcp(folder), load_tokenizer(described)
-    config = AutoConfig.from_pretrained(str(described))
+    config = AutoConfig.from_pretrained(str(described), trust_remote_code=False)
     loader: Any = AutoModelForCausalLM if sidecar.role == "av" else AutoModel
     with torch.device("meta"):
         model = loader.from_config(config, trust_remote_code=False)

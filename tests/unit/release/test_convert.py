@@ -241,13 +241,17 @@ def test_a_folder_that_holds_something_is_not_overwritten(nla_folder, tmp_path):
         (["push", "{nla}", "owner/name"], "no licence, so it is not published"),
         (["push", "nowhere", "owner/name"], "no such folder"),
         (["pull", "nowhere"], "no NLA here"),
+        (["../explain", "x", "--nla", "{nla}", "--device", "nonsense"], "no such device here"),
+        (["../explain", "x", "--nla", "{nla}", "--dtype", "int4"], "unknown dtype"),
+        (["../explain", "x", "--nla", "owner/nla"], "not in the cache"),
     ],
 )
 def test_wrong_arguments_end_with_one_line(arguments, line, nla_folder, tmp_path):
     from gloss.cli.main import app
 
     named = [a.format(nla=nla_folder, new=tmp_path / "new") for a in arguments]
-    result = CliRunner().invoke(app, ["checkpoint", *named])
+    named = [named[0].removeprefix("../"), *named[1:]] if named[0].startswith("../") else ["checkpoint", *named]
+    result = CliRunner().invoke(app, named)
     assert result.exit_code == 2
     assert line in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
