@@ -17,6 +17,11 @@ from gloss.errors import SidecarError
 SIDECAR_NAME = "nla_meta.yaml"
 VALUE_HEAD_NAME = "value_head.safetensors"
 SCHEMA_VERSION = 2
+Dialect = Literal["released", "internal"]
+_DIALECT_NAMES: dict[Dialect, dict[str, str]] = {
+    "released": {"av": "av", "ar": "ar"},
+    "internal": {"av": "actor", "ar": "critic"},
+}
 _ROLES = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 _READ_KEYS = {
     "kind", "schema_version", "role", "stage", "base_checkpoint", "d_model", "extraction", "tokens", "prompt_templates",
@@ -102,13 +107,17 @@ def read_model_sidecar(path: Path) -> ModelSidecar:
     return sidecar
 
 
-def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
-    """Writes the released dialect, which the other NLA tools read."""
-    templates = {"av": sidecar.av_template, "ar": sidecar.ar_template}
+def write_model_sidecar(sidecar: ModelSidecar, folder: Path, *, dialect: Dialect = "released") -> Path:
+    """Writes a sidecar, in the released dialect, which the other NLA tools read.
+
+    ``internal`` is the dialect of the reference's training code, which goes on from such checkpoints.
+    """
+    names = _DIALECT_NAMES[dialect]
+    templates = {names["av"]: sidecar.av_template, names["ar"]: sidecar.ar_template}
     values: dict[str, Any] = {
         "kind": "nla_model",
         "schema_version": SCHEMA_VERSION,
-        "role": sidecar.role,
+        "role": names[sidecar.role],
         "stage": sidecar.stage,
         "base_checkpoint": sidecar.base_checkpoint,
         "d_model": sidecar.d_model,
@@ -123,7 +132,7 @@ def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
     if sidecar.role == "ar" and sidecar.layer is not None:
         values["critic"] = {"extraction_layer_index": sidecar.layer}
     values["training"] = dict(sidecar.training)
-    if sidecar.layer is not None:
+    if sidecar.layer is not None and (dialect == "released" or sidecar.role == "av"):
         values["extraction_layer_index"] = sidecar.layer
     return write_yaml({**values, **sidecar.extra}, folder / SIDECAR_NAME)
 

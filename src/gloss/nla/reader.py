@@ -69,6 +69,8 @@ class NLA:
 
     def _place(self, half: str, place: ModelPlace | None) -> ModelPlace:
         if place is None:
+            if half in self.places.unreachable:
+                raise self.places.unreachable[half]
             raise CheckpointError(
                 f"this NLA has no {half.upper()}", where=self.name, remedy=f"Name one with {half}=… (--{half})"
             )

@@ -157,6 +157,7 @@ def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack
     quantization = _quantization_config(options.get("quantization"))
     _require("accelerate", wanted=device_map is not None or quantization is not None)
     _require("peft", wanted=options.get("adapter") is not None)
+    _check_device(options.get("device", "cpu"))
     arguments: dict[str, Any] = {
         "dtype": torch_dtype(options.get("dtype", "float32")),
         "attn_implementation": options.get("attn_implementation"),
@@ -245,6 +246,16 @@ def _quantization_config(quantization: Any) -> Any:
     from torchao.quantization import Int8WeightOnlyConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_device(name: str) -> None:
+    """Raises ConfigError for a device that this machine does not have."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            "no such device here", expected="cpu, or an accelerator of this machine such as cuda:0", found=repr(name)
+        ) from error
 
 
 def _require(package: str, *, wanted: bool) -> None:
