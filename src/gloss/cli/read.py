@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gloss.cli import scale
 from gloss.cli.console import next_command, print_json, print_rich
 from gloss.errors import ConfigError
 
@@ -18,7 +19,7 @@ AV = Annotated[str | None, typer.Option("--av", help="Folder or hub id of the AV
 AR = Annotated[str | None, typer.Option("--ar", help="Folder or hub id of the AR, where it stands elsewhere.")]
 REVISION = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of AV and AR on the hub.")]
 DTYPE = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16, for every part.")]
-DEVICE = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …, for every part.")]
+DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, for every part.")]
 TARGET = Annotated[str | None, typer.Option("--target", help="Target model, where it does not stand beside the NLA.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of sampling.")]
@@ -38,20 +39,55 @@ def explain(
     ar: AR = None,
     revision: REVISION = None,
     dtype: DTYPE = "float32",
-    device: DEVICE = "cpu",
-    positions: Annotated[str, typer.Option(help="Tokens to explain: -1, all, or 3,7-9.")] = "-1",
+    device: DEVICE = "auto",
+    positions: Annotated[str | None, typer.Option(help="Tokens to explain: -1 (the default), all, or 3,7-9.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Explanations per token.")] = 1,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several.")
     ] = None,
     seed: SEED = 0,
+    activations: scale.ACTIVATIONS = None,
+    chat: scale.CHAT = None,
+    text_file: scale.TEXT_FILE = None,
+    out: scale.OUT = None,
+    jsonl: scale.JSONL = False,
+    tokens: scale.TOKENS = None,
+    max_activations: scale.MAX_ACTIVATIONS = None,
+    pool: scale.POOL = None,
+    minus: scale.MINUS = None,
+    minus_text: scale.MINUS_TEXT = None,
+    minus_position: scale.MINUS_POSITION = None,
+    best_of: scale.BEST_OF = 1,
+    prompt: scale.PROMPT = None,
+    batch_size: scale.BATCH_SIZE = 64,
+    limit: scale.LIMIT = None,
     as_json: JSON = False,
 ) -> None:
-    """Explain what a model holds in mind at tokens of a text."""
-    read = _text(text)
-    found = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device).explain(
-        read, positions=positions, samples=samples, temperature=temperature, seed=seed
+    """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of activations."""
+    request = scale.Request(
+        activations=activations,
+        chat=chat,
+        text_file=text_file,
+        out=out,
+        jsonl=jsonl,
+        tokens=tokens,
+        max_activations=max_activations,
+        pool=pool,
+        minus=minus,
+        minus_text=minus_text,
+        minus_position=minus_position,
+        best_of=best_of,
+        prompt=prompt,
+        batch_size=batch_size,
+        limit=limit,
     )
+    sampling = {"samples": samples, "temperature": temperature, "seed": seed}
+    read = None if request.has_input and text == "-" else _text(text)
+    opened = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device)
+    if not request.is_plain:
+        scale.explain(opened, request, read, positions, as_json=as_json, **sampling)
+        return
+    found = opened.explain(read or "", positions=positions or "-1", **sampling)
     if as_json:
         print_json(found.to_dicts())
     else:
@@ -65,7 +101,7 @@ def reconstruct(
     ar: AR = None,
     revision: REVISION = None,
     dtype: DTYPE = "float32",
-    device: DEVICE = "cpu",
+    device: DEVICE = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the vector as safetensors (key `activation`).")] = None,
 ) -> None:
     """Rebuild the activation that an explanation describes, and print it as JSON."""
@@ -88,7 +124,7 @@ def score(
     ar: AR = None,
     revision: REVISION = None,
     dtype: DTYPE = "float32",
-    device: DEVICE = "cpu",
+    device: DEVICE = "auto",
     limit: Annotated[int, typer.Option(min=1, help="Rows to score.")] = 100,
     as_json: JSON = False,
 ) -> None:
@@ -131,7 +167,7 @@ def steer(
     ar: AR = None,
     revision: REVISION = None,
     dtype: DTYPE = "float32",
-    device: DEVICE = "cpu",
+    device: DEVICE = "auto",
     seed: SEED = 0,
     as_json: JSON = False,
 ) -> None:

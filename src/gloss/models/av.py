@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import InjectionMarker, ModelSidecar, find_marker, prompt_ids
-from gloss.errors import InjectionError, SidecarError
+from gloss.contract import InjectionMarker, ModelSidecar, custom_prompt_ids, find_marker, prompt_ids
+from gloss.errors import InjectionError, MarkerError, SidecarError, TemplateError
 from gloss.models.injection import inject
 from gloss.models.prefix import SharedPrefix, hidden_after_prefix, right_pad
 from gloss.target import backbone_of, output_logits
@@ -30,11 +31,31 @@ class ActivationVerbalizer:
             )
         self.model, self.tokenizer, self.sidecar = model, tokenizer, sidecar
         self.marker: InjectionMarker = sidecar.marker
-        ids = prompt_ids(tokenizer, sidecar.av_template, self.marker.char)
-        site = find_marker(ids, self.marker)
-        self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
+        self._split_at_marker(prompt_ids(tokenizer, sidecar.av_template, self.marker.char))
         self.stop_id = _stop_id(tokenizer)
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    def _split_at_marker(self, ids: list[int]) -> None:
+        site = find_marker(ids, self.marker)
+        self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
+
+    def with_prompt(self, prompt: str) -> ActivationVerbalizer:
+        """The same AV with a prompt of your own: a user message that holds ``<INJECT>`` once, between the recorded neighbours.
+
+        Raises: TemplateError.
+        """
+        other, marker = copy(self), self.marker
+        try:
+            other._split_at_marker(custom_prompt_ids(self.tokenizer, prompt, marker.char))
+        except MarkerError as error:
+            left, right = (self.tokenizer.decode([i]) for i in (marker.left_neighbor_id, marker.right_neighbor_id))
+            raise TemplateError(
+                "the tokens beside <INJECT> are not those that this AV was trained with",
+                expected=f"{left!r} right before <INJECT> and {right!r} right behind it",
+                found=repr(_around(prompt)),
+                remedy=f"Keep what the recorded template writes there: {_around(str(self.sidecar.av_template))!r}",
+            ) from error
+        return other
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -114,6 +135,12 @@ class ActivationVerbalizer:
         ids = [i for i in response_ids if i not in (*self.stop_ids, self.pad_id)]
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def _around(prompt: str) -> str:
+    """The site of the activation in a prompt or template, with what stands near it."""
+    before, _, after = prompt.replace("{injection_char}", "<INJECT>").partition("<INJECT>")
+    return f"{before[-16:]}<INJECT>{after[:16]}"
 
 
 def _stop_id(tokenizer: Any) -> int:
