@@ -14,6 +14,7 @@ from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extr
 from gloss.data.label import LabelConfig, LabelResult, label
 from gloss.data.positions import sample_positions
 from gloss.data.rendering import special_token_ids
+from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
 from gloss.data.split import SplitConfig, SplitResult, split
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "ExtractResult",
     "LabelConfig",
     "LabelResult",
+    "ShuffleConfig",
+    "ShuffleResult",
     "SplitConfig",
     "SplitResult",
     "activation_schema",
@@ -39,6 +42,7 @@ __all__ = [
     "read_activations",
     "read_corpus",
     "sample_positions",
+    "shuffle",
     "special_token_ids",
     "split",
     "vectors_as_array",

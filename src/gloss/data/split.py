@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
 from gloss.data.activations import ActivationWriter, iter_activations, read_schema
+from gloss.data.extent import read_extent
 from gloss.data.positions import keyed_fraction
 from gloss.data.record import StageRecord, fingerprint
 from gloss.durable import folder_lock
@@ -90,14 +92,18 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
     record = StageRecord.open(out_dir / RECORD_NAME, settings)
     if record.done and all(path.exists() for path in paths.values()):
         return SplitResult(paths, record.done["rows"], record.done["documents"])
-    schema = read_schema(activations)
+    schema, compress = read_schema(activations), read_extent(activations).vectors_shrink
     documents: dict[str, set[str]] = {name: set() for name in SPLITS}
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(ActivationWriter(path, schema)) for name, path in paths.items()}
+        writers = {
+            name: stack.enter_context(ActivationWriter(path, schema, compress_vectors=compress))
+            for name, path in paths.items()
+        }
         progress = stack.enter_context(Stage("split", total=parent.row_count, unit="row"))
+        write = stack.enter_context(_one_behind())
         for table in iter_activations(activations):
-            for name, part in _parts(table, config, documents).items():
-                writers[name].write(part)
+            parts = _parts(table, config, documents)
+            write(lambda parts=parts: [writers[name].write(part) for name, part in parts.items()])
             progress.advance(len(table))
         _check(config, documents, activations)
     rows = {name: writer.num_rows for name, writer in writers.items()}
@@ -109,13 +115,29 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
     return SplitResult(paths, rows, counts)
 
 
+@contextmanager
+def _one_behind() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Runs jobs in the background, in their order, while the next one is prepared; their errors are raised here."""
+    with ThreadPoolExecutor(1) as pool:
+        running: list[Future[object]] = []
+
+        def run(job: Callable[[], object]) -> None:
+            if running:
+                running.pop().result()
+            running.append(pool.submit(job))
+
+        yield run
+        if running:
+            running.pop().result()
+
+
 def _parts(table: pa.Table, config: SplitConfig, documents: dict[str, set[str]]) -> dict[str, pa.Table]:
-    ids = table["doc_id"].to_pylist()
-    part_of = {doc_id: assign(doc_id, config) for doc_id in set(ids)}
+    ids = table["doc_id"].combine_chunks().dictionary_encode()
+    part_of = {doc_id: assign(doc_id, config) for doc_id in ids.dictionary.to_pylist()}
     for doc_id, name in part_of.items():
         documents[name].add(doc_id)
-    names = np.asarray([part_of[doc_id] for doc_id in ids])
-    return {name: table.filter(pa.array(names == name)) for name in set(part_of.values())}
+    names = np.asarray(list(part_of.values()))[ids.indices.to_numpy()]
+    return {name: table.take(pa.array(np.flatnonzero(names == name))) for name in set(part_of.values())}
 
 
 def _check(config: SplitConfig, documents: Mapping[str, set[str]], where: Path) -> None:
