@@ -23,7 +23,7 @@ from gloss.durable import replaced_file
 from gloss.errors import DatasetError
 
 VECTOR_COLUMN = "activation_vector"
-ROW_GROUP_BYTES = 32 * 2**20
+ROW_GROUP_BYTES = 16 * 2**20
 _VALUES_AT_ONCE = 2**20
 _DICTIONARY_COLUMNS = ["doc_id", "token"]
 _REQUIRED = (VECTOR_COLUMN, "doc_id", "n_raw_tokens", "detokenized_text_truncated", "activation_layer")
@@ -190,24 +190,30 @@ def iter_activations(
 
     Raises: DatasetError if a file is no dataset of activations or is damaged.
     """
+    chosen = None if columns is None else list(columns)
     for file in shard_files(path):
         with open_parquet(file) as parquet:
-            batches = _batches(parquet, None if columns is None else list(columns), batch_rows)
-            rest = parquet.metadata.num_rows
-            while rest:
-                with _named(file, "a damaged Parquet file"):
-                    batch = next(batches, None)
-                    if batch is None or len(batch) > rest:
-                        raise ValueError(f"{rest} rows are missing or too many")
-                    batch.validate(full=True)
-                rest -= len(batch)
-                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            for group in range(parquet.metadata.num_row_groups):
+                yield from row_group_tables(parquet, file, group, columns=chosen, batch_rows=batch_rows)
 
 
-def _batches(parquet: pq.ParquetFile, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """One row group after another: asked for all, Arrow keeps several in memory."""
-    for group in range(parquet.metadata.num_row_groups):
-        yield from parquet.iter_batches(batch_size=batch_rows, row_groups=[group], columns=columns)
+def row_group_tables(
+    parquet: pq.ParquetFile, file: Path, group: int, *, columns: list[str] | None = None, batch_rows: int = 4096
+) -> Iterator[pa.Table]:
+    """The rows of one row group; asked for several, Arrow keeps them all in memory.
+
+    Raises: DatasetError if it is damaged.
+    """
+    batches = parquet.iter_batches(batch_size=batch_rows, row_groups=[group], columns=columns)
+    rest = parquet.metadata.row_group(group).num_rows
+    while rest:
+        with _named(file, "a damaged Parquet file"):
+            batch = next(batches, None)
+            if batch is None or len(batch) > rest:
+                raise ValueError(f"{rest} rows are missing or too many")
+            batch.validate(full=True)
+        rest -= len(batch)
+        yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:

@@ -17,10 +17,11 @@ alone, not on the memory.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ from gloss.data.activations import (
     ActivationWriter,
     Vectors,
     fitted,
-    iter_activations,
     raw_vectors,
     read_schema,
     vector_column,
 )
 from gloss.data.extent import Extent, read_extent
+from gloss.data.read_ahead import read_ahead
 from gloss.data.record import StageRecord, fingerprint
 from gloss.durable import folder_lock, storage_errors
 from gloss.errors import ConfigError
@@ -150,17 +151,16 @@ def _plan(extent: Extent, memory_mb: int) -> _Plan:
 class _Runs:
     """The rows of a dataset in runs, each sorted by key: all but the last in temporary files, the last in memory."""
 
-    def __init__(
-        self, seed: int, dataset: Path, schema: pa.Schema, plan: _Plan, folder: Path, progress: Stage
-    ) -> None:
+    def __init__(self, seed: int, dataset: Path, schema: pa.Schema, plan: _Plan, folder: Path, progress: Stage) -> None:
         self.schema, self.plan = schema, plan
         self._files: list[pa.ipc.RecordBatchFileReader] = []
         generator = np.random.PCG64(seed)
-        rows, left = _Rows(schema, min(plan.run_rows, plan.num_rows)), plan.num_rows
-        stream = _Stream(fitted(table, schema, where=dataset) for table in iter_activations(dataset))
+        left = plan.num_rows
+        stream = _Stream(fitted(table, schema, where=dataset) for table in read_ahead(dataset))
         while True:
             count = min(plan.run_rows, left)
-            rows.fill(stream.read(count, progress), generator.random_raw(count))
+            rows = _Rows(schema, stream.read(count, progress), generator.random_raw(count))
+            pa.default_memory_pool().release_unused()
             left -= count
             if not left:
                 break
@@ -173,28 +173,23 @@ class _Runs:
         if not self._files:
             return last.drop_columns([_KEY_COLUMN])
         parts = [pa.Table.from_batches([file.get_batch(index)]) for file in self._files] + [last]
-        rows = _Rows(self.schema, sum(map(len, parts)))
         keys = np.concatenate([part[_KEY_COLUMN].to_numpy() for part in parts])
-        rows.fill((part.drop_columns([_KEY_COLUMN]) for part in parts), keys)
+        rows = _Rows(self.schema, (part.drop_columns([_KEY_COLUMN]) for part in parts), keys)
         return rows.sorted(0, len(keys)).drop_columns([_KEY_COLUMN])
 
 
 class _Rows:
-    """Rows in memory, their vectors in one block that is filled once, and the order of their keys."""
+    """Rows in memory as they were read, and the order of their keys; vectors are copied once, into their place."""
 
-    def __init__(self, schema: pa.Schema, capacity: int) -> None:
-        self.schema = schema
+    def __init__(self, schema: pa.Schema, tables: Iterable[pa.Table], keys: Keys) -> None:
         self._at = schema.get_field_index(VECTOR_COLUMN)
-        self._vectors: Vectors = np.empty((capacity, schema.field(VECTOR_COLUMN).type.list_size), dtype=np.float32)
-
-    def fill(self, tables: Iterator[pa.Table], keys: Keys) -> None:
-        """Takes over new rows in place of the old ones; stable order of equal keys."""
-        others, first = [self.schema.remove(self._at).empty_table()], 0
+        self._field, others = schema.field(self._at), [schema.remove(self._at).empty_table()]
+        self._blocks: list[Vectors] = []
         for table in tables:
-            self._vectors[first : first + len(table)] = raw_vectors(table)
+            self._blocks.append(raw_vectors(table))
             others.append(table.drop_columns([VECTOR_COLUMN]))
-            first += len(table)
         self._others = pa.concat_tables(others).combine_chunks()
+        self._starts = np.cumsum([0, *map(len, self._blocks)])
         self._order: Order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
 
@@ -206,8 +201,12 @@ class _Rows:
     def sorted(self, first: int, last: int) -> pa.Table:
         """The rows from place ``first`` to ``last`` of the order, and their keys."""
         chosen = self._order[first:last]
-        table = self._others.take(pa.array(chosen))
-        table = table.add_column(self._at, self.schema.field(self._at), vector_column(self._vectors[chosen]))
+        vectors: Vectors = np.empty((len(chosen), self._field.type.list_size), dtype=np.float32)
+        block_of = np.searchsorted(self._starts, chosen, side="right") - 1
+        for i, block in enumerate(self._blocks):
+            here = np.flatnonzero(block_of == i)
+            vectors[here] = block[chosen[here] - self._starts[i]]
+        table = self._others.take(pa.array(chosen)).add_column(self._at, self._field, vector_column(vectors))
         return table.append_column(_KEY_COLUMN, pa.array(self._keys[first:last]))
 
 
@@ -233,7 +232,7 @@ def _spilled(rows: _Rows, plan: _Plan, path: Path) -> pa.ipc.RecordBatchFileRead
     with storage_errors(path):
         schema = rows.sorted(0, 0).schema
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for first, last in zip(cuts, cuts[1:], strict=False):
+            for first, last in pairwise(cuts):
                 columns = [column.combine_chunks() for column in rows.sorted(first, last).columns]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         return pa.ipc.open_file(pa.OSFile(str(path)))
@@ -244,6 +243,7 @@ def _write_shard(runs: _Runs, index: int, path: Path, compress_vectors: bool) ->
     with ActivationWriter(path, runs.schema, compress_vectors=compress_vectors) as writer:
         for piece in range(index * pieces, (index + 1) * pieces):
             writer.write(runs.piece(piece))
+            pa.default_memory_pool().release_unused()
     return writer.num_rows
 
 

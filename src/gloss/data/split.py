@@ -14,9 +14,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
-from gloss.data.activations import ActivationWriter, iter_activations, read_schema
+from gloss.data.activations import ActivationWriter, read_schema
 from gloss.data.extent import read_extent
 from gloss.data.positions import keyed_fraction
+from gloss.data.read_ahead import read_ahead
 from gloss.data.record import StageRecord, fingerprint
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError
@@ -101,9 +102,9 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
         }
         progress = stack.enter_context(Stage("split", total=parent.row_count, unit="row"))
         write = stack.enter_context(_one_behind())
-        for table in iter_activations(activations):
+        for table in read_ahead(activations):
             parts = _parts(table, config, documents)
-            write(lambda parts=parts: [writers[name].write(part) for name, part in parts.items()])
+            write(_write, writers, parts)
             progress.advance(len(table))
         _check(config, documents, activations)
     rows = {name: writer.num_rows for name, writer in writers.items()}
@@ -116,19 +117,24 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
 
 
 @contextmanager
-def _one_behind() -> Iterator[Callable[[Callable[[], object]], None]]:
+def _one_behind() -> Iterator[Callable[..., None]]:
     """Runs jobs in the background, in their order, while the next one is prepared; their errors are raised here."""
     with ThreadPoolExecutor(1) as pool:
         running: list[Future[object]] = []
 
-        def run(job: Callable[[], object]) -> None:
+        def run(job: Callable[..., object], *arguments: object) -> None:
             if running:
                 running.pop().result()
-            running.append(pool.submit(job))
+            running.append(pool.submit(job, *arguments))
 
         yield run
         if running:
             running.pop().result()
+
+
+def _write(writers: Mapping[str, ActivationWriter], parts: Mapping[str, pa.Table]) -> None:
+    for name, part in parts.items():
+        writers[name].write(part)
 
 
 def _parts(table: pa.Table, config: SplitConfig, documents: dict[str, set[str]]) -> dict[str, pa.Table]:
