@@ -15,7 +15,7 @@ from gloss.data.label import LabelConfig, LabelResult, label
 from gloss.data.positions import sample_positions
 from gloss.data.rendering import special_token_ids
 from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
-from gloss.data.split import SplitConfig, SplitResult, split
+from gloss.data.split import SplitConfig, SplitResult, check_document_disjoint, split
 
 __all__ = [
     "ActivationWriter",
@@ -34,6 +34,7 @@ __all__ = [
     "activation_schema",
     "ar_suffix_ids",
     "build",
+    "check_document_disjoint",
     "extract",
     "iter_activations",
     "label",

@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
-from gloss.data.activations import ActivationWriter, read_schema
+from gloss.data.activations import ActivationWriter, iter_activations, read_schema
 from gloss.data.extent import read_extent
 from gloss.data.positions import keyed_fraction
 from gloss.data.read_ahead import read_ahead
@@ -84,6 +85,25 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     """
     with folder_lock(out_dir):
         return _split(config, activations, out_dir)
+
+
+def check_document_disjoint(parts: Mapping[str, Path]) -> None:
+    """Checks that no document has activations in two parts, whoever split them.
+
+    Raises: DatasetError that names the parts and the document.
+    """
+    part_of: dict[str, str] = {}
+    for name, path in parts.items():
+        for table in iter_activations(path, columns=["doc_id"]):
+            for doc_id in pc.unique(table["doc_id"]).to_pylist():
+                if part_of.setdefault(doc_id, name) != name:
+                    raise DatasetError(
+                        f"a document stands in {part_of[doc_id]} and in {name}",
+                        where=path,
+                        expected="every document in one part",
+                        found=repr(doc_id),
+                        remedy="Split by document, for example with: gloss data split",
+                    )
 
 
 def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:

@@ -244,7 +244,14 @@ class NLA:
         )
 
     def _checked(self, activations: Tensor) -> Tensor:
-        vectors = torch.as_tensor(activations)
+        try:
+            vectors = torch.as_tensor(activations)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ActivationError(
+                "not activations", expected=f"numbers [n, {self.sidecar.d_model}]", found=type(activations).__name__
+            ) from error
+        if vectors.is_complex():
+            raise ActivationError("wrong activations", expected="real numbers", found=vectors.dtype)
         vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
             raise ActivationError(
