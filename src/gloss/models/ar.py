@@ -25,7 +25,9 @@ def _check_text(text: object, place: int) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"explanation {place} holds half a character", expected="Unicode text", found=f"a lone surrogate at {error.start}"
+            f"explanation {place} holds half a character",
+            expected="Unicode text",
+            found=f"a lone surrogate at {error.start}",
         ) from error
 
 

@@ -139,7 +139,7 @@ class NLA:
                 TokenExplanation(
                     position=chosen[i // samples],
                     token=labels[i // samples],
-                    norm=float(repeated[i].norm()),
+                    norm=float(repeated[i].double().norm()),
                     flags=(*flags[i // samples], *((FAILED,) if text is None else ())),
                     text=text,
                     response=rollouts[i].text,
@@ -236,7 +236,7 @@ class NLA:
 
     def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
         return activation_flags(
-            norm=float(activation.norm()),
+            norm=float(activation.double().norm()),
             norm_statistics=self.recorded.get("norm_statistics", {}),
             position=position,
             min_position=self.recorded.get("min_position"),
