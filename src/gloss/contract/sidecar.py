@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from gloss.contract.marker import InjectionMarker, find_marker
 from gloss.contract.sidecar_fields import FieldReader, check_templates, read_yaml, write_yaml
-from gloss.contract.templates import ar_prompt_ids, prompt_ids
+from gloss.contract.templates import ar_prompt_ids, prompt_ids, render_chat_ids
 from gloss.errors import SidecarError
 
 SIDECAR_NAME = "nla_meta.yaml"
@@ -153,7 +153,8 @@ def token_values(marker: InjectionMarker | None, ar_suffix_ids: tuple[int, ...] 
 def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None) -> None:
     """Checks a sidecar against the live tokenizer and config, before any work.
 
-    Raises: SidecarError for a wrong width, depth or suffix; MarkerError if the prompt does not hold the marker so.
+    Raises: SidecarError for a wrong width, depth or suffix, or an AR tokenizer that adds no BOS though chats begin with one;
+    MarkerError if the prompt does not hold the marker so.
     """
     if sidecar.d_model != d_model:
         raise SidecarError("d_model does not fit the weights", expected=d_model, found=sidecar.d_model)
@@ -168,6 +169,24 @@ def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int,
         find_marker(prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char), sidecar.marker)
     if role == "ar" and sidecar.ar_template is not None and sidecar.ar_suffix_ids:
         _check_suffix(tokenizer, sidecar.ar_template, sidecar.ar_suffix_ids)
+    if role == "ar" and sidecar.ar_template is not None:
+        _check_bos(tokenizer, sidecar.ar_template)
+
+
+def _check_bos(tokenizer: Any, template: str) -> None:
+    """Only a BOS of its own says something: where it is the end-of-text token too, chats may begin with it and texts not."""
+    bos = tokenizer.bos_token_id
+    if bos is None or bos == tokenizer.eos_token_id or not getattr(tokenizer, "chat_template", None):
+        return
+    chat = render_chat_ids(tokenizer, [{"role": "user", "content": "a probe text"}])
+    prompt = ar_prompt_ids(tokenizer, template, "a probe text")
+    if chat[:1] == [bos] and prompt[:1] != [bos]:
+        raise SidecarError(
+            "the AR prompt does not begin with BOS, as chats do",
+            expected=[bos],
+            found=prompt[:1],
+            remedy="Use the tokenizer saved beside the checkpoint; its post-processor adds BOS to texts",
+        )
 
 
 def _check_suffix(tokenizer: Any, template: str, recorded: tuple[int, ...]) -> None:

@@ -142,7 +142,7 @@ class NLA:
                 TokenExplanation(
                     position=chosen[i // samples],
                     token=labels[i // samples],
-                    norm=float(repeated[i].norm()),
+                    norm=float(repeated[i].double().norm()),
                     flags=(*flags[i // samples], *((FAILED,) if text is None else ())),
                     text=text,
                     response=rollouts[i].text,
@@ -249,7 +249,7 @@ class NLA:
 
     def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
         return activation_flags(
-            norm=float(activation.norm()),
+            norm=float(activation.double().norm()),
             norm_statistics=self.recorded.get("norm_statistics", {}),
             position=position,
             min_position=self.recorded.get("min_position"),
@@ -257,7 +257,14 @@ class NLA:
         )
 
     def _checked(self, activations: Tensor) -> Tensor:
-        vectors = torch.as_tensor(activations)
+        try:
+            vectors = torch.as_tensor(activations)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ActivationError(
+                "not activations", expected=f"numbers [n, {self.sidecar.d_model}]", found=type(activations).__name__
+            ) from error
+        if vectors.is_complex():
+            raise ActivationError("wrong activations", expected="real numbers", found=vectors.dtype)
         vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
             raise ActivationError(
