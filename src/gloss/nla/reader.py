@@ -70,6 +70,8 @@ class NLA:
 
     def _place(self, half: str, place: ModelPlace | None) -> ModelPlace:
         if place is None:
+            if half in self.places.unreachable:
+                raise self.places.unreachable[half]
             raise CheckpointError(
                 f"this NLA has no {half.upper()}", where=self.name, remedy=f"Name one with {half}=… (--{half})"
             )
@@ -140,7 +142,7 @@ class NLA:
                 TokenExplanation(
                     position=chosen[i // samples],
                     token=labels[i // samples],
-                    norm=float(repeated[i].norm()),
+                    norm=float(repeated[i].double().norm()),
                     flags=(*flags[i // samples], *((FAILED,) if text is None else ())),
                     text=text,
                     response=rollouts[i].text,
@@ -249,7 +251,7 @@ class NLA:
     def flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
         """Reasons to distrust an activation [d_model]: early position, special token, norm outlier."""
         return activation_flags(
-            norm=float(activation.norm()),
+            norm=float(activation.double().norm()),
             norm_statistics=self.recorded.get("norm_statistics", {}),
             position=position,
             min_position=self.recorded.get("min_position"),
@@ -259,9 +261,16 @@ class NLA:
     def checked(self, activations: Tensor) -> Tensor:
         """Activations as float32 [n, d_model]; one vector is one row.
 
-        Raises: ActivationError for other shapes.
+        Raises: ActivationError for other shapes or kinds of numbers.
         """
-        vectors = torch.as_tensor(activations)
+        try:
+            vectors = torch.as_tensor(activations)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ActivationError(
+                "not activations", expected=f"numbers [n, {self.sidecar.d_model}]", found=type(activations).__name__
+            ) from error
+        if vectors.is_complex():
+            raise ActivationError("wrong activations", expected="real numbers", found=vectors.dtype)
         vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
             raise ActivationError(
