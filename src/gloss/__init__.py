@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gloss.nla import NLA
-    from gloss.serve.client import AsyncRemoteNLA, RemoteNLA
+    from gloss.nla.remote import AsyncRemoteNLA, RemoteNLA
     from gloss.target import LoadOptions
 
 __version__ = "0.1.0"
@@ -56,7 +56,7 @@ def connect(
     ``nla`` names one of several; by default the first. ``secret`` is what the server was started with. An ``asynchronous`` client
     has the same methods to be awaited. Raises: ConfigError if ``url`` is not one of a web server.
     """
-    from gloss.serve.client import AsyncRemoteNLA, Connection, RemoteNLA
+    from gloss.nla.remote import AsyncRemoteNLA, Connection, RemoteNLA
 
     connection = Connection(url=url, secret=secret)
     return AsyncRemoteNLA(connection, nla) if asynchronous else RemoteNLA(connection, nla)

@@ -9,8 +9,8 @@ from typing import Any, Generic, Required, TypedDict, TypeVar
 import torch
 from torch import Tensor
 
+from gloss.nla.remote.arrays import decode_array, encode_array
 from gloss.nla.results import Continuation, Explanations, Score, Steering, TokenExplanation
-from gloss.serve.arrays import decode_array, encode_array
 
 Answer = TypeVar("Answer")
 Messages = Sequence[Mapping[str, str]]

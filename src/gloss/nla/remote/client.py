@@ -17,8 +17,8 @@ from torch import Tensor
 
 import gloss.errors as errors
 from gloss.errors import AccessError, ConfigError, GlossError, ServerBusyError, ServerError
+from gloss.nla.remote.asking import Answer, Ask, Asks, ExplainOptions, Messages, SteerOptions, TrustOptions
 from gloss.nla.results import Explanations, Score, Steering
-from gloss.serve.asking import Answer, Ask, Asks, ExplainOptions, Messages, SteerOptions, TrustOptions
 
 _BUSY = (429, 503)
 _RETRIES, _BACKOFF_S = 4, 0.25
