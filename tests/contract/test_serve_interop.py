@@ -57,7 +57,9 @@ def ours(tmp_path_factory, lab_tokenizer):
 
 def without_wording(value):
     if isinstance(value, dict):
-        return {key: without_wording(item) for key, item in value.items() if key not in WORDING or isinstance(item, dict)}
+        return {
+            key: without_wording(item) for key, item in value.items() if key not in WORDING or isinstance(item, dict)
+        }
     return [without_wording(item) for item in value] if isinstance(value, list) else value
 
 

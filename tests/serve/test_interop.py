@@ -82,7 +82,10 @@ def test_a_chat_is_rendered_by_the_template_and_cut_into_sections(client):
     answer = client.post("/tokenize", json={"messages": CHAT, "text": "ignored"}).json()
     assert answer["text"].endswith("<|im_start|>assistant\n")
     assert answer["prompt_length"] == len(answer["tokens"])
-    contents = ["".join(t["token"] for t in answer["tokens"] if t["message_index"] == i and t["section"] == "content") for i in (0, 1)]
+    contents = [
+        "".join(t["token"] for t in answer["tokens"] if t["message_index"] == i and t["section"] == "content")
+        for i in (0, 1)
+    ]
     assert contents == [message["content"] for message in CHAT]
     assert {t["channel"] for t in answer["tokens"] if t["message_index"] == 1} == {"final"}
     assert [t["role"] for t in answer["tokens"] if t["section"] == "scaffold"] == [None] * 3
