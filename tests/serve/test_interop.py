@@ -1,5 +1,7 @@
 """Neuronpedia's paths as a client of theirs uses them."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from served_nla import TEXT, frames
@@ -128,7 +130,7 @@ def test_partial_texts_grow_into_the_description(client, vectors):
     (finished,) = [frame for frame in found if "description" in frame]
     assert set(finished) == {"index", "description", "mse", "cosine_similarity"}
     assert len(partial) > 5
-    assert all(later.startswith(earlier) for earlier, later in zip(partial, partial[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(partial))
     assert finished["description"].startswith(partial[-1])
     assert not any("<" in text for text in partial)
 
