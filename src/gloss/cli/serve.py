@@ -50,7 +50,10 @@ def serve(
     allow_host: ALLOW_HOST = None,
     runs: RUNS = None,
     engine: Annotated[Engine, typer.Option(help="What writes explanations: the AV in this process.")] = Engine.LOCAL,
-    max_batch_rows: Annotated[int, typer.Option(min=1, help="Explanations written side by side.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere.")
+    ] = None,
+    max_batch_rows: Annotated[int, typer.Option(min=1, help="Explanations written side by side.")] = 128,
     max_queued_rows: Annotated[int, typer.Option(min=1, help="Explanations that may wait; more are refused.")] = 4096,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest explanation in tokens.")] = 512,
     cache_mb: Annotated[int, typer.Option(min=0, help="Memory for activations and explanations kept, in MiB.")] = 256,
@@ -75,6 +78,7 @@ def serve(
         grace_s=grace_s,
     )
     listening = server.bound_socket(host, port)
+    _leave_room_for_answers(threads)
     service = open_service(_open(nla or [], target), limits=limits, runs=runs)
     for reader in service.readers.values():
         for error in reader.missing.values():
@@ -113,6 +117,13 @@ def _open(named: list[str], target: str | None) -> dict[str, Any]:
             raise ConfigError("--nla needs a name of its own", expected="name=place", found=repr(entry))
         found[name] = gloss.load(place, target=target)
     return found
+
+
+def _leave_room_for_answers(threads: int | None) -> None:
+    """Keeps a core free for the event loop: on a crowded CPU threads that wait for each other cost more than they bring."""
+    import torch
+
+    torch.set_num_threads(threads if threads is not None else max(1, torch.get_num_threads() - 1))
 
 
 def _tell_address(address: str) -> None:

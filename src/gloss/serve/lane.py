@@ -109,8 +109,8 @@ class Lane:
                 del self._running[work.number]
                 self._abandoned.append(work.number)
 
-    def advance(self, outbox: Outbox) -> int:
-        """Drops who left, admits who waits, writes one token of every row; how many rows it finished. Only in the worker."""
+    def advance(self, outbox: Outbox, *, admits: bool) -> int:
+        """Drops who left, perhaps admits who waits, writes one token of every row; how many rows it finished. Only in the worker."""
         with self._lock:
             gone, self._abandoned = self._abandoned, []
             if not (gone or self._waiting or self._running):
@@ -119,8 +119,9 @@ class Lane:
             self.nla.av, max_rows=self.limits.max_batch_rows, max_new_tokens=self.limits.max_new_tokens
         )
         engine.drop(gone)
-        with self._lock:
-            self._admit(engine)
+        if admits:
+            with self._lock:
+                self._admit(engine)
         new = engine.step()
         self._telemetry.tokens.inc(len(new))
         with self._lock:

@@ -26,7 +26,7 @@ class Limits:
     """
 
     max_body_bytes: int = 64 * 2**20
-    max_batch_rows: int = 64
+    max_batch_rows: int = 128
     max_queued_rows: int = 4096
     max_queued_jobs: int = 256
     max_completions: int = 8

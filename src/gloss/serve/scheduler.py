@@ -31,6 +31,8 @@ from gloss.serve.tickets import Outbox, Ticket
 log = logging.getLogger("gloss.serve")
 _SCORES_PER_TURN, _READ_TOKENS_PER_TURN = 256, 8192
 _LONGEST_RETRY_S = 30
+_GATHERED_TURNS, _CROWD_ROWS = 4, 8
+"""With so many rows under way, what joins them and what is read or scored beside them is gathered for so many steps."""
 
 
 class ShuttingDown(ServerBusyError):
@@ -186,13 +188,17 @@ class Scheduler:
     # ---- in the thread that owns the models
 
     def _work(self) -> None:
+        turn = 0
         while self._wait_for_work():
+            gathering = turn % _GATHERED_TURNS != 0 and self._num_running >= _CROWD_ROWS
             for lane in self.lanes.values():
-                self._advance(lane)
-            self._do_jobs(self._taken(self._reads, _READ_TOKENS_PER_TURN), self._read_batch)
-            self._do_jobs(self._taken(self._scores, _SCORES_PER_TURN), self._score_batch)
-            self._do_jobs(self._taken(self._calls, 1), self._call)
+                self._advance(lane, admits=not gathering)
+            if not gathering:
+                self._do_jobs(self._taken(self._reads, _READ_TOKENS_PER_TURN), self._read_batch)
+                self._do_jobs(self._taken(self._scores, _SCORES_PER_TURN), self._score_batch)
+                self._do_jobs(self._taken(self._calls, 1), self._call)
             self._continue_texts()
+            turn += 1
             self._outbox.send()
             self._measure()
         self._fail_everything(shutting_down())
@@ -209,9 +215,13 @@ class Scheduler:
     def _is_idle(self) -> bool:
         return not (self._num_jobs or self._continuations) and all(lane.is_idle for lane in self.lanes.values())
 
-    def _advance(self, lane: Lane) -> None:
+    @property
+    def _num_running(self) -> int:
+        return sum(lane.num_running for lane in self.lanes.values())
+
+    def _advance(self, lane: Lane, *, admits: bool) -> None:
         try:
-            self._pace.count(lane.advance(self._outbox))
+            self._pace.count(lane.advance(self._outbox, admits=admits))
         except Exception as error:  # the thread must outlive it
             lane.fail(self._failure(error), self._outbox)
 

@@ -75,7 +75,9 @@ def make_server(service: Service, access: Access) -> uvicorn.Server:
 
 
 def serve(service: Service, access: Access, listening: socket.socket, *, ready: Callable[[str], None]) -> None:
-    """Serves until a stop signal; ``ready`` is told the address just before."""
+    """Serves until a stop signal, then shuts down in good order; ``ready`` is told the address just before."""
+    listening.listen()
     host, port = listening.getsockname()[:2]
     ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    make_server(service, access).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when everything is closed
+        make_server(service, access).run(sockets=[listening])
