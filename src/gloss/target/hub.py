@@ -84,10 +84,11 @@ class ModelPlace:
             except (NoRepository, EntryNotFoundError):
                 return None
 
-    def folder(self, *, with_code: bool = False) -> Path:
+    def folder(self, *, with_code: bool = False, with_weights: bool = True) -> Path:
         """The model's folder on this machine, with all files that loading needs, fetched where they are not in the cache.
 
-        ``with_code`` fetches the model's own Python code too, which nothing here runs.
+        ``with_code`` fetches the model's own Python code too, which nothing here runs; without ``with_weights`` the weights stay
+        on the hub.
         Raises: CheckpointError if it is not on the hub, or not in the cache and the hub cannot be reached; as
         ``refuse_unsafe_files``.
         """
@@ -103,7 +104,11 @@ class ModelPlace:
                     self.name,
                     revision=self.revision,
                     allow_patterns=[inside + pattern for pattern in wanted],
-                    ignore_patterns=["consolidated*", *([] if inside else ["*/*"])],
+                    ignore_patterns=[
+                        "consolidated*",
+                        *([] if inside else ["*/*"]),
+                        *([] if with_weights else ["*.safetensors"]),
+                    ],
                 )
             found = Path(root) / inside
         refuse_unsafe_files(found)
