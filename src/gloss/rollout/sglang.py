@@ -36,8 +36,8 @@ class SGLangEngine(EmbeddedPromptEngine):
         self._prompt = JSONPrompt(embedder)
 
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
-        for row, activation in enumerate(activations):
-            embeds = self._prompt.encode(self.embedder.injected_rows(activation.unsqueeze(0))[0])
+        for row, injected in enumerate(self.embedder.injected_rows(activations)):
+            embeds = self._prompt.encode(injected)
             for sample in range(sampling.num_draws):
                 settings = self._sampling_params(sampling.temperature, sampling.max_new_tokens)
                 if sampling.temperature > 0:

@@ -32,15 +32,14 @@ class VLLMEngine(EmbeddedPromptEngine):
         self._prompt = SavedPrompt(embedder)
 
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
-        for row, activation in enumerate(activations):
+        for row, injected in enumerate(self.embedder.injected_rows(activations)):
             settings = self._settings(sampling.temperature, sampling.max_new_tokens)
             if sampling.temperature > 0:
                 settings |= {"n": sampling.num_draws, "seed": row_seed(sampling.seed, row)}
-            yield Call(PATH, self._body(activation, settings), self._read)
+            yield Call(PATH, self._body(injected, settings), self._read)
 
-    def _body(self, activation: Tensor, settings: dict[str, Any]) -> bytes:
-        embeds = self._prompt.encode(self.embedder.injected_rows(activation.unsqueeze(0))[0])
-        return b"".join((b'{"prompt_embeds":"', embeds, b'",', json.dumps(settings).encode()[1:]))
+    def _body(self, injected_row: Tensor, settings: dict[str, Any]) -> bytes:
+        return b"".join((b'{"prompt_embeds":"', self._prompt.encode(injected_row), b'",', json.dumps(settings).encode()[1:]))
 
     def _settings(self, temperature: float, max_new_tokens: int) -> dict[str, Any]:
         """Every setting that a server could otherwise take from the model's generation config."""
@@ -71,7 +70,7 @@ class VLLMEngine(EmbeddedPromptEngine):
 
     async def _first_steps(self, transport: Transport, activation: Tensor) -> FirstSteps:
         settings = self._settings(0.0, PROBE_TOKENS) | {"logprobs": 1}
-        answer = await transport.send(PATH, self._body(activation[0], settings))
+        answer = await transport.send(PATH, self._body(self.embedder.injected_rows(activation)[0], settings))
         try:
             choice = answer["choices"][0]
             steps = zip(choice["token_ids"], choice["logprobs"]["token_logprobs"], strict=True)
