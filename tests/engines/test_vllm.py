@@ -31,15 +31,17 @@ SIZES = {
     "intermediate_size": 128,
     "tie_word_embeddings": True,
 }
-PLAIN = {"use_sliding_window": False, "sliding_window": None, "query_pre_attn_scalar": 64}
+PLAIN = {
+    "qwen2": {"use_sliding_window": False, "sliding_window": None},
+    "llama": {},
+    "gemma3_text": {"query_pre_attn_scalar": 64, "initializer_range": 0.02},
+}
 SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 
 def _av(name, tokenizer):
     family = next(family for family in FAMILIES if family.name == name)
-    wanted = {key: value for key, value in PLAIN.items() if key in family.settings and name == "qwen2"}
-    scalar = {"query_pre_attn_scalar": 64} if name == "gemma3_text" else {}
-    model = family_model(family, len(tokenizer), **SIZES, **wanted, **scalar)
+    model = family_model(family, len(tokenizer), **SIZES | PLAIN[name])
     sidecar = nla_sidecar(tokenizer, "av", av_template=TEMPLATE, marker=choose_marker(tokenizer, TEMPLATE).marker)
     return ActivationVerbalizer(model, tokenizer, replace(sidecar, d_model=D_MODEL))
 
@@ -86,7 +88,7 @@ def _installed():
         pytest.skip("vLLM is not installed: make test-engines")
 
 
-@pytest.fixture(scope="module", params=["qwen2", "llama", "gemma3_text"])
+@pytest.fixture(scope="module", params=PLAIN)
 def served(request, lab_tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "av"
     av = _av(request.param, lab_tokenizer)
