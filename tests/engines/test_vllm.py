@@ -7,10 +7,10 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO
 from family_models import FAMILIES, family_model
 from tiny_nla import nla_sidecar
 
@@ -20,6 +20,7 @@ from gloss.models import ActivationVerbalizer, PromptEmbedder, save_av
 from gloss.rollout import Limits, LocalEngine, VLLMEngine, engine_of
 
 pytestmark = pytest.mark.engines
+REPO = Path(__file__).resolve().parents[2]
 PYTHON = REPO / ".venv-engines/bin/python"
 D_MODEL, NEW_TOKENS, START_S = 128, 16, 300
 TEMPLATE = "Explain this vector of a language model, in a few words: <concept>{injection_char}</concept>"
@@ -59,7 +60,12 @@ class _Server:
         command += ["--enforce-eager", *options]
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                command, env=os.environ | SETTINGS, stdout=out, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
+                command,
+                env=os.environ | SETTINGS,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                start_new_session=True,
             )
 
     def __enter__(self):
@@ -134,5 +140,8 @@ def test_another_models_width_is_explained(served):
 
 def test_prompt_embeddings_that_are_off_are_explained(lab_tokenizer, tmp_path):
     save_av(_av("qwen2", lab_tokenizer), tmp_path / "av")
-    with _Server(tmp_path / "av", tmp_path / "vllm.log") as server, pytest.raises(EngineError, match="--enable-prompt-embeds"):
+    with (
+        _Server(tmp_path / "av", tmp_path / "vllm.log") as server,
+        pytest.raises(EngineError, match="--enable-prompt-embeds"),
+    ):
         engine_of(f"vllm+{server.url}", tmp_path / "av")

@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import threading
-import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +18,11 @@ SGLANG_SAMPLING = {
     "presence_penalty", "repetition_penalty", "min_new_tokens", "n", "json_schema", "regex", "ebnf", "structural_tag",
     "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim", "custom_params", "sampling_seed",
 }  # fmt: skip
+
+RADIX_CACHE_REFUSAL = (
+    "input_embeds is provided while disable_radix_cache is False. Please add `--disable-radix-cache` when you launch the server "
+    "if you want to use input_embeds as inputs."
+)
 
 
 @dataclass
@@ -175,7 +179,7 @@ class SGLang(StandIn):
 
     def answer(self, request):
         if self.faults.refuses_cache:
-            raise Refused(400, "input_embeds is provided while disable_radix_cache is False. Please add `--disable-radix-cache` when you launch the server if you want to use input_embeds as inputs.")  # fmt: skip
+            raise Refused(400, RADIX_CACHE_REFUSAL)
         given = {"text", "input_ids", "input_embeds"} & set(request)
         if given != {"input_embeds"}:
             raise Refused(400, f"Either text, input_ids or input_embeds should be provided, not {sorted(given)}")
@@ -282,4 +286,3 @@ def _reply(handler, status, answer, headers=None):
         handler.send_header(name, value)
     handler.end_headers()
     handler.wfile.write(body)
-    time.sleep(0)

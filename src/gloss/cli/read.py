@@ -14,6 +14,13 @@ from gloss.errors import ConfigError
 NLA = Annotated[Path | None, typer.Option("--nla", help="Folder of the NLA; the last quickstart if not given.")]
 TARGET = Annotated[str | None, typer.Option("--target", help="Target model, where it does not stand beside the NLA.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ENGINE = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://…, or http://… to find out.",
+    ),
+]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of sampling.")]
 
 
@@ -32,12 +39,15 @@ def explain(
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several.")
     ] = None,
+    engine: ENGINE = "local",
     seed: SEED = 0,
     as_json: JSON = False,
 ) -> None:
     """Explain what a model holds in mind at tokens of a text."""
     read = _text(text)
-    found = _open(nla, target).explain(read, positions=positions, samples=samples, temperature=temperature, seed=seed)
+    reader = _open(nla, target, engine)
+    found = reader.explain(read, positions=positions, samples=samples, temperature=temperature, seed=seed)
+    _tell_speed(reader.engine)
     if as_json:
         print_json(found.to_dicts())
     else:
@@ -127,11 +137,19 @@ def steer(
     next_command("gloss steer --help")
 
 
-def _open(folder: Path | None, target: str | None) -> Any:
+def _open(folder: Path | None, target: str | None, engine: str = "local") -> Any:
     import gloss
     from gloss.pipeline.last_run import last_quickstart
 
-    return gloss.load(folder if folder is not None else last_quickstart(), target=target)
+    return gloss.load(folder if folder is not None else last_quickstart(), target=target, engine=engine)
+
+
+def _tell_speed(engine: Any) -> None:
+    """Says on standard error how fast a server was."""
+    from gloss.rollout import RemoteEngine
+
+    if isinstance(engine, RemoteEngine) and engine.last_speed is not None:
+        print(f"{engine}: {engine.last_speed}", file=sys.stderr)
 
 
 def _text(text: str) -> str:

@@ -36,28 +36,21 @@ class GlossEngine(RemoteEngine):
             "seed": seed,
             "num_samples": sampling.num_draws,
         }
-        expected = len(rows) * sampling.num_draws
+        return Call(PATH, json.dumps(body).encode(), len(rows) * sampling.num_draws, self._read)
 
-        def read(answer: Any) -> list[Rollout]:
-            try:
-                found = [
-                    Rollout(tuple(int(i) for i in r["token_ids"]), str(r["text"]), bool(r["finished"]))
-                    for r in answer["rollouts"]
-                ]
-            except (KeyError, TypeError, ValueError) as error:
-                raise not_this_kind(self.url, "Gloss", answer) from error
-            if len(found) != expected:
-                raise EngineError(
-                    "responses and activations do not match", where=self.url, expected=expected, found=len(found)
-                )
-            return found
-
-        return Call(PATH, json.dumps(body).encode(), read)
+    def _read(self, answer: Any) -> list[Rollout]:
+        try:
+            return [
+                Rollout(tuple(int(i) for i in r["token_ids"]), str(r["text"]), bool(r["finished"]))
+                for r in answer["rollouts"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise not_this_kind(self.url, "Gloss", answer) from error
 
     async def _probe(self, transport: Transport) -> None:
         call = self._call(probe_activation(self.d_model), Sampling(0.0, 1, 0), 0)
         try:
-            call.read(await transport.send(call.path, call.body))
+            await self._responses(transport, call)
         except RefusedRequest as refusal:
             remedy = "Check that this is a Gloss server, and that it serves this NLA"
             raise EngineError(refusal.what, where=self.url, found=refusal.message, remedy=remedy) from refusal

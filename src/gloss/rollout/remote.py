@@ -40,10 +40,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Call:
-    """One request: its body, and how its answer is read."""
+    """One request: its body, how many responses it asks for, and how its answer is read."""
 
     path: str
     body: bytes
+    num_responses: int
     read: Callable[[Any], list[Rollout]]
 
 
@@ -120,7 +121,7 @@ class RemoteEngine(ABC):
 
         async def work(transport: Transport) -> None:
             for number, call in numbered:
-                answers[number] = call.read(await transport.send(call.path, call.body))
+                answers[number] = await self._responses(transport, call)
 
         async with Transport.open(self.url, self.limits) as transport:
             try:
@@ -130,6 +131,15 @@ class RemoteEngine(ABC):
             except BaseExceptionGroup as failed:
                 raise failed.exceptions[0] from failed.exceptions[0].__cause__
         return [rollout for number in sorted(answers) for rollout in answers[number]]
+
+    async def _responses(self, transport: Transport, call: Call) -> list[Rollout]:
+        """The answer to one call."""
+        found = call.read(await transport.send(call.path, call.body))
+        if len(found) != call.num_responses:
+            raise EngineError(
+                "responses and requests do not match", where=self.url, expected=call.num_responses, found=len(found)
+            )
+        return found
 
     def check(self) -> None:
         """Probes the server once, and explains settings with which explanations would be wrong.

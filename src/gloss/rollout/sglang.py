@@ -42,7 +42,7 @@ class SGLangEngine(EmbeddedPromptEngine):
                 settings = self._sampling_params(sampling.temperature, sampling.max_new_tokens)
                 if sampling.temperature > 0:
                     settings["sampling_seed"] = row_seed(sampling.seed, row * sampling.num_samples + sample)
-                yield Call(PATH, _body(embeds, {"sampling_params": settings}), self._read)
+                yield Call(PATH, _body(embeds, {"sampling_params": settings}), 1, self._read)
 
     def _sampling_params(self, temperature: float, max_new_tokens: int) -> dict[str, Any]:
         """Every setting that a server could otherwise have a default of its own for."""

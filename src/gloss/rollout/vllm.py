@@ -36,10 +36,12 @@ class VLLMEngine(EmbeddedPromptEngine):
             settings = self._settings(sampling.temperature, sampling.max_new_tokens)
             if sampling.temperature > 0:
                 settings |= {"n": sampling.num_draws, "seed": row_seed(sampling.seed, row)}
-            yield Call(PATH, self._body(injected, settings), self._read)
+            yield Call(PATH, self._body(injected, settings), sampling.num_draws, self._read)
 
     def _body(self, injected_row: Tensor, settings: dict[str, Any]) -> bytes:
-        return b"".join((b'{"prompt_embeds":"', self._prompt.encode(injected_row), b'",', json.dumps(settings).encode()[1:]))
+        return b"".join(
+            (b'{"prompt_embeds":"', self._prompt.encode(injected_row), b'",', json.dumps(settings).encode()[1:])
+        )
 
     def _settings(self, temperature: float, max_new_tokens: int) -> dict[str, Any]:
         """Every setting that a server could otherwise take from the model's generation config."""

@@ -28,22 +28,22 @@ def read_embedding_rows(
     ``dtype`` None is that of the file. Only the rows are read, and of a model on the hub only the file that holds them is fetched.
     Raises: CheckpointError if the folder has no such table, or the table no such row; ArchitectureError.
     """
-    config = read_config(place.folder(with_weights=False, with_code=trust_remote_code), trust_remote_code)
+    folder = place.folder(with_weights=False, with_code=trust_remote_code)
+    config = read_config(folder, trust_remote_code)
     architecture = architecture_of(config.model_type, config=config)
     if architecture.text_keys:
         config = text_config(config)
     vocabulary, d_model = int(config.vocab_size), int(config.hidden_size)
-    file, key = _find_table(place, architecture, tied=bool(config.tie_word_embeddings))
+    file, key = _find_table(place, folder / _INDEX, architecture, tied=bool(config.tie_word_embeddings))
     rows = _read_rows(file, key, ids, d_model=d_model, vocabulary=vocabulary).to(dtype)
     if not architecture.scales_embedding:
         return rows
     return rows * torch.tensor(d_model**0.5).to(rows.dtype)
 
 
-def _find_table(place: ModelPlace, architecture: Architecture, *, tied: bool) -> tuple[Path, str]:
+def _find_table(place: ModelPlace, index: Path, architecture: Architecture, *, tied: bool) -> tuple[Path, str]:
     """The file that holds the embedding table, and its name there; a tied table may stand under the LM head's name."""
-    index = place.file(_INDEX)
-    if index is None:
+    if not index.is_file():
         file = place.file(_FILE)
         if file is None:
             raise CheckpointError("no weights", where=place, expected=f"{_FILE} or {_INDEX}")

@@ -92,7 +92,7 @@ GIGABYTES = 4
 
 
 def test_nothing_else_of_the_file_is_read(lab_tokenizer, tmp_path):
-    """The table of a million rows and all else in the file are holes of four gigabytes, which would become resident if they were read."""
+    """All else in the file, and the rest of the table, are holes: four gigabytes that would become resident if they were read."""
     folder, rows = tmp_path / "av", 1_000_000
     av = make_av(lab_tokenizer)
     av.model.config.vocab_size = rows
@@ -107,22 +107,40 @@ def test_nothing_else_of_the_file_is_read(lab_tokenizer, tmp_path):
 
 def _write_sparse(file: Path, table: torch.Tensor, *, rows: int, other: int) -> None:
     width = table.shape[1] * 4
-    header = json.dumps(
-        {
-            "model.embed_tokens.weight": {"dtype": "F32", "shape": [rows, table.shape[1]], "data_offsets": [other, other + rows * width]},
-            "model.norm.weight": {"dtype": "F32", "shape": [other // 4], "data_offsets": [0, other]},
-        }
-    ).encode()
+    end, key = other + rows * width, "model.embed_tokens.weight"
+    tensors = {"model.norm.weight": ([other // 4], [0, other]), key: ([rows, table.shape[1]], [other, end])}
+    described = {name: {"dtype": "F32", "shape": s, "data_offsets": at} for name, (s, at) in tensors.items()}
+    header = json.dumps(described).encode()
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(header)) + header)
         out.seek(8 + len(header) + other)
         out.write(table.detach().contiguous().numpy().tobytes())
-        out.truncate(8 + len(header) + other + rows * width)
+        out.truncate(8 + len(header) + end)
 
 
 def _resident_file_bytes() -> int:
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("RssFile:")[1].split()[0])
+
+
+def test_of_a_hub_model_only_the_file_that_holds_the_table_is_needed(lab_tokenizer, tmp_path, monkeypatch):
+    """As the cache stands after it: what loading would need beside it is not there, and cannot be fetched."""
+    from huggingface_hub import constants
+
+    av, commit = make_av(lab_tokenizer), "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub/models--owner--name-av"
+    snapshot = repository / "snapshots" / commit
+    save_av(av, snapshot)
+    av.model.save_pretrained(snapshot, max_shard_size="40KB")
+    (snapshot / "model.safetensors").unlink()
+    files = json.loads((snapshot / "model.safetensors.index.json").read_text())["weight_map"]
+    for shard in set(files.values()) - {files["model.embed_tokens.weight"]}:
+        (snapshot / shard).unlink()
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    embedder = PromptEmbedder.load("owner/name-av")
+    assert torch.equal(embedder.embeddings(_activations()), _expected(av, _activations()))
 
 
 def test_a_sidecar_of_another_model_is_refused_before_work(lab_tokenizer, tmp_path):

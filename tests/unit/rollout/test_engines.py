@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO
 from stand_ins import serving
 from tiny_nla import D_MODEL, make_av
 
@@ -29,7 +29,12 @@ from gloss.rollout import (
     parse_engine,
 )
 
-KINDS = {"sglang": (serving.SGLang, SGLangEngine), "vllm": (serving.VLLM, VLLMEngine), "gloss": (serving.Gloss, GlossEngine)}
+REPO = Path(__file__).resolve().parents[3]
+KINDS = {
+    "sglang": (serving.SGLang, SGLangEngine),
+    "vllm": (serving.VLLM, VLLMEngine),
+    "gloss": (serving.Gloss, GlossEngine),
+}
 GREEDY = {"temperature": 0.0, "max_new_tokens": 6, "seed": 0}
 QUICK = Limits(concurrency=4, timeout_s=5.0, retries=2, backoff_s=0.01, max_wait_s=1.0)
 
@@ -90,7 +95,9 @@ def test_the_same_seed_gives_the_same_samples_in_any_order_and_another_seed_othe
     settings = {"temperature": 1.0, "max_new_tokens": 6, "num_samples": 3}
     with _stand_in(kind, av) as server:
         wide, narrow = (_client(kind, server.url, folder, replace(QUICK, concurrency=c)) for c in (4, 1))
-        one, again, other = (e.generate(_activations(), seed=s, **settings) for e, s in ((wide, 7), (narrow, 7), (wide, 8)))
+        one, again, other = (
+            e.generate(_activations(), seed=s, **settings) for e, s in ((wide, 7), (narrow, 7), (wide, 8))
+        )
     assert one == again
     assert one != other
     assert len(one) == 15
@@ -154,9 +161,11 @@ def test_a_silent_server_is_not_waited_for_forever(kind, av, folder):
 
 def test_a_server_that_dies_in_the_middle_is_an_error_that_says_so(kind, av, folder, monkeypatch):
     monkeypatch.setattr("gloss.rollout.gloss_server.ROWS_PER_REQUEST", 1)
-    with _stand_in(kind, av, dies_after=3) as server:
-        with pytest.raises(EngineError, match=r"(breaks off|no server can be reached).*3 times"):
-            _client(kind, server.url, folder).generate(_activations(12), **GREEDY)
+    with (
+        _stand_in(kind, av, dies_after=3) as server,
+        pytest.raises(EngineError, match=r"(breaks off|no server can be reached).*3 times"),
+    ):
+        _client(kind, server.url, folder).generate(_activations(12), **GREEDY)
 
 
 def test_an_engine_works_again_when_its_server_does(kind, av, folder):
@@ -265,7 +274,9 @@ def test_zero_and_non_finite_activations_are_refused_here(kind, folder):
 # What the probe explains
 
 
-@pytest.mark.parametrize(("kind", "remedy"), [("sglang", "--disable-radix-cache"), ("vllm", "--no-enable-prefix-caching")])
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [("sglang", "--disable-radix-cache"), ("vllm", "--no-enable-prefix-caching")]
+)
 def test_a_prefix_cache_is_found_by_the_probe(kind, remedy, av, folder):
     with _stand_in(kind, av, prefix_cache=True) as server:
         with pytest.raises(EngineError, match=f"two different activations alike.*{remedy}"):
@@ -274,15 +285,19 @@ def test_a_prefix_cache_is_found_by_the_probe(kind, remedy, av, folder):
 
 
 def test_a_server_that_refuses_embeddings_because_of_its_cache_is_explained(av, folder):
-    with _stand_in("sglang", av, refuses_cache=True) as server:
-        with pytest.raises(EngineError, match=r"Start it with --disable-radix-cache\.$"):
-            engine_of(f"sglang+{server.url}", folder)
+    with (
+        _stand_in("sglang", av, refuses_cache=True) as server,
+        pytest.raises(EngineError, match=r"Start it with --disable-radix-cache\.$"),
+    ):
+        engine_of(f"sglang+{server.url}", folder)
 
 
 def test_prompt_embeddings_that_are_off_are_explained(av, folder):
-    with _stand_in("vllm", av, embeds_off=True) as server:
-        with pytest.raises(EngineError, match=r"Start it with --enable-prompt-embeds\.$"):
-            engine_of(f"vllm+{server.url}", folder)
+    with (
+        _stand_in("vllm", av, embeds_off=True) as server,
+        pytest.raises(EngineError, match=r"Start it with --enable-prompt-embeds\.$"),
+    ):
+        engine_of(f"vllm+{server.url}", folder)
 
 
 def test_another_models_width_is_explained(kind, folder, lab_tokenizer):
@@ -306,16 +321,14 @@ def test_a_server_that_has_gone_is_explained(kind, av, folder):
 
 
 def test_a_page_that_is_no_engine_is_explained(kind, av, folder):
-    with _stand_in(kind, av, no_json=True) as server:
-        with pytest.raises(EngineError, match="not answered with JSON"):
-            engine_of(f"{kind}+{server.url}", folder, limits=QUICK)
+    with _stand_in(kind, av, no_json=True) as server, pytest.raises(EngineError, match="not answered with JSON"):
+        engine_of(f"{kind}+{server.url}", folder, limits=QUICK)
 
 
 @pytest.mark.parametrize(("named", "served"), [("sglang", "vllm"), ("vllm", "gloss"), ("gloss", "sglang")])
 def test_a_server_of_another_kind_is_explained(named, served, av, folder):
-    with _stand_in(served, av) as server:
-        with pytest.raises(EngineError, match=r"HTTP 404.*Check that this is"):
-            engine_of(f"{named}+{server.url}", folder, limits=QUICK)
+    with _stand_in(served, av) as server, pytest.raises(EngineError, match=r"HTTP 404.*Check that this is"):
+        engine_of(f"{named}+{server.url}", folder, limits=QUICK)
 
 
 def test_a_bare_url_is_asked_what_it_is(kind, av, folder):
@@ -337,7 +350,18 @@ def test_local_is_the_local_engine(av, folder):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "remote", "ftp://host", "sglang", "sglang+host:1", "tgi+http://host", "http://", "http://h:x", "vllm+http://h/?a"]
+    "wrong",
+    [
+        "",
+        "remote",
+        "ftp://host",
+        "sglang",
+        "sglang+host:1",
+        "tgi+http://host",
+        "http://",
+        "http://h:x",
+        "vllm+http://h/?a",
+    ],
 )
 def test_other_names_are_refused(wrong, folder):
     with pytest.raises(ConfigError, match="unknown engine: expected local, sglang"):
@@ -347,6 +371,73 @@ def test_other_names_are_refused(wrong, folder):
 def test_names_are_read():
     assert parse_engine("vllm+https://host:8000/base/") == ("vllm", "https://host:8000/base")
     assert parse_engine("http://host:8000") == (None, "http://host:8000")
+
+
+# Answers that cannot be used
+
+
+def _altered(kind, av, change):
+    class Altered(KINDS[kind][0]):
+        def answer(self, request):
+            return change(super().answer(request))
+
+    return Altered(av)
+
+
+def _without(*path):
+    def change(answer):
+        found = answer
+        for key in path[:-1]:
+            found = found[key]
+        del found[path[-1]]
+        return answer
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("sglang", _without("output_ids")),
+        ("sglang", _without("meta_info", "finish_reason")),
+        ("sglang", lambda answer: []),
+        ("vllm", _without("choices", 0, "token_ids")),
+        ("vllm", lambda answer: answer | {"choices": None}),
+        ("gloss", _without("rollouts", 0, "finished")),
+        ("gloss", lambda answer: "rollouts"),
+    ],
+)
+def test_an_answer_without_what_a_response_needs_is_refused(kind, change, av, folder):
+    with (
+        _altered(kind, av, change) as server,
+        pytest.raises(EngineError, match=r"this is no \w+ server, or one of another version"),
+    ):
+        _client(kind, server.url, folder).generate(_activations(1), **GREEDY)
+
+
+def test_a_response_that_the_server_gave_up_is_an_error(av, folder):
+    def sglang(answer):
+        answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "out of memory"}
+        return answer
+
+    def vllm(answer):
+        answer["choices"][0]["finish_reason"] = "abort"
+        return answer
+
+    for kind, change in (("sglang", sglang), ("vllm", vllm)):
+        with _altered(kind, av, change) as server, pytest.raises(EngineError, match=r"gave up a response.*abort"):
+            _client(kind, server.url, folder).generate(_activations(1), **GREEDY)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "gloss"])
+def test_too_few_responses_are_an_error(kind, av, folder):
+    key = {"vllm": "choices", "gloss": "rollouts"}[kind]
+    settings = {"temperature": 1.0, "max_new_tokens": 2, "seed": 0, "num_samples": 2}
+    with (
+        _altered(kind, av, lambda answer: answer | {key: answer[key][:-1]}) as server,
+        pytest.raises(EngineError, match="do not match: expected 2, found 1"),
+    ):
+        _client(kind, server.url, folder).generate(_activations(1), **settings)
 
 
 # What travels
