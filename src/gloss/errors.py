@@ -17,6 +17,7 @@ GlossError
 ├── StorageError         a file that cannot be written: full disk, missing permission
 ├── LockError            a folder that another process is writing
 ├── PositionError        token positions that a text does not have
+├── EngineError          a server that generates explanations, or its settings
 └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -122,6 +123,10 @@ class LockError(GlossError):
 
 class PositionError(GlossError):
     """Token positions were asked for that the text does not have."""
+
+
+class EngineError(GlossError):
+    """A server that generates explanations cannot be reached, answers wrongly, or has the wrong settings."""
 
 
 class MissingExtraError(GlossError):

@@ -22,6 +22,7 @@ from gloss.models.prefix import (
     length_chunks,
     right_pad,
 )
+from gloss.models.prompt_embedder import PromptEmbedder
 
 __all__ = [
     "ORTHOGONAL_MSE",
@@ -29,6 +30,7 @@ __all__ = [
     "ActivationVerbalizer",
     "ComputeDtype",
     "GatheringPrefix",
+    "PromptEmbedder",
     "SharedPrefix",
     "autocast",
     "common_prefix_length",

@@ -1,6 +1,25 @@
 """Engines that generate explanations for activations."""
 
+from gloss.rollout.choose import LOCAL, engine_of, parse_engine
 from gloss.rollout.engine import Rollout, RolloutEngine
+from gloss.rollout.gloss_server import GlossEngine
 from gloss.rollout.local import LocalEngine
+from gloss.rollout.remote import RemoteEngine, Speed
+from gloss.rollout.sglang import SGLangEngine
+from gloss.rollout.transport import Limits
+from gloss.rollout.vllm import VLLMEngine
 
-__all__ = ["LocalEngine", "Rollout", "RolloutEngine"]
+__all__ = [
+    "LOCAL",
+    "GlossEngine",
+    "Limits",
+    "LocalEngine",
+    "RemoteEngine",
+    "Rollout",
+    "RolloutEngine",
+    "SGLangEngine",
+    "Speed",
+    "VLLMEngine",
+    "engine_of",
+    "parse_engine",
+]

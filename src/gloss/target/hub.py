@@ -93,18 +93,19 @@ class ModelPlace:
             except (NoRepository, EntryNotFoundError):
                 return None
 
-    def folder(self, *, with_code: bool = False) -> Path:
+    def folder(self, *, with_code: bool = False, with_weights: bool = True) -> Path:
         """The model's folder on this machine, with all files that loading needs, fetched where they are not in the cache.
 
-        ``with_code`` fetches the model's own Python code too, which nothing here runs.
+        ``with_code`` fetches the model's own Python code too, which nothing here runs; without ``with_weights`` the weights stay
+        on the hub.
         Raises: CheckpointError if it is not on the hub, or not in the cache and the hub cannot be reached; as
         ``refuse_unsafe_files``.
         """
-        found = self.folder_unchecked(with_code=with_code)
+        found = self.folder_unchecked(with_code=with_code, with_weights=with_weights)
         refuse_unsafe_files(found)
         return found
 
-    def folder_unchecked(self, *, with_code: bool = False) -> Path:
+    def folder_unchecked(self, *, with_code: bool = False, with_weights: bool = True) -> Path:
         """As ``folder``, for who only looks at the files: what names files elsewhere is not refused."""
         if self.is_local:
             return Path(self.name)
@@ -117,7 +118,11 @@ class ModelPlace:
                 self.name,
                 revision=self.revision,
                 allow_patterns=[inside + pattern for pattern in wanted],
-                ignore_patterns=[f"{inside}consolidated*", f"{inside}*/*"],
+                ignore_patterns=[
+                    f"{inside}consolidated*",
+                    f"{inside}*/*",
+                    *([] if with_weights else ["*.safetensors"]),
+                ],
             )
         return Path(root) / inside
 
