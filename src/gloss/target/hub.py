@@ -39,13 +39,18 @@ class ModelPlace:
             return name
         path = Path(name).expanduser()
         if path.is_dir():
-            return cls(str(path))
+            return cls.of_path(path)
         repo, at, own_revision = str(name).partition("@")
         if not _REPO.fullmatch(repo) or ".." in repo:
             raise CheckpointError(
                 "no such model folder", where=name, remedy="Name a Hugging Face folder or hub id (owner/name)"
             )
         return cls(repo, own_revision if at else revision)
+
+    @classmethod
+    def of_path(cls, path: Path) -> ModelPlace:
+        """A folder of this machine, there or not; its name is absolute, so that no ``owner/name`` is read into it."""
+        return cls(str(path.absolute()))
 
     def __str__(self) -> str:
         inside = f"/{self.subfolder}" if self.subfolder else ""
@@ -62,7 +67,7 @@ class ModelPlace:
 
     def inside(self, subfolder: str) -> ModelPlace:
         """The model in a subfolder of this place."""
-        return ModelPlace(str(Path(self.name) / subfolder)) if self.is_local else replace(self, subfolder=subfolder)
+        return self.of_path(Path(self.name) / subfolder) if self.is_local else replace(self, subfolder=subfolder)
 
     def file(self, name: str, *, cached_only: bool = False) -> Path | None:
         """One file of the model, fetched where it is not in the cache; None where there is no such file or repository.
