@@ -17,7 +17,7 @@ import { fixed, norm } from "./numbers.js";
 
 /**
  * @param {import("./reading.js").ReadText} text
- * @param {Map<number, import("./types.js").Reading>} readings
+ * @param {ReadonlyMap<number, import("./types.js").Reading>} readings
  * @param {Record<string, string>} params
  * @returns {Colouring[]}
  */
@@ -39,7 +39,7 @@ export function colourings(text, readings, params) {
 }
 
 /**
- * @param {import("./reading.js").ReadText} text @param {Map<number, import("./types.js").Reading>} readings @param {string} query
+ * @param {import("./reading.js").ReadText} text @param {ReadonlyMap<number, import("./types.js").Reading>} readings @param {string} query
  * @returns {Set<number>}
  */
 function searchHits(text, readings, query) {

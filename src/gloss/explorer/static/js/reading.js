@@ -8,6 +8,7 @@ import { drawnTokens } from "./text.js";
 
 const KEPT_TEXTS = 8;
 const BATCH = 64;
+const RENEW_MS = 60;
 
 /** One text, read by one NLA. */
 export class ReadText {
@@ -17,21 +18,36 @@ export class ReadText {
     this.source = source;
     this.tokens = tokens;
     this.drawn = drawnTokens(tokens);
-    /** @type {Store<Map<number, Reading>>} */
-    this.readings = new Store(new Map());
+    /** @type {Map<number, Reading>} */
+    this.now = new Map();
+    /** What views watch: a copy of ``now``, renewed a few times a second while explanations stream in. */
+    this.readings = new Store(/** @type {ReadonlyMap<number, Reading>} */ (new Map()));
+    this.renewing = 0;
     /** @type {Set<number>} */
     this.busy = new Set();
   }
 
   /** @param {number} position @param {Partial<Reading>} change */
   #change(position, change) {
-    const before = this.readings.value.get(position) ?? blank(position, this.tokens[position]?.token ?? "");
-    this.readings.set(new Map(this.readings.value).set(position, { ...before, ...change }));
+    const before = this.now.get(position) ?? blank(position, this.tokens[position]?.token ?? "");
+    this.now.set(position, { ...before, ...change });
+    this.renewing ||= setTimeout(() => this.#renew(), RENEW_MS);
+  }
+
+  #renew() {
+    clearTimeout(this.renewing);
+    this.renewing = 0;
+    this.readings.set(new Map(this.now));
+  }
+
+  /** Keeps what was found out about an explanation. @param {number} position @param {Partial<Reading>} found */
+  note(position, found) {
+    if (this.now.has(position)) this.#change(position, found);
   }
 
   /** Positions of these that have no finished explanation and none on its way. @param {Iterable<number>} positions */
   missing(positions) {
-    return [...positions].filter((p) => p < this.tokens.length && !this.readings.value.get(p)?.done && !this.busy.has(p));
+    return [...positions].filter((p) => p < this.tokens.length && !this.now.get(p)?.done && !this.busy.has(p));
   }
 
   /**
@@ -42,18 +58,19 @@ export class ReadText {
   async explain(positions, signal) {
     const wanted = this.missing(positions);
     for (const position of wanted) this.busy.add(position);
-    this.readings.set(this.readings.value);
+    this.#renew();
     try {
       for (let start = 0; start < wanted.length; start += BATCH) await this.#explainBatch(wanted.slice(start, start + BATCH), signal);
     } finally {
       for (const position of wanted) this.busy.delete(position);
-      this.readings.set(new Map([...this.readings.value].filter(([, reading]) => reading.done || this.busy.has(/** @type {number} */ (reading.position)))));
+      for (const [position, reading] of this.now) if (!reading.done && !this.busy.has(position)) this.now.delete(position);
+      this.#renew();
     }
   }
 
   /** @param {number[]} positions @param {AbortSignal} [signal] */
   async #explainBatch(positions, signal) {
-    for (let left = positions; left.length; left = left.filter((p) => !this.readings.value.get(p)?.done)) {
+    for (let left = positions; left.length; left = left.filter((p) => !this.now.get(p)?.done)) {
       try {
         await explainPositions(this.nla, this.source, left, (position, change) => {
           if (change.done) this.busy.delete(position);
@@ -69,7 +86,7 @@ export class ReadText {
 
   /** What each line of an explanation adds and loses. @param {number} position @param {AbortSignal} [signal] */
   async weigh(position, signal) {
-    const reading = this.readings.value.get(position);
+    const reading = this.now.get(position);
     if (!reading?.done || reading.failed || reading.lines || !this.nla.has_ar) return;
     try {
       const lines = await linesOf(this.nla, this.source, reading, signal);
@@ -82,7 +99,7 @@ export class ReadText {
 
 /** @param {number | null} position @param {string} token @returns {Reading} */
 export function blank(position, token) {
-  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, norm: null, flags: [], agreement: null, lines: null };
+  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, norm: null, flags: [], agreement: null, lines: null, trust: null };
 }
 
 /** @type {Map<string, Promise<ReadText>>} */

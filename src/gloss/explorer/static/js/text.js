@@ -8,6 +8,7 @@ const MARKS = { " ": "·", "\u00a0": "⍽", "\n": "⏎\n", "\t": "⇥\t", "\r": 
  * @returns {{text: string, mark: boolean}[]}
  */
 export function visiblePieces(token) {
+  /** @type {{text: string, mark: boolean}[]} */
   const pieces = [];
   for (const char of token) {
     const shown = MARKS[/** @type {keyof typeof MARKS} */ (char)] ?? controlPicture(char);
@@ -78,7 +79,32 @@ export function wordDiff(before, after) {
     else if (i < a.length && (j === b.length || common[i + 1][j] >= common[i][j + 1])) push("removed", a[i++]);
     else push("added", b[j++]);
   }
-  return parts;
+  return joined(parts);
+}
+
+/**
+ * Changes that only white space parts, as one change.
+ * @param {{kind: "same" | "added" | "removed", text: string}[]} parts
+ */
+function joined(parts) {
+  /** @type {typeof parts} */
+  const out = [];
+  for (let i = 0; i < parts.length; ) {
+    if (parts[i].kind === "same") {
+      out.push(parts[i++]);
+      continue;
+    }
+    let removed = "", added = "";
+    for (; i < parts.length; i++) {
+      const { kind, text } = parts[i];
+      if (kind === "same" && !(/^[^\S\n]+$/.test(text) && i + 1 < parts.length)) break;
+      if (kind !== "added") removed += text;
+      if (kind !== "removed") added += text;
+    }
+    if (removed) out.push({ kind: "removed", text: removed });
+    if (added) out.push({ kind: "added", text: added });
+  }
+  return out;
 }
 
 /** @param {string} text @returns {string[]} */
@@ -89,7 +115,7 @@ function words(text) {
 const STOP_WORDS = new Set("a an the of in on at to is it its and or with by for as that this then next comes has was be are from his her there".split(" "));
 
 /**
- * Words that many explanations share, most frequent first.
+ * Words that many explanations share, most frequent first; those that nearly all share say nothing of the text.
  * @param {string[]} explanations
  * @param {number} most
  * @returns {{word: string, count: number}[]}
@@ -101,7 +127,7 @@ export function commonWords(explanations, most = 16) {
     for (const word of new Set(text.toLowerCase().match(/\p{L}[\p{L}\p{M}'’-]+/gu) ?? []))
       if (!STOP_WORDS.has(word)) counts.set(word, (counts.get(word) ?? 0) + 1);
   return [...counts]
-    .filter(([, count]) => count > 1)
+    .filter(([, count]) => count > 1 && (explanations.length < 8 || count < 0.7 * explanations.length))
     .sort((x, y) => y[1] - x[1] || (x[0] < y[0] ? -1 : 1))
     .slice(0, most)
     .map(([word, count]) => ({ word, count }));

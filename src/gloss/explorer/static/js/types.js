@@ -34,6 +34,7 @@
  * @property {string[]} flags
  * @property {number | null} agreement of several samples, once they were drawn
  * @property {Line[] | null} lines
+ * @property {Trust | null} trust
  */
 
 /**
@@ -49,5 +50,30 @@
  * @property {number | null} fve
  * @property {number | null} median_norm
  */
+
+/**
+ * @typedef {object} Trust
+ * @property {{name: string, fve: number | null}[]} controls
+ * @property {{text: string | null, fve: number | null}[]} samples
+ * @property {number | null} agreement
+ * @property {{text: string, in_samples: number | null, at_neighbours: number | null}[]} claims
+ * @property {{position: number, token: string, text: string | null}[]} neighbours
+ * @property {{kind: string, value: string, verdict: string}[] | null} truth
+ */
+
+/**
+ * @typedef {object} Steered
+ * @property {string} original
+ * @property {string} edited
+ * @property {number[]} positions
+ * @property {{edit: string, alpha: number, text: string}[]} continuations edit is none, edit, random or unrelated
+ * @property {{alpha: number, tokens: {token: string, before: number, after: number}[]}[]} next
+ */
+
+/** @typedef {{text: string | null, norm: number, similarity: number | null, fve: number | null}} Comparison */
+
+/** @typedef {{name: string, points: [number, number][]}} Series */
+
+/** @typedef {{id: string, state: string, preset: string | null, fve: number | null, updated: number | null}} RunEntry */
 
 export {};

@@ -47,10 +47,10 @@ function Said({ reading }) {
   if (!rows.length) return html`<p class=${`text ${done ? "" : "writing"}`}>${done ? "(no text)" : ""}</p>`;
   return html`<table class="lines"><thead class=${weighed ? "" : "sr-only"}><tr><th scope="col"><span class="sr-only">line</span></th>
       ${weighed && html`<th scope="col" class="num" title="FVE of the explanation up to and with this line, less that up to the line before">adds</th>
-      <th scope="col" class="num" title="FVE of the whole explanation, less that without this line">loses if removed</th>`}</tr></thead>
+      <th scope="col" class="num" title="FVE of the whole explanation, less that without this line">lost without it</th>`}</tr></thead>
     <tbody>${rows.map((row, i) => html`<tr key=${i}><td class=${`said ${!done && i === rows.length - 1 ? "writing" : ""} ${failed ? "wrong" : ""}`} dir="auto">${row.text}</td>
       ${weighed && html`<td class="num">${signed(row.adds)}<${Spark} value=${row.adds} widest=${widest} /></td>
-      <td class="num">${signed(row.loses)}<${Spark} value=${row.loses} widest=${widest} /></td>`}</tr>`)}</tbody></table>`;
+      <td class="num">${fixed(row.loses)}<${Spark} value=${row.loses} widest=${widest} /></td>`}</tr>`)}</tbody></table>`;
 }
 
 /** A small bar to the right of zero or to the left of it. @param {{value: number | null, widest: number}} props */
@@ -68,7 +68,7 @@ export function Measures({ reading }) {
   return html`<dl class="measures"><div class="main"><dt>FVE</dt><dd>${fixed(fve)}</dd></div>
     ${baseline !== null && html`<div><dt>mean direction here</dt><dd>${fixed(baseline)}</dd></div>`}
     <div title=${cosineReading(cosine)}><dt>cosine</dt><dd>${fixed(cosine)}</dd></div></dl>
-    <p class="reading">${fveReading(fve)}</p>`;
+    <p class="reading">${fveReading(fve)}${reading.lines && reading.lines.length > 1 ? " A line adds what it brings to those before it; the first is counted from 0." : ""}</p>`;
 }
 
 /** A part that is opened on demand. @param {{label: string, open: boolean, onToggle: (open: boolean) => void}} props */

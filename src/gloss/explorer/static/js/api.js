@@ -1,0 +1,111 @@
+// Every call of the page to its server, and what comes back as the page's own values.
+import { call, fetchFile, stream } from "./connection.js";
+import { Store } from "./store.js";
+import { claimLines } from "./text.js";
+
+/** @typedef {import("./types.js").NlaInfo} NlaInfo */
+/** @typedef {import("./types.js").Source} Source */
+/** @typedef {import("./types.js").Reading} Reading */
+
+/** @type {Store<NlaInfo[] | null>} */
+export const nlas = new Store(/** @type {NlaInfo[] | null} */ (null));
+
+/** Asks once which NLAs the server holds. */
+export async function loadNlas() {
+  const { nlas: found } = await call("/v1/nlas");
+  nlas.set(found);
+}
+
+/** @param {NlaInfo} nla @param {Source} source @returns {Promise<import("./types.js").Token[]>} */
+export async function tokenize(nla, source) {
+  return (await call("/v1/tokenize", { nla: nla.name, ...source })).tokens;
+}
+
+/**
+ * Explains positions of a source; what is written arrives piece by piece.
+ * @param {NlaInfo} nla @param {Source} source @param {number[]} positions
+ * @param {(position: number, change: Partial<Reading>) => void} onChange
+ * @param {AbortSignal} [signal]
+ */
+export async function explainPositions(nla, source, positions, onChange, signal) {
+  await stream("/v1/explain", { nla: nla.name, ...source, positions, stream: true }, (frame) => {
+    if (frame.position === undefined) return;
+    onChange(frame.position, frame.done === false ? { text: frame.text } : finished(frame));
+  }, signal);
+}
+
+/** @param {any} frame @returns {Partial<Reading>} */
+function finished(frame) {
+  return {
+    text: frame.text ?? frame.response ?? "", failed: frame.text === null, done: true, fve: frame.fve ?? null, baseline: frame.baseline ?? null,
+    cosine: frame.cosine ?? null, norm: frame.norm ?? null, flags: frame.flags ?? [], ...(frame.token === undefined ? {} : { token: frame.token }),
+  };
+}
+
+/** @param {NlaInfo} nla @param {Source} source @param {Reading} reading @param {AbortSignal} [signal] @returns {Promise<import("./types.js").Line[] | null>} */
+export async function linesOf(nla, source, reading, signal) {
+  const lines = claimLines(reading.text);
+  const texts = [...lines.map((_, i) => lines.slice(0, i + 1).join("\n")), ...(lines.length > 1 ? lines.map((_, i) => lines.filter((_, j) => j !== i).join("\n")) : [])];
+  const { scores } = await call("/v1/score", { nla: nla.name, ...source, position: reading.position, explanations: texts }, { signal });
+  const fve = scores.map((/** @type {any} */ score) => score.fve);
+  const whole = fve[lines.length - 1];
+  return lines.map((text, i) => ({ text, adds: i ? fve[i] - fve[i - 1] : fve[0], loses: lines.length > 1 ? whole - fve[lines.length + i] : null }));
+}
+
+/** @param {NlaInfo} nla @param {Source} source @param {Reading} reading @param {AbortSignal} [signal] @returns {Promise<import("./types.js").Trust>} */
+export async function trustOf(nla, source, reading, signal) {
+  return call("/v1/trust", { nla: nla.name, ...source, position: reading.position, explanation: reading.text }, { signal });
+}
+
+/**
+ * @param {NlaInfo} nla @param {Source} source @param {{positions: number[], original: string, edited: string, alphas: number[]}} edit @param {AbortSignal} [signal]
+ * @returns {Promise<import("./types.js").Steered>}
+ */
+export async function steer(nla, source, edit, signal) {
+  return call("/v1/steer", { nla: nla.name, ...source, ...edit }, { signal });
+}
+
+/** @param {NlaInfo} nla @param {{source: Source, position: number, nla: NlaInfo}[]} sides @param {AbortSignal} [signal] @returns {Promise<import("./types.js").Comparison>} */
+export async function compare(nla, sides, signal) {
+  return call("/v1/compare", { nla: nla.name, sides: sides.map((side) => ({ nla: side.nla.name, position: side.position, ...side.source })) }, { signal });
+}
+
+/** @param {NlaInfo} nla @param {number[][]} activations @param {(index: number, change: Partial<Reading>) => void} onChange @param {AbortSignal} [signal] */
+export async function describe(nla, activations, onChange, signal) {
+  await stream("/v1/explain", { nla: nla.name, activations, stream: true }, (frame) => {
+    if (frame.position !== undefined) onChange(frame.position, frame.done === false ? { text: frame.text } : finished(frame));
+  }, signal);
+}
+
+/** @param {NlaInfo} nla @param {Source} source @param {(text: string) => void} onText @param {AbortSignal} [signal] */
+export async function continueSource(nla, source, onText, signal) {
+  await stream("/completion", { ...source, completion_tokens: 48, temperature: 0, stream: true }, (frame) => {
+    if (frame.type === "text") onText(frame.text);
+  }, signal);
+}
+
+/** @param {import("./reading.js").ReadText} text @param {Reading[]} readings @returns {Promise<Blob>} */
+export async function parquet(text, readings) {
+  return fetchFile("/v1/parquet", { nla: text.nla.name, ...text.source, explanations: readings });
+}
+
+/** @param {import("./reading.js").ReadText} text @param {Reading[]} readings @returns {Promise<string>} */
+export async function neuronpediaCache(text, readings) {
+  return JSON.stringify(await call("/v1/neuronpedia", { nla: text.nla.name, ...text.source, explanations: readings }), null, 1);
+}
+
+/** @param {NlaInfo} nla @param {File} file @returns {Promise<import("./files.js").Vectors>} */
+export async function parquetVectors(nla, file) {
+  const { vectors } = await call(`/v1/vectors?nla=${encodeURIComponent(nla.name)}`, undefined, { raw: file });
+  return { name: file.name, rows: vectors.length, width: vectors[0]?.length ?? 0, at: (row) => vectors[row] };
+}
+
+/** @param {AbortSignal} [signal] @returns {Promise<import("./types.js").RunEntry[]>} */
+export async function runs(signal) {
+  return (await call("/v1/runs", undefined, { signal })).runs;
+}
+
+/** @param {string} id @param {AbortSignal} [signal] */
+export async function run(id, signal) {
+  return call(`/v1/runs/${encodeURIComponent(id)}`, undefined, { signal });
+}
