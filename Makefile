@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check format docs smoke slow fuzz kills mutants bench growth clean
+.PHONY: install quickstart test check check-page format docs smoke slow fuzz kills mutants bench growth clean
 
 install: $(STAMP)
 
@@ -35,6 +35,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_cli_reference.py --check
+
+# Types of the web page's scripts; needs Node.
+check-page:
+	npx --yes --package typescript@7.0.2 tsc -p src/gloss/explorer/jsconfig.json
 
 format: install
 	$(BIN)/ruff check --fix .

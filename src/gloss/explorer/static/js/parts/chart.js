@@ -50,7 +50,7 @@ function options(series, width) {
   return {
     width, height: HEIGHT, cursor: { y: false, points: { size: 6 } }, legend: { live: true }, padding: /** @type {[number, number, number, number]} */ ([8, 8, 0, 0]),
     scales: { x: { time: false } },
-    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 46, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => String(Number(tick.toPrecision(4))).replace("-", "−")) }],
+    axes: [{ ...axis, grid: { show: false }, size: 26 }, { ...axis, size: 46, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => String(Number(tick.toPrecision(4))).replace("-", "−")) }],
     series: [{ label: "step" }, ...series.map((one, i) => ({
       label: one.name, stroke: colours[i % 3], width: i ? 1.25 : 1.75, spanGaps: true, dash: i === 2 ? [4, 3] : undefined,
       points: { show: one.points.length < 12, size: 5, fill: colours[i % 3] },

@@ -59,13 +59,13 @@ function controlReading(trust, fve) {
 function Dots({ rows }) {
   const known = rows.map(([, value]) => value).filter((value) => value !== null);
   const low = Math.min(-0.2, ...known.map((value) => Math.max(-1.2, value))) - 0.1;
-  const x = (/** @type {number} */ value) => 150 + ((Math.max(low, value) - low) / (1 - low)) * 240;
+  const x = (/** @type {number} */ value) => 118 + ((Math.max(low, value) - low) / (1 - low)) * 200;
   const height = rows.length * 22 + 26, foot = rows.length * 22 + 4;
   const label = rows.map(([name, value]) => `${name} ${fixed(value)}`).join(", ");
-  return html`<svg class="dots" viewBox=${`0 0 440 ${height}`} role="img" aria-label=${`FVE: ${label}`}>
+  return html`<svg class="dots" viewBox=${`0 0 376 ${height}`} role="img" aria-label=${`FVE: ${label}`}>
     <line class="zero" x1=${x(0)} x2=${x(0)} y1="2" y2=${foot} /><line x1=${x(1)} x2=${x(1)} y1="2" y2=${foot} />
     ${rows.map(([name, value, own], i) => html`<g key=${name}><text class=${own ? "own" : ""} x="0" y=${i * 22 + 17}>${name}</text>
       ${value !== null && html`<line class=${`link ${own ? "own" : ""}`} x1=${x(0)} x2=${x(value)} y1=${i * 22 + 13} y2=${i * 22 + 13} />
-      <circle class=${own ? "own" : ""} cx=${x(value)} cy=${i * 22 + 13} r="4" />`}<text class=${own ? "own" : ""} x="400" y=${i * 22 + 17}>${fixed(value)}</text></g>`)}
+      <circle class=${own ? "own" : ""} cx=${x(value)} cy=${i * 22 + 13} r="4" />`}<text class=${own ? "own" : ""} x="336" y=${i * 22 + 17}>${fixed(value)}</text></g>`)}
     <text x=${x(0)} y=${height - 5} text-anchor="middle">0, the mean</text><text x=${x(1)} y=${height - 5} text-anchor="middle">1</text></svg>`;
 }

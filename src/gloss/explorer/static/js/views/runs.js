@@ -12,17 +12,18 @@ const SAMPLES_SHOWN = 6;
 
 /** @typedef {Record<string, any>} Row */
 
-/** @type {{stage: string, title: string, charts: {name: string, meaning: string, keys: [string, string][]}[]}[]} */
+/** @type {{title: string, charts: {stage?: string, name: string, meaning: string, keys: [string, string][]}[]}[]} */
 const STAGES = [
-  { stage: "joint", title: "Joint RL", charts: [
+  { title: "Joint RL", charts: [
     { name: "FVE", meaning: "1 is perfect, 0 guesses the mean", keys: [["fve_sampled", "sampled, batch"], ["fve_heldout", "greedy, held out"]] },
     { name: "Reward", meaning: "of the batch", keys: [["reward_mean", "mean"]] },
     { name: "KL", meaning: "to the AV's start, nats per token", keys: [["kl", "KL"]] },
     { name: "Length", meaning: "tokens per explanation", keys: [["explanation_tokens", "tokens"]] },
     { name: "Failures", meaning: "share without an explanation", keys: [["failure_rate", "failures"]] },
     { name: "Gradient norms", meaning: "before clipping", keys: [["grad_norm_av", "AV"], ["grad_norm_ar", "AR"]] }] },
-  { stage: "av_sft", title: "AV SFT", charts: [{ name: "AV SFT loss", meaning: "nats per token", keys: [["loss", "training"], ["loss_heldout", "held out"]] }] },
-  { stage: "ar_sft", title: "AR SFT", charts: [{ name: "AR SFT", meaning: "FVE on labels", keys: [["fve_train", "batch"], ["fve_heldout", "held out"]] }] },
+  { title: "SFT", charts: [
+    { stage: "av_sft", name: "AV loss", meaning: "nats per token", keys: [["loss", "training"], ["loss_heldout", "held out"]] },
+    { stage: "ar_sft", name: "AR on labels", meaning: "FVE", keys: [["fve_train", "batch"], ["fve_heldout", "held out"]] }] },
 ];
 
 /** @param {{params: Record<string, string>}} props */
@@ -72,9 +73,9 @@ function repeated(work, onProblem) {
 /** @param {{detail: {id: string, metrics: Row[], samples: Row[], results: Row | null}, params: Record<string, string>}} props */
 function Run({ detail, params }) {
   const { metrics, samples, results } = detail;
-  const drawn = useMemo(() => STAGES.map(({ stage, title, charts }) => {
-    const rows = metrics.filter((row) => (row.stage ?? "joint") === stage);
-    return { title, charts: charts.map((chart) => ({ ...chart, series: chart.keys.map(([key, name]) => ({ name, points: pointsOf(rows, key) })).filter((one) => one.points.length) })).filter((chart) => chart.series.length) };
+  const drawn = useMemo(() => STAGES.map(({ title, charts }) => {
+    const of = (/** @type {string} */ stage) => metrics.filter((row) => (row.stage ?? "joint") === stage);
+    return { title, charts: charts.map((chart) => ({ ...chart, series: chart.keys.map(([key, name]) => ({ name, points: pointsOf(of(chart.stage ?? "joint"), key) })).filter((one) => one.points.length) })).filter((chart) => chart.series.length) };
   }).filter((stage) => stage.charts.length), [metrics]);
   return html`<div><h2>${detail.id}</h2>${results && html`<${Results} results=${results} />`}
     ${!metrics.length && !results && html`<p class="empty">This run has written no metrics yet.</p>`}
