@@ -38,7 +38,7 @@ export async function explainPositions(nla, source, positions, onChange, signal)
 function finished(frame) {
   return {
     text: frame.text ?? frame.response ?? "", failed: frame.text === null, done: true, fve: frame.fve ?? null, baseline: frame.baseline ?? null,
-    cosine: frame.cosine ?? null, norm: frame.norm ?? null, flags: frame.flags ?? [], ...(frame.token === undefined ? {} : { token: frame.token }),
+    cosine: frame.cosine ?? null, mse: frame.direction_mse ?? null, norm: frame.norm ?? null, flags: frame.flags ?? [], ...(frame.token === undefined ? {} : { token: frame.token }),
   };
 }
 
@@ -87,11 +87,6 @@ export async function continueSource(nla, source, onText, signal) {
 /** @param {import("./reading.js").ReadText} text @param {Reading[]} readings @returns {Promise<Blob>} */
 export async function parquet(text, readings) {
   return fetchFile("/v1/parquet", { nla: text.nla.name, ...text.source, explanations: readings });
-}
-
-/** @param {import("./reading.js").ReadText} text @param {Reading[]} readings @returns {Promise<string>} */
-export async function neuronpediaCache(text, readings) {
-  return JSON.stringify(await call("/v1/neuronpedia", { nla: text.nla.name, ...text.source, explanations: readings }), null, 1);
 }
 
 /** @param {NlaInfo} nla @param {File} file @returns {Promise<import("./files.js").Vectors>} */

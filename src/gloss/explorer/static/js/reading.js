@@ -99,7 +99,7 @@ export class ReadText {
 
 /** @param {number | null} position @param {string} token @returns {Reading} */
 export function blank(position, token) {
-  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, norm: null, flags: [], agreement: null, lines: null, trust: null };
+  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, mse: null, norm: null, flags: [], agreement: null, lines: null, trust: null };
 }
 
 /** @type {Map<string, Promise<ReadText>>} */
@@ -107,11 +107,26 @@ const opened = new Map();
 
 /** @param {import("./types.js").NlaInfo} nla @param {import("./types.js").Source} source @returns {Promise<ReadText>} */
 export function openText(nla, source) {
-  const key = JSON.stringify([nla.name, source]);
+  const key = keyOf(nla, source);
   const found = opened.get(key) ?? tokenize(nla, source).then((tokens) => new ReadText(nla, source, tokens));
-  opened.delete(key);
-  opened.set(key, found);
+  keep(key, found);
   found.catch(() => opened.delete(key));
-  if (opened.size > KEPT_TEXTS) opened.delete(/** @type {string} */ (opened.keys().next().value));
   return found;
+}
+
+/** A text that did not come from the server. @param {ReadText} text */
+export function keepText(text) {
+  keep(keyOf(text.nla, text.source), Promise.resolve(text));
+}
+
+/** @param {import("./types.js").NlaInfo} nla @param {import("./types.js").Source} source */
+function keyOf(nla, source) {
+  return JSON.stringify([nla.name, source]);
+}
+
+/** @param {string} key @param {Promise<ReadText>} text */
+function keep(key, text) {
+  opened.delete(key);
+  opened.set(key, text);
+  if (opened.size > KEPT_TEXTS) opened.delete(/** @type {string} */ (opened.keys().next().value));
 }

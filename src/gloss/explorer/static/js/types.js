@@ -30,6 +30,7 @@
  * @property {number | null} fve
  * @property {number | null} baseline the FVE that the position's mean direction has
  * @property {number | null} cosine
+ * @property {number | null} mse direction MSE, 0 to 4
  * @property {number | null} norm
  * @property {string[]} flags
  * @property {number | null} agreement of several samples, once they were drawn

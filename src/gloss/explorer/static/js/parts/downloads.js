@@ -1,8 +1,9 @@
 // Results to keep or share.
 import { html, useEffect, useRef, useState } from "../../vendor/preact-htm.js";
-import { neuronpediaCache, parquet } from "../api.js";
+import { parquet } from "../api.js";
 import { asJson, asPage } from "../export.js";
 import { download } from "../files.js";
+import { toNeuronpedia } from "../neuronpedia.js";
 import { Problem } from "./notice.js";
 
 /** @typedef {import("../types.js").Reading} Reading */
@@ -33,7 +34,7 @@ function DownloadMenu({ text, readings }) {
     ["JSON", async () => download(`${name}.json`, asJson(text, readings), "application/json")],
     ["Web page that works offline", async () => download(`${name}.html`, asPage(text, readings), "text/html")],
     ["Parquet", async () => download(`${name}.parquet`, await parquet(text, readings))],
-    ["Neuronpedia cache (JSON)", async () => download(`${name}-neuronpedia.json`, await neuronpediaCache(text, readings), "application/json")],
+    ["Neuronpedia cache (JSON)", async () => download(`${name}-neuronpedia.json`, toNeuronpedia(text, readings), "application/json")],
   ];
   const key = (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Escape") return;

@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from "../../vendor/preact-htm.js";
 import { isAbort } from "../connection.js";
 import { continueSource } from "../api.js";
+import { fromNeuronpedia } from "../neuronpedia.js";
 import { Problem } from "./notice.js";
 
 /** @typedef {import("../types.js").Source} Source */
@@ -84,8 +85,22 @@ export function SourceEditor({ nla, initial, onRead, onCancel, action = "Read" }
       ${nla.has_target && (writing ? html`<button onClick=${() => writing.abort()}>Stop writing</button>`
         : html`<button disabled=${isEmpty(source)} onClick=${goOn}>Continue with the target</button>`)}
       ${onCancel && html`<button class="plain" onClick=${onCancel}>Cancel</button>`}
-      <span class="aside end">Ctrl + Enter reads</span></div>
+      <${OpenCache} nla=${nla} onRead=${onRead} onProblem=${setProblem} /><span class="aside end">Ctrl + Enter reads</span></div>
   </div>`;
+}
+
+/** Opens a file that Neuronpedia's page, or this one, has saved. @param {{nla: import("../types.js").NlaInfo, onRead: (source: Source) => void, onProblem: (error: unknown) => void}} props */
+function OpenCache({ nla, onRead, onProblem }) {
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const take = async (/** @type {any} */ event) => {
+    try {
+      onRead(fromNeuronpedia(nla, await event.target.files[0].text()).source);
+    } catch (error) {
+      onProblem(error);
+    }
+  };
+  return html`<button class="plain" onClick=${() => input.current?.click()}>Open a Neuronpedia cache file</button>
+    <input type="file" class="sr-only" tabindex="-1" aria-label="Neuronpedia cache file" accept=".json" ref=${input} onChange=${take} />`;
 }
 
 /** @param {Source} source @param {string} text @returns {Source} */

@@ -60,20 +60,22 @@ function Bench({ text, params, onEdit }) {
     setProblem(null);
     try {
       setResult(await steer(text.nla, text.source, { positions, original, edited, alphas }, stop.signal));
+      setParams({ run: 1 });
     } catch (error) {
       if (!isAbort(error)) setProblem(error);
     }
     setRunning(null);
   };
-  const choose = (/** @type {number[]} */ wanted) => { setResult(null); setParams({ pos: formatPositions(wanted), edit: null }); };
+  useEffect(() => { if (params.run === "1" && original !== null && edited !== original && !result && !running) run(); }, [original]);
+  const choose = (/** @type {number[]} */ wanted) => { setResult(null); setParams({ pos: formatPositions(wanted), edit: null, run: null }); };
   return html`<div class="two"><section class="pane-text" aria-label="Text"><div class="pane-head"><h2>Where</h2><span class="aside">${positions.length > 1 ? `${positions.length} tokens; the explanation is that of token ${site}` : `token ${site}`}</span>
       <button class="plain end" onClick=${onEdit}>Edit text</button></div>
       <${Tokens} drawn=${text.drawn} value=${() => null} domain=${[0, 1]} say=${() => ""} selected=${new Set(positions)} onSelect=${choose} label="Tokens of the text; choose where to steer." /></section>
     <section class="pane-side" aria-label="Edit"><div class="pane-head"><h2>What is said of <span class="chip" dir="auto">${visible(text.tokens[site]?.token ?? "")}</span></h2>
-      ${params.edit !== undefined && html`<button class="plain end" onClick=${() => setParams({ edit: null })}>Undo the edit</button>`}</div>
+      ${params.edit !== undefined && html`<button class="plain end" onClick=${() => setParams({ edit: null, run: null })}>Undo the edit</button>`}</div>
       <${Problem} error=${problem} onClose=${() => setProblem(null)} />
       ${reading?.failed ? html`<p class="empty">No explanation could be extracted for this token. Choose another.</p>`
-        : original === null ? html`<p class="text writing">${reading?.text ?? ""}</p>` : html`<div class="stack"><${Editor} value=${edited} onChange=${(/** @type {string} */ next) => setParams({ edit: next === original ? null : next })} />
+        : original === null ? html`<p class="text writing">${reading?.text ?? ""}</p>` : html`<div class="stack"><${Editor} value=${edited} onChange=${(/** @type {string} */ next) => setParams({ edit: next === original ? null : next, run: null })} />
         ${edited !== original && html`<div><span class="aside">What changes</span><${Diff} before=${original} after=${edited} /></div>`}<${Strength} params=${params} />
         <div class="bar">${running ? html`<button onClick=${() => running.abort()}>Stop</button><span class="aside" role="status">The target is writing…</span>`
           : html`<button class="primary" disabled=${edited === original || !edited.trim()} onClick=${run}>Steer</button>`}
@@ -118,7 +120,7 @@ function Outcome({ result }) {
   return html`<section class="section" aria-label="What the target writes"><div class="pane-head"><h2>What the target writes</h2>
       <button class="plain end" onClick=${() => download("gloss-steering.json", JSON.stringify(result, null, 1), "application/json")}>Download JSON</button></div>
     <div class="scroll" tabindex="0" role="region" aria-label="Continuations"><table class="continuations"><thead><tr><th scope="col">α</th>${columns.map(([key, name]) => html`<th scope="col" key=${key}>${name}</th>`)}</tr></thead>
-      <tbody><tr><th scope="row">no edit</th><td colspan=${columns.length} class="text" dir="auto">${plain?.text ?? ""}</td></tr>${alphas.map((alpha) => html`<tr key=${alpha}><th scope="row">${fixed(alpha, 1)}</th>${columns.map(([key]) => html`<td key=${key} dir="auto" class=${`text ${of(key, alpha)?.text === plain?.text ? "same" : ""}`}>${of(key, alpha)?.text ?? ""}</td>`)}</tr>`)}</tbody></table></div>
+      <tbody><tr><th scope="row">no edit</th><td colspan=${columns.length} class="text" dir="auto">${plain?.text ?? ""}</td></tr>${alphas.map((alpha) => html`<tr key=${alpha}><th scope="row"><span class="only-narrow">α </span>${fixed(alpha, 1)}</th>${columns.map(([key, name]) => html`<td key=${key} data-label=${name} dir="auto" class=${`text ${of(key, alpha)?.text === plain?.text ? "same" : ""}`}>${of(key, alpha)?.text ?? ""}</td>`)}</tr>`)}</tbody></table></div>
     <p class="reading">Grey: the same as without an edit. An edit that matters changes the text where a random direction of the same length does not.</p>
     ${result.next.length > 0 && html`<${NextTokens} next=${result.next} />`}</section>`;
 }

@@ -53,6 +53,7 @@ function Transcript({ text, params, onEdit }) {
   const start = async () => {
     const stop = new AbortController();
     setRunning({ stop, wanted: text.missing(plan) });
+    setParams({ go: 1 });
     setProblem(null);
     try {
       await text.explain(plan, stop.signal);
@@ -61,9 +62,10 @@ function Transcript({ text, params, onEdit }) {
     }
     setRunning(null);
   };
+  useEffect(() => { if (params.go === "1" && left) start(); }, [text]);
   const done = running ? running.wanted.filter((p) => readings.get(p)?.done).length : 0;
   return html`<div class="bar section"><label>Budget <input type="number" min="1" max="5000" value=${budget} onChange=${(/** @type {any} */ e) => setParams({ budget: e.target.value })} /> tokens</label>
-      ${running ? html`<${Progress} done=${done} total=${running.wanted.length} unit="tokens" onStop=${() => running.stop.abort()} />`
+      ${running ? html`<${Progress} done=${done} total=${running.wanted.length} unit="tokens" onStop=${() => { running.stop.abort(); setParams({ go: null }); }} />`
         : html`<button class="primary" disabled=${!left} onClick=${start}>${left ? `Explain ${counted(left, "token")}` : "All explained"}</button>`}
       <span class="aside">${chosen.length ? html`of ${counted(chosen.length, "chosen token")} · <button class="plain" onClick=${() => setParams({ sel: null })}>the whole text</button>`
         : plan.length < text.drawn.length ? `spread evenly over ${counted(text.drawn.length, "token")}` : `the whole text, ${counted(text.drawn.length, "token")}`}</span>
