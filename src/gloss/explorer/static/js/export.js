@@ -11,8 +11,8 @@ export function asJson(text, readings) {
     format: "gloss-explanations", version: 1,
     nla: { name: nla.name, target: nla.target, layer: nla.layer, d_model: nla.d_model },
     source, tokens: tokens.map((token) => token.token),
-    explanations: readings.map(({ position, token, text: said, failed, fve, baseline, cosine, norm: length, flags, lines, trust }) =>
-      ({ position, token, text: failed ? null : said, response: failed ? said : undefined, fve, baseline, cosine, norm: length, flags, lines, trust })),
+    explanations: readings.map(({ position, token, text: said, failed, fve, baseline, cosine, mse: direction_mse, norm: length, flags, lines, trust }) =>
+      ({ position, token, text: failed ? null : said, response: failed ? said : undefined, fve, baseline, cosine, direction_mse, norm: length, flags, lines, trust })),
   }, null, 1);
 }
 
