@@ -12,15 +12,16 @@ import { claimLines, visible } from "../text.js";
  * @param {() => void} [props.onWeigh] called once it is written, to weigh its lines
  * @param {any} [props.actions]
  * @param {any} [props.children]
+ * @param {string} [props.unit] what is numbered
  */
-export function ExplanationCard({ reading, nla, onWeigh, actions, children }) {
+export function ExplanationCard({ reading, nla, onWeigh, actions, children, unit = "token" }) {
   const { position, token, done, failed } = reading;
   useEffect(() => { if (done && !failed) onWeigh?.(); }, [done, failed]);
   const id = `card-${position ?? "x"}`;
   return html`<article class="card" aria-labelledby=${id}>
     <header class="card-head"><h3 id=${id}>${token !== "" && html`<span class="chip" dir="auto">${visible(token)}</span>`}
       <span class="sr-only"> explanation</span></h3>
-      <span class="where">${position === null ? "" : `token ${position}`}${reading.norm === null ? "" : ` · norm ${norm(reading.norm)}`}${
+      <span class="where">${position === null ? "" : `${unit} ${position}`}${reading.norm === null ? "" : ` · norm ${norm(reading.norm)}`}${
         reading.norm !== null && nla.median_norm ? ` (median ${norm(nla.median_norm)})` : ""}</span>
       ${reading.flags.map((flag) => html`<span class="flag" key=${flag} title=${FLAG_MEANINGS[flag]}>${flag}</span>`)}</header>
     <${Said} reading=${reading} />
@@ -48,7 +49,7 @@ function Said({ reading }) {
   return html`<table class="lines"><thead class=${weighed ? "" : "sr-only"}><tr><th scope="col"><span class="sr-only">line</span></th>
       ${weighed && html`<th scope="col" class="num" title="FVE of the explanation up to and with this line, less that up to the line before">adds</th>
       <th scope="col" class="num" title="FVE of the whole explanation, less that without this line">lost without it</th>`}</tr></thead>
-    <tbody>${rows.map((row, i) => html`<tr key=${i}><td class=${`said ${!done && i === rows.length - 1 ? "writing" : ""} ${failed ? "wrong" : ""}`} dir="auto">${row.text}</td>
+    <tbody>${rows.map((row, i) => html`<tr key=${i}><td class=${`said ${!done && i === rows.length - 1 ? "writing" : ""} ${failed ? "absent" : ""}`} dir="auto">${row.text}</td>
       ${weighed && html`<td class="num">${signed(row.adds)}<${Spark} value=${row.adds} widest=${widest} /></td>
       <td class="num">${fixed(row.loses)}<${Spark} value=${row.loses} widest=${widest} /></td>`}</tr>`)}</tbody></table>`;
 }

@@ -3,6 +3,8 @@ import { Component, html, useEffect, useMemo, useRef, useState } from "../../ven
 import { scaleStep } from "../numbers.js";
 import { visible, visiblePieces } from "../text.js";
 
+const PART = 128;
+
 /**
  * @typedef {object} TokenProps
  * @property {import("../types.js").Drawn} drawn
@@ -118,19 +120,48 @@ export function Tokens({ drawn, value, domain, say, selected, hits, busy, onSele
   };
 
   const turns = useMemo(() => turnStarts(drawn), [drawn]);
+  const states = drawn.map(({ positions }, index) => ({
+    value: value(/** @type {number} */ (positions.at(-1))),
+    marks: [positions.some((p) => selected.has(p)) && "s", hits && positions.some((p) => hits.has(p)) && "h", busy && positions.some((p) => busy.has(p)) && "b", index === cursor && "c"].filter(Boolean).join(""),
+  }));
+  const parts = Array.from({ length: Math.ceil(states.length / PART) }, (_, i) => states.slice(i * PART, (i + 1) * PART));
   return html`<div class="tokens" dir="auto" role="listbox" aria-multiselectable="true" aria-label=${label} ref=${box}
     onPointerDown=${down} onPointerOver=${over} onKeyDown=${key}>
-    ${drawn.map((item, index) => {
-      const position = /** @type {number} */ (item.positions.at(-1));
-      const number = value(position);
-      const name = `${visible(item.token.token)}, token ${position}${number === null || number === undefined ? "" : `, ${say(number)}`}`;
-      const role = turns.get(index);
-      return html`${role && html`<span class="turn" key=${`turn${index}`} role="presentation">${role}</span>`}
-        <${TokenView} key=${index} drawn=${item} index=${index} step=${scaleStep(number, domain)} label=${name}
-        selected=${item.positions.some((p) => selected.has(p))} hit=${!!hits && item.positions.some((p) => hits.has(p))}
-        busy=${!!busy && item.positions.some((p) => busy.has(p))} current=${index === cursor} />`;
-    })}
+    ${parts.map((part, i) => html`<${Part} key=${i} drawn=${drawn} turns=${turns} domain=${domain} say=${say} from=${i * PART} states=${part} state=${JSON.stringify(part)} />`)}
   </div>`;
+}
+
+/** @typedef {{value: number | null | undefined, marks: string}} State what is drawn of a token: s selected, h hit, b busy, c current */
+
+/**
+ * @typedef {object} PartProps
+ * @property {import("../types.js").Drawn[]} drawn
+ * @property {Map<number, string>} turns
+ * @property {[number, number]} domain
+ * @property {(value: number) => string} say
+ * @property {number} from
+ * @property {State[]} states
+ * @property {string} state the states in one string, to compare
+ */
+
+/** A stretch of tokens, so that a long text is not drawn again for one token. @extends {Component<PartProps>} */
+class Part extends Component {
+  /** @param {PartProps} next */
+  shouldComponentUpdate(next) {
+    const now = /** @type {PartProps} */ (/** @type {unknown} */ (this.props));
+    return next.state !== now.state || next.drawn !== now.drawn || next.domain[0] !== now.domain[0] || next.domain[1] !== now.domain[1];
+  }
+
+  /** @param {PartProps} props */
+  render({ drawn, turns, domain, say, from, states }) {
+    return states.map(({ value, marks }, i) => {
+      const item = drawn[from + i], role = turns.get(from + i);
+      const said = value === null || value === undefined ? "" : `, ${say(value)}`;
+      return html`${role && html`<span class="turn" key=${`turn${i}`} role="presentation">${role}</span>`}
+        <${TokenView} key=${i} drawn=${item} index=${from + i} step=${scaleStep(value, domain)} label=${`${visible(item.token.token)}, token ${item.positions.at(-1)}${said}`}
+        selected=${marks.includes("s")} hit=${marks.includes("h")} busy=${marks.includes("b")} current=${marks.includes("c")} />`;
+    });
+  }
 }
 
 /** Where a chat's turns begin. @param {import("../types.js").Drawn[]} drawn */

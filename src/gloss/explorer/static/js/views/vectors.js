@@ -91,5 +91,5 @@ function Loaded({ nla, params, file, found }) {
       ${stop ? html`<${Progress} done=${done} total=${rows.length} unit="vectors" onStop=${() => stop.abort()} />` : html`<button class="primary" onClick=${start}>Explain ${counted(rows.length, "vector")}</button>`}
       ${done > 0 && !stop && html`<button class="plain end" onClick=${() => download(`${file}.explained.json`, JSON.stringify(readings, null, 1), "application/json")}>Download JSON</button>`}</div>
     <${Problem} error=${problem} onClose=${() => setProblem(null)} />
-    <div class="section narrow" aria-live="polite">${readings.filter((one) => one.text || one.done).map((one) => html`<${ExplanationCard} key=${one.position} reading=${{ ...one, token: "", row: one.position }} nla=${nla} />`)}</div></section>`;
+    <div class="section narrow" aria-live="polite">${readings.filter((one) => one.text || one.done).map((one) => html`<${ExplanationCard} key=${one.position} reading=${one} unit="row" nla=${nla} />`)}</div></section>`;
 }
