@@ -1,8 +1,17 @@
-"""A real browser for the page's tests; skipped with the reason where there is none."""
+"""A real browser and a real server for the page's tests; skipped with the reason where there is no browser."""
 
+import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gloss.explorer.page import STATIC
@@ -54,3 +63,68 @@ def _from_disk(route):
         route.fulfill(path=file, content_type="text/javascript" if file.suffix == ".js" else None)
     else:
         route.abort()
+
+
+class Server:
+    """``gloss explore`` in a process of its own, on a port of its own; killed and started again by the tests."""
+
+    def __init__(self, nla, runs, log):
+        self.nla, self.runs, self.log = nla, runs, log
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.page = f"{self.url}/explore/"
+        self.d_model = D_MODEL
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "gloss.cli.main", "explore", "--nla", self.nla, "--runs", self.runs, "--no-browser", "--port", self.port]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(self.log.read_text())
+
+    def kill(self):
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def append_metric(self, row):
+        with (self.runs / "small" / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="session")
+def artefacts(request, tmp_path_factory):
+    """The folder of screenshots and logs, named at the end of the run."""
+    folder = tmp_path_factory.mktemp("explorer")
+    request.config.stash[ARTEFACTS] = folder
+    return folder
+
+
+ARTEFACTS = pytest.StashKey()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if folder := config.stash.get(ARTEFACTS, None):
+        terminalreporter.write_line(f"screenshots of the page: {folder}")
+
+
+@pytest.fixture
+def context(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context):
+    return context.new_page()
