@@ -79,7 +79,19 @@ class Server:
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "gloss.cli.main", "explore", "--nla", self.nla, "--runs", self.runs, "--no-browser", "--port", self.port]
+        command = [
+            sys.executable,
+            "-m",
+            "gloss.cli.main",
+            "explore",
+            "--nla",
+            self.nla,
+            "--runs",
+            self.runs,
+            "--no-browser",
+            "--port",
+            self.port,
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
         until = time.monotonic() + 90

@@ -57,7 +57,9 @@ def test_json_holds_every_number(modules):
     kept = json.loads(in_page(modules, body))
     assert kept["tokens"] == GIVEN["tokens"]
     for found, given in zip(kept["explanations"], GIVEN["readings"], strict=True):
-        assert {key: found[key] for key in given if key != "mse"} == {key: value for key, value in given.items() if key != "mse"}
+        assert {key: found[key] for key in given if key != "mse"} == {
+            key: value for key, value in given.items() if key != "mse"
+        }
 
 
 def test_neuronpedias_cache_json_comes_back_as_it_went(modules):

@@ -119,7 +119,14 @@ def test_the_trust_panel_shows_controls_samples_and_neighbours(tab, server):
     panel = tab.locator(".trust")
     panel.locator(".dots").wait_for()
     text = panel.inner_text().lower()
-    for expected in ("mean direction", "shuffled", "empty text", "samples at temperature 1", "agreement", "at neighbours"):
+    for expected in (
+        "mean direction",
+        "shuffled",
+        "empty text",
+        "samples at temperature 1",
+        "agreement",
+        "at neighbours",
+    ):
         assert expected in text + panel.locator(".dots").get_attribute("aria-label").lower()
 
 
@@ -167,7 +174,10 @@ def test_hostile_and_foreign_texts_stay_text(tab, server):
 def test_a_script_in_an_explanation_stays_text(tab, server):
     frame = {"position": 3, "token": "x", "text": "<script>alert(1)</script>\n<b>bold</b>", "fve": 0.5}
     tab.on("dialog", lambda dialog: pytest.fail("a script ran"))
-    tab.route("**/v1/explain", lambda route: route.fulfill(body=server.explained_frames(frame), content_type="text/event-stream"))
+    tab.route(
+        "**/v1/explain",
+        lambda route: route.fulfill(body=server.explained_frames(frame), content_type="text/event-stream"),
+    )
     tab.goto(link(server, "read", t=POEM, sel="3"))
     tab.locator(".said").nth(1).wait_for()
     assert tab.locator(".said").all_inner_texts() == ["<script>alert(1)</script>", "<b>bold</b>"]
@@ -228,7 +238,10 @@ def test_a_transcript_is_searched_filtered_and_jumped_through(tab, server):
     assert total == tab.locator(".token").count()
     word = re.search(r"[A-Za-z]{3,}", rows.first.locator(".text").inner_text())[0]
     tab.get_by_label("Search").fill(word)
-    until(tab, f"document.querySelectorAll('.rows mark').length === document.querySelectorAll('.rows li').length && {total} >= 1")
+    until(
+        tab,
+        f"document.querySelectorAll('.rows mark').length === document.querySelectorAll('.rows li').length && {total} >= 1",
+    )
     assert all(word.lower() in text.lower() for text in rows.locator(".text").all_inner_texts())
     assert tab.locator(".token.hit").count() == rows.count()
     tab.get_by_label("regex").check()
@@ -237,7 +250,7 @@ def test_a_transcript_is_searched_filtered_and_jumped_through(tab, server):
     tab.get_by_label("Search").fill("")
     tab.get_by_label("unflagged only").check()
     assert rows.count() < total
-    rows.last.get_by_role("button", name="Jump to token").click()
+    rows.last.get_by_role("button", name="Jump to").click()
     assert len(selected(tab)) == 1
 
 
@@ -310,7 +323,9 @@ def test_a_run_is_shown_and_renewed_while_it_trains(tab, server):
     tab.locator(".uplot canvas").first.wait_for()
     assert "FVE" in tab.locator(".chart").first.inner_text()
     server.append_metric({"stage": "joint", "step": 9, "fve_sampled": 0.777, "kl": 0.1})
-    until(tab, "[...document.querySelectorAll('.chart [role=img]')].some((e) => e.ariaLabel.includes('0.777 at step 9'))")
+    until(
+        tab, "[...document.querySelectorAll('.chart [role=img]')].some((e) => e.ariaLabel.includes('0.777 at step 9'))"
+    )
     assert "the hero is Sam" in tab.locator(".samples").inner_text()
 
 

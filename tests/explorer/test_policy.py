@@ -18,7 +18,9 @@ def test_no_script_or_style_stands_in_the_page_itself():
 def test_no_file_of_ours_names_another_address_or_evaluates_text():
     for file in [*STATIC.glob("js/**/*.js"), *STATIC.glob("css/*.css")]:
         code = file.read_text(encoding="utf-8")
-        assert not re.search(r"https?://|\beval\(|new Function|innerHTML|dangerouslySetInnerHTML|document\.write", code), file.name
+        assert not re.search(
+            r"https?://|\beval\(|new Function|innerHTML|dangerouslySetInnerHTML|document\.write", code
+        ), file.name
 
 
 @pytest.mark.parametrize("view", VIEWS)

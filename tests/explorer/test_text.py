@@ -43,7 +43,10 @@ def test_a_word_diff_shows_the_one_word_that_changed(modules):
 
 
 def test_themes_leave_out_what_every_explanation_says(modules):
-    texts = [f"It ends with {word}. A poem of a fox" for word in ("house", "house", "mouse", "mouse", "mouse", "x1", "x2", "x3")]
+    texts = [
+        f"It ends with {word}. A poem of a fox"
+        for word in ("house", "house", "mouse", "mouse", "mouse", "x1", "x2", "x3")
+    ]
     words = modules("js/text.js", "commonWords", texts)
     assert words == [{"word": "mouse", "count": 3}, {"word": "house", "count": 2}]
 
@@ -90,7 +93,9 @@ def test_ink_is_readable_on_every_step_and_in_both_themes():
     from gloss.explorer.page import STATIC
 
     css = (STATIC / "css/base.css").read_text(encoding="utf-8")
-    themes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", css)]
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", css)
+    ]
     assert len(themes) == 3
     assert themes[1] == themes[2]
     for theme in themes:

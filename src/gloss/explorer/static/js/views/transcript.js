@@ -112,7 +112,7 @@ function Found({ text, readings, params }) {
       ${!all.length && html`<p class="empty">Nothing is explained yet. Set a budget and start; it can be stopped at any time and keeps what it has.</p>`}
       ${all.length > 0 && !matching.length && html`<p class="empty">No explanation matches.</p>`}
       <ul class="rows" ref=${list}>${matching.slice(0, more * ROWS_AT_ONCE).map((one) => html`<li key=${one.position} data-position=${one.position} class=${at.includes(Number(one.position)) ? "current" : ""}>
-        <button class="token-link" onClick=${() => jump(Number(one.position))} aria-label=${`Jump to token ${one.position}`}><span class="chip" dir="auto">${visible(one.token)}</span> <span>${one.position}</span></button>
+        <button class="token-link" onClick=${() => jump(Number(one.position))}><span class="sr-only">Jump to </span><span class="chip" dir="auto">${visible(one.token)}</span> <span><span class="sr-only">token </span>${one.position}</span></button>
         <span class="text" dir="auto"><${Marked} text=${one.text} pattern=${pattern} />${one.flags.length > 0 && html` <span class="flag">${one.flags.join(", ")}</span>`}</span>
         <span class="num">${fixed(one.fve)}<a class="aside more" href=${formatHash("read", { ...sourceParams(text.source), nla: params.nla, sel: one.position })}>read</a></span></li>`)}</ul>
       ${matching.length > more * ROWS_AT_ONCE && html`<button onClick=${() => setMore(more + 1)}>Show ${Math.min(ROWS_AT_ONCE, matching.length - more * ROWS_AT_ONCE)} more</button>`}
