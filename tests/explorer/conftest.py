@@ -11,7 +11,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gloss.explorer.page import STATIC
@@ -79,19 +78,8 @@ class Server:
         self.process = None
 
     def start(self):
-        command = [
-            sys.executable,
-            "-m",
-            "gloss.cli.main",
-            "explore",
-            "--nla",
-            self.nla,
-            "--runs",
-            self.runs,
-            "--no-browser",
-            "--port",
-            self.port,
-        ]
+        command = [sys.executable, "-m", "gloss.cli.main", "explore", "--no-browser", "--port", self.port]
+        command += ["--nla", self.nla, "--runs", self.runs]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
         until = time.monotonic() + 90

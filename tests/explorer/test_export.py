@@ -7,18 +7,31 @@ import pytest
 SETUP = """
   const { ReadText, blank } = await import('http://gloss.test/js/reading.js');
   const nla = {name: 'n<b>', target: 'lab', layer: 2, d_model: 4};
-  const tokens = given.tokens.map((token, position) => ({position, token, token_id: position + 7, fragment_index: 0, fragment_count: 1}));
+  const tokens = given.tokens.map((token, position) => (
+    {position, token, token_id: position + 7, fragment_index: 0, fragment_count: 1}));
   const text = new ReadText(nla, {text: given.tokens.join('')}, tokens);
-  const readings = given.readings.map((one) => ({...blank(one.position, given.tokens[one.position]), done: true, ...one}));
+  const readings = given.readings.map((one) => (
+    {...blank(one.position, given.tokens[one.position]), done: true, ...one}));
 """
+HOSTILE, QUOTED = "<img src=x onerror=alert(2)>", 'The hero is "Sam".'
 GIVEN = {
-    "tokens": ["<script>alert(1)</script>", " &amp;\n", "قط", "🦊"],
+    "tokens": ["<script>alert(1)</script>", " &amp;
+", "قط", "🦊"],
     "readings": [
-        {"position": 0, "text": "<img src=x onerror=alert(2)>\nThe hero is \"Sam\".", "fve": 0.81, "cosine": 0.9, "mse": 0.2, "norm": 23.25,
-         "flags": ["early position"], "lines": [{"text": "<img src=x onerror=alert(2)>", "adds": 0.5, "loses": 0.1}, {"text": 'The hero is "Sam".', "adds": 0.31, "loses": 0.3}]},
+        {
+            "position": 0,
+            "text": f"{HOSTILE}
+{QUOTED}",
+            "fve": 0.81,
+            "cosine": 0.9,
+            "mse": 0.2,
+            "norm": 23.25,
+            "flags": ["early position"],
+            "lines": [{"text": HOSTILE, "adds": 0.5, "loses": 0.1}, {"text": QUOTED, "adds": 0.31, "loses": 0.3}],
+        },
         {"position": 2, "text": "تعليق", "fve": -0.2, "cosine": 0.4, "mse": 1.2, "norm": 20},
     ],
-}  # fmt: skip
+}
 
 
 def in_page(modules, body):
@@ -83,8 +96,12 @@ def test_neuronpedias_cache_json_comes_back_as_it_went(modules):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "not JSON"), ("{}", "not a cache document"), ('{"tokens": ["a"], "resultJson": "{\\"results\\": [{\\"position\\": 9}]}"}', "token 9; the text has 1")],
-)  # fmt: skip
+    [
+        ("{", "not JSON"),
+        ("{}", "not a cache document"),
+        (json.dumps({"tokens": ["a"], "resultJson": {"results": [{"position": 9}]}}), "token 9; the text has 1"),
+    ],
+)
 def test_a_cache_file_that_cannot_be_read_says_why(modules, content, said):
     body = f"""
       const m = await import('http://gloss.test/js/neuronpedia.js');

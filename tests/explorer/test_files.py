@@ -12,7 +12,8 @@ READ = """async ([name, data]) => {
   const m = await import('http://gloss.test/js/files.js');
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   try {
-    return m.readVectors(name, bytes.buffer).map((v) => ({name: v.name, rows: v.rows, width: v.width, values: Array.from({length: v.rows}, (_, i) => v.at(i))}));
+    const values = (v) => Array.from({length: v.rows}, (_, i) => v.at(i));
+    return m.readVectors(name, bytes.buffer).map((v) => ({name: v.name, rows: v.rows, width: v.width, values: values(v)}));
   } catch (error) { return error instanceof m.FileProblem ? error.message : 'unexpected: ' + error; }
 }"""
 
