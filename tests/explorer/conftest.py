@@ -74,7 +74,6 @@ class Server:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.page = f"{self.url}/explore/"
-        self.d_model = D_MODEL
         self.process = None
 
     def start(self):

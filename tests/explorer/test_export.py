@@ -15,13 +15,11 @@ SETUP = """
 """
 HOSTILE, QUOTED = "<img src=x onerror=alert(2)>", 'The hero is "Sam".'
 GIVEN = {
-    "tokens": ["<script>alert(1)</script>", " &amp;
-", "قط", "🦊"],
+    "tokens": ["<script>alert(1)</script>", " &amp;\n", "قط", "🦊"],
     "readings": [
         {
             "position": 0,
-            "text": f"{HOSTILE}
-{QUOTED}",
+            "text": f"{HOSTILE}\n{QUOTED}",
             "fve": 0.81,
             "cosine": 0.9,
             "mse": 0.2,
