@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gloss.cli import scale
 from gloss.cli.console import next_command, print_json, print_rich
 from gloss.errors import ConfigError
 
@@ -27,17 +28,53 @@ def explain(
     text: Annotated[str, typer.Argument(help="The text to explain; - reads standard input.")] = "-",
     nla: NLA = None,
     target: TARGET = None,
-    positions: Annotated[str, typer.Option(help="Tokens to explain: -1, all, or 3,7-9.")] = "-1",
+    positions: Annotated[str | None, typer.Option(help="Tokens to explain: -1 (the default), all, or 3,7-9.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Explanations per token.")] = 1,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several.")
     ] = None,
     seed: SEED = 0,
+    activations: scale.ACTIVATIONS = None,
+    chat: scale.CHAT = None,
+    text_file: scale.TEXT_FILE = None,
+    out: scale.OUT = None,
+    jsonl: scale.JSONL = False,
+    tokens: scale.TOKENS = None,
+    max_activations: scale.MAX_ACTIVATIONS = None,
+    pool: scale.POOL = None,
+    minus: scale.MINUS = None,
+    minus_text: scale.MINUS_TEXT = None,
+    minus_position: scale.MINUS_POSITION = None,
+    best_of: scale.BEST_OF = 1,
+    prompt: scale.PROMPT = None,
+    batch_size: scale.BATCH_SIZE = 64,
+    limit: scale.LIMIT = None,
     as_json: JSON = False,
 ) -> None:
-    """Explain what a model holds in mind at tokens of a text."""
-    read = _text(text)
-    found = _open(nla, target).explain(read, positions=positions, samples=samples, temperature=temperature, seed=seed)
+    """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of activations."""
+    request = scale.Request(
+        activations=activations,
+        chat=chat,
+        text_file=text_file,
+        out=out,
+        jsonl=jsonl,
+        tokens=tokens,
+        max_activations=max_activations,
+        pool=pool,
+        minus=minus,
+        minus_text=minus_text,
+        minus_position=minus_position,
+        best_of=best_of,
+        prompt=prompt,
+        batch_size=batch_size,
+        limit=limit,
+    )
+    sampling = {"samples": samples, "temperature": temperature, "seed": seed}
+    read = None if request.has_input and text == "-" else _text(text)
+    if not request.is_plain:
+        scale.explain(_open(nla, target), request, read, positions, as_json=as_json, **sampling)
+        return
+    found = _open(nla, target).explain(read or "", positions=positions or "-1", **sampling)
     if as_json:
         print_json(found.to_dicts())
     else:

@@ -9,6 +9,8 @@ from typing import Any
 from gloss.errors import MarkerError, TemplateError
 
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
+INJECT = "<INJECT>"
+"""Where the activation goes in a prompt of the user's own; all else in it is literal, braces too."""
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 DEFAULT_AV_TEMPLATE = (
@@ -109,7 +111,25 @@ def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
 
     Raises: MarkerError if rendering changed the marker, TemplateError.
     """
-    content = fill(av_template, **{MARKER_FIELD: marker_char})
+    return _ids_with_marker(tokenizer, fill(av_template, **{MARKER_FIELD: marker_char}), marker_char)
+
+
+def custom_prompt_ids(tokenizer: Any, prompt: str, marker_char: str) -> list[int]:
+    """Token ids of an AV prompt of the user's own: a user message that holds ``<INJECT>`` exactly once.
+
+    Raises: TemplateError for another number of them, MarkerError if rendering changed the marker.
+    """
+    if prompt.count(INJECT) != 1:
+        raise TemplateError(
+            f"wrong number of {INJECT} in a prompt",
+            expected=1,
+            found=prompt.count(INJECT),
+            remedy=f"Write {INJECT} where the activation goes",
+        )
+    return _ids_with_marker(tokenizer, prompt.replace(INJECT, marker_char), marker_char)
+
+
+def _ids_with_marker(tokenizer: Any, content: str, marker_char: str) -> list[int]:
     ids = render_chat_ids(tokenizer, [{"role": "user", "content": content}])
     if marker_char not in tokenizer.decode(ids):
         raise MarkerError(

@@ -132,8 +132,7 @@ def norms_of(table: pa.Table, *, where: object = None) -> Norms:
 
     Raises: DatasetError naming ``where`` and the first row without a vector.
     """
-    _refuse_nulls(table[VECTOR_COLUMN], where)
-    vectors = _raw_array(table)
+    vectors = raw_vectors(table, where=where)
     norms: Norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     return norms
 
@@ -292,8 +291,7 @@ def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
 
     Raises: DatasetError naming ``where`` and the first row whose vector is missing, zero or not finite.
     """
-    _refuse_nulls(table[VECTOR_COLUMN], where)
-    vectors = _raw_array(table)
+    vectors = raw_vectors(table, where=where)
     largest = np.abs(vectors).max(axis=1, initial=0.0)
     bad = np.flatnonzero(~((largest > 0) & np.isfinite(largest)))
     if len(bad):
@@ -302,6 +300,15 @@ def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
             f"row {bad[0]}: an activation without direction", where=where, expected="finite and not zero", found=found
         )
     return vectors
+
+
+def raw_vectors(table: pa.Table, *, where: object = None) -> Vectors:
+    """As ``vectors_as_array``, but zero and non-finite vectors are let through.
+
+    Raises: DatasetError naming ``where`` and the first row without a vector.
+    """
+    _refuse_nulls(table[VECTOR_COLUMN], where)
+    return _raw_array(table)
 
 
 def _refuse_nulls(column: pa.ChunkedArray, where: object) -> None:

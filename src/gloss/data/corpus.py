@@ -215,7 +215,7 @@ def _document(record: Mapping[str, Any], default_id: str, text_field: str, where
     value = record.get(text_field)
     if isinstance(value, list) or (value is None and record.get("messages") is not None):
         messages = value if isinstance(value, list) else record["messages"]
-        return Document(doc_id, None, _messages(messages, where))
+        return Document(doc_id, None, chat_messages(messages, where))
     if text_field not in record:
         raise CorpusError(
             f"no field {text_field!r}",
@@ -231,7 +231,11 @@ def _document(record: Mapping[str, Any], default_id: str, text_field: str, where
     return Document(doc_id, clean_text(value or ""))
 
 
-def _messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
+def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
+    """The messages of a chat, as roles and contents.
+
+    Raises: CorpusError that names ``where`` if they are none.
+    """
     for message in messages if isinstance(messages, list) else [None]:
         fields = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
         if not all(isinstance(field, str) for field in fields):

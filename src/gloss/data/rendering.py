@@ -110,7 +110,7 @@ class DocumentEncoder:
             )
         text = self._apply_template(messages, document.doc_id)
         add_special = self._added_bos is not None and not text.startswith(self._added_bos)
-        spans = self._content_spans(messages, text) if self.exclude_template_tokens else None
+        spans = self._own_words(messages, text) if self.exclude_template_tokens else None
         return text, spans, add_special
 
     def _apply_template(self, messages: Sequence[Mapping[str, str]], doc_id: str) -> str:
@@ -122,23 +122,29 @@ class DocumentEncoder:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CorpusError(f"the chat template refuses this chat ({reason})", where=doc_id) from error
 
-    def _content_spans(self, messages: Sequence[Mapping[str, str]], text: str) -> tuple[tuple[int, int], ...]:
-        """Where the messages' contents stand in the rendered text; a content that the template rewrote has no span."""
+    def _own_words(self, messages: Sequence[Mapping[str, str]], text: str) -> tuple[tuple[int, int], ...]:
+        return tuple(span for span in self.content_spans(messages, text) if span is not None)
+
+    def content_spans(self, messages: Sequence[Mapping[str, str]], text: str) -> tuple[tuple[int, int] | None, ...]:
+        """Where each message's content stands in the rendered text; None for one that the template rewrote, or an empty one."""
         contents = [message["content"] for message in messages]
-        frame = self._frame(tuple(message["role"] for message in messages))
+        frame = self.frame(tuple(message["role"] for message in messages))
         for variant in (contents, [content.strip() for content in contents]):
             if frame is not None and text == "".join(chain_pieces(frame, variant)):
                 starts = np.cumsum([len(piece) for piece in chain_pieces(frame, variant)])
                 return tuple((int(starts[2 * i]), int(starts[2 * i + 1])) for i in range(len(variant)))
-        spans, cursor = [], 0
+        spans: list[tuple[int, int] | None] = []
+        cursor = 0
         for content in (content.strip() for content in contents):
             start = text.find(content, cursor)
             if content and start >= 0:
                 cursor = start + len(content)
                 spans.append((start, cursor))
+            else:
+                spans.append(None)
         return tuple(spans)
 
-    def _frame(self, roles: tuple[str, ...]) -> list[str] | None:
+    def frame(self, roles: tuple[str, ...]) -> list[str] | None:
         """What the template writes before, between and after messages of these roles; None if that cannot be told."""
         if roles not in self._frames:
             marks = [f"Gloss{i}Content" for i in range(len(roles))]

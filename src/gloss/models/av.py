@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import InjectionMarker, ModelSidecar, find_marker, prompt_ids
-from gloss.errors import InjectionError, SidecarError
+from gloss.contract import InjectionMarker, ModelSidecar, custom_prompt_ids, find_marker, prompt_ids
+from gloss.errors import InjectionError, MarkerError, SidecarError, TemplateError
 from gloss.models.injection import inject
 from gloss.models.prefix import SharedPrefix, hidden_after_prefix, right_pad
 from gloss.target import backbone_of, output_logits
@@ -30,11 +31,31 @@ class ActivationVerbalizer:
             )
         self.model, self.tokenizer, self.sidecar = model, tokenizer, sidecar
         self.marker: InjectionMarker = sidecar.marker
-        ids = prompt_ids(tokenizer, sidecar.av_template, self.marker.char)
-        site = find_marker(ids, self.marker)
-        self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
+        self._split_at_marker(prompt_ids(tokenizer, sidecar.av_template, self.marker.char))
         self.stop_id = _stop_id(tokenizer)
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    def _split_at_marker(self, ids: list[int]) -> None:
+        site = find_marker(ids, self.marker)
+        self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
+
+    def with_prompt(self, prompt: str) -> ActivationVerbalizer:
+        """The same AV with a prompt of your own: a user message that holds ``<INJECT>`` once, between the recorded neighbours.
+
+        Raises: TemplateError.
+        """
+        other, marker = copy(self), self.marker
+        try:
+            other._split_at_marker(custom_prompt_ids(self.tokenizer, prompt, marker.char))
+        except MarkerError as error:
+            left, right = (self.tokenizer.decode([i]) for i in (marker.left_neighbor_id, marker.right_neighbor_id))
+            raise TemplateError(
+                "the tokens beside <INJECT> are not those that this AV was trained with",
+                expected=f"{left!r} right before <INJECT> and {right!r} right behind it",
+                found=repr(_around(prompt)),
+                remedy=f"Keep what the recorded template writes there: {_around(str(self.sidecar.av_template))!r}",
+            ) from error
+        return other
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -69,15 +90,18 @@ class ActivationVerbalizer:
             raise InjectionError(
                 "wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(activations.shape)
             )
-        tail = torch.tensor(self.tail_ids, device=activations.device).expand(len(activations), -1)
+        device = self.model.device
+        tail = torch.tensor(self.tail_ids, device=device).expand(len(activations), -1)
         embedded = inject(
             self.embedding(tail),
             tail,
-            activations,
+            activations.to(device),
             marker=self.marker,
             injection_scale=self.sidecar.injection_scale,
         )
-        return embedded if response_ids is None else torch.cat([embedded, self.embedding(response_ids)], dim=1)
+        if response_ids is None:
+            return embedded
+        return torch.cat([embedded, self.embedding(response_ids.to(device))], dim=1)
 
     def response_logits(
         self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
@@ -91,14 +115,15 @@ class ActivationVerbalizer:
         embedded = self.embed_after_prefix(activations, response_ids[:, :-1])
         hidden = hidden_after_prefix(self.backbone, prefix, embedded)
         before = hidden[:, len(self.tail_ids) - 1 :]
-        return output_logits(self.model, before[response_mask])
+        return output_logits(self.model, before[response_mask.to(before.device)])
 
     def response_logprobs(
         self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
     ) -> Tensor:
         """Log-probability of every real response token, [real tokens], in row-major order of the mask."""
         logits = self.response_logits(activations, response_ids, response_mask, prefix)
-        return -nn.functional.cross_entropy(logits.float(), response_ids[response_mask], reduction="none")
+        wanted = response_ids[response_mask].to(logits.device)
+        return -nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
 
     def encode_responses(self, responses: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids of training responses, each closed by the stop token: ids and mask [n, tokens]."""
@@ -110,6 +135,12 @@ class ActivationVerbalizer:
         ids = [i for i in response_ids if i not in (*self.stop_ids, self.pad_id)]
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def _around(prompt: str) -> str:
+    """The site of the activation in a prompt or template, with what stands near it."""
+    before, _, after = prompt.replace("{injection_char}", "<INJECT>").partition("<INJECT>")
+    return f"{before[-16:]}<INJECT>{after[:16]}"
 
 
 def _stop_id(tokenizer: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -145,11 +146,21 @@ class NLA:
                     response=rollouts[i].text,
                     fve=score.fve if score else None,
                     cosine=score.cosine if score else None,
+                    direction_mse=score.direction_mse if score else None,
                 )
                 for i, (text, score) in enumerate(items)
             ),
             layer=self.layer,
         )
+
+    def with_prompt(self, prompt: str) -> NLA:
+        """The same NLA with an AV prompt of your own, which holds ``<INJECT>`` once where the activation goes.
+
+        Raises: TemplateError if it does not, or stands between other tokens than the AV was trained with.
+        """
+        other = copy(self)
+        other.av = self.av.with_prompt(prompt)
+        return other
 
     def reconstruct(self, explanations: Sequence[str]) -> Tensor:
         """The activations that the AR reads in explanation texts; [n, d_model], direction only (the norm has no meaning)."""
@@ -240,7 +251,7 @@ class NLA:
             norm_statistics=self.recorded.get("norm_statistics", {}),
             position=position,
             min_position=self.recorded.get("min_position"),
-            special=token_id in special_token_ids(self.target.tokenizer),
+            special=token_id is not None and token_id in special_token_ids(self.target.tokenizer),
         )
 
     def _checked(self, activations: Tensor) -> Tensor:

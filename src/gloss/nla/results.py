@@ -28,6 +28,7 @@ class TokenExplanation:
     cosine: float | None
     norm: float
     flags: tuple[str, ...]
+    direction_mse: float | None = None
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,12 @@ _EXTRAS = {"accelerate": "accelerate", "bitsandbytes": "bitsandbytes", "torchao"
 class LoadOptions(TypedDict, total=False):
     """How weights are loaded, the same for a target, an AV and an AR; every option is passed on to Transformers.
 
-    ``dtype`` float32 (default), bfloat16 or float16. ``device`` takes the whole model, ``device_map`` spreads it instead
-    ("auto", or a mapping from modules to devices). ``attn_implementation`` None takes the default of Transformers.
-    ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8 or a quantization config of
-    Transformers. ``adapter`` is a folder or hub id with a LoRA adapter for the model. ``revision`` is a branch, tag or commit
-    on the hub. ``trust_remote_code`` lets the model's own Python code run: it can do anything that you can.
+    ``dtype`` float32 (default), bfloat16 or float16. ``device`` takes the whole model: "auto" (default) is the first CUDA
+    device, or the CPU where there is none; ``device_map`` spreads it instead ("auto", or a mapping from modules to devices).
+    ``attn_implementation`` None takes the default of Transformers. ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit,
+    torchao-int8 or a quantization config of Transformers. ``adapter`` is a folder or hub id with a LoRA adapter for the model.
+    ``revision`` is a branch, tag or commit on the hub. ``trust_remote_code`` lets the model's own Python code run: it can do
+    anything that you can.
     """
 
     dtype: str
@@ -160,7 +161,7 @@ def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack
         "dtype": torch_dtype(options.get("dtype", "float32")),
         "attn_implementation": options.get("attn_implementation"),
         "quantization_config": quantization,
-        "device_map": device_map if device_map is not None or quantization is None else options.get("device", "cpu"),
+        "device_map": device_map if device_map is not None or quantization is None else _device(options),
     }
     folder = ModelPlace.of(name, revision=options.get("revision")).folder(with_code=trust)
     config = _read_config(folder, trust)
@@ -184,8 +185,23 @@ def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack
     if architecture.text_keys:
         model._weight_conversions = None  # else saving would turn the text model's names back into the wrapper's
     if device_map is None and quantization is None and not getattr(model, "is_quantized", False):
-        model.to(options.get("device", "cpu"))
+        model.to(_device(options))
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+def _device(options: LoadOptions) -> str:
+    """The device that was asked for.
+
+    Raises: ConfigError if there is no such device.
+    """
+    name = options.get("device", "auto")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError("no such device", expected="auto, cpu, cuda or cuda:N", found=repr(name)) from error
+    return name
 
 
 def _read_config(name: str | Path, trust_remote_code: bool) -> Any:

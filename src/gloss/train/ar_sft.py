@@ -68,7 +68,7 @@ def _train(config: SFTConfig, target: str, dataset: Path, out_dir: Path) -> ARSF
     ):
         for step in state.steps(config.steps, config.checkpoint_every, stop):
             picked = batch_rows(len(rows), config.batch_size, step, config.seed)
-            with autocast(config.compute_dtype):
+            with autocast(config.compute_dtype, ar.backbone.device.type):
                 loss = _accumulate(ar, rows, prompts, picked)
             norm = optimizer.step(step, loss=loss, rows=picked.tolist())
             fve = 1 - loss / variance
@@ -94,7 +94,7 @@ def _accumulate(
         vectors = ar.reconstruct_ids([prompts[i] for i in picked])
         if not bool(torch.isfinite(vectors).all()):
             return math.nan
-        errors = direction_mse(vectors, torch.from_numpy(rows.vectors[picked]))
+        errors = direction_mse(vectors, torch.from_numpy(rows.vectors[picked]).to(vectors.device))
         part = errors.sum() / len(batch)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())

@@ -50,9 +50,9 @@ class AVSFTResult:
 
 def av_sft_loss(av: ActivationVerbalizer, activations: Tensor, responses: list[list[int]], num_tokens: int) -> Tensor:
     """Summed cross-entropy of the responses (token ids, stop token last) divided by ``num_tokens``; [n, d] → scalar."""
-    ids, mask = right_pad(responses, av.pad_id, activations.device)
+    ids, mask = right_pad(responses, av.pad_id)
     logits = av.response_logits(activations, ids, mask)
-    return nn.functional.cross_entropy(logits.float(), ids[mask], reduction="sum") / num_tokens
+    return nn.functional.cross_entropy(logits.float(), ids[mask].to(logits.device), reduction="sum") / num_tokens
 
 
 def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) -> AVSFTResult:
@@ -86,7 +86,7 @@ def _train(config: AVSFTConfig, target: str, dataset: Path, out_dir: Path) -> AV
         for step in state.steps(total, config.checkpoint_every, stop):
             responses = reading if step < config.reading_steps else labels
             picked = batch_rows(len(rows), config.batch_size, step, config.seed)
-            with autocast(config.compute_dtype):
+            with autocast(config.compute_dtype, av.model.device.type):
                 loss = _accumulate(av, rows, responses, picked)
             norm = optimizer.step(step, loss=loss, rows=picked.tolist())
             log.metrics(step, {"loss": loss, "grad_norm": norm, "skipped_steps": optimizer.skipped})

@@ -133,9 +133,9 @@ class _Learner:
             vectors = self.ar.reconstruct_ids([prompts[i] for i in chunk])
             if not bool(torch.isfinite(vectors).all()):
                 return torch.full_like(errors, float("nan"))
-            part = direction_mse(vectors, batch.activations[picked])
+            part = direction_mse(vectors, batch.activations[picked].to(vectors.device))
             (part.sum() / len(kept)).backward()  # type: ignore[no-untyped-call]
-            errors[picked] = part.detach()
+            errors[picked] = part.detach().cpu()
         return errors
 
     def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
@@ -155,7 +155,7 @@ class _Learner:
             ]
         for (activations, ids, mask, chunk), reference in zip(chunks, references, strict=True):
             logprobs = self.av.response_logprobs(activations, ids, mask, prefix)
-            per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask]
+            per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask].to(logprobs.device)
             loss = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight).sum() / total
             loss.backward()  # type: ignore[no-untyped-call]
             kl_sum += float(k3_divergence(logprobs.detach(), reference).sum())
@@ -171,7 +171,8 @@ def joint_step(
     ``rows`` are those of the dataset, to be named if a step that is not finite ends the run.
     """
     config = learner.config
-    with autocast(config.compute_dtype):
+    device = learner.av.model.device.type
+    with autocast(config.compute_dtype, device):
         batch = learner.sample(activations, step)
         errors = learner.ar_errors(batch)
     rewards = explanation_rewards(
@@ -179,7 +180,7 @@ def joint_step(
     )
     groups = rewards.view(-1, config.group_size)
     advantages = group_advantages(groups, normalize=config.normalize_advantages).flatten()
-    with autocast(config.compute_dtype):
+    with autocast(config.compute_dtype, device):
         divergence = learner.av_gradients(batch, advantages)
     reward = float(rewards.mean())
     ar_norm = learner.ar_optimizer.step(step, loss=reward, rows=rows)

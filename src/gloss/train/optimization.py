@@ -81,7 +81,7 @@ class GuardedOptimizer:
         """Puts a saved state of one parameter back."""
         for part in self._parts:
             if any(parameter is owned for group in part.param_groups for owned in group["params"]):
-                part.state[parameter] = moments
+                part.state[parameter] = {name: moment.to(parameter.device) for name, moment in moments.items()}
 
 
 def _block_matrices(module: nn.Module) -> set[Tensor]:

@@ -1,0 +1,36 @@
+"""Reading at scale: many activations, transcripts, tables of explanations, and what can be found in them."""
+
+from gloss.reading.chat import Selection, explain_chat, explain_document, explain_text, load_transcript
+from gloss.reading.explain import ExplainConfig, ExplainResult, explain_activations, explain_in_memory
+from gloss.reading.neuronpedia import export_neuronpedia, from_neuronpedia, import_neuronpedia, to_neuronpedia
+from gloss.reading.results import RESULT_SCHEMA, Results, iter_results, read_results, write_json_lines
+from gloss.reading.search import Hit, search, search_by_meaning, sentence_embedder
+from gloss.reading.themes import Theme, find_themes, split_claims
+
+__all__ = [
+    "RESULT_SCHEMA",
+    "ExplainConfig",
+    "ExplainResult",
+    "Hit",
+    "Results",
+    "Selection",
+    "Theme",
+    "explain_activations",
+    "explain_chat",
+    "explain_document",
+    "explain_in_memory",
+    "explain_text",
+    "export_neuronpedia",
+    "find_themes",
+    "from_neuronpedia",
+    "import_neuronpedia",
+    "iter_results",
+    "load_transcript",
+    "read_results",
+    "search",
+    "search_by_meaning",
+    "sentence_embedder",
+    "split_claims",
+    "to_neuronpedia",
+    "write_json_lines",
+]

@@ -1,0 +1,234 @@
+"""Neuronpedia's public cache JSON (``GET /cache/{id}``), to and from tables of explanations, without loss.
+
+    {text, tokens: [str], sortedPositions: [int], resultJson: "{results: [ExplainResult], layer_index, prompt_length, …}", …}
+``resultJson`` is JSON inside a string. The document as it was imported stays in the table's header: fields that Gloss does not
+know come back as they were, and what was not changed comes back to the letter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gloss import __version__
+from gloss.data.corpus import clean_text
+from gloss.durable import write_text
+from gloss.errors import ConfigError, CorpusError
+from gloss.reading.results import RESULT_SCHEMA, Results, write_results
+from gloss.reading.tokens import json_value, read_json_file
+
+_FIELDS = {
+    "token": "token",
+    "token_id": "token_id",
+    "position": "position",
+    "l2_norm": "norm",
+    "description": "text",
+    "mse": "direction_mse",
+    "cosine_similarity": "cosine",
+    "generated": "generated",
+    "fragment_index": "fragment_index",
+    "fragment_count": "fragment_count",
+    "role": "role",
+    "section": "section",
+    "channel": "channel",
+    "message_index": "message_index",
+}
+"""Fields of an ExplainResult → columns of a table."""
+_DEFAULTS = {
+    "generated": False,
+    "fragment_index": 0,
+    "fragment_count": 1,
+    "description": "",
+    "token": "",
+    "token_id": -1,
+}
+_TEXTS = ("token", "description", "role", "section", "channel")
+_INTEGERS = ("token_id", "position", "fragment_index", "fragment_count", "message_index")
+_NUMBERS = ("l2_norm", "mse", "cosine_similarity")
+
+
+def import_neuronpedia(file: Path, out: Path) -> Results:
+    """Reads a cache document and writes it as a table of explanations, a row per result in the document's order.
+
+    Raises: CorpusError that names the file and what is wrong in it; StorageError.
+    """
+    document = read_json_file(file)
+    results = from_neuronpedia(document, doc_id=file.stem, where=file)
+    write_results(out, [results.table], results.header)
+    return results
+
+
+def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None) -> dict[str, Any]:
+    """Writes a cache document of one text's explanations (the first sample of each token) and returns it.
+
+    Raises: ConfigError if the table does not hold the text that was read, or several and none is named.
+    """
+    document = to_neuronpedia(results, doc_id=doc_id)
+    write_text(out, json.dumps(document) + "\n")
+    return document
+
+
+def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Results:
+    """The table of a cache document.
+
+    Raises: CorpusError.
+    """
+    text, tokens = _field(document, "text", str, where), _field(document, "tokens", list, where)
+    positions = _field(document, "sortedPositions", list, where)
+    payload = _payload(document, where)
+    if not all(isinstance(token, str) for token in tokens):
+        raise CorpusError("tokens", where=where, expected="a list of strings")
+    if not all(isinstance(position, int) and not isinstance(position, bool) for position in positions):
+        raise CorpusError("sortedPositions", where=where, expected="a list of whole numbers")
+    records = _field(payload, "results", list, where)
+    rows = [_row(record, i, str(doc_id), where) for i, record in enumerate(records)]
+    provenance = {
+        "gloss_version": __version__,
+        "nla": {"name": document.get("nlaSourceId")},
+        "target": {"name": document.get("modelId"), "revision": None},
+        "layer": payload.get("layer_index"),
+        "sampling": {"temperature": document.get("temperature")},
+        "imported_from": "neuronpedia",
+    }
+    texts = {str(doc_id): {"text": text, "tokens": tokens, "messages": payload.get("messages")}}
+    header = {"provenance": provenance, "documents": texts, "neuronpedia": document}
+    try:
+        return Results(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), header)
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise CorpusError("a number that is too large", where=where, found=str(error).splitlines()[0][:120]) from error
+
+
+def to_neuronpedia(results: Results, *, doc_id: str | None = None) -> dict[str, Any]:
+    """The cache document of one text of a table.
+
+    Raises: ConfigError.
+    """
+    doc_id, read = _document(results, doc_id)
+    rows = [row for row in results.to_dicts() if row["doc_id"] == doc_id and row["sample"] == 0]
+    original = results.header.get("neuronpedia")
+    if original is not None:
+        return _updated(original, rows)
+    provenance = results.provenance
+    payload = {
+        "results": [_record(row, {}) for row in rows],
+        "layer_index": provenance.get("layer"),
+        "prompt_length": len(read["tokens"]),
+        **({"messages": read["messages"]} if read.get("messages") else {}),
+    }
+    return {
+        "text": read["text"],
+        "tokens": read["tokens"],
+        "sortedPositions": _positions(rows),
+        "modelId": provenance.get("target", {}).get("name"),
+        "nlaSourceId": provenance.get("nla", {}).get("name"),
+        "temperature": provenance.get("sampling", {}).get("temperature"),
+        "resultJson": _compact(payload),
+    }
+
+
+def _document(results: Results, doc_id: str | None) -> tuple[str, Mapping[str, Any]]:
+    documents: Mapping[str, Any] = results.header.get("documents") or {}
+    if not documents:
+        raise ConfigError(
+            "this table does not hold the text that was read",
+            expected="explanations of a text or a chat",
+            found="explanations of a file of activations",
+            remedy="Explain the text itself: gloss explain --chat … --out …",
+        )
+    if doc_id is None and len(documents) > 1:
+        raise ConfigError("several texts in this table", expected="one of them named", found=sorted(documents)[:5])
+    chosen = doc_id if doc_id is not None else next(iter(documents))
+    if chosen not in documents:
+        raise ConfigError("no such text in this table", expected=sorted(documents)[:5], found=repr(chosen))
+    return chosen, documents[chosen]
+
+
+def _updated(original: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The imported document with the table's rows: those taken out are out, changed values are changed."""
+    payload = _payload(original, None)
+    before = payload["results"]
+    records = [_record(row, before[row["row"]] if row["row"] < len(before) else {}) for row in rows]
+    if records == before:
+        return dict(original)
+    changed = {**payload, "results": records}
+    inside = original["resultJson"]
+    return {
+        **original,
+        "sortedPositions": _positions(rows),
+        "resultJson": _compact(changed) if isinstance(inside, str) else changed,
+    }
+
+
+def _positions(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    return sorted({row["position"] for row in rows})
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """An ExplainResult of a row; fields it had before keep their place, and unknown ones their value."""
+    record = dict(before)
+    for field, column in _FIELDS.items():
+        value = row[column]
+        if field in before:
+            record[field] = before[field] if value == _stored(before[field]) else value
+        elif not before or value is not None:
+            record[field] = _DEFAULTS.get(field) if value is None else value
+    return record
+
+
+def _stored(value: Any) -> Any:
+    """A value as a table holds it: a lone surrogate, half of an emoji, is no text there."""
+    return clean_text(value) if isinstance(value, str) else value
+
+
+def _payload(document: Any, where: object) -> dict[str, Any]:
+    inside = document.get("resultJson") if isinstance(document, dict) else None
+    value = json_value(inside, where=f"{where}: resultJson") if isinstance(inside, str) else inside
+    if not isinstance(value, dict):
+        raise CorpusError(
+            "resultJson", where=where, expected="an object with results, or its JSON", found=type(value).__name__
+        )
+    return value
+
+
+def _field(values: Any, name: str, kind: type, where: object) -> Any:
+    if not isinstance(values, dict):
+        raise CorpusError(
+            "not a cache document of Neuronpedia", where=where, expected="an object", found=type(values).__name__
+        )
+    value = values.get(name)
+    if not isinstance(value, kind):
+        expected = "a list" if kind is list else "a text"
+        found = "nothing" if name not in values else type(value).__name__
+        raise CorpusError(name, where=where, expected=expected, found=found)
+    return value
+
+
+def _row(record: Any, index: int, doc_id: str, where: object) -> dict[str, Any]:
+    def wrong(field: str, expected: str) -> CorpusError:
+        found = repr(record.get(field))[:80] if isinstance(record, dict) else repr(record)[:80]
+        return CorpusError(f"results[{index}].{field}".rstrip("."), where=where, expected=expected, found=found)
+
+    if not isinstance(record, dict):
+        raise wrong("", "an object")
+    if record.get("position") is None:
+        raise wrong("position", "a whole number")
+    for names, kinds, expected in (
+        (_TEXTS, str, "a text"),
+        (_INTEGERS, int, "a whole number"),
+        (_NUMBERS, int | float, "a number"),
+        (("generated",), bool, "true or false"),
+    ):
+        for name in names:
+            value = record.get(name)
+            if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool)):
+                raise wrong(name, expected)
+    row = {column: _stored(record.get(field)) for field, column in _FIELDS.items()}
+    return {**row, "row": index, "doc_id": doc_id, "sample": 0, "flags": [], "response": row["text"] or ""}

@@ -1,0 +1,184 @@
+"""Themes of a table of explanations: claims that come back, word for word or in other words, and how far they are supported.
+
+    explanation → claims (lines, list items, sentences) → TF-IDF → clusters → tokens, documents, agreement of neighbours
+A claim that neighbouring tokens repeat is true more often than one that stands alone; ``agreement`` says how often they do,
+``share`` how often they would if the theme stood at random tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gloss.errors import ConfigError
+from gloss.reading.results import iter_results
+
+PAIRWISE_LIMIT = 3000
+"""Most different claims that are compared pair by pair; more are grouped by k-means, in memory linear in their number."""
+_BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
+_QUOTES = {'"': '"', "“": "”", "«": "»"}
+_CLAIMS_PER_CLUSTER = 8
+Place = tuple[str, int]
+"""A token: file and document, and its position (or row, where no position is known)."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of one explanation, at a place."""
+
+    text: str
+    place: Place
+    document: str
+    fve: float | None
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Claims that say the same.
+
+    ``n_tokens`` and ``n_documents`` are where it is said. ``agreement`` is the share of those tokens, among those with a neighbour
+    explained nearby, whose neighbour says it too; ``share`` is the share of all tokens that say it. ``fve`` is the mean over the
+    explanations that hold it, None where they have none.
+    """
+
+    label: str
+    claims: tuple[tuple[str, int], ...]
+    n_tokens: int
+    n_documents: int
+    agreement: float | None
+    share: float
+    fve: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+
+def split_claims(explanation: str) -> list[str]:
+    """The claims of an explanation: its lines without bullets, cut at semicolons and after sentences, but not inside quotes."""
+    claims = []
+    for line in explanation.splitlines():
+        claims += [claim for piece in _pieces(_BULLET.sub("", line)) if (claim := piece.strip())]
+    return claims
+
+
+def find_themes(
+    files: Sequence[Path], *, distance: float = 0.5, min_tokens: int = 2, neighbours: int = 5
+) -> list[Theme]:
+    """Themes that at least ``min_tokens`` tokens support, the best supported first; the same for the same files.
+
+    ``distance`` is the cosine distance of TF-IDF vectors up to which claims are one theme (0: only the same words).
+    ``neighbours``: explained tokens up to so many positions apart in a document count as neighbours.
+    Raises: ConfigError for a distance outside 0 … 1; DatasetError.
+    """
+    if not 0 <= distance <= 1:
+        raise ConfigError("distance of themes", expected="0 to 1", found=distance)
+    claims, places = _claims(files)
+    if not claims:
+        return []
+    keys = sorted({normalised(claim.text) for claim in claims})
+    group_of = dict(zip(keys, _clusters(keys, distance), strict=True))
+    groups: dict[int, list[Claim]] = defaultdict(list)
+    for claim in claims:
+        groups[group_of[normalised(claim.text)]].append(claim)
+    nearest = _neighbours(places, neighbours)
+    themes = [_theme(group, nearest, len(places)) for group in groups.values()]
+    kept = [theme for theme in themes if theme.n_tokens >= min_tokens]
+    return sorted(kept, key=lambda theme: (-theme.n_tokens, -theme.n_documents, theme.label))
+
+
+def normalised(claim: str) -> str:
+    """A claim without case, outer punctuation and repeated white space: what makes two of them the same."""
+    return " ".join(re.sub(r"^\W+|\W+$", "", claim.casefold()).split()) or claim.strip()
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """The line cut after ; and after . ! ? before white space, where no quotation is open."""
+    start, closing = 0, ""
+    for i, char in enumerate(line):
+        if closing:
+            closing = "" if char == closing else closing
+        elif char in _QUOTES and _QUOTES[char] in line[i + 1 :]:
+            closing = _QUOTES[char]
+        elif char == ";" or (char in ".!?" and line[i + 1 : i + 2].isspace() and _ends_sentence(line[:i])):
+            yield line[start : i + (char != ";")]
+            start = i + 1
+    yield line[start:]
+
+
+def _ends_sentence(before: str) -> bool:
+    """Not after an initial, a number of a list or an abbreviation of one letter: "J. Smith", "1. First"."""
+    word = before.rsplit(None, 1)[-1] if before.strip() else ""
+    return len(word) > 1 and not word.isdigit()
+
+
+def _claims(files: Sequence[Path]) -> tuple[list[Claim], list[tuple[str, Place]]]:
+    """All claims, and every explained token once, with its document."""
+    claims: list[Claim] = []
+    places: dict[Place, str] = {}
+    for number, file in enumerate(files):
+        for table in iter_results(file):
+            for row in table.select(["row", "doc_id", "position", "text", "fve"]).to_pylist():
+                at = row["position"] if row["position"] is not None else row["row"]
+                document = f"{number}\0{row['doc_id'] if row['doc_id'] is not None else ''}"
+                place = (document, at) if row["position"] is not None else (f"{document}\0row", at)
+                places[place] = document
+                claims += [Claim(c, place, document, row["fve"]) for c in split_claims(row["text"] or "")]
+    return claims, [(document, place) for place, document in sorted(places.items())]
+
+
+def _clusters(keys: Sequence[str], distance: float) -> list[int]:
+    """A group number for each of the different claims."""
+    if distance == 0 or len(keys) == 1:
+        return list(range(len(keys)))
+    from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
+        keys
+    )
+    if len(keys) <= PAIRWISE_LIMIT:
+        similarity = (vectors @ vectors.T).toarray()
+        method = AgglomerativeClustering(
+            n_clusters=None, metric="precomputed", linkage="average", distance_threshold=distance
+        )
+        return [int(label) for label in method.fit_predict(np.clip(1.0 - similarity, 0.0, None))]
+    count = max(2, len(keys) // _CLAIMS_PER_CLUSTER)
+    method = MiniBatchKMeans(n_clusters=count, random_state=0, n_init=1, batch_size=4096)
+    return [int(label) for label in method.fit_predict(vectors)]
+
+
+def _neighbours(places: Sequence[tuple[str, Place]], reach: int) -> Mapping[Place, list[Place]]:
+    """For each token the explained one before and the one behind it, if they are near enough in the same document."""
+    found: dict[Place, list[Place]] = {place: [] for _, place in places}
+    for (_, first), (_, second) in pairwise(places):
+        if first[0] == second[0] and not first[0].endswith("\0row") and second[1] - first[1] <= reach:
+            found[first].append(second)
+            found[second].append(first)
+    return found
+
+
+def _theme(claims: Sequence[Claim], nearest: Mapping[Place, list[Place]], n_places: int) -> Theme:
+    said = {claim.place for claim in claims}
+    counts = Counter(normalised(claim.text) for claim in claims)
+    shown = {normalised(claim.text): claim.text for claim in reversed(claims)}
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    with_neighbour = [place for place in said if nearest[place]]
+    agreeing = sum(any(other in said for other in nearest[place]) for place in with_neighbour)
+    fves = [claim.fve for claim in claims if claim.fve is not None]
+    return Theme(
+        label=shown[ranked[0][0]],
+        claims=tuple((shown[key], count) for key, count in ranked),
+        n_tokens=len(said),
+        n_documents=len({claim.document for claim in claims}),
+        agreement=agreeing / len(with_neighbour) if with_neighbour else None,
+        share=len(said) / n_places,
+        fve=float(np.mean(fves)) if fves else None,
+    )
