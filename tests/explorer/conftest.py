@@ -11,8 +11,15 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
+from speaking_nla import save_speaking_nla
+from tiny_nla import D_MODEL
 
+from gloss.data.activations import vector_column
 from gloss.explorer.page import STATIC
 
 ORIGIN = "http://gloss.test"
@@ -64,8 +71,22 @@ def _from_disk(route):
         route.abort()
 
 
+METRICS = [{"stage": "joint", "step": step, "fve_sampled": 0.1 * step, "kl": 0.01 * step} for step in range(9)]
+SAMPLE = {
+    "stage": "joint",
+    "step": 8,
+    "doc_id": "d",
+    "text_tail": "Once",
+    "explanation": "the hero is Sam",
+    "fve": 0.5,
+    "failed": False,
+}
+
+
 class Server:
     """``gloss explore`` in a process of its own, on a port of its own; killed and started again by the tests."""
+
+    d_model = D_MODEL
 
     def __init__(self, nla, runs, log):
         self.nla, self.runs, self.log = nla, runs, log
@@ -95,9 +116,37 @@ class Server:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def explained_frames(self, frame):
+        """An event stream of ``/v1/explain`` with one finished explanation."""
+        return f"data: {json.dumps(frame)}\n\ndata: [DONE]\n\n"
+
+    def vectors_file(self, path, vectors):
+        """A file of vectors in the format of its ending."""
+        if path.suffix == ".npy":
+            np.save(path, vectors)
+        elif path.suffix == ".safetensors":
+            save_file({"activations": vectors}, path)
+        else:
+            pq.write_table(pa.table({"activation_vector": vector_column(vectors)}), path)
+        return path
+
     def append_metric(self, row):
         with (self.runs / "small" / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, lab_tokenizer):
+    folder = tmp_path_factory.mktemp("server")
+    save_speaking_nla(folder / "nla", lab_tokenizer)
+    run = folder / "runs" / "small"
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
+    (run / "samples.jsonl").write_text(json.dumps(SAMPLE) + "\n")
+    server = Server(folder / "nla", folder / "runs", folder / "server.log")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from gloss.reading.neuronpedia import from_neuronpedia, to_neuronpedia
+
 SETUP = """
   const { ReadText, blank } = await import('http://gloss.test/js/reading.js');
   const nla = {name: 'n<b>', target: 'lab', layer: 2, d_model: 4};
@@ -90,6 +92,11 @@ def test_neuronpedias_cache_json_comes_back_as_it_went(modules):
     assert (inside["layer_index"], inside["prompt_length"]) == (2, 4)
     assert again == document
     assert result["token"] == "قط"
+    read = from_neuronpedia(document, doc_id="shared")
+    assert [(row["position"], row["text"], row["direction_mse"]) for row in read.to_dicts()] == [
+        (one["position"], one["text"], one["mse"]) for one in GIVEN["readings"]
+    ]
+    assert to_neuronpedia(read) == document
 
 
 @pytest.mark.parametrize(
