@@ -73,14 +73,6 @@ def _from_disk(route):
 
 METRICS = [{"stage": "joint", "step": step, "fve_sampled": 0.1 * step, "kl": 0.01 * step} for step in range(9)]
 SAMPLE = {"stage": "joint", "step": 8, "doc_id": "d", "text_tail": "Once", "explanation": "the hero is Sam", "fve": 0.5}
-    "stage": "joint",
-    "step": 8,
-    "doc_id": "d",
-    "text_tail": "Once",
-    "explanation": "the hero is Sam",
-    "fve": 0.5,
-    "failed": False,
-}
 
 
 class Server:
