@@ -82,3 +82,30 @@ def test_the_wheel_holds_every_file_of_the_page():
         ["git", "check-ignore", *map(str, STATIC.rglob("*"))], capture_output=True, text=True, cwd=STATIC
     )
     assert ignored.stdout == ""
+
+
+def test_the_pages_json_becomes_a_table_of_explanations(client, tmp_path):
+    from gloss.reading.results import read_results
+
+    given = {
+        "nla": {"name": "n", "target": "t", "layer": 2, "d_model": 4},
+        "source": {"text": "a🦊"},
+        "tokens": ["a", "🦊"],
+        "explanations": [
+            {"position": 1, "token": "🦊", "token_id": 7, "text": None, "response": "half", "fve": None, "cosine": None,
+             "direction_mse": None, "norm": 2.5, "flags": ["extraction failed"], "lines": None},
+            {"position": 0, "token": "a", "token_id": 3, "text": "said", "fve": 0.5, "cosine": 0.75, "direction_mse": 0.5, "norm": 1.0, "flags": []},
+        ],
+    }  # fmt: skip
+    response = client.post(f"{PAGE_PATH}/parquet", json=given)
+    assert response.status_code == 200
+    (tmp_path / "x.parquet").write_bytes(response.content)
+    results = read_results(tmp_path / "x.parquet")
+    rows = results.to_dicts()
+    assert [(row["position"], row["text"], row["response"], row["norm"]) for row in rows] == [
+        (1, None, "half", 2.5),
+        (0, "said", "said", 1.0),
+    ]
+    assert results.provenance["layer"] == 2
+    assert results.header["documents"]["text"]["tokens"] == given["tokens"]
+    assert client.post(f"{PAGE_PATH}/parquet", json={"tokens": 3}).status_code == 422

@@ -8,10 +8,13 @@ import urllib.error
 import urllib.request
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from gloss.explorer.parquet import SharedText, parquet_bytes
 
 PAGE_PATH = "/explore"
 STATIC = Path(__file__).parent / "static"
@@ -29,27 +32,30 @@ HEADERS = {
 _LOOK_AGAIN_S = 0.2
 
 
+class PageFiles(StaticFiles):
+    """Static files with the page's headers; scripts carry their type whatever the system's table says."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file, or 404."""
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        if path.endswith(".js"):
+            response.headers["Content-Type"] = "text/javascript; charset=utf-8"
+        return response
+
+
 def mount_page(app: FastAPI) -> None:
-    """Adds the page to an application, at ``PAGE_PATH``."""
-    from starlette.responses import Response
-    from starlette.staticfiles import StaticFiles
-    from starlette.types import Scope
-
-    class PageFiles(StaticFiles):
-        """Static files with the page's headers; scripts carry their type whatever the system's table says."""
-
-        async def get_response(self, path: str, scope: Scope) -> Response:
-            response = await super().get_response(path, scope)
-            response.headers.update(HEADERS)
-            if path.endswith(".js"):
-                response.headers["Content-Type"] = "text/javascript; charset=utf-8"
-            return response
-
+    """Adds the page to an application, at ``PAGE_PATH``, and beside it what turns the page's JSON into Parquet."""
+    app.post(f"{PAGE_PATH}/parquet", include_in_schema=False)(_parquet)
     app.mount(PAGE_PATH, PageFiles(directory=STATIC, html=True), name="explorer")
 
 
+def _parquet(shared: SharedText) -> Response:
+    return Response(parquet_bytes(shared), media_type="application/vnd.apache.parquet")
+
+
 def open_when_ready(url: str, *, timeout_s: float = 300.0) -> threading.Thread:
-    """Opens the user's browser once the server at ``url`` answers, without holding up the server; returns the waiting thread."""
+    """Opens the user's browser once the server at ``url`` answers, without holding it up; returns the thread that waits."""
 
     def wait() -> None:
         until = time.monotonic() + timeout_s

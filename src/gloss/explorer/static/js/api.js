@@ -1,11 +1,14 @@
 // Every call of the page to its server, and what comes back as the page's own values.
 import { call, fetchFile, stream } from "./connection.js";
+import { asJson } from "./export.js";
 import { Store } from "./store.js";
 import { claimLines } from "./text.js";
 
 /** @typedef {import("./types.js").NlaInfo} NlaInfo */
 /** @typedef {import("./types.js").Source} Source */
 /** @typedef {import("./types.js").Reading} Reading */
+
+const CONTINUATION_TOKENS = 48;
 
 /** @type {Store<NlaInfo[] | null>} */
 export const nlas = new Store(/** @type {NlaInfo[] | null} */ (null));
@@ -77,16 +80,21 @@ export async function describe(nla, activations, onChange, signal) {
   }, signal);
 }
 
-/** @param {NlaInfo} nla @param {Source} source @param {(text: string) => void} onText @param {AbortSignal} [signal] */
-export async function continueSource(nla, source, onText, signal) {
-  await stream("/completion", { ...source, completion_tokens: 48, temperature: 0, stream: true }, (frame) => {
-    if (frame.type === "text") onText(frame.text);
+/** The default NLA's target goes on. @param {Source} source @param {(text: string) => void} onText @param {AbortSignal} [signal] */
+export async function continueSource(source, onText, signal) {
+  const answering = "messages" in source && source.messages.at(-1)?.role === "assistant";
+  const options = { completion_tokens: CONTINUATION_TOKENS, temperature: 0, stream: true, continue_final_message: answering, add_generation_prompt: !answering };
+  let written = "";
+  await stream("/completion", { ...source, ...options }, (frame) => {
+    if (frame.type !== "token" || frame.token.fragment_index > 0) return;
+    written += frame.token.token;
+    onText(written);
   }, signal);
 }
 
 /** @param {import("./reading.js").ReadText} text @param {Reading[]} readings @returns {Promise<Blob>} */
 export async function parquet(text, readings) {
-  return fetchFile("/v1/parquet", { nla: text.nla.name, ...text.source, explanations: readings });
+  return fetchFile("parquet", JSON.parse(asJson(text, readings)));
 }
 
 /** @param {NlaInfo} nla @param {File} file @returns {Promise<import("./files.js").Vectors>} */

@@ -4,6 +4,12 @@ import { claimLines, escapeHtml, visible } from "./text.js";
 
 /** @typedef {import("./types.js").Reading} Reading */
 
+/** @param {import("./types.js").Token[]} tokens @param {number | null} position */
+function tokenOf(tokens, position) {
+  const { token, token_id, role = null, section = null, message_index = null, fragment_index, fragment_count } = tokens[/** @type {number} */ (position)];
+  return { position, token, token_id, role, section, message_index, fragment_index, fragment_count };
+}
+
 /** @param {import("./reading.js").ReadText} text @param {Reading[]} readings */
 export function asJson(text, readings) {
   const { nla, source, tokens } = text;
@@ -11,8 +17,8 @@ export function asJson(text, readings) {
     format: "gloss-explanations", version: 1,
     nla: { name: nla.name, target: nla.target, layer: nla.layer, d_model: nla.d_model },
     source, tokens: tokens.map((token) => token.token),
-    explanations: readings.map(({ position, token, text: said, failed, fve, baseline, cosine, mse: direction_mse, norm: length, flags, lines, trust }) =>
-      ({ position, token, text: failed ? null : said, response: failed ? said : undefined, fve, baseline, cosine, direction_mse, norm: length, flags, lines, trust })),
+    explanations: readings.map(({ position, text: said, failed, fve, baseline, cosine, mse: direction_mse, norm: length, flags, lines, trust }) =>
+      ({ ...tokenOf(tokens, position), text: failed ? null : said, response: failed ? said : undefined, fve, baseline, cosine, direction_mse, norm: length, flags, lines, trust })),
   }, null, 1);
 }
 
