@@ -85,3 +85,13 @@ def test_a_stream_that_ends_early_is_broken_and_keeps_what_came(calls):
 def test_an_error_inside_a_stream_is_the_servers_line(calls):
     result = calls("stream", events({"position": 1}, {"error": "out of time"}))
     assert (result["error"], result["message"]) == ("Refused", "out of time")
+
+
+def test_a_server_that_shuts_down_within_a_stream_breaks_it(calls):
+    result = calls("stream", events({"position": 1}, {"error": "the server is shutting down", "status": 503}))
+    assert (result["error"], result["seen"]) == ("Broken", [{"position": 1}])
+
+
+def test_a_server_that_shuts_down_is_waited_for(calls):
+    result = calls("call", {"status": 503, "headers": {"Retry-After": "1"}, "json": {}}, {"json": {"a": 1}})
+    assert result["value"] == {"a": 1}

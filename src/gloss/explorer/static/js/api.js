@@ -45,14 +45,16 @@ function finished(frame) {
   };
 }
 
-/** @param {NlaInfo} nla @param {Source} source @param {Reading} reading @param {AbortSignal} [signal] @returns {Promise<import("./types.js").Line[] | null>} */
+/** @param {NlaInfo} nla @param {Source} source @param {Reading} reading @param {AbortSignal} [signal] @returns {Promise<{lines: import("./types.js").Line[], percentile: number | null}>} */
 export async function linesOf(nla, source, reading, signal) {
   const lines = claimLines(reading.text);
   const texts = [...lines.map((_, i) => lines.slice(0, i + 1).join("\n")), ...(lines.length > 1 ? lines.map((_, i) => lines.filter((_, j) => j !== i).join("\n")) : [])];
   const { scores } = await call("/v1/score", { nla: nla.name, ...source, position: reading.position, explanations: texts }, { signal });
   const fve = scores.map((/** @type {any} */ score) => score.fve);
   const whole = fve[lines.length - 1];
-  return lines.map((text, i) => ({ text, adds: i ? fve[i] - fve[i - 1] : fve[0], loses: lines.length > 1 ? whole - fve[lines.length + i] : null }));
+  const known = fve.every((/** @type {unknown} */ one) => one !== null);
+  const weighed = lines.map((text, i) => ({ text, adds: !known ? null : i ? fve[i] - fve[i - 1] : fve[0], loses: known && lines.length > 1 ? whole - fve[lines.length + i] : null }));
+  return { lines: weighed, percentile: scores[lines.length - 1].percentile ?? null };
 }
 
 /** @param {NlaInfo} nla @param {Source} source @param {Reading} reading @param {AbortSignal} [signal] @returns {Promise<import("./types.js").Trust>} */

@@ -52,8 +52,9 @@ async function answered(path, body, { signal, raw } = {}) {
       await returned(signal);
       continue;
     }
-    if (response.status === 429) {
-      await busy(Number(response.headers.get("Retry-After")) || 1, signal);
+    const again = response.headers.get("Retry-After");
+    if (response.status === 429 || (response.status === 503 && again)) {
+      await busy(Number(again) || 1, signal);
       continue;
     }
     if (status.value.kind !== "ok") status.set({ kind: "ok" });
@@ -101,6 +102,7 @@ export async function stream(path, body, onFrame, signal) {
       if (data === "[DONE]") return;
       if (!data) continue;
       const frame = JSON.parse(data);
+      if (frame.error && [429, 503].includes(frame.status)) throw new Broken();
       if (frame.error) throw new Refused(frame.status ?? 500, lineOf(frame.error));
       onFrame(frame);
     }

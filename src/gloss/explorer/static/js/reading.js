@@ -89,8 +89,7 @@ export class ReadText {
     const reading = this.now.get(position);
     if (!reading?.done || reading.failed || reading.lines || !this.nla.has_ar) return;
     try {
-      const lines = await linesOf(this.nla, this.source, reading, signal);
-      if (lines) this.#change(position, { lines });
+      this.#change(position, await linesOf(this.nla, this.source, reading, signal));
     } catch (error) {
       if (!isAbort(error)) throw error;
     }
@@ -99,7 +98,7 @@ export class ReadText {
 
 /** @param {number | null} position @param {string} token @returns {Reading} */
 export function blank(position, token) {
-  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, mse: null, norm: null, flags: [], agreement: null, lines: null, trust: null };
+  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, mse: null, norm: null, flags: [], agreement: null, percentile: null, lines: null, trust: null };
 }
 
 /** @type {Map<string, Promise<ReadText>>} */

@@ -33,6 +33,7 @@
  * @property {number | null} mse direction MSE, 0 to 4
  * @property {number | null} norm
  * @property {string[]} flags
+ * @property {number | null} percentile among the checkpoint's held-out explanations, 0 to 100
  * @property {number | null} agreement of several samples, once they were drawn
  * @property {Line[] | null} lines
  * @property {Trust | null} trust
@@ -56,6 +57,7 @@
  * @typedef {object} Trust
  * @property {{name: string, fve: number | null}[]} controls
  * @property {{text: string | null, fve: number | null}[]} samples
+ * @property {number | null} percentile among the checkpoint's held-out explanations, 0 to 100
  * @property {number | null} agreement
  * @property {{text: string, in_samples: number | null, at_neighbours: number | null}[]} claims
  * @property {{position: number, token: string, text: string | null}[]} neighbours

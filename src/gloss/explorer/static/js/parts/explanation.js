@@ -68,7 +68,8 @@ export function Measures({ reading }) {
   if (fve === null && cosine === null) return null;
   return html`<dl class="measures"><div class="main"><dt>FVE</dt><dd>${fixed(fve)}</dd></div>
     ${baseline !== null && html`<div><dt>mean direction here</dt><dd>${fixed(baseline)}</dd></div>`}
-    <div title=${cosineReading(cosine)}><dt>cosine</dt><dd>${fixed(cosine)}</dd></div></dl>
+    <div title=${cosineReading(cosine)}><dt>cosine</dt><dd>${fixed(cosine)}</dd></div>
+    ${reading.percentile !== null && html`<div><dt>better than</dt><dd>${fixed(reading.percentile, 0)} % of held-out ones</dd></div>`}</dl>
     <p class="reading">${fveReading(fve)}${reading.lines && reading.lines.length > 1 ? " A line adds what it brings to those before it; the first is counted from 0." : ""}</p>`;
 }
 
