@@ -61,7 +61,7 @@
  * @property {number | null} agreement
  * @property {{text: string, in_samples: number | null, at_neighbours: number | null}[]} claims
  * @property {{position: number, token: string, text: string | null}[]} neighbours
- * @property {{kind: string, value: string, verdict: string}[] | null} truth
+ * @property {{kind: string, value: string, verdict: string}[] | null} [truth] where it is known
  */
 
 /**

@@ -42,17 +42,22 @@ function Evidence({ trust, fve }) {
       <span>${claim.kind}: <b>${claim.value}</b></span></li>`)}</ul>`}`;
 }
 
+/** The one control that has the explanation's words, so that it says what their order is worth. */
+const SHUFFLED = "shuffled words";
+
 /** @type {Record<string, string>} */
 const MARKS = { right: "✓", wrong: "✗", absent: "○" };
 
 /** @param {Trust} trust @param {number | null} fve */
 function controlReading(trust, fve) {
-  const known = trust.controls.filter((one) => one.fve !== null);
+  const known = trust.controls.filter((one) => one.fve !== null && one.name !== SHUFFLED);
+  const shuffled = trust.controls.find((one) => one.name === SHUFFLED)?.fve ?? null;
+  const order = shuffled === null ? "" : ` With its own words in random order: ${fixed(shuffled)}.`;
   if (fve === null || !known.length) return "No FVE to compare.";
   const best = known.reduce((a, b) => (/** @type {number} */ (b.fve) > /** @type {number} */ (a.fve) ? b : a));
   const gap = fve - /** @type {number} */ (best.fve);
-  if (gap < 0.05) return `No better than ${best.name} (${fixed(best.fve)}), which knows nothing of this token: these words carry nothing.`;
-  return `${fixed(gap)} above the best control, ${best.name} (${fixed(best.fve)}). Controls know nothing of this token.`;
+  if (gap < 0.05) return `No better than ${best.name} (${fixed(best.fve)}), which knows nothing of this token: these words carry nothing.${order}`;
+  return `${fixed(gap)} above the best control, ${best.name} (${fixed(best.fve)}), which knows nothing of this token.${order}`;
 }
 
 /** FVE on one axis. @param {{rows: [string, number | null, boolean][]}} props */

@@ -72,7 +72,8 @@ function repeated(work, onProblem) {
 
 /** @param {{detail: {id: string, metrics: Row[], samples: Row[], results: Row | null}, params: Record<string, string>}} props */
 function Run({ detail, params }) {
-  const { metrics, samples, results } = detail;
+  const { metrics, results } = detail;
+  const samples = useMemo(() => detail.samples.filter((row) => (row.stage ?? "joint") === "joint"), [detail]);
   const drawn = useMemo(() => STAGES.map(({ title, charts }) => {
     const of = (/** @type {string} */ stage) => metrics.filter((row) => (row.stage ?? "joint") === stage);
     return { title, charts: charts.map((chart) => ({ ...chart, series: chart.keys.map(([key, name]) => ({ name, points: pointsOf(of(chart.stage ?? "joint"), key) })).filter((one) => one.points.length) })).filter((chart) => chart.series.length) };
