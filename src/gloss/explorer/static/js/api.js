@@ -16,12 +16,17 @@ export const nlas = new Store(/** @type {NlaInfo[] | null} */ (null));
 /** Asks once which NLAs the server holds. */
 export async function loadNlas() {
   const { nlas: found } = await call("/v1/nlas");
-  nlas.set(found);
+  nlas.set(found.map((/** @type {NlaInfo} */ one) => ({ ...one, target: folderName(one.target) })));
+}
+
+/** A target that was loaded from a folder goes by the folder's name. @param {string | null} name */
+function folderName(name) {
+  return name === null ? "unknown" : /^([/.~]|[A-Za-z]:)/.test(name) ? name.split(/[/\\]/).filter(Boolean).at(-1) ?? name : name;
 }
 
 /** @param {NlaInfo} nla @param {Source} source @returns {Promise<import("./types.js").Token[]>} */
 export async function tokenize(nla, source) {
-  return (await call("/v1/tokenize", { nla: nla.name, ...source })).tokens;
+  return (await call("/v1/tokens", { nla: nla.name, ...source })).tokens;
 }
 
 /**
