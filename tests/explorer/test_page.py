@@ -213,7 +213,7 @@ def test_a_busy_server_is_waited_for_and_the_page_says_so(tab, server):
 
 
 def test_a_transcript_goes_on_after_the_server_was_killed(tab, server):
-    tab.goto(link(server, "transcript", t=POEM, budget="30"))
+    tab.goto(link(server, "transcript", t="\n".join([POEM] * 8), budget="300"))
     start = tab.get_by_role("button", name=re.compile(r"^Explain \d+ token"))
     wanted = int(re.search(r"\d+", start.inner_text())[0])
     start.click()
@@ -265,7 +265,7 @@ def test_a_transcript_stops_and_keeps_what_it_has(tab, server):
 
 
 def test_steering_shows_every_control_and_a_link_runs_it_again(tab, server):
-    tab.goto(link(server, "steer", t="Sam sat by the well", pos="3"))
+    tab.goto(link(server, "steer", t=POEM, pos="9"))
     box = tab.get_by_label("Explanation, to be edited")
     box.wait_for()
     assert tab.get_by_role("button", name="Steer", exact=True).is_disabled()

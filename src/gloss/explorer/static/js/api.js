@@ -46,7 +46,7 @@ export async function explainPositions(nla, source, positions, onChange, signal)
 function finished(frame) {
   return {
     text: frame.text ?? frame.response ?? "", failed: frame.text === null, done: true, fve: frame.fve ?? null, baseline: frame.baseline ?? null,
-    cosine: frame.cosine ?? null, mse: frame.direction_mse ?? null, norm: frame.norm ?? null, flags: frame.flags ?? [], ...(frame.token === undefined ? {} : { token: frame.token }),
+    cosine: frame.cosine ?? null, mse: frame.direction_mse ?? null, norm: frame.norm ?? null, flags: frame.flags ?? [], ...(typeof frame.token === "string" ? { token: frame.token } : {}),
   };
 }
 
