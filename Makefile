@@ -35,6 +35,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_cli_reference.py --check
+	$(BIN)/python docs/make_compatibility.py --check
 
 # Types of the web page's scripts; needs Node.
 check-page:
@@ -46,6 +47,7 @@ format: install
 
 docs: install
 	$(BIN)/python docs/make_cli_reference.py
+	$(BIN)/python docs/make_compatibility.py
 
 smoke: install
 	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)

@@ -56,9 +56,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. ``target`` is the least ratio alternative / ours that Gloss promises, by dtype.
+    """One comparison. ``target`` is the least ratio alternative / ours that Gloss promises, for the dtypes that it is run in.
 
-    ``alternative`` says in words what Gloss is compared with; ``growth`` names the Workload fields that plots vary.
+    ``memory_target`` is the same for the peak memory above what the process held before. ``alternative`` says in words what
+    Gloss is compared with; ``growth`` names the Workload fields that plots vary.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Case:
     quick: Workload
     tiny: Workload
     growth: tuple[str, ...] = ("tokens", "batch", "rows")
+    memory_target: float | None = None
 
 
 def autocast(dtype: Dtype) -> AbstractContextManager[object]:

@@ -18,12 +18,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.case import Dtype, Workload
 from benchmarks.models import ModelShape, temporary_folders
 
+_STATUS = Path("/proc/self/status")
+
 
 @dataclass(frozen=True)
 class SideCost:
-    """One side alone: its peak resident memory (torch and weights included), the seconds of its second run, its tokens."""
+    """One side alone: its peak resident memory (torch and weights included) and what of it the runs added, the seconds of its
+    second run, its tokens."""
 
     peak_mb: float
+    added_mb: float
     seconds: float
     tokens: int
 
@@ -65,10 +69,12 @@ def _measure_here(request: dict[str, Any]) -> SideCost:
         prepared = CASES[request["case"]].prepare(folder_of, workload, request["dtype"])
         run = prepared.side(request["side"])
         _reset_peak()
+        before = _status_mb("VmRSS")
         run()
         started = time.perf_counter()
         run()
-        return SideCost(_peak_mb(), time.perf_counter() - started, prepared.tokens)
+        peak = _peak_mb()
+        return SideCost(peak, peak - before, time.perf_counter() - started, prepared.tokens)
 
 
 def _reset_peak() -> None:
@@ -78,11 +84,15 @@ def _reset_peak() -> None:
         place.write_text("5")
 
 
+def _status_mb(name: str) -> float:
+    """A value of the process's status; 0 where the system has none."""
+    lines = _STATUS.read_text().splitlines() if _STATUS.exists() else []
+    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
+
+
 def _peak_mb() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
+    if _STATUS.exists():
+        return _status_mb("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 

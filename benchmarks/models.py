@@ -41,6 +41,9 @@ class ModelShape:
         return max(0, round(self.num_blocks * 2 / 3) - 1)
 
 
+REFERENCE_SHAPE, REFERENCE_LAYER = ModelShape(num_blocks=12, vocab_size=32_000), 8
+"""The model and the layer that the reference implementation was measured with."""
+REFERENCE_EXPLANATION_TOKENS = 79
 TINY = ModelShape(d_model=32, num_blocks=4, intermediate=64, num_heads=4, num_kv_heads=2)
 
 
@@ -115,10 +118,12 @@ def verbalizer(folder: Path, prefix_tokens: int, attention: str | None = None) -
     )
 
 
-def reconstructor(folder: Path, dtype: str = "float32", attention: str | None = None) -> ActivationReconstructor:
-    """The random model's first blocks, up to two thirds of its depth, as an AR."""
+def reconstructor(
+    folder: Path, dtype: str = "float32", attention: str | None = None, layer: int | None = None
+) -> ActivationReconstructor:
+    """The random model's first blocks, up to ``layer`` or two thirds of its depth, as an AR."""
     loaded = load_target(folder, dtype=dtype, attn_implementation=attention)
-    layer = ModelShape(num_blocks=loaded.num_blocks).layer
+    layer = ModelShape(num_blocks=loaded.num_blocks).layer if layer is None else layer
     sidecar = ModelSidecar(
         role="ar",
         d_model=loaded.d_model,
@@ -151,6 +156,22 @@ def mixed_lengths(rows: int, longest: int, shortest: int) -> list[int]:
     lengths = [shortest + int(spread * drawn.random() ** 2) for _ in range(rows)]
     lengths[rows // 2] = longest
     return lengths
+
+
+def with_total(lengths: list[int], total: int) -> list[int]:
+    """Lengths with the same longest and shortest, the others moved towards one of them until all add up to ``total``."""
+    longest, shortest = max(lengths), min(lengths)
+    towards = longest if sum(lengths) < total else shortest
+    moved = list(lengths)
+    for step in range(longest - shortest + 1):
+        share = step / (longest - shortest)
+        moved = [n if n == longest else n + round((towards - n) * share) for n in lengths]
+        if (sum(moved) >= total) == (towards == longest):
+            break
+    rest, order = total - sum(moved), [i for i, n in enumerate(lengths) if n != longest]
+    for i in range(abs(rest)):
+        moved[order[i % len(order)]] += 1 if rest > 0 else -1
+    return moved
 
 
 @cache

@@ -12,7 +12,7 @@ from tiny_models import random_model
 from gloss.contract import DatasetSidecar, ModelSidecar, choose_marker, write_dataset_sidecar
 from gloss.data import ActivationWriter, activation_schema
 from gloss.data.activations import vector_column
-from gloss.models import ActivationReconstructor, ActivationVerbalizer
+from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
 
 D_MODEL, NUM_BLOCKS, LAYER, SCALE = 32, 4, 2, 20.0
 AV_TEMPLATE = "Explain the vector: <concept>{injection_char}</concept>"
@@ -44,6 +44,16 @@ def make_ar(tokenizer: Any, *, layer: int = LAYER, **changes: Any) -> Activation
     model = random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS)
     sidecar = nla_sidecar(tokenizer, "ar", layer=layer, **changes)
     return ActivationReconstructor.from_target(model, layer, tokenizer, sidecar).requires_grad_(False)
+
+
+def write_nla(folder: Path, tokenizer: Any) -> Path:
+    """``target``, ``av`` and ``ar`` of one random Qwen2 that nothing was trained on."""
+    recorded = {"norm_statistics": {"p99": 50.0}, "min_position": 12, "max_new_tokens": 4, "direction_variance": 1.0}
+    random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(folder / "target")
+    tokenizer.save_pretrained(folder / "target")
+    save_av(make_av(tokenizer, extra={"gloss": recorded}), folder / "av")
+    save_ar(make_ar(tokenizer), folder / "ar")
+    return folder
 
 
 def with_bos(tokenizer: Any) -> Any:

@@ -17,6 +17,9 @@ GlossError
 ├── StorageError         a file that cannot be written: full disk, missing permission
 ├── LockError            a folder that another process is writing
 ├── PositionError        token positions that a text does not have
+├── ServerError          a Gloss server that cannot be reached, or failed
+│   ├── ServerBusyError    its queue is full, or it is shutting down: ask again later
+│   └── AccessError        the secret is missing or wrong, or the page that asks is not the server's own
 └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -122,6 +125,20 @@ class LockError(GlossError):
 
 class PositionError(GlossError):
     """Token positions were asked for that the text does not have."""
+
+
+class ServerError(GlossError):
+    """A Gloss server cannot be reached, or failed to answer."""
+
+
+class ServerBusyError(ServerError):
+    """A Gloss server has more to do than it takes on, or is shutting down; ``retry_after_s`` says when to ask again."""
+
+    retry_after_s: float = 1.0
+
+
+class AccessError(ServerError):
+    """A Gloss server wants a secret, or another one, or refuses the page that asks."""
 
 
 class MissingExtraError(GlossError):

@@ -34,7 +34,10 @@ def greedy(vectors, length):
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(joins=st.lists(st.integers(0, 20), min_size=1, max_size=9), dropped=st.dictionaries(st.integers(0, 8), st.integers(0, 25)))
+@given(
+    joins=st.lists(st.integers(0, 20), min_size=1, max_size=9),
+    dropped=st.dictionaries(st.integers(0, 8), st.integers(0, 25)),
+)
 def test_rows_that_join_and_leave_are_those_written_together(av, joins, dropped):
     vectors = activations(len(joins))
     alone = LocalEngine(av).generate(vectors, temperature=0.0, max_new_tokens=12, seed=0)

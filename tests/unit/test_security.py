@@ -62,7 +62,23 @@ def test_nothing_is_unpickled_evaluated_or_run():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [f"{path}:{node.lineno} imports {name}" for name in names if name in barred_modules]
         found += [f"{path}:{c.lineno} {dotted(c.func)}" for c in calls(tree) if dotted(c.func) in barred_calls]
-    assert found == []
+    index_reader = SOURCE / "release" / "dcp.py"
+    assert [line for line in found if not line.startswith(f"{index_reader}:")] == []
+    assert [line.split(" ", 1)[1] for line in found if line.startswith(f"{index_reader}:")] == ["imports pickle"]
+
+
+def test_the_one_reader_of_a_pickle_uses_nothing_but_a_restricted_unpickler():
+    """It builds the records of a training checkpoint's index; tests/unit/release/test_convert.py shows what it refuses."""
+    tree = TREES[SOURCE / "release" / "dcp.py"]
+    used = {dotted(node) for node in ast.walk(tree) if dotted(node).startswith("pickle.")}
+    assert used == {"pickle.Unpickler", "pickle.UnpicklingError"}
+    assert not any(dotted(call.func) == "pickle.Unpickler" for call in calls(tree))
+    (restricted,) = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and "pickle.Unpickler" in map(dotted, node.bases)
+    )
+    assert [item.name for item in restricted.body if isinstance(item, ast.FunctionDef)] == ["find_class"]
 
 
 def test_remote_code_is_never_trusted_by_default_and_weights_are_safetensors():

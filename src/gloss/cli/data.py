@@ -54,6 +54,22 @@ def split(
 
 
 @app.command()
+def shuffle(
+    dataset: Annotated[Path, typer.Argument(help="Activations or a dataset: a Parquet file or a folder of shards.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the shuffled shards.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
+    memory_mb: Annotated[int, typer.Option(min=16, help="Memory for rows; the dataset may be larger.")] = 512,
+) -> None:
+    """Rows → in a random order."""
+    from gloss.data import ShuffleConfig
+    from gloss.data import shuffle as run_shuffle
+
+    result = run_shuffle(ShuffleConfig(seed=seed, memory_mb=memory_mb), dataset, out)
+    print_json({"path": str(result.path), "rows": result.rows, "shards": result.shards})
+    next_command(f"gloss train av --config CONFIG --dataset {out} --out av_sft")
+
+
+@app.command()
 def label(
     parquet: Annotated[Path, typer.Argument(help="Activations to label.")],
     config: CONFIG,

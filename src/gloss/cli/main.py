@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from gloss import __version__
-from gloss.cli import data, lab, read, run, scale, train
+from gloss.cli import checkpoint, data, lab, read, run, scale, serve, train
 from gloss.cli.threads import choose_waiting
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
@@ -82,10 +82,12 @@ def _root(
 
 run.register(app)
 read.register(app)
+serve.register(app)
 scale.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(lab.app, name="lab")
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

@@ -12,7 +12,14 @@ from gloss.cli import scale
 from gloss.cli.console import next_command, print_json, print_rich
 from gloss.errors import ConfigError
 
-NLA = Annotated[Path | None, typer.Option("--nla", help="Folder of the NLA; the last quickstart if not given.")]
+NLA = Annotated[
+    str | None, typer.Option("--nla", help="Folder or hub id of the NLA; the last quickstart if not given.")
+]
+AV = Annotated[str | None, typer.Option("--av", help="Folder or hub id of the AV, where it stands elsewhere.")]
+AR = Annotated[str | None, typer.Option("--ar", help="Folder or hub id of the AR, where it stands elsewhere.")]
+REVISION = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of AV and AR on the hub.")]
+DTYPE = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16, for every part.")]
+DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, for every part.")]
 TARGET = Annotated[str | None, typer.Option("--target", help="Target model, where it does not stand beside the NLA.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of sampling.")]
@@ -28,6 +35,11 @@ def explain(
     text: Annotated[str, typer.Argument(help="The text to explain; - reads standard input.")] = "-",
     nla: NLA = None,
     target: TARGET = None,
+    av: AV = None,
+    ar: AR = None,
+    revision: REVISION = None,
+    dtype: DTYPE = "float32",
+    device: DEVICE = "auto",
     positions: Annotated[str | None, typer.Option(help="Tokens to explain: -1 (the default), all, or 3,7-9.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Explanations per token.")] = 1,
     temperature: Annotated[
@@ -71,10 +83,11 @@ def explain(
     )
     sampling = {"samples": samples, "temperature": temperature, "seed": seed}
     read = None if request.has_input and text == "-" else _text(text)
+    opened = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device)
     if not request.is_plain:
-        scale.explain(_open(nla, target), request, read, positions, as_json=as_json, **sampling)
+        scale.explain(opened, request, read, positions, as_json=as_json, **sampling)
         return
-    found = _open(nla, target).explain(read or "", positions=positions or "-1", **sampling)
+    found = opened.explain(read or "", positions=positions or "-1", **sampling)
     if as_json:
         print_json(found.to_dicts())
     else:
@@ -84,11 +97,16 @@ def explain(
 def reconstruct(
     text: Annotated[str, typer.Argument(help="An explanation; - reads standard input.")],
     nla: NLA = None,
+    av: AV = None,
+    ar: AR = None,
+    revision: REVISION = None,
+    dtype: DTYPE = "float32",
+    device: DEVICE = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the vector as safetensors (key `activation`).")] = None,
 ) -> None:
     """Rebuild the activation that an explanation describes, and print it as JSON."""
     read = _text(text)
-    vector = _open(nla, None).reconstruct([read])[0]
+    vector = _open(nla, av=av, ar=ar, revision=revision, dtype=dtype, device=device).reconstruct([read])[0]
     if out is not None:
         from safetensors.torch import save_file
 
@@ -102,6 +120,11 @@ def score(
     text: Annotated[str, typer.Option(help="An explanation.")],
     activations: Annotated[Path, typer.Option(help="Parquet file of activations.")],
     nla: NLA = None,
+    av: AV = None,
+    ar: AR = None,
+    revision: REVISION = None,
+    dtype: DTYPE = "float32",
+    device: DEVICE = "auto",
     limit: Annotated[int, typer.Option(min=1, help="Rows to score.")] = 100,
     as_json: JSON = False,
 ) -> None:
@@ -113,7 +136,7 @@ def score(
     from gloss.nla.results import printable
 
     table = read_activations(activations).slice(0, limit)
-    reader = _open(nla, None)
+    reader = _open(nla, av=av, ar=ar, revision=revision, dtype=dtype, device=device)
     vectors = torch.from_numpy(vectors_as_array(table, where=activations).copy())
     scores = reader.score([_text(text)] * len(vectors), vectors)
     rows = [
@@ -140,6 +163,11 @@ def steer(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the continuations.")] = 24,
     nla: NLA = None,
     target: TARGET = None,
+    av: AV = None,
+    ar: AR = None,
+    revision: REVISION = None,
+    dtype: DTYPE = "float32",
+    device: DEVICE = "auto",
     seed: SEED = 0,
     as_json: JSON = False,
 ) -> None:
@@ -148,7 +176,7 @@ def steer(
     if not arrow or not old:
         raise ConfigError("cannot read --edit", expected='"old=>new"', found=repr(edit))
     read = _text(text)
-    result = _open(nla, target).steer(
+    result = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device).steer(
         read,
         position=position,
         edit=(old, new),
@@ -164,11 +192,13 @@ def steer(
     next_command("gloss steer --help")
 
 
-def _open(folder: Path | None, target: str | None) -> Any:
+def _open(nla: str | None, *, av: str | None, ar: str | None, **options: Any) -> Any:
+    """The NLA that is named, by one name or by its halves; else the last quickstart's."""
     import gloss
     from gloss.pipeline.last_run import last_quickstart
 
-    return gloss.load(folder if folder is not None else last_quickstart(), target=target)
+    name = str(last_quickstart()) if nla is None and av is None and ar is None else nla
+    return gloss.load(name, av=av, ar=ar, **options)
 
 
 def _text(text: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gloss.reading import ExplainConfig, Results, Selection
 
 SHOWN_WITHOUT_OUT = 1000
-_CONTEXT_SHOWN = 70
+_CONTEXT_SHOWN, _WORDINGS_SHOWN = 70, 3
 
 ACTIVATIONS = Annotated[
     Path | None, typer.Option(help="Explain the activations in a file (.parquet, .npy, .safetensors) or folder.")
@@ -152,7 +152,7 @@ def themes(
     files: FILES,
     distance: Annotated[
         float, typer.Option(min=0, max=1, help="How different claims of one theme may be; 0: the same words.")
-    ] = 0.5,
+    ] = 0.25,
     min_tokens: Annotated[int, typer.Option(min=1, help="Tokens that must support a theme.")] = 2,
     neighbours: Annotated[int, typer.Option(min=1, help="Positions up to which explained tokens are neighbours.")] = 5,
     limit: Annotated[int, typer.Option(min=1, help="Themes to show.")] = 30,
@@ -315,7 +315,14 @@ def _themes_table(found: Iterable[Any]) -> Any:
     for theme in found:
         agreement = "—" if theme.agreement is None else f"{theme.agreement:.0%}"
         counts = (len(theme.claims), theme.n_tokens, theme.n_documents)
-        _add(table, theme.label, *counts, agreement, f"{theme.share:.0%}", _number(theme.fve))
+        _add(
+            table,
+            "\n  also: ".join(text for text, _ in theme.claims[:_WORDINGS_SHOWN]),
+            *counts,
+            agreement,
+            f"{theme.share:.0%}",
+            _number(theme.fve),
+        )
     return table
 
 

@@ -19,6 +19,7 @@ from gloss.contract.marker import (
 from gloss.contract.sidecar import (
     SIDECAR_NAME,
     VALUE_HEAD_NAME,
+    Dialect,
     ModelSidecar,
     read_model_sidecar,
     sidecar_path,
@@ -54,6 +55,7 @@ __all__ = [
     "VALUE_HEAD_NAME",
     "ChosenMarker",
     "DatasetSidecar",
+    "Dialect",
     "Explanation",
     "ExtractionFailed",
     "InjectionMarker",

@@ -11,12 +11,17 @@ from typing import Any, Literal
 
 from gloss.contract.marker import InjectionMarker, find_marker
 from gloss.contract.sidecar_fields import FieldReader, check_templates, read_yaml, write_yaml
-from gloss.contract.templates import ar_prompt_ids, prompt_ids
+from gloss.contract.templates import ar_prompt_ids, prompt_ids, render_chat_ids
 from gloss.errors import SidecarError
 
 SIDECAR_NAME = "nla_meta.yaml"
 VALUE_HEAD_NAME = "value_head.safetensors"
 SCHEMA_VERSION = 2
+Dialect = Literal["released", "internal"]
+_DIALECT_NAMES: dict[Dialect, dict[str, str]] = {
+    "released": {"av": "av", "ar": "ar"},
+    "internal": {"av": "actor", "ar": "critic"},
+}
 _ROLES = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 _READ_KEYS = {
     "kind", "schema_version", "role", "stage", "base_checkpoint", "d_model", "extraction", "tokens", "prompt_templates",
@@ -102,13 +107,17 @@ def read_model_sidecar(path: Path) -> ModelSidecar:
     return sidecar
 
 
-def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
-    """Writes the released dialect, which the other NLA tools read."""
-    templates = {"av": sidecar.av_template, "ar": sidecar.ar_template}
+def write_model_sidecar(sidecar: ModelSidecar, folder: Path, *, dialect: Dialect = "released") -> Path:
+    """Writes a sidecar, in the released dialect, which the other NLA tools read.
+
+    ``internal`` is the dialect of the reference's training code, which goes on from such checkpoints.
+    """
+    names = _DIALECT_NAMES[dialect]
+    templates = {names["av"]: sidecar.av_template, names["ar"]: sidecar.ar_template}
     values: dict[str, Any] = {
         "kind": "nla_model",
         "schema_version": SCHEMA_VERSION,
-        "role": sidecar.role,
+        "role": names[sidecar.role],
         "stage": sidecar.stage,
         "base_checkpoint": sidecar.base_checkpoint,
         "d_model": sidecar.d_model,
@@ -123,7 +132,7 @@ def write_model_sidecar(sidecar: ModelSidecar, folder: Path) -> Path:
     if sidecar.role == "ar" and sidecar.layer is not None:
         values["critic"] = {"extraction_layer_index": sidecar.layer}
     values["training"] = dict(sidecar.training)
-    if sidecar.layer is not None:
+    if sidecar.layer is not None and (dialect == "released" or sidecar.role == "av"):
         values["extraction_layer_index"] = sidecar.layer
     return write_yaml({**values, **sidecar.extra}, folder / SIDECAR_NAME)
 
@@ -144,7 +153,8 @@ def token_values(marker: InjectionMarker | None, ar_suffix_ids: tuple[int, ...] 
 def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None) -> None:
     """Checks a sidecar against the live tokenizer and config, before any work.
 
-    Raises: SidecarError for a wrong width, depth or suffix; MarkerError if the prompt does not hold the marker so.
+    Raises: SidecarError for a wrong width, depth or suffix, or an AR tokenizer that adds no BOS though chats begin with one;
+    MarkerError if the prompt does not hold the marker so.
     """
     if sidecar.d_model != d_model:
         raise SidecarError("d_model does not fit the weights", expected=d_model, found=sidecar.d_model)
@@ -159,6 +169,24 @@ def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int,
         find_marker(prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char), sidecar.marker)
     if role == "ar" and sidecar.ar_template is not None and sidecar.ar_suffix_ids:
         _check_suffix(tokenizer, sidecar.ar_template, sidecar.ar_suffix_ids)
+    if role == "ar" and sidecar.ar_template is not None:
+        _check_bos(tokenizer, sidecar.ar_template)
+
+
+def _check_bos(tokenizer: Any, template: str) -> None:
+    """Only a BOS of its own says something: where it is the end-of-text token too, chats may begin with it and texts not."""
+    bos = tokenizer.bos_token_id
+    if bos is None or bos == tokenizer.eos_token_id or not getattr(tokenizer, "chat_template", None):
+        return
+    chat = render_chat_ids(tokenizer, [{"role": "user", "content": "a probe text"}])
+    prompt = ar_prompt_ids(tokenizer, template, "a probe text")
+    if chat[:1] == [bos] and prompt[:1] != [bos]:
+        raise SidecarError(
+            "the AR prompt does not begin with BOS, as chats do",
+            expected=[bos],
+            found=prompt[:1],
+            remedy="Use the tokenizer saved beside the checkpoint; its post-processor adds BOS to texts",
+        )
 
 
 def _check_suffix(tokenizer: Any, template: str, recorded: tuple[int, ...]) -> None:

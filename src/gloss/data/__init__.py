@@ -14,7 +14,8 @@ from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extr
 from gloss.data.label import LabelConfig, LabelResult, label
 from gloss.data.positions import sample_positions
 from gloss.data.rendering import special_token_ids
-from gloss.data.split import SplitConfig, SplitResult, split
+from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
+from gloss.data.split import SplitConfig, SplitResult, check_document_disjoint, split
 
 __all__ = [
     "ActivationWriter",
@@ -26,11 +27,14 @@ __all__ = [
     "ExtractResult",
     "LabelConfig",
     "LabelResult",
+    "ShuffleConfig",
+    "ShuffleResult",
     "SplitConfig",
     "SplitResult",
     "activation_schema",
     "ar_suffix_ids",
     "build",
+    "check_document_disjoint",
     "extract",
     "iter_activations",
     "label",
@@ -39,6 +43,7 @@ __all__ = [
     "read_activations",
     "read_corpus",
     "sample_positions",
+    "shuffle",
     "special_token_ids",
     "split",
     "vectors_as_array",

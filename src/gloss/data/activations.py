@@ -23,7 +23,8 @@ from gloss.durable import replaced_file
 from gloss.errors import DatasetError
 
 VECTOR_COLUMN = "activation_vector"
-ROW_GROUP_BYTES = 32 * 2**20
+ROW_GROUP_BYTES = 16 * 2**20
+_VALUES_AT_ONCE = 2**20
 _DICTIONARY_COLUMNS = ["doc_id", "token"]
 _REQUIRED = (VECTOR_COLUMN, "doc_id", "n_raw_tokens", "detokenized_text_truncated", "activation_layer")
 _TEXT_COLUMNS, _NUMBER_COLUMNS = ("doc_id", "detokenized_text_truncated"), ("n_raw_tokens", "activation_layer")
@@ -57,11 +58,13 @@ def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
 class ActivationWriter:
     """Writes one Parquet file row group by row group to a temporary path, renamed when the block ends without an error.
 
-    Keeps the norms of what it wrote: ``num_rows`` and ``norm_statistics`` are complete after the block.
+    Keeps the norms of what it wrote: ``num_rows`` and ``norm_statistics`` are complete after the block. With
+    ``compress_vectors`` False only the other columns are compressed; see ``extent.Extent``.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, compress_vectors: bool = True) -> None:
         self.path, self.schema, self.num_rows = path, schema, 0
+        self._compress_vectors = compress_vectors
         self._pending: list[pa.Table] = []
         self._norms: list[Norms] = []
         self._rows_per_group = max(1, ROW_GROUP_BYTES // (4 * schema.field(VECTOR_COLUMN).type.list_size))
@@ -69,13 +72,16 @@ class ActivationWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._temporary = stack.enter_context(replaced_file(self.path))
+            others = [leaf for leaf in _leaves(self.schema) if not leaf.startswith(f"{VECTOR_COLUMN}.")]
             self._writer = stack.enter_context(
                 pq.ParquetWriter(
                     self._temporary,
                     self.schema,
-                    compression="zstd",
+                    compression="zstd" if self._compress_vectors else dict.fromkeys(others, "zstd"),
                     use_dictionary=_DICTIONARY_COLUMNS,
+                    write_statistics=others,
                     write_page_checksum=True,
+                    write_batch_size=_VALUES_AT_ONCE,
                 )
             )
             self._writer.add_key_value_metadata({_FOOTER_KEY: f"length and crc32 {_UNSEALED.decode()}"})
@@ -87,7 +93,7 @@ class ActivationWriter:
         if not len(table):
             return
         norms = norms_of(table, where=self.path)
-        self._pending.append(table.select(self.schema.names).cast(self.schema))
+        self._pending.append(fitted(table, self.schema, where=self.path))
         self._norms.append(norms)
         self.num_rows += len(table)
         if sum(map(len, self._pending)) >= self._rows_per_group:
@@ -117,6 +123,28 @@ class ActivationWriter:
                 self._writer.write_table(pa.concat_tables(self._pending), row_group_size=self._rows_per_group)
             self._writer.close()
             _seal_footer(self._temporary)
+
+
+def fitted(table: pa.Table, schema: pa.Schema, *, where: object) -> pa.Table:
+    """The table with exactly the columns of a schema, in their order.
+
+    Raises: DatasetError if it lacks one or holds another type.
+    """
+    try:
+        return table.select(schema.names).cast(schema)
+    except (KeyError, pa.ArrowException) as error:
+        raise DatasetError(
+            "rows with different columns", where=where, expected=schema.names, found=table.column_names,
+            remedy="Give shards of one dataset",
+        ) from error  # fmt: skip
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's own names of the columns that it stores; nested ones have longer names than in Arrow."""
+    sink = pa.BufferOutputStream()
+    pq.ParquetWriter(sink, schema).close()
+    stored = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [stored.column(i).path for i in range(len(stored))]
 
 
 def norm_statistics(norms: Norms) -> dict[str, float]:
@@ -162,18 +190,30 @@ def iter_activations(
 
     Raises: DatasetError if a file is no dataset of activations or is damaged.
     """
+    chosen = None if columns is None else list(columns)
     for file in shard_files(path):
-        with _open(file) as parquet:
-            batches = parquet.iter_batches(batch_size=batch_rows, columns=None if columns is None else list(columns))
-            rest = parquet.metadata.num_rows
-            while rest:
-                with _named(file, "a damaged Parquet file"):
-                    batch = next(batches, None)
-                    if batch is None or len(batch) > rest:
-                        raise ValueError(f"{rest} rows are missing or too many")
-                    batch.validate(full=True)
-                rest -= len(batch)
-                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+        with open_parquet(file) as parquet:
+            for group in range(parquet.metadata.num_row_groups):
+                yield from row_group_tables(parquet, file, group, columns=chosen, batch_rows=batch_rows)
+
+
+def row_group_tables(
+    parquet: pq.ParquetFile, file: Path, group: int, *, columns: list[str] | None = None, batch_rows: int = 4096
+) -> Iterator[pa.Table]:
+    """The rows of one row group; asked for several, Arrow keeps them all in memory.
+
+    Raises: DatasetError if it is damaged.
+    """
+    batches = parquet.iter_batches(batch_size=batch_rows, row_groups=[group], columns=columns)
+    rest = parquet.metadata.row_group(group).num_rows
+    while rest:
+        with _named(file, "a damaged Parquet file"):
+            batch = next(batches, None)
+            if batch is None or len(batch) > rest:
+                raise ValueError(f"{rest} rows are missing or too many")
+            batch.validate(full=True)
+        rest -= len(batch)
+        yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -183,7 +223,7 @@ def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) 
     """
     tables = []
     for file in shard_files(path):
-        with _open(file) as parquet, _named(file, "a damaged Parquet file"):
+        with open_parquet(file) as parquet, _named(file, "a damaged Parquet file"):
             table = parquet.read(columns=None if columns is None else list(columns))
             table.validate(full=True)
             if len(table) != parquet.metadata.num_rows:
@@ -200,11 +240,15 @@ def read_schema(path: Path | str) -> pa.Schema:
 
     Raises: DatasetError if it is no dataset of activations.
     """
-    with _open(shard_files(path)[0]) as parquet:
+    with open_parquet(shard_files(path)[0]) as parquet:
         return parquet.schema_arrow.remove_metadata()
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def open_parquet(file: Path) -> pq.ParquetFile:
+    """A Parquet file of activations, its footer and columns checked.
+
+    Raises: DatasetError.
+    """
     with _named(file, "not a Parquet file"):
         _verify_footer(file)
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
@@ -317,8 +361,13 @@ def _refuse_nulls(column: pa.ChunkedArray, where: object) -> None:
         raise DatasetError(f"row {row}: no activation", where=where, expected="a vector", found="null")
 
 
-def _raw_array(table: pa.Table) -> Vectors:
+def raw_vectors(table: pa.Table, *, where: object = None) -> Vectors:
+    """The vectors of a table as [n, d_model] float32, zero and non-finite ones too; no copy where the column is one piece.
+
+    Raises: DatasetError naming ``where`` and the first row without a vector.
+    """
     column = table[VECTOR_COLUMN]
+    _refuse_nulls(column, where)
     chunks = [chunk for chunk in column.chunks if len(chunk)]
     values = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, column.type.list_size) for chunk in chunks]
     if len(values) == 1:

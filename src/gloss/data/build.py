@@ -34,6 +34,7 @@ from gloss.contract import (
 from gloss.data.activations import VECTOR_COLUMN, ActivationWriter, iter_activations, read_schema
 from gloss.data.label import LABEL_COLUMN
 from gloss.data.record import StageRecord, fingerprint
+from gloss.data.split import check_document_disjoint
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError, GlossError
 from gloss.progress import Stage
@@ -117,7 +118,7 @@ def build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_d
 
     av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are found with
     the target's tokenizer and recorded in every sidecar; a tokenizer without a marker gets one added, in place.
-    Raises: DatasetError for an unknown name or missing labels, MarkerError, TemplateError, ResumeError,
+    Raises: DatasetError for an unknown name, missing labels or a document in two inputs, MarkerError, TemplateError, ResumeError,
     LockError, StorageError.
     """
     with folder_lock(out_dir):
@@ -128,6 +129,7 @@ def _build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_
     unknown = sorted(set(inputs) - set(_KINDS))
     if unknown:
         raise DatasetError(f"unknown dataset {unknown[0]!r}", expected=f"some of {', '.join(_KINDS)}")
+    check_document_disjoint({name: Path(path) for name, path in inputs.items() if name != "heldout_labels"})
     parents = {name: read_dataset_sidecar(Path(path)) for name, path in inputs.items()}
     marker = (
         marker_for(tokenizer, config.av_template, config.marker)

@@ -38,7 +38,6 @@ from gloss.data.rendering import DocumentEncoder, EncodedDocument
 from gloss.durable import folder_lock
 from gloss.errors import ConfigError, CorpusError, ResumeError
 from gloss.progress import Stage
-from gloss.target import weights_fingerprint
 
 if TYPE_CHECKING:
     from gloss.target import Target
@@ -209,6 +208,8 @@ def _encoder(config: ExtractConfig, target: Target) -> DocumentEncoder:
 
 def _settings(run: _Extraction) -> dict[str, Any]:
     """What determines the bytes, apart from the documents; no path is among it."""
+    from gloss.target import weights_fingerprint
+
     chosen = run.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
     tokenizer = run.target.tokenizer
     reading = {

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
 from gloss.data.activations import ActivationWriter, iter_activations, read_schema
+from gloss.data.extent import read_extent
 from gloss.data.positions import keyed_fraction
+from gloss.data.read_ahead import read_ahead
 from gloss.data.record import StageRecord, fingerprint
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError
@@ -83,6 +87,25 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
         return _split(config, activations, out_dir)
 
 
+def check_document_disjoint(parts: Mapping[str, Path]) -> None:
+    """Checks that no document has activations in two parts, whoever split them.
+
+    Raises: DatasetError that names the parts and the document.
+    """
+    part_of: dict[str, str] = {}
+    for name, path in parts.items():
+        for table in iter_activations(path, columns=["doc_id"]):
+            for doc_id in pc.unique(table["doc_id"]).to_pylist():
+                if part_of.setdefault(doc_id, name) != name:
+                    raise DatasetError(
+                        f"a document stands in {part_of[doc_id]} and in {name}",
+                        where=path,
+                        expected="every document in one part",
+                        found=repr(doc_id),
+                        remedy="Split by document, for example with: gloss data split",
+                    )
+
+
 def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     parent = read_dataset_sidecar(Path(activations))
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
@@ -90,14 +113,18 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
     record = StageRecord.open(out_dir / RECORD_NAME, settings)
     if record.done and all(path.exists() for path in paths.values()):
         return SplitResult(paths, record.done["rows"], record.done["documents"])
-    schema = read_schema(activations)
+    schema, compress = read_schema(activations), read_extent(activations).vectors_shrink
     documents: dict[str, set[str]] = {name: set() for name in SPLITS}
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(ActivationWriter(path, schema)) for name, path in paths.items()}
+        writers = {
+            name: stack.enter_context(ActivationWriter(path, schema, compress_vectors=compress))
+            for name, path in paths.items()
+        }
         progress = stack.enter_context(Stage("split", total=parent.row_count, unit="row"))
-        for table in iter_activations(activations):
-            for name, part in _parts(table, config, documents).items():
-                writers[name].write(part)
+        write = stack.enter_context(_one_behind())
+        for table in read_ahead(activations):
+            parts = _parts(table, config, documents)
+            write(_write, writers, parts)
             progress.advance(len(table))
         _check(config, documents, activations)
     rows = {name: writer.num_rows for name, writer in writers.items()}
@@ -109,13 +136,34 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
     return SplitResult(paths, rows, counts)
 
 
+@contextmanager
+def _one_behind() -> Iterator[Callable[..., None]]:
+    """Runs jobs in the background, in their order, while the next one is prepared; their errors are raised here."""
+    with ThreadPoolExecutor(1) as pool:
+        running: list[Future[object]] = []
+
+        def run(job: Callable[..., object], *arguments: object) -> None:
+            if running:
+                running.pop().result()
+            running.append(pool.submit(job, *arguments))
+
+        yield run
+        if running:
+            running.pop().result()
+
+
+def _write(writers: Mapping[str, ActivationWriter], parts: Mapping[str, pa.Table]) -> None:
+    for name, part in parts.items():
+        writers[name].write(part)
+
+
 def _parts(table: pa.Table, config: SplitConfig, documents: dict[str, set[str]]) -> dict[str, pa.Table]:
-    ids = table["doc_id"].to_pylist()
-    part_of = {doc_id: assign(doc_id, config) for doc_id in set(ids)}
+    ids = table["doc_id"].combine_chunks().dictionary_encode()
+    part_of = {doc_id: assign(doc_id, config) for doc_id in ids.dictionary.to_pylist()}
     for doc_id, name in part_of.items():
         documents[name].add(doc_id)
-    names = np.asarray([part_of[doc_id] for doc_id in ids])
-    return {name: table.filter(pa.array(names == name)) for name in set(part_of.values())}
+    names = np.asarray(list(part_of.values()))[ids.indices.to_numpy()]
+    return {name: table.take(pa.array(np.flatnonzero(names == name))) for name in set(part_of.values())}
 
 
 def _check(config: SplitConfig, documents: Mapping[str, set[str]], where: Path) -> None:

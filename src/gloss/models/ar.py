@@ -9,12 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, ar_prompt_ids, check_ar_prompt, text_ids
-from gloss.errors import CheckpointError, SidecarError
+from gloss.errors import CheckpointError, ConfigError, SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
 from gloss.target import backbone_of, last_block_at, remove_final_norm, truncate_blocks
 
 CPU_CHUNK_TOKENS = 2048
 """Most padded tokens in one pass of scoring on a CPU: more of them leave its caches between two small kernels."""
+
+
+def _check_text(text: object, place: int) -> None:
+    """Raises ConfigError for anything but a text in Unicode: formatted into the prompt, it would be scored silently."""
+    if not isinstance(text, str):
+        raise ConfigError(f"explanation {place} is not a text", expected="str", found=type(text).__name__)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"explanation {place} holds half a character",
+            expected="Unicode text",
+            found=f"a lone surrogate at {error.start}",
+        ) from error
 
 
 class ActivationReconstructor(nn.Module):
@@ -46,9 +60,14 @@ class ActivationReconstructor(nn.Module):
         return cls(backbone, head, tokenizer, sidecar)
 
     def encode(self, explanations: Sequence[str]) -> list[list[int]]:
-        """Token ids of the AR prompt of each explanation, with one BOS where the tokenizer has one."""
+        """Token ids of the AR prompt of each explanation, with one BOS where the tokenizer has one.
+
+        Raises: ConfigError for an explanation that is no text.
+        """
         template = self.sidecar.ar_template
         assert template is not None
+        for place, text in enumerate(explanations):
+            _check_text(text, place)
         return [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:

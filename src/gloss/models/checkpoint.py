@@ -135,9 +135,9 @@ def _read_head(path: Path, d_model: int) -> torch.Tensor:
     except UNREADABLE as error:
         raise CheckpointError(f"the AR's head cannot be read ({error})", where=path) from error
     weight = tensors.get("weight")
-    if weight is None or tuple(weight.shape) != (d_model, d_model):
-        found = sorted(tensors) if weight is None else tuple(weight.shape)
-        raise CheckpointError("wrong AR head", where=path, expected=f"weight [{d_model}, {d_model}]", found=found)
+    if weight is None or len(tensors) > 1 or tuple(weight.shape) != (d_model, d_model):
+        found = sorted(tensors) if weight is None or len(tensors) > 1 else tuple(weight.shape)
+        raise CheckpointError("wrong AR head", where=path, expected=f"weight [{d_model}, {d_model}] alone", found=found)
     if not weight.is_floating_point() or weight.dtype.itemsize < 2:
         raise CheckpointError("wrong AR head", where=path, expected="16 or 32 bit floats", found=weight.dtype)
     if not bool(torch.isfinite(weight).all()):

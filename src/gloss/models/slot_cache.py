@@ -39,7 +39,9 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Lets ``rows`` × ``columns`` fit; what is new is zero, as a masked column must be finite."""
         for index, room in enumerate(self._rooms):
             if rows > room.shape[0] or columns > room.shape[2]:
-                larger = room.new_zeros(max(rows, room.shape[0]), room.shape[1], max(columns, room.shape[2]), room.shape[3])
+                larger = room.new_zeros(
+                    max(rows, room.shape[0]), room.shape[1], max(columns, room.shape[2]), room.shape[3]
+                )
                 larger[: self.num_rows, :, : self.clock] = room[: self.num_rows, :, : self.clock]
                 self._rooms[index] = larger
 

@@ -8,24 +8,30 @@ Nothing but sidecars is fetched here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gloss.contract import SIDECAR_NAME, read_model_sidecar
 from gloss.errors import CheckpointError, ConfigError
 from gloss.target import ModelPlace
+from gloss.target.hub import hub_is_silent
 
 _HALVES = ("av", "ar")
 
 
 @dataclass(frozen=True)
 class NLAPlaces:
-    """Where each part of an NLA is; None for a part that is not known. ``name`` is what the user called it."""
+    """Where each part of an NLA is; None for a part that is not known. ``name`` is what the user called it.
+
+    ``unreachable`` says of a half that may exist why nobody could look: it is not in the cache and the hub does not answer.
+    """
 
     name: str
     av: ModelPlace | None
     ar: ModelPlace | None
     target: ModelPlace | None = None
+    unreachable: Mapping[str, CheckpointError] = field(default_factory=dict)
 
 
 def find_nla(
@@ -51,22 +57,37 @@ def find_nla(
         av=found.av if av is None else ModelPlace.of(av, revision=revision),
         ar=found.ar if ar is None else ModelPlace.of(ar, revision=revision),
         target=found.target if target is None else ModelPlace.of(target),
+        unreachable=found.unreachable,
     )
 
 
 def _found(name: str | Path, revision: str | None) -> NLAPlaces:
-    place, unreachable = _base_of(name, revision), None
-    for candidates in _candidates(place):
-        try:
-            held = {half: at for half, at in candidates.items() if at.file(SIDECAR_NAME) is not None}
-        except CheckpointError as error:
-            unreachable = unreachable or error
-            continue
+    first_error = None
+    for candidates in _candidates(_base_of(name, revision)):
+        held, errors = _held(candidates, silent=first_error is not None and hub_is_silent(first_error))
         if held:
-            return NLAPlaces(str(name), held.get("av"), held.get("ar"), _target_beside(next(iter(held.values()))))
-    if unreachable is not None:
-        raise unreachable
-    raise _no_nla(name)
+            target = _target_beside(next(iter(held.values())))
+            return NLAPlaces(str(name), held.get("av"), held.get("ar"), target, errors)
+        first_error = first_error or next(iter(errors.values()), None)
+    raise first_error or _no_nla(name)
+
+
+def _held(
+    candidates: Mapping[str, ModelPlace], *, silent: bool
+) -> tuple[dict[str, ModelPlace], dict[str, CheckpointError]]:
+    """The halves that are there, and why it is not known of the others: one half in the cache is enough to use that half.
+
+    A hub that is ``silent`` is not asked again: every attempt waits half a minute.
+    """
+    held, errors = {}, {}
+    for half, place in candidates.items():
+        try:
+            if place.file(SIDECAR_NAME, cached_only=silent) is not None:
+                held[half] = place
+        except CheckpointError as error:
+            errors[half] = error
+            silent = silent or hub_is_silent(error)
+    return held, errors
 
 
 def _no_nla(name: str | Path) -> CheckpointError:

@@ -70,6 +70,8 @@ class NLA:
 
     def _place(self, half: str, place: ModelPlace | None) -> ModelPlace:
         if place is None:
+            if half in self.places.unreachable:
+                raise self.places.unreachable[half]
             raise CheckpointError(
                 f"this NLA has no {half.upper()}", where=self.name, remedy=f"Name one with {half}=… (--{half})"
             )
@@ -123,12 +125,12 @@ class NLA:
             ids, tokens = self.tokens(source)
             chosen = parse_positions(positions, len(ids))
             vectors = self.activations(source)[chosen]
-            flags = [self._flags(ids[p], p, vectors[i]) for i, p in enumerate(chosen)]
+            flags = [self.flags(ids[p], p, vectors[i]) for i, p in enumerate(chosen)]
             labels = [tokens[p] for p in chosen]
         else:
-            vectors = self._checked(source)
+            vectors = self.checked(source)
             chosen = list(range(len(vectors)))
-            flags, labels = [self._flags(None, None, v) for v in vectors], [""] * len(vectors)
+            flags, labels = [self.flags(None, None, v) for v in vectors], [""] * len(vectors)
         heat = temperature if temperature is not None else (0.0 if samples == 1 else 1.0)
         rollouts = LocalEngine(self.av).generate(
             vectors, temperature=heat, max_new_tokens=self.max_new_tokens, seed=seed, num_samples=samples
@@ -140,7 +142,7 @@ class NLA:
                 TokenExplanation(
                     position=chosen[i // samples],
                     token=labels[i // samples],
-                    norm=float(repeated[i].norm()),
+                    norm=float(repeated[i].double().norm()),
                     flags=(*flags[i // samples], *((FAILED,) if text is None else ())),
                     text=text,
                     response=rollouts[i].text,
@@ -173,13 +175,13 @@ class NLA:
 
         Raises: ActivationError if the counts or widths differ.
         """
-        vectors = self._checked(activations)
+        vectors = self.checked(activations)
         if len(explanations) != len(vectors):
             raise ActivationError(
                 "texts and activations differ in number", expected=len(vectors), found=len(explanations)
             )
         errors = direction_mse(self.reconstruct(explanations), vectors).tolist()
-        return [Score(direction_mse=e, cosine=cosine(e), fve=self._fve(e)) for e in errors]
+        return [Score(direction_mse=e, cosine=cosine(e), fve=self.fve(e)) for e in errors]
 
     def steer(
         self,
@@ -241,21 +243,34 @@ class NLA:
         scores = dict(zip(kept, self.score([str(texts[i]) for i in kept], vectors[kept]), strict=True)) if kept else {}
         return [(text, scores.get(i)) for i, text in enumerate(texts)]
 
-    def _fve(self, error: float) -> float | None:
+    def fve(self, error: float) -> float | None:
+        """FVE of one direction MSE, against the variance that the checkpoint records; None without it."""
         variance = self.recorded.get("direction_variance")
         return None if variance is None else 1 - error / float(variance)
 
-    def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
+    def flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
+        """Reasons to distrust an activation [d_model]: early position, special token, norm outlier."""
         return activation_flags(
-            norm=float(activation.norm()),
+            norm=float(activation.double().norm()),
             norm_statistics=self.recorded.get("norm_statistics", {}),
             position=position,
             min_position=self.recorded.get("min_position"),
             special=token_id is not None and token_id in special_token_ids(self.target.tokenizer),
         )
 
-    def _checked(self, activations: Tensor) -> Tensor:
-        vectors = torch.as_tensor(activations)
+    def checked(self, activations: Tensor) -> Tensor:
+        """Activations as float32 [n, d_model]; one vector is one row.
+
+        Raises: ActivationError for other shapes or kinds of numbers.
+        """
+        try:
+            vectors = torch.as_tensor(activations)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ActivationError(
+                "not activations", expected=f"numbers [n, {self.sidecar.d_model}]", found=type(activations).__name__
+            ) from error
+        if vectors.is_complex():
+            raise ActivationError("wrong activations", expected="real numbers", found=vectors.dtype)
         vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
             raise ActivationError(

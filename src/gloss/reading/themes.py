@@ -20,6 +20,8 @@ import numpy as np
 from gloss.errors import ConfigError
 from gloss.reading.results import iter_results
 
+DISTANCE = 0.25
+"""Joins "A verb comes next" and "Next comes a verb", and keeps "There is a kite" and "There is a parcel" apart."""
 PAIRWISE_LIMIT = 3000
 """Most different claims that are compared pair by pair; more are grouped by k-means, in memory linear in their number."""
 _BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
@@ -43,8 +45,8 @@ class Claim:
 class Theme:
     """Claims that say the same.
 
-    ``n_tokens`` and ``n_documents`` are where it is said. ``agreement`` is the share of those tokens, among those with a neighbour
-    explained nearby, whose neighbour says it too; ``share`` is the share of all tokens that say it. ``fve`` is the mean over the
+    ``n_tokens`` and ``n_documents`` are where it is said. ``agreement`` is the share of the explained neighbours of those tokens that
+    say it too, None where they have none; ``share`` is the share of all tokens that say it. ``fve`` is the mean over the
     explanations that hold it, None where they have none.
     """
 
@@ -70,11 +72,12 @@ def split_claims(explanation: str) -> list[str]:
 
 
 def find_themes(
-    files: Sequence[Path], *, distance: float = 0.5, min_tokens: int = 2, neighbours: int = 5
+    files: Sequence[Path], *, distance: float = DISTANCE, min_tokens: int = 2, neighbours: int = 5
 ) -> list[Theme]:
     """Themes that at least ``min_tokens`` tokens support, the best supported first; the same for the same files.
 
     ``distance`` is the cosine distance of TF-IDF vectors up to which claims are one theme (0: only the same words).
+    Likeness of words is not that of meaning: a large distance joins sentences that differ only in a name.
     ``neighbours``: explained tokens up to so many positions apart in a document count as neighbours.
     Raises: ConfigError for a distance outside 0 … 1; DatasetError.
     """
@@ -141,9 +144,7 @@ def _clusters(keys: Sequence[str], distance: float) -> list[int]:
     from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
-        keys
-    )
+    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(keys)
     if len(keys) <= PAIRWISE_LIMIT:
         similarity = (vectors @ vectors.T).toarray()
         method = AgglomerativeClustering(
@@ -170,15 +171,14 @@ def _theme(claims: Sequence[Claim], nearest: Mapping[Place, list[Place]], n_plac
     counts = Counter(normalised(claim.text) for claim in claims)
     shown = {normalised(claim.text): claim.text for claim in reversed(claims)}
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    with_neighbour = [place for place in said if nearest[place]]
-    agreeing = sum(any(other in said for other in nearest[place]) for place in with_neighbour)
+    beside = [other in said for place in said for other in nearest[place]]
     fves = [claim.fve for claim in claims if claim.fve is not None]
     return Theme(
         label=shown[ranked[0][0]],
         claims=tuple((shown[key], count) for key, count in ranked),
         n_tokens=len(said),
         n_documents=len({claim.document for claim in claims}),
-        agreement=agreeing / len(with_neighbour) if with_neighbour else None,
+        agreement=sum(beside) / len(beside) if beside else None,
         share=len(said) / n_places,
         fve=float(np.mean(fves)) if fves else None,
     )

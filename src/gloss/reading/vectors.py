@@ -247,7 +247,7 @@ def _from_parquet(path: Path) -> ParquetSource:
 
 def _from_npy(path: Path) -> ArraySource:
     try:
-        array = np.load(_existing(path), mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(_existing(path), mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"not a .npy file of numbers ({_first_line(error)})", where=path) from error
     _check_array(array.shape, array.dtype.kind == "f", str(array.dtype), where=path)

@@ -64,9 +64,10 @@ class ModelPlace:
         """The model in a subfolder of this place."""
         return ModelPlace(str(Path(self.name) / subfolder)) if self.is_local else replace(self, subfolder=subfolder)
 
-    def file(self, name: str) -> Path | None:
+    def file(self, name: str, *, cached_only: bool = False) -> Path | None:
         """One file of the model, fetched where it is not in the cache; None where there is no such file or repository.
 
+        ``cached_only`` does not ask the hub, for who has just found that it does not answer.
         Raises: CheckpointError if the hub cannot be reached and the file is not in the cache.
         """
         if self.is_local or not _REPO.fullmatch(self.name):
@@ -78,7 +79,15 @@ class ModelPlace:
 
         with self._fetching():
             try:
-                return Path(hf_hub_download(self.name, name, subfolder=self.subfolder, revision=self.revision))
+                return Path(
+                    hf_hub_download(
+                        self.name,
+                        name,
+                        subfolder=self.subfolder,
+                        revision=self.revision,
+                        local_files_only=cached_only,
+                    )
+                )
             except (GatedRepoError, LocalEntryNotFoundError):
                 raise
             except (NoRepository, EntryNotFoundError):
@@ -91,23 +100,45 @@ class ModelPlace:
         Raises: CheckpointError if it is not on the hub, or not in the cache and the hub cannot be reached; as
         ``refuse_unsafe_files``.
         """
-        if self.is_local:
-            found = Path(self.name)
-        else:
-            from huggingface_hub import snapshot_download
-
-            inside = f"{self.subfolder}/" if self.subfolder else ""
-            wanted = (*MODEL_FILES, "*.py") if with_code else MODEL_FILES
-            with self._fetching():
-                root = snapshot_download(
-                    self.name,
-                    revision=self.revision,
-                    allow_patterns=[inside + pattern for pattern in wanted],
-                    ignore_patterns=["consolidated*", *([] if inside else ["*/*"])],
-                )
-            found = Path(root) / inside
+        found = self.folder_unchecked(with_code=with_code)
         refuse_unsafe_files(found)
         return found
+
+    def folder_unchecked(self, *, with_code: bool = False) -> Path:
+        """As ``folder``, for who only looks at the files: what names files elsewhere is not refused."""
+        if self.is_local:
+            return Path(self.name)
+        from huggingface_hub import snapshot_download
+
+        inside = f"{self.subfolder}/" if self.subfolder else ""
+        wanted = (*MODEL_FILES, "*.py") if with_code else MODEL_FILES
+        with self._fetching():
+            root = snapshot_download(
+                self.name,
+                revision=self.revision,
+                allow_patterns=[inside + pattern for pattern in wanted],
+                ignore_patterns=[f"{inside}consolidated*", f"{inside}*/*"],
+            )
+        return Path(root) / inside
+
+    def files(self) -> dict[str, int]:
+        """Every file of the model with its size in bytes, those included that nothing here would fetch or load.
+
+        Raises: CheckpointError if the hub cannot be reached; offline, the files of the cache are listed.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.constants import is_offline_mode
+        from huggingface_hub.hf_api import RepoFile
+
+        if self.is_local or is_offline_mode():
+            folder = self.folder_unchecked()
+            found = (path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(found)}
+        with self._fetching():
+            tree = HfApi().list_repo_tree(self.name, self.subfolder, revision=self.revision, recursive=True)
+            files = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+        inside = len(self.subfolder) + 1 if self.subfolder else 0
+        return {name[inside:]: size for name, size in sorted(files.items())}
 
     @contextmanager
     def _fetching(self) -> Iterator[None]:
@@ -139,6 +170,13 @@ class ModelPlace:
         except (errors.HfHubHTTPError, OSError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise CheckpointError(f"could not be fetched from the hub ({reason})", where=self) from error
+
+
+def hub_is_silent(error: CheckpointError) -> bool:
+    """Whether an error of ``ModelPlace`` means that the hub does not answer, and not that it refuses."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return isinstance(error.__cause__, LocalEntryNotFoundError)
 
 
 def commit_of(folder: Path) -> str | None:

@@ -157,11 +157,12 @@ def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack
     quantization = _quantization_config(options.get("quantization"))
     _require("accelerate", wanted=device_map is not None or quantization is not None)
     _require("peft", wanted=options.get("adapter") is not None)
+    device = _device(options)
     arguments: dict[str, Any] = {
         "dtype": torch_dtype(options.get("dtype", "float32")),
         "attn_implementation": options.get("attn_implementation"),
         "quantization_config": quantization,
-        "device_map": device_map if device_map is not None or quantization is None else _device(options),
+        "device_map": device_map if device_map is not None or quantization is None else device,
     }
     folder = ModelPlace.of(name, revision=options.get("revision")).folder(with_code=trust)
     config = _read_config(folder, trust)
@@ -185,7 +186,7 @@ def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack
     if architecture.text_keys:
         model._weight_conversions = None  # else saving would turn the text model's names back into the wrapper's
     if device_map is None and quantization is None and not getattr(model, "is_quantized", False):
-        model.to(_device(options))
+        model.to(device)
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
 
 
@@ -200,7 +201,11 @@ def _device(options: LoadOptions) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError("no such device", expected="auto, cpu, cuda or cuda:N", found=repr(name)) from error
+        raise ConfigError(
+            "no such device here",
+            expected="auto, cpu, or an accelerator of this machine such as cuda:0",
+            found=repr(name),
+        ) from error
     return name
 
 

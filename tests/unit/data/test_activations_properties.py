@@ -92,7 +92,7 @@ def test_a_row_without_direction_is_refused_by_file_and_row(table, bad, row, tmp
 
 
 def vectors_or_empty(table):
-    return module._raw_array(table).clip(-1e30, 1e30)
+    return module.raw_vectors(table).clip(-1e30, 1e30)
 
 
 GOOD = table_of(np.random.default_rng(0).normal(size=(30, 3)), [f"text {i} é" for i in range(30)], ["dö"] * 30)

@@ -89,8 +89,12 @@ def test_a_real_sentence_model_in_a_folder_is_used(tmp_path, files, lab_tokenize
         BertConfig(vocab_size=len(lab_tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     ).save_pretrained(tmp_path / "bert")
     lab_tokenizer.save_pretrained(tmp_path / "bert")
-    words = package.models.Transformer(str(tmp_path / "bert"))
-    package.SentenceTransformer(modules=[words, package.models.Pooling(32)]).save(str(tmp_path / "model"))
+    from sentence_transformers.models import Pooling, Transformer
+
+    words = Transformer(str(tmp_path / "bert"))
+    package.SentenceTransformer(
+        modules=[words, Pooling(words.get_embedding_dimension() if hasattr(words, "get_embedding_dimension") else 32)]
+    ).save(str(tmp_path / "model"))
     hits = search_by_meaning(files, "it rains", sentence_embedder(tmp_path / "model"), limit=1)
     assert hits[0].text == "it rains"
     assert hits[0].similarity == pytest.approx(1.0, abs=1e-4)

@@ -50,7 +50,7 @@ def test_a_theme_counts_tokens_documents_and_neighbours(table):
     harbor, rain = find_themes([table])
     assert (harbor.label, harbor.n_tokens, harbor.n_documents) == (HARBOR + ".", 4, 2)
     assert [count for _, count in harbor.claims] == [3, 1]
-    assert harbor.agreement == pytest.approx(3 / 4)  # b 40 has the neighbour 41, which says something else
+    assert harbor.agreement == pytest.approx(4 / 5)  # the neighbours of a 20, 21, 21, 22 say it, that of b 40 does not
     assert harbor.share == pytest.approx(4 / 7)
     assert harbor.fve == pytest.approx((0.5 + 0.7 + 0.9 + 0.1) / 4)
     assert (rain.label, rain.n_tokens, rain.n_documents) == (RAIN, 2, 1)
@@ -65,6 +65,14 @@ def test_a_token_is_counted_once_whatever_its_samples_and_repetitions(tmp_path):
     rows = [row("a", 20, RAIN, RAIN, sample=i) for i in range(3)]
     (theme,) = find_themes([write_table(tmp_path / "t.parquet", rows)], min_tokens=1)
     assert (theme.n_tokens, theme.agreement, theme.share) == (1, None, 1.0)
+
+
+def test_claims_that_differ_in_what_they_name_stay_apart_and_reordered_ones_come_together(tmp_path):
+    things, orders = ("kite", "parcel", "feather", "map"), ("A verb comes next.", "Next comes a verb.")
+    rows = [row("a", 20 + i, f"There is a {thing}.") for i, thing in enumerate(things * 2)]
+    rows += [row("a", 40 + i, order) for i, order in enumerate(orders)]
+    found = {theme.label: len(theme.claims) for theme in find_themes([write_table(tmp_path / "t.parquet", rows)])}
+    assert found == {**{f"There is a {thing}.": 1 for thing in things}, "A verb comes next.": 2}
 
 
 def test_the_reach_of_neighbours_can_be_chosen(tmp_path):

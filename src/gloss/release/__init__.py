@@ -1,0 +1,1 @@
+"""Checkpoints that go to others or come from them: inspect, validate, convert, card, push, pull."""

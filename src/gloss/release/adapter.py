@@ -1,0 +1,129 @@
+"""LoRA adapters of an AV or AR: merged into their base by peft."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar
+from gloss.errors import CheckpointError, MissingExtraError
+from gloss.models import ActivationReconstructor, ActivationVerbalizer
+from gloss.release.tensors import stream_tensors
+from gloss.target import (
+    UNREADABLE,
+    ModelPlace,
+    backbone_of,
+    blocks_of,
+    load_tokenizer,
+    load_weights,
+    quiet_loading,
+    refuse_unsafe_files,
+    remove_final_norm,
+    truncate_blocks,
+)
+from gloss.target.folder_files import json_object
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a LoRA adapter and no model of its own."""
+    return (folder / _CONFIG).is_file() and not (folder / "model.safetensors").is_file()
+
+
+def merged_half(
+    folder: Path, sidecar: ModelSidecar, *, base: str | None
+) -> ActivationVerbalizer | ActivationReconstructor:
+    """The half that an adapter makes of its base, as a plain model in float32.
+
+    ``base`` stands before the base that the adapter names. An AR's may be an AR or the whole target, which is then truncated.
+    Raises: CheckpointError if the adapter is not in safetensors, does not fit its base, or an AR's head is nowhere;
+    MissingExtraError without peft.
+    """
+    if find_spec("peft") is None:
+        raise MissingExtraError("peft", "lora")
+    name = base or str(json_object(folder / _CONFIG).get("base_model_name_or_path") or "")
+    if not name:
+        raise CheckpointError("the adapter names no base", where=folder, remedy="Name it: --base MODEL")
+    place = ModelPlace.of(name)
+    base_folder = place.folder()
+    refuse_unsafe_files(base_folder)
+    _refuse_other_weights(folder)
+    model, missing = load_weights(place, head=sidecar.role == "av")
+    if missing and sidecar.role == "av":
+        raise CheckpointError("weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)")
+    if sidecar.role == "ar":
+        model = _truncated(model, sidecar, where=name)
+    merged = _merge(model, folder)
+    own = (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(folder if own else place)
+    if sidecar.role == "av":
+        return ActivationVerbalizer(merged, tokenizer, sidecar)
+    return ActivationReconstructor(merged, _head(folder, base_folder, sidecar.d_model), tokenizer, sidecar)
+
+
+def _refuse_other_weights(folder: Path) -> None:
+    if not (folder / _WEIGHTS).is_file():
+        raise CheckpointError(
+            "no adapter weights in safetensors",
+            where=folder,
+            expected=_WEIGHTS,
+            remedy="Save the adapter again with peft",
+        )
+
+
+def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
+    backbone = backbone_of(model)
+    if sidecar.layer is None:
+        raise CheckpointError("no extraction layer recorded", where=SIDECAR_NAME, expected="extraction_layer_index")
+    if len(blocks_of(backbone)) < sidecar.layer + 1:
+        raise CheckpointError(
+            "the base has too few blocks",
+            where=where,
+            expected=f"at least {sidecar.layer + 1}",
+            found=len(blocks_of(backbone)),
+        )
+    truncate_blocks(backbone, sidecar.layer + 1)
+    remove_final_norm(backbone)
+    return backbone
+
+
+def _merge(model: Any, folder: Path) -> Any:
+    """peft leaves adapters that fit nothing aside with a warning; here that is an error."""
+    from peft import PeftModel
+
+    wanted = {name for name, _ in stream_tensors(folder, _WEIGHTS)}
+    try:
+        with quiet_loading():
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        held = {name.replace(".default.", ".") for name in adapted.state_dict()}
+        if lost := sorted(wanted - held):
+            raise CheckpointError(
+                "the adapter does not fit its base",
+                where=folder,
+                found=f"{len(lost)} of {len(wanted)} weights have no place, such as {lost[0]}",
+                remedy="Name the base it was trained on: --base MODEL",
+            )
+        return adapted.merge_and_unload(safe_merge=True).requires_grad_(False)
+    except UNREADABLE as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(f"the adapter cannot be merged ({reason})", where=folder) from error
+
+
+def _head(folder: Path, base_folder: Path, d_model: int) -> nn.Linear:
+    """The head beside the adapter, else the base's."""
+    holder = next((at for at in (folder, base_folder) if (at / VALUE_HEAD_NAME).is_file()), None)
+    weight = None if holder is None else dict(stream_tensors(holder, VALUE_HEAD_NAME)).get("weight")
+    if weight is None or tuple(weight.shape) != (d_model, d_model):
+        raise CheckpointError(
+            "the AR's head is missing", where=folder, expected=f"{VALUE_HEAD_NAME} with weight [{d_model}, {d_model}]"
+        )
+    head = nn.Linear(d_model, d_model, bias=False, dtype=torch.float32)
+    head.load_state_dict({"weight": weight})
+    return head

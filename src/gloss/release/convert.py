@@ -1,0 +1,211 @@
+"""``convert``: any form in which a half can stand → one ordinary Hugging Face folder with its sidecar.
+
+Hugging Face folder, in one file or sharded   weights copied tensor by tensor, cast if asked
+sharded training checkpoint (*.distcp)        gathered; config, tokenizer and sidecar beside it, or from ``like``
+LoRA adapter                                  merged into its base
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gloss.contract import (
+    SIDECAR_NAME,
+    VALUE_HEAD_NAME,
+    Dialect,
+    ModelSidecar,
+    read_model_sidecar,
+    write_model_sidecar,
+)
+from gloss.durable import replaced_folder, write_json
+from gloss.errors import CheckpointError, ConfigError
+from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
+from gloss.release.adapter import is_adapter, merged_half
+from gloss.release.dcp import is_dcp, model_names, read_dcp
+from gloss.release.parts import parts_of
+from gloss.release.tensors import stream_tensors
+from gloss.release.weight_checks import belongs_to_ar
+from gloss.target import (
+    ModelPlace,
+    backbone_of,
+    load_tokenizer,
+    refuse_unsafe_files,
+    remove_final_norm,
+    torch_dtype,
+)
+from gloss.target.folder_files import json_object
+
+_COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*")
+MAX_SHARD_SIZE = "5GB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """What is changed on the way; None keeps what is there.
+
+    ``base`` is the model under an adapter, ``like`` a folder with config, tokenizer and sidecar for a sharded training checkpoint
+    that has none, ``base_checkpoint`` the id that the sidecar names from now on.
+    """
+
+    dialect: Dialect = "released"
+    dtype: str | None = None
+    base: str | None = None
+    like: Path | None = None
+    base_checkpoint: str | None = None
+
+
+def convert(name: str | Path, out: Path, options: ConvertOptions, *, revision: str | None = None) -> list[Path]:
+    """Writes what stands at ``name`` to ``out`` (a pair to ``out/av`` and ``out/ar``) and returns the folders.
+
+    Raises: ConfigError if ``out`` holds something, or for an unknown dtype; CheckpointError if the source is incomplete, damaged
+    or unsafe; SidecarError; MissingExtraError if an adapter needs peft; StorageError.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError("the output folder is not empty", where=out, remedy="Name a new folder")
+    if options.dtype is not None:
+        torch_dtype(options.dtype)
+    path = Path(name).expanduser()
+    if is_dcp(path) or is_adapter(path):
+        places = [(ModelPlace(str(path)), out)]
+    else:
+        parts = parts_of(name, revision=revision)
+        places = [(place, out / role if len(parts) > 1 else out) for role, place in parts.items()]
+    for place, folder in places:
+        _convert_half(place, folder, options)
+    return [folder for _, folder in places]
+
+
+def _convert_half(place: ModelPlace, out: Path, options: ConvertOptions) -> None:
+    folder = place.folder()
+    sidecar = _sidecar(folder, options)
+    if is_adapter(folder):
+        half = merged_half(folder, sidecar, base=options.base)
+        _save(half, out, options)
+    elif is_dcp(folder):
+        _save(_gathered_half(folder, sidecar, options), out, options)
+    else:
+        _copy(folder, sidecar, out, options)
+
+
+def _sidecar(folder: Path, options: ConvertOptions) -> ModelSidecar:
+    own = (folder / SIDECAR_NAME).is_file() or options.like is None
+    sidecar = read_model_sidecar(folder if own else options.like or folder)
+    base = options.base_checkpoint
+    return sidecar if base is None else replace(sidecar, base_checkpoint=base)
+
+
+def _save(half: ActivationVerbalizer | ActivationReconstructor, out: Path, options: ConvertOptions) -> None:
+    """Saves a half that is in memory, and writes its sidecar again where another dialect is wanted."""
+    dtype = None if options.dtype is None else torch_dtype(options.dtype)
+    if isinstance(half, ActivationReconstructor):
+        if dtype is not None:
+            half.to(dtype)
+            half.backbone.config.dtype = dtype
+        save_ar(half, out)
+    else:
+        if dtype is not None:
+            half.model.to(dtype)
+        save_av(half, out)
+    if options.dialect != "released":
+        write_model_sidecar(half.sidecar, out, dialect=options.dialect)
+
+
+def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOptions) -> None:
+    """Casts and copies a Hugging Face folder; every weight keeps its name, so no model has to be built."""
+    from huggingface_hub import save_torch_state_dict
+
+    dtype = None if options.dtype is None else torch_dtype(options.dtype)
+    files = [path.name for path in sorted(folder.glob("*.safetensors")) if path.name != VALUE_HEAD_NAME]
+    config = json_object(folder / "config.json")
+    family = str((config.get("text_config") or config).get("model_type"))
+    with replaced_folder(out) as temporary:
+        state = {
+            name: _cast(tensor, dtype)
+            for file in files
+            for name, tensor in stream_tensors(folder, file)
+            if sidecar.role == "av" or belongs_to_ar(name, family)
+        }
+        if not state:
+            raise CheckpointError("no weights", where=folder, expected="*.safetensors")
+        save_torch_state_dict(state, temporary, max_shard_size=MAX_SHARD_SIZE)
+        if (folder / VALUE_HEAD_NAME).is_file():
+            from safetensors.torch import save_file
+
+            head = {name: _cast(tensor, dtype) for name, tensor in stream_tensors(folder, VALUE_HEAD_NAME)}
+            save_file(head, temporary / VALUE_HEAD_NAME)
+        for pattern in _COPIED:
+            for path in folder.glob(pattern):
+                if path.is_file() and not path.name.endswith(".index.json"):
+                    shutil.copyfile(path, temporary / path.name)
+        if options.dtype is not None:
+            write_json(temporary / "config.json", _with_dtype(config, options.dtype))
+        write_model_sidecar(sidecar, temporary, dialect=options.dialect)
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+
+
+def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    changed = {**config, "dtype": dtype}
+    if "torch_dtype" in changed:
+        changed["torch_dtype"] = dtype
+    if isinstance(changed.get("text_config"), dict):
+        changed["text_config"] = _with_dtype(changed["text_config"], dtype)
+    return changed
+
+
+def _gathered_half(
+    folder: Path, sidecar: ModelSidecar, options: ConvertOptions
+) -> ActivationVerbalizer | ActivationReconstructor:
+    """The half whose weights a sharded training checkpoint holds; the model is built empty and filled."""
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    described = next((at for at in (folder, options.like) if at is not None and (at / "config.json").is_file()), None)
+    if described is None:
+        raise CheckpointError(
+            "no config.json beside the shards",
+            where=folder,
+            remedy="Name the folder that training started from: --like FOLDER",
+        )
+    refuse_unsafe_files(described)
+    tensors, tokenizer = read_dcp(folder), load_tokenizer(described)
+    config = AutoConfig.from_pretrained(str(described), trust_remote_code=False)
+    loader: Any = AutoModelForCausalLM if sidecar.role == "av" else AutoModel
+    with torch.device("meta"):
+        model = loader.from_config(config, trust_remote_code=False)
+    if sidecar.role == "ar":
+        remove_final_norm(backbone_of(model))
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    wanted = {name for name in model.state_dict() if name not in tied}
+    found = model_names(tensors, wanted, where=folder)
+    model.load_state_dict(found, strict=False, assign=True)
+    model.tie_weights()
+    model.config.dtype = next(iter(found.values())).dtype
+    if sidecar.role == "av":
+        return ActivationVerbalizer(model, tokenizer, sidecar)
+    return ActivationReconstructor(backbone_of(model), _head(tensors, sidecar.d_model, folder), tokenizer, sidecar)
+
+
+def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch.nn.Linear:
+    square = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.split(".")[-2:] in (["head", "weight"], ["value_head", "weight"]) and tensor.shape == (d_model, d_model)
+    }
+    if len(square) != 1:
+        raise CheckpointError(
+            "the AR's head is not in this checkpoint",
+            where=folder,
+            expected=f"head.weight or value_head.weight [{d_model}, {d_model}]",
+            found=", ".join(sorted(square)) or "nothing",
+        )
+    weight = next(iter(square.values()))
+    head = torch.nn.Linear(d_model, d_model, bias=False, dtype=weight.dtype)
+    head.load_state_dict({"weight": weight})
+    return head

@@ -1,0 +1,148 @@
+"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running anything that is in them.
+
+Their index, ``.metadata``, is a pickle. It is read here by an unpickler that knows nothing but the classes of such an index
+(plain records of names, shapes and offsets); the tensors are read with ``weights_only``, entries that are no tensors are left.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from gloss.errors import CheckpointError
+from gloss.target import UNREADABLE
+
+METADATA_NAME = ".metadata"
+_METADATA = "torch.distributed.checkpoint.metadata"
+_ALLOWED = {
+    _METADATA: {
+        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
+        "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+    },
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
+    "torch.serialization": {"_get_layout"},
+    "torch": {"Size"},
+    "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"},
+    "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"},
+    "collections": {"OrderedDict"},
+}  # fmt: skip
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    """Builds the records of an index; every other global of the pickle is refused before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class, if it is one of an index."""
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if name not in _ALLOWED.get(module, ()):
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        if name in _ALLOWED["pathlib"]:
+            return PurePosixPath
+        return super().find_class(module, name)
+
+
+def is_dcp(folder: Path) -> bool:
+    """Whether a folder holds a sharded training checkpoint."""
+    return (folder / METADATA_NAME).is_file() and any(folder.glob("*.distcp"))
+
+
+def read_dcp_metadata(folder: Path) -> Any:
+    """The index of a sharded checkpoint, a ``torch.distributed.checkpoint.metadata.Metadata``.
+
+    Raises: CheckpointError if it is damaged, names anything but records of an index, or files outside the folder.
+    """
+    file = folder / METADATA_NAME
+    try:
+        with file.open("rb") as stream:
+            metadata = _unpickled(stream)
+        entries, storage = metadata.state_dict_metadata, metadata.storage_data
+        paths = {info.relative_path for info in storage.values()}
+        assert isinstance(entries, dict)
+    except UNREADABLE as error:
+        raise CheckpointError(
+            f"the index cannot be read ({str(error)[:160] or type(error).__name__})",
+            where=file,
+            remedy="Do not load it by other means unless you trust where it comes from: it is a pickle",
+        ) from error
+    for path in paths:
+        if not isinstance(path, str) or path != PurePosixPath(path).name or not path.endswith(".distcp"):
+            raise CheckpointError("a shard outside the folder", where=file, found=repr(path)[:120])
+    return metadata
+
+
+def _unpickled(stream: IO[bytes]) -> Any:
+    return _IndexUnpickler(stream).load()
+
+
+def read_dcp(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a sharded checkpoint, whole, on the CPU; in one process, whatever number of ranks wrote it.
+
+    Optimizer states are left out. Raises: as ``read_dcp_metadata``; CheckpointError for a missing or damaged shard.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    metadata = read_dcp_metadata(folder)
+
+    class SafeReader(FileSystemReader):
+        """Reads shards with the index that was read safely."""
+
+        def read_metadata(self, *_args: Any, **_kwargs: Any) -> Any:
+            """The index."""
+            return metadata
+
+    tensors = {
+        name: torch.empty(tuple(entry.size), dtype=entry.properties.dtype)
+        for name, entry in metadata.state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata) and not _is_optimizer(name)
+    }
+    if not tensors:
+        raise CheckpointError("no weights in this checkpoint", where=folder)
+    try:
+        load(tensors, storage_reader=SafeReader(folder), no_dist=True)
+    except (*UNREADABLE, CheckpointException) as error:  # the latter is no Exception
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:160]
+        raise CheckpointError(f"a shard cannot be read ({reason})", where=folder) from error
+    return tensors
+
+
+def _is_optimizer(name: str) -> bool:
+    return any(part in ("optim", "optimizer", "optimizers", "optimizer_state_dict") for part in name.split(".")[:2])
+
+
+def model_names(tensors: Mapping[str, Tensor], wanted: set[str], *, where: Path) -> dict[str, Tensor]:
+    """The tensors under the names that a model's files have; ``wanted`` are those names, and what wrappers put before them falls.
+
+    Raises: CheckpointError that names a weight that is not there.
+    """
+    plain = {_unwrapped(name): tensor for name, tensor in tensors.items()}
+    sample = min(wanted)
+    prefixes = sorted(
+        (name[: -len(sample)] for name in plain if name == sample or name.endswith(f".{sample}")), key=len
+    )
+    for prefix in prefixes or [""]:
+        found = {name: plain[prefix + name] for name in wanted if prefix + name in plain}
+        if len(found) == len(wanted):
+            return found
+    lacking = sorted(name for name in wanted if not any(key.endswith(name) for key in plain))
+    raise CheckpointError(
+        "a weight of the model is not in this checkpoint",
+        where=where,
+        expected=lacking[0] if lacking else sample,
+        found=f"{len(plain)} tensors such as {min(plain)}",
+        remedy="Name the folder with the config.json of the model that was trained: --like FOLDER",
+    )
+
+
+def _unwrapped(name: str) -> str:
+    """A name without what torch.compile, FSDP and DDP add."""
+    wrappers = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+    return ".".join(part for part in name.split(".") if part not in wrappers)

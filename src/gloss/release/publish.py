@@ -1,0 +1,107 @@
+"""``push`` and ``pull``: an NLA to the hub and from it. The token is huggingface_hub's business: it is never seen here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gloss.errors import CheckpointError, ConfigError
+from gloss.release.findings import Finding
+from gloss.release.licence import licence_of
+from gloss.release.parts import parts_of
+from gloss.release.validate import validate
+from gloss.target import UNREADABLE, ModelPlace
+from gloss.target.hub import MODEL_FILES
+
+
+def pull(name: str, *, revision: str | None = None) -> dict[str, Path]:
+    """Fetches all parts of an NLA into the hub's cache and returns their folders, by role.
+
+    Raises: CheckpointError if there is none, it may not be read, or the hub cannot be reached.
+    """
+    return {role: place.folder() for role, place in parts_of(name, revision=revision).items()}
+
+
+def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
+    """Publishes a folder of one half as ``repo``, or of both as ``repo-av`` and ``repo-ar``; the commits' addresses, by role.
+
+    Raises: ConfigError for a name that is none; CheckpointError if a licence is missing, a check fails, or the hub refuses.
+    """
+    if not folder.is_dir():
+        raise CheckpointError("no such folder", where=folder)
+    parts = parts_of(folder)
+    repos = {role: repo if len(parts) == 1 else f"{repo}-{role}" for role in parts}
+    for role, place in parts.items():
+        _check_name(repos[role])
+        _require_licence(Path(place.name))
+    failed = validate(folder).failed
+    if failed:
+        raise _not_valid(folder, failed)
+    return {role: _upload(Path(place.name), repos[role], private=private) for role, place in parts.items()}
+
+
+def _check_name(repo: str) -> None:
+    place = ModelPlace.of(repo) if not Path(repo).is_dir() else None
+    if place is None or "/" not in place.name or place.revision is not None:
+        raise ConfigError("no name of a repository", expected="owner/name", found=repr(repo))
+
+
+def _require_licence(folder: Path) -> None:
+    if licence_of(folder) is None:
+        raise CheckpointError(
+            "no licence, so it is not published",
+            where=folder,
+            expected="license in README.md, or a LICENSE file",
+            remedy=f"gloss checkpoint card {folder} --license ID, with the licence of the base model",
+        )
+
+
+def _not_valid(folder: Path, failed: list[Finding]) -> CheckpointError:
+    first = failed[0]
+    return CheckpointError(
+        f"{len(failed)} checks fail, so it is not published; the first is {first.half} {first.check}: {first.says}",
+        where=folder,
+        remedy=f"See them all: gloss checkpoint validate {folder}",
+    )
+
+
+def _upload(folder: Path, repo: str, *, private: bool) -> str:
+    from huggingface_hub import HfApi
+
+    with _answering(repo):
+        api = HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=list(MODEL_FILES),
+            ignore_patterns=["*/*", ".*"],
+            commit_message="Upload with gloss",
+        )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _answering(repo: str) -> Iterator[None]:
+    """Turns what the hub answers, or that it does not, into one line; no answer is repeated that could hold a token."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.OfflineModeIsEnabled as error:
+        raise CheckpointError("the hub cannot be used: HF_HUB_OFFLINE is set", where=repo) from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        why = {401: "who you are is not known", 403: "you may not write there", 404: "there is no such place"}
+        raise CheckpointError(
+            f"the hub refuses ({why.get(status, f'status {status}')})",
+            where=repo,
+            remedy="Set HF_TOKEN to a token that may write, or run: hf auth login",
+        ) from error
+    except UNREADABLE as error:
+        raise CheckpointError(
+            f"the hub cannot be reached ({type(error).__name__})",
+            where=repo,
+            remedy="Check the network, then push again",
+        ) from error
