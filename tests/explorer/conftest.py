@@ -12,14 +12,11 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 from speaking_nla import save_speaking_nla
-from tiny_nla import D_MODEL
+from tiny_nla import D_MODEL, write_rows
 
-from gloss.data.activations import vector_column
 from gloss.explorer.page import STATIC
 
 ORIGIN = "http://gloss.test"
@@ -80,8 +77,8 @@ class Server:
 
     d_model = D_MODEL
 
-    def __init__(self, nla, runs, log):
-        self.nla, self.runs, self.log = nla, runs, log
+    def __init__(self, nla, runs, log, tokenizer):
+        self.nla, self.runs, self.log, self.tokenizer = nla, runs, log, tokenizer
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -119,7 +116,7 @@ class Server:
         elif path.suffix == ".safetensors":
             save_file({"activations": vectors}, path)
         else:
-            pq.write_table(pa.table({"activation_vector": vector_column(vectors)}), path)
+            write_rows(path, self.tokenizer, vectors)
         return path
 
     def append_metric(self, row):
@@ -135,7 +132,7 @@ def server(tmp_path_factory, lab_tokenizer):
     run.mkdir(parents=True)
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
     (run / "samples.jsonl").write_text(json.dumps(SAMPLE) + "\n")
-    server = Server(folder / "nla", folder / "runs", folder / "server.log")
+    server = Server(folder / "nla", folder / "runs", folder / "server.log", lab_tokenizer)
     server.start()
     yield server
     server.kill()

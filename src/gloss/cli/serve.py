@@ -59,7 +59,7 @@ def serve(
 ) -> None:
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
     assert engine is Engine.LOCAL
-    server = _server_module()
+    server = server_module()
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
@@ -75,14 +75,14 @@ def serve(
         grace_s=grace_s,
     )
     listening = server.bound_socket(host, port)
-    service = open_service(_open(nla or [], target), limits=limits, runs=runs)
+    service = open_service(open_nlas(nla or [], target), limits=limits, runs=runs)
     for reader in service.readers.values():
         for error in reader.missing.values():
             print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
     server.serve(service, access, listening, ready=_tell_address)
 
 
-def _server_module() -> Any:
+def server_module() -> Any:
     try:
         from gloss.serve import server
     except ImportError as error:
@@ -99,7 +99,7 @@ def _secret(variable: str | None) -> str | None:
     return secret
 
 
-def _open(named: list[str], target: str | None) -> dict[str, Any]:
+def open_nlas(named: list[str], target: str | None) -> dict[str, Any]:
     """NLAs by name: what stands before ``=``, or the last part of the place."""
     import gloss
     from gloss.pipeline.last_run import last_quickstart
