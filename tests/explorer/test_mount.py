@@ -94,7 +94,8 @@ def test_the_pages_json_becomes_a_table_of_explanations(client, tmp_path):
         "explanations": [
             {"position": 1, "token": "🦊", "token_id": 7, "text": None, "response": "half", "fve": None, "cosine": None,
              "direction_mse": None, "norm": 2.5, "flags": ["extraction failed"], "lines": None},
-            {"position": 0, "token": "a", "token_id": 3, "text": "said", "fve": 0.5, "cosine": 0.75, "direction_mse": 0.5, "norm": 1.0, "flags": []},
+            {"position": 0, "token": "a", "token_id": 3, "text": "said", "fve": 0.5, "cosine": 0.75,
+             "direction_mse": 0.5, "norm": 1.0, "flags": []},
         ],
     }  # fmt: skip
     response = client.post(f"{PAGE_PATH}/parquet", json=given)

@@ -256,12 +256,14 @@ def test_a_transcript_is_searched_filtered_and_jumped_through(tab, server):
 
 def test_a_transcript_stops_and_keeps_what_it_has(tab, server):
     tab.goto(link(server, "transcript", t="\n".join([POEM] * 8), budget="400"))
-    tab.get_by_role("button", name=re.compile(r"^Explain \d+ token")).click()
-    tab.locator(".rows li").first.wait_for()
+    start = tab.get_by_role("button", name=re.compile(r"^Explain \d+ token"))
+    wanted = int(re.search(r"\d+", start.inner_text())[0])
+    start.click()
     tab.get_by_role("button", name="Stop").click()
-    left = tab.get_by_role("button", name=re.compile(r"^Explain \d+ token"))
-    left.wait_for()
-    assert tab.locator(".rows li").count() >= 1
+    start.wait_for()
+    left = int(re.search(r"\d+", start.inner_text())[0])
+    assert 0 < left <= wanted
+    assert tab.locator(".rows li").count() == wanted - left
 
 
 def test_steering_shows_every_control_and_a_link_runs_it_again(tab, server):

@@ -83,6 +83,7 @@ def serve(
 
 
 def server_module() -> Any:
+    """``gloss.serve.server``. Raises: MissingExtraError."""
     try:
         from gloss.serve import server
     except ImportError as error:

@@ -61,7 +61,10 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def make_server(service: Service, access: Access, add_page: Callable[[FastAPI], None] | None = None) -> uvicorn.Server:
-    """A uvicorn server over a service, with the page that ``add_page`` mounts; its shutdown gives requests under way the time of grace, then ends them."""
+    """A uvicorn server over a service, with the page that ``add_page`` mounts.
+
+    Its shutdown gives requests under way the time of grace, then ends them.
+    """
     app = create_app(service, access)
     if add_page is not None:
         add_page(app)
