@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test test-engines check format docs smoke slow fuzz kills mutants bench growth clean
+.PHONY: install quickstart test test-engines check check-page format docs smoke slow fuzz kills mutants bench growth clean
 
 install: $(STAMP)
 
@@ -49,6 +49,10 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_cli_reference.py --check
 	$(BIN)/python docs/make_compatibility.py --check
+
+# Types of the web page's scripts; needs Node.
+check-page:
+	npx --yes --package typescript@7.0.2 tsc -p src/gloss/explorer/jsconfig.json
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -18,6 +18,9 @@ GlossError
 ├── LockError            a folder that another process is writing
 ├── PositionError        token positions that a text does not have
 ├── EngineError          a server that generates explanations, or its settings
+├── ServerError          a Gloss server that cannot be reached, or failed
+│   ├── ServerBusyError    its queue is full, or it is shutting down: ask again later
+│   └── AccessError        the secret is missing or wrong, or the page that asks is not the server's own
 └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -127,6 +130,20 @@ class PositionError(GlossError):
 
 class EngineError(GlossError):
     """A server that generates explanations cannot be reached, answers wrongly, or has the wrong settings."""
+
+
+class ServerError(GlossError):
+    """A Gloss server cannot be reached, or failed to answer."""
+
+
+class ServerBusyError(ServerError):
+    """A Gloss server has more to do than it takes on, or is shutting down; ``retry_after_s`` says when to ask again."""
+
+    retry_after_s: float = 1.0
+
+
+class AccessError(ServerError):
+    """A Gloss server wants a secret, or another one, or refuses the page that asks."""
 
 
 class MissingExtraError(GlossError):

@@ -39,12 +39,13 @@ class DocumentEncoder:
     """Renders and tokenizes documents: chats through the chat template, BOS once where the tokenizer adds one.
 
     Tokens beyond ``max_tokens`` are cut off. Special tokens are excluded and, with ``exclude_template_tokens``, also
-    those that a chat template puts around the messages.
+    those that a chat template puts around the messages. ``template_options`` go to the chat template.
     """
 
     tokenizer: Any
     max_tokens: int
     exclude_template_tokens: bool = True
+    template_options: Mapping[str, Any] = field(default_factory=dict)
     _frames: dict[tuple[str, ...], list[str] | None] = field(default_factory=dict)
     _token_texts: dict[int, str] = field(default_factory=dict)
 
@@ -117,7 +118,8 @@ class DocumentEncoder:
         from jinja2 import TemplateError as JinjaError
 
         try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=False))
+            options = {"add_generation_prompt": False, **self.template_options}
+            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **options))
         except (JinjaError, ValueError, TypeError, KeyError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CorpusError(f"the chat template refuses this chat ({reason})", where=doc_id) from error

@@ -148,12 +148,12 @@ class NLA:
             ids, tokens = self.tokens(source)
             chosen = parse_positions(positions, len(ids))
             vectors = self.activations(source)[chosen]
-            flags = [self._flags(ids[p], p, vectors[i]) for i, p in enumerate(chosen)]
+            flags = [self.flags(ids[p], p, vectors[i]) for i, p in enumerate(chosen)]
             labels = [tokens[p] for p in chosen]
         else:
-            vectors = self._checked(source)
+            vectors = self.checked(source)
             chosen = list(range(len(vectors)))
-            flags, labels = [self._flags(None, None, v) for v in vectors], [""] * len(vectors)
+            flags, labels = [self.flags(None, None, v) for v in vectors], [""] * len(vectors)
         heat = temperature if temperature is not None else (0.0 if samples == 1 else 1.0)
         rollouts = self.engine.generate(
             vectors, temperature=heat, max_new_tokens=self.max_new_tokens, seed=seed, num_samples=samples
@@ -206,13 +206,13 @@ class NLA:
 
         Raises: ActivationError if the counts or widths differ.
         """
-        vectors = self._checked(activations)
+        vectors = self.checked(activations)
         if len(explanations) != len(vectors):
             raise ActivationError(
                 "texts and activations differ in number", expected=len(vectors), found=len(explanations)
             )
         errors = direction_mse(self.reconstruct(explanations), vectors).tolist()
-        return [Score(direction_mse=e, cosine=cosine(e), fve=self._fve(e)) for e in errors]
+        return [Score(direction_mse=e, cosine=cosine(e), fve=self.fve(e)) for e in errors]
 
     def steer(
         self,
@@ -274,11 +274,13 @@ class NLA:
         scores = dict(zip(kept, self.score([str(texts[i]) for i in kept], vectors[kept]), strict=True)) if kept else {}
         return [(text, scores.get(i)) for i, text in enumerate(texts)]
 
-    def _fve(self, error: float) -> float | None:
+    def fve(self, error: float) -> float | None:
+        """FVE of one direction MSE, against the variance that the checkpoint records; None without it."""
         variance = self.recorded.get("direction_variance")
         return None if variance is None else 1 - error / float(variance)
 
-    def _flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
+    def flags(self, token_id: int | None, position: int | None, activation: Tensor) -> tuple[str, ...]:
+        """Reasons to distrust an activation [d_model]: early position, special token, norm outlier."""
         return activation_flags(
             norm=float(activation.double().norm()),
             norm_statistics=self.recorded.get("norm_statistics", {}),
@@ -287,7 +289,11 @@ class NLA:
             special=token_id is not None and token_id in special_token_ids(self.target.tokenizer),
         )
 
-    def _checked(self, activations: Tensor) -> Tensor:
+    def checked(self, activations: Tensor) -> Tensor:
+        """Activations as float32 [n, d_model]; one vector is one row.
+
+        Raises: ActivationError for other shapes or kinds of numbers.
+        """
         try:
             vectors = torch.as_tensor(activations)
         except (TypeError, ValueError, RuntimeError) as error:

@@ -61,13 +61,19 @@ class _Part:
     message_index: int | None
 
 
-def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = None) -> ReadText:
-    """The tokens of a text or a chat.
+def read_tokens(
+    tokenizer: Any,
+    document: Document,
+    *,
+    max_tokens: int | None = None,
+    template_options: Mapping[str, Any] | None = None,
+) -> ReadText:
+    """The tokens of a text or a chat; ``template_options`` go to the chat template (add_generation_prompt and others).
 
     Raises: CorpusError if it is empty, longer than ``max_tokens``, or the tokenizer has no chat template for a chat.
     """
     longest = max_tokens or _UNBOUNDED
-    encoder = DocumentEncoder(tokenizer, longest + 1)
+    encoder = DocumentEncoder(tokenizer, longest + 1, template_options=template_options or {})
     encoded = encoder.encode([document])[0]
     if not len(encoded.ids):
         raise CorpusError("the text is empty", where=document.doc_id, expected="at least one token")
@@ -83,7 +89,7 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
             "this tokenizer does not say where its tokens stand", where=document.doc_id, expected="a fast tokenizer"
         )
     messages = document.messages
-    parts = [] if messages is None else _parts(encoder, messages, encoded.text)
+    parts = [] if messages is None else _parts_before_answer(encoder, document, encoded.text)
     return ReadText(document.doc_id, encoded.text, tuple(_tokens(encoder, encoded, parts, messages)), messages)
 
 
@@ -209,6 +215,18 @@ def _part_of(parts: Sequence[_Part], firsts: Sequence[int], start: int, end: int
     if whole_text:
         return _Part(start, end, CONTENT, None)
     return parts[int(np.searchsorted(firsts, start, side="right")) - 1]
+
+
+def _parts_before_answer(encoder: DocumentEncoder, document: Document, text: str) -> list[_Part]:
+    """The parts of a chat; the generation prompt behind it, which opens an answer, is scaffold."""
+    assert document.messages is not None
+    if encoder.template_options.get("add_generation_prompt"):
+        options = {**encoder.template_options, "add_generation_prompt": False}
+        encoder = DocumentEncoder(encoder.tokenizer, encoder.max_tokens, template_options=options)
+        chat = encoder.encode([document])[0].text
+        if text.startswith(chat) and len(text) > len(chat):
+            return [*_parts(encoder, document.messages, chat), _Part(len(chat), len(text), SCAFFOLD, None)]
+    return _parts(encoder, document.messages, text)
 
 
 def _parts(encoder: DocumentEncoder, messages: Sequence[Mapping[str, str]], text: str) -> list[_Part]:

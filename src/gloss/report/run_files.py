@@ -32,9 +32,9 @@ def read_run(run_dir: Path) -> RunFiles:
 
     Raises: ConfigError if ``results.json`` is missing or is not a JSON object.
     """
-    results = _read_results(run_dir / RESULTS_NAME)
-    metrics, metrics_notes = _read_lines(run_dir / METRICS_NAME)
-    samples, samples_notes = _read_lines(run_dir / SAMPLES_NAME)
+    results = read_run_results(run_dir / RESULTS_NAME)
+    metrics, metrics_notes = read_rows(run_dir / METRICS_NAME)
+    samples, samples_notes = read_rows(run_dir / SAMPLES_NAME)
     return RunFiles(
         name=cleaned(run_dir.resolve().name),
         results=results,
@@ -50,7 +50,8 @@ def section(results: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
-def _read_results(path: Path) -> Mapping[str, Any]:
+def read_run_results(path: Path) -> Mapping[str, Any]:
+    """The results of a run. Raises: ConfigError if the file is missing or is not a JSON object."""
     remedy = "Give the folder of a finished run; 'gloss quickstart' makes one"
     try:
         text = path.read_text(encoding="utf-8")
@@ -71,7 +72,8 @@ def _read_results(path: Path) -> Mapping[str, Any]:
     return cleaned_results
 
 
-def _read_lines(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The rows of a file of JSON lines that have a step, and notes on those that could not be read."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):

@@ -6,6 +6,7 @@ from gloss.rollout.gloss_server import GlossEngine
 from gloss.rollout.local import LocalEngine
 from gloss.rollout.remote import RemoteEngine, Speed
 from gloss.rollout.sglang import SGLangEngine
+from gloss.rollout.stepping import NewToken, RowRequest, SteppingEngine
 from gloss.rollout.transport import Limits
 from gloss.rollout.vllm import VLLMEngine
 
@@ -14,11 +15,14 @@ __all__ = [
     "GlossEngine",
     "Limits",
     "LocalEngine",
+    "NewToken",
     "RemoteEngine",
     "Rollout",
     "RolloutEngine",
+    "RowRequest",
     "SGLangEngine",
     "Speed",
+    "SteppingEngine",
     "VLLMEngine",
     "engine_of",
     "parse_engine",

@@ -74,9 +74,17 @@ class LocalEngine:
 
 
 def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One token per row; [n, vocabulary] → [n]: where a uniform draw falls on the cumulated softmax of logits / T."""
+    """One token per row; [n, vocabulary] → [n]."""
     if temperature == 0.0:
         return logits.argmax(dim=-1)
+    return draw_tokens(logits, temperature, torch.rand(len(logits), 1, generator=generator, device=logits.device))
+
+
+def draw_tokens(logits: Tensor, temperature: float | Tensor, uniform: Tensor) -> Tensor:
+    """The tokens where uniform draws fall on the cumulated softmax of logits / T, T above 0.
+
+    Shapes: logits [n, vocabulary], uniform [n, 1] in [0, 1), temperature one number or [n, 1]; result [n].
+    """
     cumulated = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
-    drawn = torch.rand(len(logits), 1, generator=generator, device=logits.device) * cumulated[:, -1:]
-    return torch.searchsorted(cumulated, drawn, right=True).squeeze(1).clamp_max(logits.shape[-1] - 1)
+    drawn = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
+    return drawn.squeeze(1).clamp_max(logits.shape[-1] - 1)

@@ -1,0 +1,120 @@
+"""The verb that serves NLAs over HTTP."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gloss.errors import ConfigError, MissingExtraError
+
+
+class Engine(StrEnum):
+    """What writes explanations."""
+
+    LOCAL = "local"
+
+
+NLAS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nla", help="Folder or hub id of an NLA, or name=place; repeatable. The last quickstart if not given."
+    ),
+]
+SECRET_ENV = Annotated[
+    str | None, typer.Option(help="Environment variable that holds the secret clients send as X-SECRET-KEY.")
+]
+ALLOW_HOST = Annotated[
+    list[str] | None, typer.Option(help="Another name that the server may be called by, behind a proxy; repeatable.")
+]
+RUNS = Annotated[Path | None, typer.Option(help="Folder whose run folders are shown.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to the root command."""
+    app.command()(serve)
+
+
+def serve(
+    nla: NLAS = None,
+    target: Annotated[str | None, typer.Option(help="Target model, where it does not stand beside the NLA.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's own needs a secret.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 5009,
+    secret_env: SECRET_ENV = None,
+    allow_host: ALLOW_HOST = None,
+    runs: RUNS = None,
+    engine: Annotated[Engine, typer.Option(help="What writes explanations: the AV in this process.")] = Engine.LOCAL,
+    max_batch_rows: Annotated[int, typer.Option(min=1, help="Explanations written side by side.")] = 64,
+    max_queued_rows: Annotated[int, typer.Option(min=1, help="Explanations that may wait; more are refused.")] = 4096,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest explanation in tokens.")] = 512,
+    cache_mb: Annotated[int, typer.Option(min=0, help="Memory for activations and explanations kept, in MiB.")] = 256,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Longest time for one request, in seconds.")] = 300.0,
+    grace_s: Annotated[float, typer.Option(min=0, help="Time that a shutdown leaves to requests under way.")] = 10.0,
+) -> None:
+    """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
+    assert engine is Engine.LOCAL
+    server = server_module()
+    from gloss.serve.limits import Limits
+    from gloss.serve.service import open_service
+
+    access = server.access_for(host, secret=_secret(secret_env), allowed_hosts=allow_host or ())
+    if runs is not None and not runs.is_dir():
+        raise ConfigError("no such folder", where=runs, expected="a folder that holds run folders")
+    limits = Limits(
+        max_batch_rows=max_batch_rows,
+        max_queued_rows=max_queued_rows,
+        max_new_tokens=max_new_tokens,
+        cache_bytes=cache_mb * 2**20,
+        request_timeout_s=timeout_s,
+        grace_s=grace_s,
+    )
+    listening = server.bound_socket(host, port)
+    service = open_service(open_nlas(nla or [], target), limits=limits, runs=runs)
+    for reader in service.readers.values():
+        for error in reader.missing.values():
+            print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
+    server.serve(service, access, listening, ready=_tell_address)
+
+
+def server_module() -> Any:
+    """``gloss.serve.server``. Raises: MissingExtraError."""
+    try:
+        from gloss.serve import server
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve") from error
+    return server
+
+
+def _secret(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    secret = os.environ.get(variable, "")
+    if not secret:
+        raise ConfigError("the environment variable of the secret is not set", where=variable, expected="a secret")
+    return secret
+
+
+def open_nlas(named: list[str], target: str | None) -> dict[str, Any]:
+    """NLAs by name: what stands before ``=``, or the last part of the place."""
+    import gloss
+    from gloss.pipeline.last_run import last_quickstart
+
+    found: dict[str, Any] = {}
+    for entry in named or [str(last_quickstart())]:
+        name, equals, place = entry.partition("=")
+        place = place if equals else entry
+        name = name if equals else Path(place.rstrip("/")).name
+        if not name or name in found:
+            raise ConfigError("--nla needs a name of its own", expected="name=place", found=repr(entry))
+        found[name] = gloss.load(place, target=target)
+    return found
+
+
+def _tell_address(address: str) -> None:
+    print(f"Serving on {address} (API: {address}/v1/docs). Stop with Ctrl-C.", file=sys.stderr, flush=True)

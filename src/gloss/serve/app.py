@@ -1,0 +1,104 @@
+"""The application: Neuronpedia's paths at the root, Gloss's own below /v1, health and metrics, behind the guard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response
+
+from gloss import __version__
+from gloss.serve.guard import Guard
+from gloss.serve.interop import interop_router
+from gloss.serve.reference import reference_routes
+from gloss.serve.replies import handle_errors
+from gloss.serve.service import Service
+from gloss.serve.telemetry import CONTENT_TYPE
+from gloss.serve.v1 import v1_router
+
+HEALTH_PATHS = ("/healthz", "/readyz")
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may ask. ``secret`` None asks for none; ``hosts`` are the names that the server may be called by, None for any.
+
+    ``open_paths`` need no secret, beside the health checks: a page's own files.
+    """
+
+    secret: str | None = None
+    hosts: Collection[str] | None
+    open_paths: Collection[str] = ()
+
+
+def create_app(service: Service, access: Access) -> FastAPI:
+    """The application over a service, which starts and is closed with it, behind the guard."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.scheduler.start(asyncio.get_running_loop())
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(service.scheduler.close)
+
+    app = FastAPI(
+        title="NLA Inference Server",
+        description="Natural Language Autoencoder — activation vector <-> text. Gloss's own paths: /v1/openapi.json.",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=service.limits.max_body_bytes,
+        telemetry=_NO_TELEMETRY,
+    )
+    own = FastAPI(
+        title="Gloss",
+        description="Read, check and steer with natural language autoencoders.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_NO_TELEMETRY,
+    )
+    app.include_router(interop_router(service))
+    own.include_router(v1_router(service))
+    own.router.routes.extend(reference_routes(own))
+    for one in (app, own):
+        handle_errors(one, service.telemetry)
+    _add_health(app, service)
+    app.mount("/v1", own)
+    app.add_middleware(
+        Guard,
+        secret=access.secret,
+        hosts=access.hosts,
+        open_paths={*HEALTH_PATHS, *access.open_paths},
+        labels=_labels(app, own),
+        telemetry=service.telemetry,
+    )
+    return app
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Any:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Any:
+        ready = service.scheduler.is_ready
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Any:
+        return Response(service.telemetry.text(), media_type=CONTENT_TYPE)
+
+
+def _labels(app: FastAPI, own: FastAPI) -> dict[str, str]:
+    """Paths by which metrics are kept apart; what is below a path with a parameter counts as that path."""
+    paths = [*app.openapi()["paths"], *HEALTH_PATHS, "/metrics", *(f"/v1{path}" for path in own.openapi()["paths"])]
+    return {path.split("{")[0]: path for path in paths}

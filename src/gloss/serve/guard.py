@@ -1,0 +1,122 @@
+"""Stands before every path: who may ask, from where, and what every answer says to browsers. Counts and times answers."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gloss.errors import AccessError
+from gloss.serve.replies import CLIENT_LEFT, error_response
+from gloss.serve.telemetry import Telemetry
+
+SECRET_HEADER = "X-SECRET-KEY"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """ASGI middleware. ``hosts`` are the names the server may be called by; None allows any (a secret then stands before all).
+
+    ``open_paths`` need no secret.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        secret: str | None,
+        hosts: Collection[str] | None,
+        open_paths: Collection[str],
+        labels: Mapping[str, str],
+        telemetry: Telemetry,
+    ) -> None:
+        self.app, self._secret, self._hosts, self._telemetry = app, secret, hosts, telemetry
+        self._open_paths, self._labels = frozenset(open_paths), labels
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses, or passes on and adds the security headers."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        started, status = time.monotonic(), CLIENT_LEFT
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refused = self._refusal(scope)
+        try:
+            if refused is None:
+                await self.app(scope, receive, send_guarded)
+            else:
+                error, code = refused
+                self._telemetry.failures.labels("AccessError").inc()
+                await error_response(error, code)(scope, receive, send_guarded)
+        finally:
+            label = self._label(scope["path"])
+            self._telemetry.requests.labels(label, str(status)).inc()
+            self._telemetry.latency.labels(label).observe(time.monotonic() - started)
+
+    def _label(self, path: str) -> str:
+        return path if path in self._labels else self._labels.get(path.rsplit("/", 1)[0] + "/", "other")
+
+    def _refusal(self, scope: Scope) -> tuple[AccessError, int] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts is not None and _name_of(host) not in self._hosts:
+            return AccessError("not this server's name", found=host or "no Host header", remedy=_HOST_REMEDY), 403
+        if not _same_origin(headers, host, scope):
+            return AccessError("another site's page may not ask this server", found=headers.get("origin")), 403
+        if self._secret is None or scope["path"] in self._open_paths:
+            return None
+        given = headers.get(SECRET_HEADER)
+        if given is None:
+            return AccessError(f"{SECRET_HEADER} header required"), 401
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self._secret.encode()):
+            return AccessError("wrong secret", where=SECRET_HEADER), 403
+        return None
+
+
+_HOST_REMEDY = "Call it by the address it is bound to, or start it with --allow-host"
+
+
+def _name_of(host: str) -> str:
+    """The host of a Host header, without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _same_origin(headers: Headers, host: str, scope: Mapping[str, Any]) -> bool:
+    """Whether no browser says that another site's page is asking; following a link is allowed."""
+    origin = headers.get("origin")
+    if origin is not None:
+        try:
+            return urlsplit(origin).netloc == host and origin != "null"
+        except ValueError:
+            return False
+    followed_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in ("GET", "HEAD")
+    return followed_link or headers.get("sec-fetch-site") not in ("cross-site", "same-site")

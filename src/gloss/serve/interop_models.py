@@ -1,0 +1,287 @@
+"""The bodies of Neuronpedia's self-hosted NLA service, field for field; a contract test holds them to its description."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from gloss.serve import limits
+
+Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
+NewTokens = Annotated[int, Field(default=limits.DEFAULT_NEW_TOKENS, gt=0, le=limits.MAX_ASKED_TOKENS)]
+
+
+class ChatMessageInput(BaseModel):
+    """One message of a chat."""
+
+    role: str = Field(description="Chat role, e.g. user / assistant / system")
+    content: str = Field(default="", description="Message text")
+    channel: str | None = Field(
+        default=None, description="Optional harmony channel (analysis/final/commentary) for assistant turns."
+    )
+
+
+class TextRequest(BaseModel):
+    """What every request about a text has: the text, or a chat that the target's template renders."""
+
+    text: str | None = Field(
+        default=None, max_length=limits.MAX_TEXT_CHARS, description="Input text (or provide `messages`)."
+    )
+    messages: list[ChatMessageInput] | None = Field(
+        default=None, description="Structured chat messages; rendered by the target's chat template, instead of `text`."
+    )
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    enable_thinking: bool | None = None
+
+
+class TokenizeRequest(TextRequest):
+    """A text to be cut into tokens."""
+
+
+class ExtractRequest(TextRequest):
+    """A text whose activations are wanted."""
+
+
+class ExplainRequest(TextRequest):
+    """A text whose tokens are to be explained."""
+
+    positions: list[int] | None = Field(
+        default=None,
+        max_length=limits.MAX_POSITIONS,
+        description="Token positions; negative ones count from the end. Omitted or empty: all.",
+    )
+    temperature: Temperature
+    max_new_tokens: NewTokens
+    reverse: bool = Field(default=True, description="Process token positions in reverse order (last to first)")
+    stream: bool = Field(default=False, description="Stream results as SSE events")
+
+
+class CompletionRequest(TextRequest):
+    """A text that the target is to go on with."""
+
+    completion_tokens: int = Field(
+        default=16,
+        ge=1,
+        description=f"Number of tokens to generate (clamped server-side to 1-{limits.MAX_COMPLETION_TOKENS}).",
+    )
+    temperature: Temperature
+    stream: bool = Field(default=False, description="Stream tokens as SSE events")
+
+
+class TokenInfo(BaseModel):
+    """One token."""
+
+    token: str
+    token_id: int
+    position: int
+    fragment_index: int = Field(default=0, description="0-based index within a glyph that several tokens make up.")
+    fragment_count: int = Field(default=1, description="Number of tokens of that glyph; each shows the whole glyph.")
+    role: str | None = None
+    section: str | None = Field(default=None, description='"header" | "content" | "footer" | "scaffold"')
+    channel: str | None = None
+    message_index: int | None = None
+
+
+class TokenizeResponse(BaseModel):
+    """The tokens of a text, and of what the target went on with."""
+
+    tokens: list[TokenInfo]
+    prompt_length: int = Field(description="Number of tokens from the original input text")
+    text: str = Field(description="Full text (original + any generated completion)")
+
+
+class TokenActivation(BaseModel):
+    """One token's raw activation."""
+
+    token: str
+    token_id: int
+    position: int
+    activation: list[float]
+    l2_norm: float
+
+
+class ExtractResponse(BaseModel):
+    """The activations of a text."""
+
+    layer_index: int
+    tokens: list[TokenActivation]
+
+
+class ExplainResult(BaseModel):
+    """One token's explanation. Neuronpedia keeps these records for ever: no field may change."""
+
+    token: str
+    token_id: int
+    position: int
+    l2_norm: float
+    description: str
+    mse: float | None = None
+    cosine_similarity: float | None = None
+    generated: bool = Field(default=False, description="True if this token was generated (not from original input)")
+    fragment_index: int = 0
+    fragment_count: int = 1
+    role: str | None = None
+    section: str | None = None
+    channel: str | None = None
+    message_index: int | None = None
+
+
+class ExplainResponse(BaseModel):
+    """Explanations of a text."""
+
+    layer_index: int
+    results: list[ExplainResult]
+
+
+class DescribeRequest(BaseModel):
+    """Activations to be explained."""
+
+    activations: list[list[float]] = Field(
+        min_length=1,
+        max_length=limits.MAX_DESCRIBE_BATCH,
+        description="List of activation vectors, each of length d_model",
+    )
+    temperature: Temperature
+    max_new_tokens: NewTokens
+    stream: bool = Field(default=False, description="Stream results as SSE events")
+
+
+class DescriptionResult(BaseModel):
+    """One activation's explanation."""
+
+    description: str
+    mse: float | None = Field(default=None, description="Reconstruction MSE (if reconstructor available)")
+    cosine_similarity: float | None = Field(default=None, description="Cosine similarity (if reconstructor available)")
+
+
+class DescribeResponse(BaseModel):
+    """Explanations of activations."""
+
+    results: list[DescriptionResult]
+
+
+class ScoreRequest(BaseModel):
+    """A text and the activation it is to describe."""
+
+    description: str = Field(max_length=limits.MAX_EXPLANATION_CHARS, description="Text description to score")
+    activation: list[float] = Field(description="Original activation vector")
+
+
+class ScoreResponse(BaseModel):
+    """How well the text rebuilds the activation."""
+
+    mse: float = Field(description="Reconstruction MSE, range [0, 4]. ~0.2 good, ~1 mediocre, 2 orthogonal")
+    cosine_similarity: float
+
+
+class CompareRequest(BaseModel):
+    """Two activations."""
+
+    activation_a: list[float] = Field(description="First activation vector")
+    activation_b: list[float] = Field(description="Second activation vector")
+    temperature: Temperature
+    max_new_tokens: NewTokens
+
+
+class CompareResponse(BaseModel):
+    """The difference of two activations, explained."""
+
+    description: str = Field(description="Description of the difference vector (a - b)")
+    diff_norm: float = Field(description="L2 norm of the difference vector")
+    mse: float | None = None
+    cosine_similarity: float | None = None
+
+
+class HealthLimits(BaseModel):
+    """The bounds of a request, so that a client can check before it asks."""
+
+    max_input_chars: int
+    max_positions_per_request: int
+    max_new_tokens: int
+    max_describe_batch: int
+    max_description_chars: int
+    max_completion_tokens: int
+
+
+class HealthResponse(BaseModel):
+    """What is loaded, and how. Fields about another engine's settings are null here."""
+
+    status: str
+    verbalizer_model: str
+    d_model: int | None
+    verbalizer_quantization: str | None
+    verbalizer_kv_cache_dtype: str | None
+    verbalizer_cuda_graph_max_bs: int | None
+    verbalizer_torch_compile: bool | None
+    verbalizer_device: str | None
+    reconstructor_available: bool
+    reconstructor_fp8: bool | None
+    reconstructor_int4: bool | None
+    reconstructor_device: str | None
+    source_model: str | None
+    extraction_layer: int | None
+    source_truncated: bool | None
+    source_fp8: bool | None
+    source_device: str | None
+    completion_available: bool
+    num_cuda_devices: int
+    max_concurrent: int
+    max_concurrent_explains: int
+    max_describe_requests: int
+    reconstructor_max_concurrent: int
+    source_max_concurrent: int
+    limits: HealthLimits
+
+
+class ExplainMetaFrame(BaseModel):
+    """The first frame of a streamed ``/explain``."""
+
+    layer_index: int
+    total: int
+    prompt_length: int
+
+
+class ExplainProgressFrame(BaseModel):
+    """What is written so far. Clients tell it from a result by the missing ``description``."""
+
+    position: int
+    text: str
+    done: Literal[False] = False
+
+
+class DescribeProgressFrame(BaseModel):
+    """What is written so far of one activation's explanation."""
+
+    index: int
+    text: str
+    done: Literal[False] = False
+
+
+class DescribeResultFrame(DescriptionResult):
+    """One finished explanation and which activation's it is."""
+
+    index: int
+
+
+class CompletionPromptFrame(BaseModel):
+    """The first frame of a streamed ``/completion``."""
+
+    type: Literal["prompt"] = "prompt"
+    prompt_length: int
+    tokens: list[TokenInfo]
+
+
+class CompletionTokenFrame(BaseModel):
+    """One generated token."""
+
+    type: Literal["token"] = "token"
+    token: TokenInfo
+
+
+class CompletionDoneFrame(BaseModel):
+    """The whole text in the end."""
+
+    type: Literal["done"] = "done"
+    text: str
