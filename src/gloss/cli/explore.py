@@ -27,6 +27,7 @@ def explore(
     """Serve NLAs on this machine with a page to read, check and steer with, and open it."""
     server = server_module()
     from gloss.explorer import PAGE_PATH, mount_page, open_when_ready
+    from gloss.lab.examples import LabExamples
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
@@ -34,7 +35,9 @@ def explore(
         raise ConfigError("no such folder", where=runs, expected="a folder that holds run folders")
     access = server.access_for("127.0.0.1", secret=None)
     listening = server.bound_socket("127.0.0.1", port)
-    service = open_service(open_nlas(nla or [], target), limits=Limits(), runs=runs or _runs_beside(nla))
+    service = open_service(
+        open_nlas(nla or [], target), limits=Limits(), runs=runs or _runs_beside(nla), known_truth=LabExamples()
+    )
 
     def ready(address: str) -> None:
         page = f"{address}{PAGE_PATH}/"

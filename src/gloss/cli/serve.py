@@ -60,6 +60,7 @@ def serve(
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
     assert engine is Engine.LOCAL
     server = server_module()
+    from gloss.lab.examples import LabExamples
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
@@ -75,7 +76,7 @@ def serve(
         grace_s=grace_s,
     )
     listening = server.bound_socket(host, port)
-    service = open_service(open_nlas(nla or [], target), limits=limits, runs=runs)
+    service = open_service(open_nlas(nla or [], target), limits=limits, runs=runs, known_truth=LabExamples())
     for reader in service.readers.values():
         for error in reader.missing.values():
             print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from gloss.models.geometry import (
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
+    mean_direction,
     scale_to_norm,
     unit_rms,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "linear_weights_cast_once",
     "load_ar",
     "load_av",
+    "mean_direction",
     "right_pad",
     "save_ar",
     "save_av",

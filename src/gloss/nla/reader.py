@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from gloss.contract import SIDECAR_NAME, Explanation, ModelSidecar, check_same_activations, read_model_sidecar, text_ids
+from gloss.contract.files import RESULTS_NAME
 from gloss.data import special_token_ids
+from gloss.durable import read_json
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.evaluate import activation_flags, cosine
 from gloss.evaluate.steering import steered_continuations, steering_offset
@@ -99,6 +101,18 @@ class NLA:
                 f"this NLA has no {half.upper()}", where=self.name, remedy=f"Name one with {half}=… (--{half})"
             )
         return place
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """The results of the run that this NLA came from, where they stand beside it; else nothing."""
+        place = self.places.av or self.places.ar
+        assert place is not None
+        if not place.is_local:
+            return {}
+        folder = Path(place.name)
+        files = (parent / RESULTS_NAME for parent in (folder.parent, folder.parent.parent))
+        results = next((read_json(file) for file in files if file.is_file()), None)
+        return results if isinstance(results, dict) else {}
 
     @property
     def layer(self) -> int:

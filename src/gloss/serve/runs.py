@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError, GlossError
 from gloss.report.formatting import cleaned
-from gloss.report.run_files import METRICS_NAME, RESULTS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
+from gloss.report.run_files import METRICS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
 from gloss.serve import v1_models as m
 
 _DEPTH = 3

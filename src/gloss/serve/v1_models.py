@@ -257,6 +257,19 @@ class RunEntry(BaseModel):
     updated: float | None
 
 
+class ExampleOut(BaseModel):
+    """A text whose truth is known."""
+
+    doc_id: str
+    text: str
+
+
+class ExamplesOut(BaseModel):
+    """Texts whose truth is known."""
+
+    examples: list[ExampleOut]
+
+
 class RunsOut(BaseModel):
     """Run folders, the newest first."""
 

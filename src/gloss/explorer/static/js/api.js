@@ -110,6 +110,11 @@ export async function parquetVectors(nla, file) {
   return { name: file.name, rows: vectors.length, width: vectors[0]?.length ?? 0, at: (row) => vectors[row] };
 }
 
+/** Texts whose truth is known; none for most NLAs. @param {NlaInfo} nla @returns {Promise<{doc_id: string, text: string}[]>} */
+export async function examplesOf(nla) {
+  return (await call(`/v1/examples?nla=${encodeURIComponent(nla.name)}`)).examples;
+}
+
 /** @param {AbortSignal} [signal] @returns {Promise<import("./types.js").RunEntry[]>} */
 export async function runs(signal) {
   return (await call("/v1/runs", undefined, { signal })).runs;

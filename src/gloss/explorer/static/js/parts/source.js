@@ -1,7 +1,7 @@
 // What is read: a text, or a chat with turns; continued by the target where it can.
 import { html, useEffect, useRef, useState } from "../../vendor/preact-htm.js";
 import { isAbort } from "../connection.js";
-import { continueSource } from "../api.js";
+import { continueSource, examplesOf } from "../api.js";
 import { fromNeuronpedia } from "../neuronpedia.js";
 import { Problem } from "./notice.js";
 
@@ -85,8 +85,18 @@ export function SourceEditor({ nla, initial, onRead, onCancel, action = "Read" }
       ${nla.has_target && (writing ? html`<button onClick=${() => writing.abort()}>Stop writing</button>`
         : html`<button disabled=${isEmpty(source)} onClick=${goOn}>Continue with the target</button>`)}
       ${onCancel && html`<button class="plain" onClick=${onCancel}>Cancel</button>`}
+      <${Examples} nla=${nla} onChoose=${(/** @type {string} */ text) => setSource({ text })} />
       <${OpenCache} nla=${nla} onRead=${onRead} onProblem=${setProblem} /><span class="aside end">Ctrl + Enter reads</span></div>
   </div>`;
+}
+
+/** Texts of the laboratory, whose claims the trust panel can judge. @param {{nla: import("../types.js").NlaInfo, onChoose: (text: string) => void}} props */
+function Examples({ nla, onChoose }) {
+  const [known, setKnown] = useState(/** @type {{doc_id: string, text: string}[]} */ ([]));
+  useEffect(() => { examplesOf(nla).then(setKnown, () => setKnown([])); }, [nla.name]);
+  if (!known.length) return null;
+  return html`<label class="field">A lab text <select value="" onChange=${(/** @type {any} */ e) => onChoose(known[Number(e.target.value)].text)}>
+    <option value="" disabled>choose…</option>${known.map((one, i) => html`<option key=${one.doc_id} value=${i}>${one.text.slice(0, 44).replaceAll("\n", " ")}…</option>`)}</select></label>`;
 }
 
 /** Opens a file that Neuronpedia's page, or this one, has saved. @param {{nla: import("../types.js").NlaInfo, onRead: (source: Source) => void, onProblem: (error: unknown) => void}} props */
