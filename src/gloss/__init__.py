@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from gloss.errors import GlossError
 
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gloss.nla import NLA
+    from gloss.nla.remote import AsyncRemoteNLA, RemoteNLA
     from gloss.rollout import RolloutEngine
     from gloss.target import LoadOptions
 
 __version__ = "0.1.0"
-__all__ = ["NLA", "GlossError", "__version__", "load"]
+__all__ = ["NLA", "GlossError", "__version__", "connect", "load"]
 
 
 def load(
@@ -37,6 +38,32 @@ def load(
     from gloss.nla import NLA
 
     return NLA(name, av=av, ar=ar, target=target, engine=engine, **options)
+
+
+@overload
+def connect(
+    url: str, *, nla: str | None = None, secret: str | None = None, asynchronous: Literal[False] = False
+) -> RemoteNLA: ...
+
+
+@overload
+def connect(
+    url: str, *, nla: str | None = None, secret: str | None = None, asynchronous: Literal[True]
+) -> AsyncRemoteNLA: ...
+
+
+def connect(
+    url: str, *, nla: str | None = None, secret: str | None = None, asynchronous: bool = False
+) -> RemoteNLA | AsyncRemoteNLA:
+    """An NLA that a Gloss server holds (``gloss serve``), with the methods of a local one; nothing is sent yet.
+
+    ``nla`` names one of several; by default the first. ``secret`` is what the server was started with. An ``asynchronous`` client
+    has the same methods to be awaited. Raises: ConfigError if ``url`` is not one of a web server.
+    """
+    from gloss.nla.remote import AsyncRemoteNLA, Connection, RemoteNLA
+
+    connection = Connection(url=url, secret=secret)
+    return AsyncRemoteNLA(connection, nla) if asynchronous else RemoteNLA(connection, nla)
 
 
 def __getattr__(name: str) -> Any:

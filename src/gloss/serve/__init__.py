@@ -1,1 +1,1 @@
-"""The server: an HTTP API over loaded NLAs, with one scheduler for all clients, and a client for it."""
+"""The server: an HTTP API over loaded NLAs, with one scheduler for all clients."""

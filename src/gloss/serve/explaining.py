@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from gloss.errors import ConfigError
+from gloss.nla.remote.arrays import decode_array
 from gloss.nla.results import FAILED
 from gloss.serve import v1_models as m
-from gloss.serve.arrays import decode_array
 from gloss.serve.interop import check_positions_count
 from gloss.serve.interop_models import TokenInfo
 from gloss.serve.reader import Reader, Sampling, Written

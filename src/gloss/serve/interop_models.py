@@ -210,21 +210,21 @@ class HealthResponse(BaseModel):
 
     status: str
     verbalizer_model: str
-    d_model: int | None
-    verbalizer_quantization: str | None
-    verbalizer_kv_cache_dtype: str | None
-    verbalizer_cuda_graph_max_bs: int | None
-    verbalizer_torch_compile: bool | None
-    verbalizer_device: str | None
+    d_model: int | None = None
+    verbalizer_quantization: str | None = None
+    verbalizer_kv_cache_dtype: str | None = None
+    verbalizer_cuda_graph_max_bs: int | None = None
+    verbalizer_torch_compile: bool | None = None
+    verbalizer_device: str | None = None
     reconstructor_available: bool
-    reconstructor_fp8: bool | None
-    reconstructor_int4: bool | None
-    reconstructor_device: str | None
-    source_model: str | None
-    extraction_layer: int | None
-    source_truncated: bool | None
-    source_fp8: bool | None
-    source_device: str | None
+    reconstructor_fp8: bool | None = None
+    reconstructor_int4: bool | None = None
+    reconstructor_device: str | None = None
+    source_model: str | None = None
+    extraction_layer: int | None = None
+    source_truncated: bool | None = None
+    source_fp8: bool | None = None
+    source_device: str | None = None
     completion_available: bool
     num_cuda_devices: int
     max_concurrent: int

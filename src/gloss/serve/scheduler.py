@@ -20,7 +20,7 @@ from gloss.errors import GlossError, ServerBusyError, ServerError
 from gloss.models.injection import injection_rows
 from gloss.nla import NLA
 from gloss.rollout import RowRequest
-from gloss.serve.batches import read_many, reconstruct_many
+from gloss.serve.batches import Kept, read_many, reconstruct_many
 from gloss.serve.cache import BoundedCache
 from gloss.serve.continuation import Continuation
 from gloss.serve.lane import Lane, RowTicket
@@ -239,10 +239,13 @@ class Scheduler:
                         job.future.set_exception(self._failure(error))
 
     def _read_batch(self, lane: Lane, jobs: Sequence[Job]) -> list[Tensor]:
-        return read_many(lane.name, lane.nla, [job.payload for job in jobs], self._cache, self._lock, self.telemetry)
+        return read_many(lane.nla, [job.payload for job in jobs], self._kept(lane))
 
     def _score_batch(self, lane: Lane, jobs: Sequence[Job]) -> list[Tensor]:
-        return reconstruct_many(lane.nla, [job.payload for job in jobs])
+        return reconstruct_many(lane.nla, [job.payload for job in jobs], self._kept(lane))
+
+    def _kept(self, lane: Lane) -> Kept:
+        return Kept(lane.name, self._cache, self._lock, self.telemetry)
 
     def _call(self, _lane: Lane, jobs: Sequence[Job]) -> list[Any]:
         return [job.payload() for job in jobs]

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from gloss.errors import ConfigError
 from gloss.nla import Score
+from gloss.nla.remote.arrays import decode_array, encode_array
 from gloss.serve import v1_checking_models as checking
 from gloss.serve import v1_models as m
-from gloss.serve.arrays import decode_array, encode_array
 from gloss.serve.comparing import compare
 from gloss.serve.explaining import explain, vectors_of
 from gloss.serve.interop import check_values, declared_secret, shown_place

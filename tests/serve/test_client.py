@@ -1,0 +1,190 @@
+"""The Python client has the methods of a local NLA and raises its errors."""
+
+import asyncio
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx2
+import pytest
+import torch
+from served_nla import TEXT, running, serving
+
+import gloss
+from gloss.errors import AccessError, ActivationError, ConfigError, PositionError, ServerBusyError, ServerError
+from gloss.nla.remote import Connection, RemoteNLA
+from gloss.serve.limits import Limits
+from gloss.serve.service import open_service
+
+CHAT = [{"role": "user", "content": "Who sat there?"}]
+
+
+@pytest.fixture
+def remote(client):
+    with gloss.connect(str(client.base_url)) as remote:
+        yield remote
+
+
+def same(found, expected):
+    assert [(e.position, e.token, e.text, e.response, e.flags) for e in found] == [
+        (e.position, e.token, e.text, e.response, e.flags) for e in expected
+    ]
+    assert [e.fve for e in found] == pytest.approx([e.fve for e in expected], abs=1e-4)
+
+
+def test_it_reads_as_the_local_nla(remote, nla, vectors):
+    same(remote.explain(TEXT), nla.explain(TEXT))
+    same(remote.explain(TEXT, positions="3,7-9"), nla.explain(TEXT, positions="3,7-9"))
+    same(remote.explain(TEXT, positions=(2, -1)), nla.explain(TEXT, positions=(2, -1)))
+    same(remote.explain(vectors), nla.explain(vectors))
+    same(remote.explain(vectors[0]), nla.explain(vectors[0]))
+    assert remote.explain(vectors, score=False)[0].fve is None
+    assert remote.tokens(TEXT) == nla.tokens(TEXT)
+    torch.testing.assert_close(remote.activations(TEXT), nla.activations(TEXT), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(remote.reconstruct("it rains"), nla.reconstruct("it rains"), atol=1e-5, rtol=1e-5)
+    assert remote.score(["a"] * 4, vectors)[2].cosine == pytest.approx(
+        nla.score(["a"] * 4, vectors)[2].cosine, abs=1e-5
+    )
+    assert remote.nlas()[0]["name"] == "tiny"
+
+
+def test_it_steers_as_the_local_nla(remote, nla):
+    options = {"edit": ("rains", "snows"), "explanation": "it rains", "alphas": (2.0,), "max_new_tokens": 8}
+    found, local = remote.steer(TEXT, **options), nla.steer(TEXT, **options)
+    assert (found.position, found.token, found.original, found.edited) == (
+        local.position,
+        local.token,
+        local.original,
+        local.edited,
+    )
+    assert [c for c in found.continuations if c.edit != "unrelated"] == list(local.continuations)
+    assert "steering at token" in str(found)
+
+
+def test_chats_are_read_too(remote):
+    assert "Who" in "".join(remote.tokens(CHAT)[1])
+    assert len(remote.explain(CHAT, positions="all")) == len(remote.tokens(CHAT)[0])
+    assert remote.trust(CHAT, position=4, samples=2)["controls"]
+
+
+def test_the_async_client_does_the_same(client, nla, vectors):
+    async def ask():
+        async with gloss.connect(str(client.base_url), asynchronous=True) as remote:
+            return await asyncio.gather(*(remote.explain(v) for v in vectors), remote.activations(TEXT))
+
+    *explained, activations = asyncio.run(ask())
+    for found, vector in zip(explained, vectors, strict=True):
+        same(found, nla.explain(vector))
+    assert activations.shape == (17, 32)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "said"),
+    [
+        (lambda r: r.explain(TEXT, positions=99), PositionError, "no such token"),
+        (lambda r: r.explain(torch.zeros(1, 32)), ActivationError, "no direction"),
+        (lambda r: r.explain(torch.ones(1, 7)), ActivationError, "32"),
+        (lambda r: r.explain(TEXT, samples=99), ConfigError, "samples"),
+        (lambda r: r.steer(TEXT, edit=("x", "y"), explanation="a"), ConfigError, "does not hold"),
+    ],
+)
+def test_errors_are_those_of_the_local_nla(remote, ask, error, said):
+    with pytest.raises(error, match=said) as caught:
+        ask(remote)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_nla_that_is_not_there_is_named(client):
+    with pytest.raises(ConfigError, match="no such NLA"):
+        gloss.connect(str(client.base_url), nla="other").tokens("a")
+
+
+def test_secrets_are_sent_and_missed(nla):
+    with serving(nla, secret="open sesame") as client:
+        url = str(client.base_url)
+        assert gloss.connect(url, secret="open sesame").tokens("a")
+        for secret in (None, "wrong"):
+            with pytest.raises(AccessError):
+                gloss.connect(url, secret=secret).tokens("a")
+
+
+def test_what_is_no_address_is_refused():
+    for url in ("127.0.0.1:5009", "file:///etc/passwd", ""):
+        with pytest.raises(ConfigError, match="not the address"):
+            gloss.connect(url)
+
+
+def test_a_server_that_is_not_there_is_an_error_with_its_remedy(monkeypatch):
+    monkeypatch.setattr("gloss.nla.remote.client._BACKOFF_S", 0.01)
+    with pytest.raises(ServerError, match="gloss serve"):
+        gloss.connect("http://127.0.0.1:9").tokens("a")
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers with what the test has put into ``script``: (status, headers, body), in turn."""
+
+    script: list = []
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, headers, body = self.script.pop(0)
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def scripted():
+    server = HTTPServer(("127.0.0.1", 0), Scripted)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+TOKENS = json.dumps({"tokens": [{"token_id": 1, "token": "a"}], "text": "a"}).encode()
+
+
+def test_a_busy_server_is_waited_for_but_not_for_ever(scripted):
+    busy = (429, {"Retry-After": "0"}, b'{"detail": "full", "kind": "ServerBusyError"}')
+    Scripted.script = [busy, busy, (200, {}, TOKENS)]
+    assert gloss.connect(scripted).tokens("a") == ([1], ["a"])
+    Scripted.script = [(429, {"Retry-After": "500"}, busy[2])]
+    with pytest.raises(ServerBusyError, match="full"):
+        gloss.connect(scripted).tokens("a")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tokens": 3}'])
+def test_an_answer_of_something_else_is_an_error(scripted, body):
+    Scripted.script = [(200, {}, body)]
+    with pytest.raises(ServerError, match="not the answer of a Gloss server"):
+        gloss.connect(scripted).tokens("a")
+
+
+@pytest.mark.parametrize("body", [b"boom", b'{"detail": "x", "kind": "SystemExit"}', b'{"kind": "__name__"}', b"[1]"])
+def test_an_error_of_unknown_kind_is_a_server_error(scripted, body):
+    Scripted.script = [(500, {}, body)]
+    with pytest.raises(ServerError):
+        gloss.connect(scripted).tokens("a")
+
+
+def test_a_client_outlives_a_restart_of_its_server(nla):
+    service = open_service({"tiny": nla}, limits=Limits(grace_s=1.0))
+    with running(service) as (address, _):
+        remote = RemoteNLA(Connection(url=address))
+        before = remote.explain(TEXT)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(address)
+    again = open_service({"tiny": nla}, limits=Limits(grace_s=1.0))
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(remote.explain(TEXT)))
+    thread.start()
+    with running(again, port=int(address.rsplit(":", 1)[1])):
+        thread.join()
+    assert list(answers[0]) == list(before)
