@@ -63,7 +63,7 @@ def _entry(run_id: str, folder: Path) -> m.RunEntry:
     fve = section(results or {}, "fve").get("rl")
     return m.RunEntry(
         id=run_id,
-        state="running" if results is None else "finished",
+        state="unfinished" if results is None else "finished",
         preset=_preset(folder),
         fve=fve if isinstance(fve, int | float) else None,
         updated=max(times, default=None),

@@ -251,7 +251,7 @@ class RunEntry(BaseModel):
     """A run folder."""
 
     id: str
-    state: Literal["running", "finished"]
+    state: Literal["unfinished", "finished"]
     preset: str | None
     fve: float | None
     updated: float | None
