@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from gloss.nla import NLA
     from gloss.nla.remote import AsyncRemoteNLA, RemoteNLA
+    from gloss.rollout import RolloutEngine
     from gloss.target import LoadOptions
 
 __version__ = "0.1.0"
@@ -23,17 +24,20 @@ def load(
     av: str | Path | None = None,
     ar: str | Path | None = None,
     target: str | Path | None = None,
+    engine: str | RolloutEngine = "local",
     **options: Unpack[LoadOptions],
 ) -> NLA:
     """Opens an NLA: a folder with ``av/`` and ``ar/``, or a hub id such as ``kitft/nla-qwen2.5-7b-L20`` (-av and -ar behind it).
 
-    Its parts are fetched and loaded when first used. ``av``, ``ar`` and ``target`` name parts that stand elsewhere; ``options`` are
+    Its parts are fetched and loaded when first used. ``av``, ``ar`` and ``target`` name parts that stand elsewhere; ``engine`` is
+    ``local`` or the server that runs the AV, such as ``vllm+http://host:8000``; ``options`` are
     revision (of AV and AR), dtype, device, device_map, attn_implementation, quantization, adapter and trust_remote_code.
-    Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot be reached; SidecarError.
+    Raises: ConfigError if nothing is named, or no engine is called so; CheckpointError if there is no NLA, or the hub cannot be
+    reached; SidecarError.
     """
     from gloss.nla import NLA
 
-    return NLA(name, av=av, ar=ar, target=target, **options)
+    return NLA(name, av=av, ar=ar, target=target, engine=engine, **options)
 
 
 @overload

@@ -17,6 +17,7 @@ GlossError
 ├── StorageError         a file that cannot be written: full disk, missing permission
 ├── LockError            a folder that another process is writing
 ├── PositionError        token positions that a text does not have
+├── EngineError          a server that generates explanations, or its settings
 ├── ServerError          a Gloss server that cannot be reached, or failed
 │   ├── ServerBusyError    its queue is full, or it is shutting down: ask again later
 │   └── AccessError        the secret is missing or wrong, or the page that asks is not the server's own
@@ -125,6 +126,10 @@ class LockError(GlossError):
 
 class PositionError(GlossError):
     """Token positions were asked for that the text does not have."""
+
+
+class EngineError(GlossError):
+    """A server that generates explanations cannot be reached, answers wrongly, or has the wrong settings."""
 
 
 class ServerError(GlossError):

@@ -341,7 +341,7 @@ def test_runs_are_listed_and_read_while_they_are_written(nla, tmp_path):
     with serving(nla, runs=tmp_path) as client:
         found = {run["id"]: run for run in client.get("/v1/runs").json()["runs"]}
         assert set(found) == {"a/b", "done"}
-        assert (found["a/b"]["state"], found["done"]["state"]) == ("running", "finished")
+        assert (found["a/b"]["state"], found["done"]["state"]) == ("unfinished", "finished")
         assert (found["done"]["fve"], found["done"]["preset"]) == (0.9, "smoke")
         run = client.get("/v1/runs/a%2Fb").json()
         assert (run["metrics"], run["results"]) == (rows, None)

@@ -29,7 +29,7 @@ def test_every_invariant_has_a_row_with_its_tests():
     rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 17))
     without = [number for number, tests in rows if ".py::test_" not in tests]
-    assert without == ["11"]
+    assert not without
 
 
 def test_every_test_named_in_the_table_exists():

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from gloss import __version__
-from gloss.cli import checkpoint, data, lab, read, run, scale, serve, train
+from gloss.cli import checkpoint, data, explore, lab, read, run, scale, serve, train
 from gloss.cli.threads import choose_waiting
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
@@ -83,6 +83,7 @@ def _root(
 run.register(app)
 read.register(app)
 serve.register(app)
+explore.register(app)
 scale.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

@@ -22,6 +22,13 @@ DTYPE = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float1
 DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, for every part.")]
 TARGET = Annotated[str | None, typer.Option("--target", help="Target model, where it does not stand beside the NLA.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ENGINE = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://…, or http://… to find out.",
+    ),
+]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of sampling.")]
 
 
@@ -45,6 +52,7 @@ def explain(
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several.")
     ] = None,
+    engine: ENGINE = "local",
     seed: SEED = 0,
     activations: scale.ACTIVATIONS = None,
     chat: scale.CHAT = None,
@@ -83,11 +91,12 @@ def explain(
     )
     sampling = {"samples": samples, "temperature": temperature, "seed": seed}
     read = None if request.has_input and text == "-" else _text(text)
-    opened = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device)
+    opened = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device, engine=engine)
     if not request.is_plain:
         scale.explain(opened, request, read, positions, as_json=as_json, **sampling)
         return
     found = opened.explain(read or "", positions=positions or "-1", **sampling)
+    _tell_speed(opened.engine)
     if as_json:
         print_json(found.to_dicts())
     else:
@@ -199,6 +208,14 @@ def _open(nla: str | None, *, av: str | None, ar: str | None, **options: Any) ->
 
     name = str(last_quickstart()) if nla is None and av is None and ar is None else nla
     return gloss.load(name, av=av, ar=ar, **options)
+
+
+def _tell_speed(engine: Any) -> None:
+    """Says on standard error how fast a server was."""
+    from gloss.rollout import RemoteEngine
+
+    if isinstance(engine, RemoteEngine) and engine.last_speed is not None:
+        print(f"{engine}: {engine.last_speed}", file=sys.stderr)
 
 
 def _text(text: str) -> str:

@@ -62,7 +62,8 @@ def serve(
 ) -> None:
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
     assert engine is Engine.LOCAL
-    server = _server_module()
+    server = server_module()
+    from gloss.lab.examples import LabExamples
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
@@ -79,14 +80,15 @@ def serve(
     )
     listening = server.bound_socket(host, port)
     _leave_room_for_answers(threads)
-    service = open_service(_open(nla or [], target), limits=limits, runs=runs)
+    service = open_service(open_nlas(nla or [], target), limits=limits, runs=runs, known_truth=LabExamples())
     for reader in service.readers.values():
         for error in reader.missing.values():
             print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
     server.serve(service, access, listening, ready=_tell_address)
 
 
-def _server_module() -> Any:
+def server_module() -> Any:
+    """``gloss.serve.server``. Raises: MissingExtraError."""
     try:
         from gloss.serve import server
     except ImportError as error:
@@ -103,7 +105,7 @@ def _secret(variable: str | None) -> str | None:
     return secret
 
 
-def _open(named: list[str], target: str | None) -> dict[str, Any]:
+def open_nlas(named: list[str], target: str | None) -> dict[str, Any]:
     """NLAs by name: what stands before ``=``, or the last part of the place."""
     import gloss
     from gloss.pipeline.last_run import last_quickstart

@@ -346,15 +346,6 @@ def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
     return vectors
 
 
-def raw_vectors(table: pa.Table, *, where: object = None) -> Vectors:
-    """As ``vectors_as_array``, but zero and non-finite vectors are let through.
-
-    Raises: DatasetError naming ``where`` and the first row without a vector.
-    """
-    _refuse_nulls(table[VECTOR_COLUMN], where)
-    return _raw_array(table)
-
-
 def _refuse_nulls(column: pa.ChunkedArray, where: object) -> None:
     if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
         row = next(i for i, value in enumerate(column.to_pylist()) if value is None or None in value)

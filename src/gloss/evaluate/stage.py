@@ -115,6 +115,7 @@ def evaluate(
         "layer": rows.sidecar.layer,
         "n_heldout": len(rows),
         "n_heldout_documents": len(set(rows.doc_ids)),
+        "heldout_errors": sorted(round(error, 4) for error in trip.errors.tolist()),
         "examples": examples,
     }
 

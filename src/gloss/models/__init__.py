@@ -8,6 +8,7 @@ from gloss.models.geometry import (
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
+    mean_direction,
     scale_to_norm,
     unit_rms,
 )
@@ -22,6 +23,7 @@ from gloss.models.prefix import (
     length_chunks,
     right_pad,
 )
+from gloss.models.prompt_embedder import PromptEmbedder
 
 __all__ = [
     "ORTHOGONAL_MSE",
@@ -29,6 +31,7 @@ __all__ = [
     "ActivationVerbalizer",
     "ComputeDtype",
     "GatheringPrefix",
+    "PromptEmbedder",
     "SharedPrefix",
     "autocast",
     "common_prefix_length",
@@ -45,6 +48,7 @@ __all__ = [
     "linear_weights_cast_once",
     "load_ar",
     "load_av",
+    "mean_direction",
     "right_pad",
     "save_ar",
     "save_av",

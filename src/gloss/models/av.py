@@ -25,15 +25,11 @@ class ActivationVerbalizer:
     """
 
     def __init__(self, model: Any, tokenizer: Any, sidecar: ModelSidecar) -> None:
-        if sidecar.marker is None or sidecar.av_template is None:
-            raise SidecarError(
-                "an AV needs an injection marker and an AV template", expected="both", found="neither or one"
-            )
         self.model, self.tokenizer, self.sidecar = model, tokenizer, sidecar
-        self.marker: InjectionMarker = sidecar.marker
-        self._split_at_marker(prompt_ids(tokenizer, sidecar.av_template, self.marker.char))
-        self.stop_id = _stop_id(tokenizer)
-        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        self.marker, ids, _ = av_prompt(tokenizer, sidecar)
+        self._split_at_marker(ids)
+        self.stop_id = stop_id_of(tokenizer)
+        self.pad_id = pad_id_of(tokenizer)
 
     def _split_at_marker(self, ids: list[int]) -> None:
         site = find_marker(ids, self.marker)
@@ -60,10 +56,7 @@ class ActivationVerbalizer:
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end a response: ``stop_id``, and special tokens at which the model's generation config stops."""
-        recorded = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        others = recorded if isinstance(recorded, (list, tuple)) else [] if recorded is None else [recorded]
-        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
-        return (self.stop_id, *(i for i in others if i in special and i != self.stop_id))
+        return (self.stop_id, *further_stop_ids(self.tokenizer, getattr(self.model, "generation_config", None)))
 
     @property
     def backbone(self) -> Any:
@@ -132,9 +125,7 @@ class ActivationVerbalizer:
 
     def decode(self, response_ids: Sequence[int]) -> str:
         """The text of one response, without its stop token."""
-        ids = [i for i in response_ids if i not in (*self.stop_ids, self.pad_id)]
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text
+        return response_text(self.tokenizer, response_ids, without=(*self.stop_ids, self.pad_id))
 
 
 def _around(prompt: str) -> str:
@@ -143,7 +134,44 @@ def _around(prompt: str) -> str:
     return f"{before[-16:]}<INJECT>{after[:16]}"
 
 
-def _stop_id(tokenizer: Any) -> int:
+def av_prompt(tokenizer: Any, sidecar: ModelSidecar) -> tuple[InjectionMarker, list[int], int]:
+    """The marker, the token ids of the AV's prompt, and the marker's index in them.
+
+    Raises: SidecarError if the sidecar has no marker or template, MarkerError if the prompt does not hold the marker.
+    """
+    if sidecar.marker is None or sidecar.av_template is None:
+        raise SidecarError(
+            "an AV needs an injection marker and an AV template", expected="both", found="neither or one"
+        )
+    ids = prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char)
+    return sidecar.marker, ids, find_marker(ids, sidecar.marker)
+
+
+def further_stop_ids(tokenizer: Any, generation_config: Any) -> list[int]:
+    """Special tokens at which a generation config stops, besides the tokenizer's end of text."""
+    recorded = getattr(generation_config, "eos_token_id", None)
+    others = recorded if isinstance(recorded, (list, tuple)) else [] if recorded is None else [recorded]
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return [i for i in others if i in special and i != tokenizer.eos_token_id]
+
+
+def response_text(tokenizer: Any, response_ids: Sequence[int], *, without: Sequence[int]) -> str:
+    """The text of one response, without its stop and padding tokens."""
+    ids = [i for i in response_ids if i not in without]
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def pad_id_of(tokenizer: Any) -> int:
+    """The padding token, or the end of text where there is none."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+
+def stop_id_of(tokenizer: Any) -> int:
+    """The token that ends a response.
+
+    Raises: SidecarError if the tokenizer has none.
+    """
     if tokenizer.eos_token_id is None:
         raise SidecarError(
             "the AV's tokenizer has no end-of-text token",

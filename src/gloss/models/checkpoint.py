@@ -73,7 +73,11 @@ def _owns_storage(weight: torch.Tensor) -> bool:
     return weight.untyped_storage().nbytes() == weight.nbytes
 
 
-def _sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
+def sidecar_of(folder: Path, role: Literal["av", "ar"]) -> ModelSidecar:
+    """The sidecar of a checkpoint that must be of this role.
+
+    Raises: SidecarError, CheckpointError if it is the other half.
+    """
     sidecar = read_model_sidecar(folder)
     if sidecar.role != role:
         raise CheckpointError("checkpoint of the other half", where=folder, expected=f"role {role}", found=sidecar.role)
@@ -86,7 +90,7 @@ def load_av(name: Path | str | ModelPlace, **options: Unpack[LoadOptions]) -> Ac
     Raises: CheckpointError, SidecarError, MarkerError, ArchitectureError, MissingExtraError.
     """
     folder = _folder_of(name, options)
-    sidecar = _sidecar_of(folder, "av")
+    sidecar = sidecar_of(folder, "av")
     target = load_target(folder, **options)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks)
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
@@ -99,7 +103,7 @@ def load_ar(name: Path | str | ModelPlace, **options: Unpack[LoadOptions]) -> Ac
     MissingExtraError.
     """
     folder = _folder_of(name, options)
-    sidecar = _sidecar_of(folder, "ar")
+    sidecar = sidecar_of(folder, "ar")
     tokenizer = load_tokenizer(folder, trust_remote_code=options.get("trust_remote_code", False))
     backbone = _load_backbone(folder, **options)
     d_model, num_blocks = backbone.config.hidden_size, backbone.config.num_hidden_layers

@@ -63,6 +63,14 @@ def direction_variance(targets: Tensor) -> float:
     return float((directions - directions.mean(dim=0)).square().mean())
 
 
+def mean_direction(targets: Tensor) -> Tensor:
+    """Mean of the directions at norm √d: what FVE 0 always predicts; [n, d] → [d] float32.
+
+    Raises: ActivationError if a row is zero or not finite.
+    """
+    return unit_rms(targets).double().mean(dim=0).float()
+
+
 def fraction_of_variance_explained(errors: Tensor, variance: float) -> float:
     """FVE = 1 − mean direction MSE / variance; 0 = predicting the mean, 1 = perfect; [n] → scalar.
 

@@ -103,7 +103,7 @@ def _base_of(name: str | Path, revision: str | None) -> ModelPlace:
     """The place that both halves are named after: a folder need not be there itself, if its halves stand beside it."""
     path = Path(name).expanduser()
     if not path.is_dir() and any(Path(f"{path}-{half}").is_dir() for half in _HALVES):
-        return ModelPlace(str(path))
+        return ModelPlace.of_path(path)
     if not path.is_dir() and "/" not in str(name):
         raise _no_nla(name)
     return ModelPlace.of(name, revision=revision)
@@ -139,5 +139,5 @@ def _target_beside(half: ModelPlace) -> ModelPlace | None:
     folder = Path(half.name).parent
     for beside in (folder / "target", folder.parent / "target"):
         if half.is_local and (beside / "config.json").is_file():
-            return ModelPlace(str(beside))
+            return ModelPlace.of_path(beside)
     return None

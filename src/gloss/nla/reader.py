@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from gloss.contract import SIDECAR_NAME, Explanation, ModelSidecar, check_same_activations, read_model_sidecar, text_ids
+from gloss.contract.files import RESULTS_NAME
 from gloss.data import special_token_ids
+from gloss.durable import read_json
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.evaluate import activation_flags, cosine
 from gloss.evaluate.steering import steered_continuations, steering_offset
@@ -20,7 +23,7 @@ from gloss.models import ActivationReconstructor, ActivationVerbalizer, directio
 from gloss.nla.place import NLAPlaces, find_nla
 from gloss.nla.positions import parse_positions
 from gloss.nla.results import FAILED, Continuation, Explanations, Score, Steering, TokenExplanation
-from gloss.rollout import LocalEngine, Rollout
+from gloss.rollout import LOCAL, LocalEngine, Rollout, RolloutEngine, engine_of, parse_engine
 from gloss.target import LoadOptions, ModelPlace, Target, capture_activations, load_target
 from gloss.train.inputs import TRUST_KEY
 
@@ -31,7 +34,8 @@ class NLA:
     ``name`` is a folder that holds ``av/`` and ``ar/`` (and perhaps ``target/``), or a hub id; ``owner/name`` means the
     repositories ``owner/name-av`` and ``owner/name-ar``. ``av``, ``ar`` and ``target`` name parts that stand elsewhere; without a
     target, the model that the sidecar names is loaded. ``options`` are those of ``LoadOptions`` and hold for every part,
-    but ``revision``, which is that of AV and AR: any hub id can carry its own behind an @.
+    but ``revision``, which is that of AV and AR: any hub id can carry its own behind an @. ``engine`` says what runs the AV:
+    ``local``, or a server (see ``engine_of``), with which the AV's weights are never loaded here.
     Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot be reached; SidecarError.
     """
 
@@ -43,8 +47,12 @@ class NLA:
         ar: str | Path | None = None,
         target: str | Path | None = None,
         max_new_tokens: int | None = None,
+        engine: str | RolloutEngine = LOCAL,
         **options: Unpack[LoadOptions],
     ) -> None:
+        if isinstance(engine, str) and engine != LOCAL:
+            parse_engine(engine)
+        self._engine = engine
         self.places = find_nla(name, av=av, ar=ar, target=target, revision=options.pop("revision", None))
         self.name, self._options = self.places.name, options
         self.sidecar: ModelSidecar = _sidecar_of(self.places)
@@ -55,6 +63,23 @@ class NLA:
     def av(self) -> ActivationVerbalizer:
         """The activation verbalizer."""
         return load_av(self._place("av", self.places.av), **self._options)
+
+    @cached_property
+    def engine(self) -> RolloutEngine:
+        """What writes explanations; a server is probed when this is first used.
+
+        Raises: EngineError.
+        """
+        if not isinstance(self._engine, str):
+            return self._engine
+        if self._engine == LOCAL:
+            return LocalEngine(self.av)
+        return engine_of(self._engine, self._place("av", self.places.av), **self._options)
+
+    @property
+    def engine_kind(self) -> str:
+        """What kind of engine writes explanations: local, sglang, vllm, gloss, http (to be found out), or a class of your own."""
+        return re.split(r"[+:]", self._engine)[0] if isinstance(self._engine, str) else type(self._engine).__name__
 
     @cached_property
     def ar(self) -> ActivationReconstructor:
@@ -76,6 +101,18 @@ class NLA:
                 f"this NLA has no {half.upper()}", where=self.name, remedy=f"Name one with {half}=… (--{half})"
             )
         return place
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """The results of the run that this NLA came from, where they stand beside it; else nothing."""
+        place = self.places.av or self.places.ar
+        assert place is not None
+        if not place.is_local:
+            return {}
+        folder = Path(place.name)
+        files = (parent / RESULTS_NAME for parent in (folder.parent, folder.parent.parent))
+        results = next((read_json(file) for file in files if file.is_file()), None)
+        return results if isinstance(results, dict) else {}
 
     @property
     def layer(self) -> int:
@@ -117,7 +154,7 @@ class NLA:
         ``positions``: an index (negative from the end), several, ``"all"``, or a specification such as ``"3,7-9"``.
         ``temperature`` None is greedy for one sample and 1 for several. ``score`` says whether the AR reads them back;
         by default it does where there is one.
-        Raises: PositionError, ActivationError, ConfigError.
+        Raises: PositionError, ActivationError, ConfigError, EngineError.
         """
         if samples < 1:
             raise ConfigError("samples", expected="at least 1", found=samples)
@@ -132,7 +169,7 @@ class NLA:
             chosen = list(range(len(vectors)))
             flags, labels = [self.flags(None, None, v) for v in vectors], [""] * len(vectors)
         heat = temperature if temperature is not None else (0.0 if samples == 1 else 1.0)
-        rollouts = LocalEngine(self.av).generate(
+        rollouts = self.engine.generate(
             vectors, temperature=heat, max_new_tokens=self.max_new_tokens, seed=seed, num_samples=samples
         )
         repeated = vectors.repeat_interleave(samples, dim=0)
@@ -158,9 +195,17 @@ class NLA:
     def with_prompt(self, prompt: str) -> NLA:
         """The same NLA with an AV prompt of your own, which holds ``<INJECT>`` once where the activation goes.
 
-        Raises: TemplateError if it does not, or stands between other tokens than the AV was trained with.
+        Raises: TemplateError if it does not, or stands between other tokens than the AV was trained with; ConfigError if the AV
+        runs on a server.
         """
+        if self._engine != LOCAL:
+            raise ConfigError(
+                "a prompt of your own needs the AV in this process",
+                expected="--engine local",
+                found=str(self._engine),
+            )
         other = copy(self)
+        other.__dict__.pop("engine", None)  # it holds the AV with the recorded prompt
         other.av = self.av.with_prompt(prompt)
         return other
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from gloss.contract.files import RESULTS_NAME
 from gloss.data.record import require_same_settings
 from gloss.durable import folder_lock, read_json, write_json
 from gloss.errors import ResumeError
@@ -81,7 +82,7 @@ def _run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
 def _conclude(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Writes ``results.json`` and the report, and returns the results."""
     results = _results(config, folder)
-    write_json(folder.path / "results.json", results)
+    write_json(folder.path / RESULTS_NAME, results)
     write_report(folder.path)
     return results
 

@@ -189,6 +189,7 @@ def _prepare(nla: NLA, source: Any, config: ExplainConfig, minus: Any, documents
         "target": target_identity(nla, read=bool(documents)),
         "layer": nla.layer,
         "input": opened.identity,
+        "engine": nla.engine_kind,
         "sampling": {
             "samples": config.samples,
             "best_of": config.best_of,

@@ -71,7 +71,7 @@ def convert(name: str | Path, out: Path, options: ConvertOptions, *, revision: s
         torch_dtype(options.dtype)
     path = Path(name).expanduser()
     if is_dcp(path) or is_adapter(path):
-        places = [(ModelPlace(str(path)), out)]
+        places = [(ModelPlace.of_path(path), out)]
     else:
         parts = parts_of(name, revision=revision)
         places = [(place, out / role if len(parts) > 1 else out) for role, place in parts.items()]

@@ -21,7 +21,7 @@ _IDENTITY_TOLERANCE = 1e-6
 
 
 def _headers(half: Half) -> dict[str, TensorHeader]:
-    return tensor_headers(ModelPlace(str(half.folder)), half.files)
+    return tensor_headers(ModelPlace.of_path(half.folder), half.files)
 
 
 def _every_block_is_there(half: Half) -> str:
@@ -115,7 +115,7 @@ def _head_has_its_shape(half: Half) -> str:
             expected=VALUE_HEAD_NAME,
             remedy="Take the file from the training run: without it other tools use a random head",
         )
-    headers, d = file_headers(ModelPlace(str(half.folder)), VALUE_HEAD_NAME), half.config_integer("hidden_size")
+    headers, d = file_headers(ModelPlace.of_path(half.folder), VALUE_HEAD_NAME), half.config_integer("hidden_size")
     weight = headers.get("weight")
     if weight is None or weight.shape != (d, d) or len(headers) != 1:
         found = ", ".join(f"{name} {list(header.shape)}" for name, header in sorted(headers.items()))

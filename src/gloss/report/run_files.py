@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError
 from gloss.report.formatting import cleaned
 
-RESULTS_NAME = "results.json"
 METRICS_NAME = "metrics.jsonl"
 SAMPLES_NAME = "samples.jsonl"
 

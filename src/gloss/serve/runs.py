@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError, GlossError
 from gloss.report.formatting import cleaned
-from gloss.report.run_files import METRICS_NAME, RESULTS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
+from gloss.report.run_files import METRICS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
 from gloss.serve import v1_models as m
 
 _DEPTH = 3
@@ -62,7 +63,7 @@ def _entry(run_id: str, folder: Path) -> m.RunEntry:
     fve = section(results or {}, "fve").get("rl")
     return m.RunEntry(
         id=run_id,
-        state="running" if results is None else "finished",
+        state="unfinished" if results is None else "finished",
         preset=_preset(folder),
         fve=fve if isinstance(fve, int | float) else None,
         updated=max(times, default=None),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 
 from gloss.errors import ConfigError
 from gloss.serve.app import Access, create_app
@@ -59,10 +60,16 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make_server(service: Service, access: Access) -> uvicorn.Server:
-    """A uvicorn server over a service; its shutdown gives requests under way the time of grace, then ends them."""
+def make_server(service: Service, access: Access, add_page: Callable[[FastAPI], None] | None = None) -> uvicorn.Server:
+    """A uvicorn server over a service, with the page that ``add_page`` mounts.
+
+    Its shutdown gives requests under way the time of grace, then ends them.
+    """
+    app = create_app(service, access)
+    if add_page is not None:
+        add_page(app)
     config = uvicorn.Config(
-        create_app(service, access),
+        app,
         access_log=False,
         log_level="warning",
         server_header=False,
@@ -74,10 +81,17 @@ def make_server(service: Service, access: Access) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(service: Service, access: Access, listening: socket.socket, *, ready: Callable[[str], None]) -> None:
+def serve(
+    service: Service,
+    access: Access,
+    listening: socket.socket,
+    *,
+    ready: Callable[[str], None],
+    add_page: Callable[[FastAPI], None] | None = None,
+) -> None:
     """Serves until a stop signal, then shuts down in good order; ``ready`` is told the address just before."""
     listening.listen()
     host, port = listening.getsockname()[:2]
     ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when everything is closed
-        make_server(service, access).run(sockets=[listening])
+        make_server(service, access, add_page).run(sockets=[listening])

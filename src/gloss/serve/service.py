@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gloss.errors import ConfigError, GlossError
+from gloss.evaluate import JudgedClaim
 from gloss.nla import NLA
 from gloss.serve.limits import Limits
 from gloss.serve.reader import Reader
@@ -14,6 +16,18 @@ from gloss.serve.scheduler import Scheduler
 from gloss.serve.telemetry import Telemetry
 
 PARTS = ("av", "ar", "target")
+
+
+class KnownTruth(Protocol):
+    """Where the truth about some texts comes from: the laboratory, for NLAs of its target."""
+
+    def texts(self, nla: NLA) -> Mapping[str, str]:
+        """Texts whose truth is known, by id; none for an NLA of another target."""
+        ...
+
+    def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
+        """Every claim of an explanation of the token that ends at character ``end``, judged; None for an unknown text."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,7 @@ class Service:
     limits: Limits
     telemetry: Telemetry
     runs: Path | None
+    known_truth: KnownTruth | None = None
 
     @property
     def default(self) -> Reader:
@@ -40,7 +55,9 @@ class Service:
         return self.readers[name]
 
 
-def open_service(nlas: Mapping[str, NLA], *, limits: Limits, runs: Path | None = None) -> Service:
+def open_service(
+    nlas: Mapping[str, NLA], *, limits: Limits, runs: Path | None = None, known_truth: KnownTruth | None = None
+) -> Service:
     """Loads every part of every NLA and puts them behind one scheduler, which is not started yet.
 
     An NLA without one of its parts is served without it. Raises: GlossError if it has neither AV nor AR.
@@ -52,7 +69,7 @@ def open_service(nlas: Mapping[str, NLA], *, limits: Limits, runs: Path | None =
             raise lacking["av"]
     scheduler = Scheduler(nlas, limits=limits, telemetry=telemetry)
     readers = {name: Reader(name, nla, scheduler, missing[name]) for name, nla in nlas.items()}
-    return Service(readers, scheduler, limits, telemetry, runs)
+    return Service(readers, scheduler, limits, telemetry, runs, known_truth)
 
 
 def _missing_parts(nla: NLA) -> dict[str, GlossError]:

@@ -18,6 +18,7 @@ from gloss.reading.themes import split_claims
 from gloss.reading.tokens import ReadText
 from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
+from gloss.serve.service import KnownTruth
 
 SAME_CLAIM = 0.6
 """Share of words in common from which two claims count as the same."""
@@ -25,8 +26,8 @@ _FAR = 8
 """Other tokens of the text whose explanations serve as a control."""
 
 
-async def trust(reader: Reader, read: ReadText, body: m.TrustIn) -> m.TrustOut:
-    """The panel of one token's explanation.
+async def trust(reader: Reader, read: ReadText, body: m.TrustIn, known: KnownTruth | None = None) -> m.TrustOut:
+    """The panel of one token's explanation; ``known`` judges its claims where the truth about the text is known.
 
     Raises: PositionError, CheckpointError; ConfigError if the AV's own explanation cannot be extracted.
     """
@@ -44,7 +45,12 @@ async def trust(reader: Reader, read: ReadText, body: m.TrustIn) -> m.TrustOut:
         raise ConfigError("no explanation could be extracted here", found=greedy[0].text, remedy="Choose another token")
     drawn = await _samples(reader, vectors[site : site + 1], body)
     elsewhere = [text for p in far if (text := texts[p]) is not None]
-    return await _panel(reader, read, body, vectors[site], explanation, drawn, [(p, texts[p]) for p in near], elsewhere)
+    near_texts = [(p, texts[p]) for p in near]
+    panel = await _panel(reader, read, body, vectors[site], explanation, drawn, near_texts, elsewhere)
+    verdicts = known.verdicts(read.text, read.tokens[site].end, explanation) if known is not None else None
+    if verdicts is not None:
+        panel.truth = [m.VerdictOut(kind=v.kind, value=v.value, verdict=v.verdict) for v in verdicts]
+    return panel
 
 
 async def _samples(reader: Reader, vector: Tensor, body: m.TrustIn) -> list[m.SampleOut]:
@@ -99,6 +105,7 @@ async def _panel(
             for i, claim in enumerate(claims)
         ],
         neighbours=[m.NeighbourOut(position=p, token=read.tokens[p].token, text=text) for p, text in near],
+        truth=None,
     )
 
 

@@ -95,7 +95,7 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     async def trust_(body: checking.TrustIn, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
         reader = service.reader(body.nla)
-        return await _within(service, request, trust(reader, reader.read(body), body))
+        return await _within(service, request, trust(reader, reader.read(body), body, service.known_truth))
 
     @router.post("/steer", response_model=checking.SteerOut)
     async def steer_(body: checking.SteerIn, request: Request) -> Any:
@@ -124,6 +124,15 @@ def _add_files(router: APIRouter, service: Service) -> None:
         check_values(len(found.vectors) * width, service)
         return found
 
+    @router.get("/examples", response_model=m.ExamplesOut)
+    async def examples(nla: Annotated[str | None, Query()] = None) -> Any:
+        """Texts whose truth is known, for an NLA of the laboratory's target; none for others."""
+        reader = service.reader(nla)
+        if service.known_truth is None or "target" in reader.missing:
+            return m.ExamplesOut(examples=[])
+        found = await asyncio.to_thread(service.known_truth.texts, reader.nla)
+        return m.ExamplesOut(examples=[m.ExampleOut(doc_id=doc_id, text=text) for doc_id, text in found.items()])
+
     @router.get("/runs", response_model=m.RunsOut)
     async def runs() -> Any:
         """The run folders below the folder that the server was started with."""
@@ -147,7 +156,7 @@ def _nla_out(reader: Reader) -> m.NlaOut:
         has_ar="ar" not in reader.missing,
         has_target=has_target,
         chat=has_target and bool(getattr(nla.target.tokenizer, "chat_template", None)),
-        fve=recorded.get("fve"),
+        fve=reader.nla.evaluation.get("fve", {}).get("rl"),
         median_norm=recorded.get("norm_statistics", {}).get("p50"),
         max_new_tokens=nla.max_new_tokens,
         direction_variance=recorded.get("direction_variance"),
@@ -175,7 +184,7 @@ async def _score(service: Service, body: m.ScoreIn) -> m.ScoresOut:
         )
     vectors = vectors.expand(len(body.explanations), -1)
     scores = await reader.score(body.explanations, vectors)
-    recorded = reader.nla.recorded.get("heldout_errors")
+    recorded = reader.nla.evaluation.get("heldout_errors")
     return m.ScoresOut(scores=[_score_out(score, recorded) for score in scores])
 
 

@@ -70,6 +70,14 @@ class ClaimOut(BaseModel):
     """Share of the neighbours whose explanation makes it too."""
 
 
+class VerdictOut(BaseModel):
+    """A claim about a text whose truth is known: right, wrong, or absent (nothing to judge it by)."""
+
+    kind: str
+    value: str
+    verdict: str
+
+
 class TrustOut(BaseModel):
     """What speaks for an explanation and against it."""
 
@@ -87,6 +95,8 @@ class TrustOut(BaseModel):
     """Mean share of words that two samples have in common, 0 to 1."""
     claims: list[ClaimOut]
     neighbours: list[NeighbourOut]
+    truth: list[VerdictOut] | None
+    """Every claim that the explanation makes about a text of the laboratory; null for other texts."""
 
 
 class SteerIn(SourceRequest):

@@ -251,10 +251,23 @@ class RunEntry(BaseModel):
     """A run folder."""
 
     id: str
-    state: Literal["running", "finished"]
+    state: Literal["unfinished", "finished"]
     preset: str | None
     fve: float | None
     updated: float | None
+
+
+class ExampleOut(BaseModel):
+    """A text whose truth is known."""
+
+    doc_id: str
+    text: str
+
+
+class ExamplesOut(BaseModel):
+    """Texts whose truth is known."""
+
+    examples: list[ExampleOut]
 
 
 class RunsOut(BaseModel):

@@ -11,6 +11,7 @@ from gloss.target.architectures import (
     remove_final_norm,
     truncate_blocks,
 )
+from gloss.target.embedding_rows import read_embedding_rows
 from gloss.target.fingerprint import weights_fingerprint
 from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
 from gloss.target.hooks import capture_activations, edit_residual, last_block_at, next_token_logits
@@ -22,6 +23,7 @@ from gloss.target.loading import (
     load_tokenizer,
     load_weights,
     quiet_loading,
+    read_config,
     torch_dtype,
 )
 
@@ -46,6 +48,8 @@ __all__ = [
     "next_token_logits",
     "output_logits",
     "quiet_loading",
+    "read_config",
+    "read_embedding_rows",
     "refuse_unsafe_files",
     "remove_final_norm",
     "torch_dtype",

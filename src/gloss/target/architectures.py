@@ -16,8 +16,9 @@ from gloss.errors import ArchitectureError
 class Architecture:
     """What Gloss needs to know about a Hugging Face family; paths are dotted, from the causal LM.
 
-    ``backbone`` is the module without LM head, ``blocks`` its list of decoder blocks and ``final_norm`` the norm behind the
-    last one, both from the backbone. ``per_block_config`` names config lists with one entry per block, ``block_index_config``
+    ``backbone`` is the module without LM head, ``embedding`` its table of token embeddings, ``blocks`` its list of decoder
+    blocks and ``final_norm`` the norm behind the last one, all from the backbone. ``scales_embedding`` says that the embedding
+    module multiplies its rows by √d. ``per_block_config`` names config lists with one entry per block, ``block_index_config``
     config lists of block numbers; both are truncated together with the blocks. ``logit_softcap`` names the config value c of
     a family whose logits are c·tanh(logits / c). ``learned_positions`` says that no token can stand beyond the table of
     positions. ``text_keys`` belong to a multimodal wrapper, which is loaded as its text model alone: (pattern, replacement)
@@ -26,6 +27,8 @@ class Architecture:
 
     model_type: str
     backbone: str = "model"
+    embedding: str = "embed_tokens"
+    scales_embedding: bool = False
     blocks: str = "layers"
     final_norm: str = "norm"
     per_block_config: tuple[str, ...] = ("layer_types",)
@@ -46,15 +49,17 @@ _REGISTRY = {
         Architecture("llama"),
         Architecture("qwen2"),
         Architecture("qwen3"),
-        Architecture("gemma"),
-        Architecture("gemma2", logit_softcap="final_logit_softcapping"),
-        Architecture("gemma3_text", logit_softcap="final_logit_softcapping"),
-        Architecture("gemma3", backbone="model.language_model", text_keys=_LANGUAGE_MODEL_KEYS),
+        Architecture("gemma", scales_embedding=True),
+        Architecture("gemma2", scales_embedding=True, logit_softcap="final_logit_softcapping"),
+        Architecture("gemma3_text", scales_embedding=True, logit_softcap="final_logit_softcapping"),
+        Architecture("gemma3", backbone="model.language_model", scales_embedding=True, text_keys=_LANGUAGE_MODEL_KEYS),
         Architecture("mistral"),
         Architecture("phi", final_norm="final_layernorm"),
         Architecture("phi3"),
-        Architecture("gpt2", backbone="transformer", blocks="h", final_norm="ln_f", learned_positions=True),
-        Architecture("gpt_neox", backbone="gpt_neox", final_norm="final_layer_norm"),
+        Architecture(
+            "gpt2", backbone="transformer", embedding="wte", blocks="h", final_norm="ln_f", learned_positions=True
+        ),
+        Architecture("gpt_neox", backbone="gpt_neox", embedding="embed_in", final_norm="final_layer_norm"),
         Architecture("olmo2"),
         Architecture("olmo3"),
         Architecture("mixtral"),

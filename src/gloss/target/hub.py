@@ -39,13 +39,18 @@ class ModelPlace:
             return name
         path = Path(name).expanduser()
         if path.is_dir():
-            return cls(str(path))
+            return cls.of_path(path)
         repo, at, own_revision = str(name).partition("@")
         if not _REPO.fullmatch(repo) or ".." in repo:
             raise CheckpointError(
                 "no such model folder", where=name, remedy="Name a Hugging Face folder or hub id (owner/name)"
             )
         return cls(repo, own_revision if at else revision)
+
+    @classmethod
+    def of_path(cls, path: Path) -> ModelPlace:
+        """A folder of this machine, there or not; its name is absolute, so that no ``owner/name`` is read into it."""
+        return cls(str(path.absolute()))
 
     def __str__(self) -> str:
         inside = f"/{self.subfolder}" if self.subfolder else ""
@@ -62,7 +67,7 @@ class ModelPlace:
 
     def inside(self, subfolder: str) -> ModelPlace:
         """The model in a subfolder of this place."""
-        return ModelPlace(str(Path(self.name) / subfolder)) if self.is_local else replace(self, subfolder=subfolder)
+        return self.of_path(Path(self.name) / subfolder) if self.is_local else replace(self, subfolder=subfolder)
 
     def file(self, name: str, *, cached_only: bool = False) -> Path | None:
         """One file of the model, fetched where it is not in the cache; None where there is no such file or repository.
@@ -93,18 +98,19 @@ class ModelPlace:
             except (NoRepository, EntryNotFoundError):
                 return None
 
-    def folder(self, *, with_code: bool = False) -> Path:
+    def folder(self, *, with_code: bool = False, with_weights: bool = True) -> Path:
         """The model's folder on this machine, with all files that loading needs, fetched where they are not in the cache.
 
-        ``with_code`` fetches the model's own Python code too, which nothing here runs.
+        ``with_code`` fetches the model's own Python code too, which nothing here runs; without ``with_weights`` the weights stay
+        on the hub.
         Raises: CheckpointError if it is not on the hub, or not in the cache and the hub cannot be reached; as
         ``refuse_unsafe_files``.
         """
-        found = self.folder_unchecked(with_code=with_code)
+        found = self.folder_unchecked(with_code=with_code, with_weights=with_weights)
         refuse_unsafe_files(found)
         return found
 
-    def folder_unchecked(self, *, with_code: bool = False) -> Path:
+    def folder_unchecked(self, *, with_code: bool = False, with_weights: bool = True) -> Path:
         """As ``folder``, for who only looks at the files: what names files elsewhere is not refused."""
         if self.is_local:
             return Path(self.name)
@@ -117,7 +123,11 @@ class ModelPlace:
                 self.name,
                 revision=self.revision,
                 allow_patterns=[inside + pattern for pattern in wanted],
-                ignore_patterns=[f"{inside}consolidated*", f"{inside}*/*"],
+                ignore_patterns=[
+                    f"{inside}consolidated*",
+                    f"{inside}*/*",
+                    *([] if with_weights else ["*.safetensors"]),
+                ],
             )
         return Path(root) / inside
 

@@ -165,10 +165,10 @@ def load_weights(name: str | Path | ModelPlace, *, head: bool, **options: Unpack
         "device_map": device_map if device_map is not None or quantization is None else device,
     }
     folder = ModelPlace.of(name, revision=options.get("revision")).folder(with_code=trust)
-    config = _read_config(folder, trust)
+    config = read_config(folder, trust)
     architecture = architecture_of(config.model_type, config=config)
     if architecture.text_keys:
-        arguments |= {"config": _text_config(config), "key_mapping": dict(architecture.text_keys)}
+        arguments |= {"config": text_config(config), "key_mapping": dict(architecture.text_keys)}
     loader: Any = AutoModelForCausalLM if head else AutoModel
     try:
         with quiet_loading():
@@ -209,7 +209,11 @@ def _device(options: LoadOptions) -> str:
     return name
 
 
-def _read_config(name: str | Path, trust_remote_code: bool) -> Any:
+def read_config(name: str | Path, trust_remote_code: bool) -> Any:
+    """The config of a model folder.
+
+    Raises: CheckpointError.
+    """
     from transformers import AutoConfig
 
     try:
@@ -227,7 +231,7 @@ def _read_config(name: str | Path, trust_remote_code: bool) -> Any:
         ) from error
 
 
-def _text_config(config: Any) -> Any:
+def text_config(config: Any) -> Any:
     """The text model's part of a wrapper's config, with what only the wrapper's own level says."""
     text = config.get_text_config()
     text.tie_word_embeddings = config.tie_word_embeddings

@@ -15,7 +15,7 @@ import torch
 from gloss.contract import DatasetSidecar, ModelSidecar, add_marker_token, read_dataset_sidecar, verify_model_sidecar
 from gloss.data import read_activations, vectors_as_array
 from gloss.errors import DatasetError
-from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_variance
+from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_variance, mean_direction
 from gloss.target import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
@@ -93,7 +93,7 @@ def new_av(
     dataset = rows.sidecar
     target = load_target(target_name, attn_implementation=attn_implementation)
     scale = injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
-    sidecar = _sidecar("av", target_name, dataset, variance=rows.variance, injection_scale=scale)
+    sidecar = _sidecar("av", target_name, rows, injection_scale=scale)
     if sidecar.marker is not None and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings:
         target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
     if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
@@ -108,25 +108,29 @@ def new_ar(target_name: str, rows: TrainingRows, attn_implementation: str | None
     Raises: CheckpointError, SidecarError or ArchitectureError if the target is not the one that the dataset was built for.
     """
     target = load_target(target_name, attn_implementation=attn_implementation)
-    sidecar = _sidecar("ar", target_name, rows.sidecar, variance=rows.variance, injection_scale=None)
+    sidecar = _sidecar("ar", target_name, rows, injection_scale=None)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model)
     return ActivationReconstructor.from_target(target.model, rows.sidecar.layer, target.tokenizer, sidecar)
 
 
-def trust_record(dataset: DatasetSidecar, variance: float) -> dict[str, Any]:
-    """What a reader of the checkpoint needs to judge an activation: the variance behind FVE, usual norms, first position."""
+def trust_record(rows: TrainingRows) -> dict[str, Any]:
+    """What a reader of the checkpoint needs to judge an activation.
+
+    The variance behind FVE, the mean direction (what FVE 0 predicts), usual norms, the first position.
+    """
+    dataset = rows.sidecar
     extraction = dict(dataset.extra.get("gloss", {})).get("extract", {})
     return {
-        "direction_variance": variance,
+        "direction_variance": rows.variance,
+        "mean_direction": [round(value, 4) for value in mean_direction(torch.from_numpy(rows.vectors)).tolist()],
         "norm_statistics": dict(dataset.norm_statistics),
         "min_position": extraction.get("min_position"),
         "dataset": dataset.dataset_id,
     }
 
 
-def _sidecar(
-    role: Any, target_name: str, dataset: DatasetSidecar, *, variance: float, injection_scale: float | None
-) -> ModelSidecar:
+def _sidecar(role: Any, target_name: str, rows: TrainingRows, *, injection_scale: float | None) -> ModelSidecar:
+    dataset = rows.sidecar
     return ModelSidecar(
         role=role,
         d_model=dataset.d_model,
@@ -141,7 +145,7 @@ def _sidecar(
         base_checkpoint=str(Path(target_name).resolve()) if Path(target_name).is_dir() else target_name,
         trained_on=(dataset.dataset_id,),
         created_by=f"gloss {version('gloss-nla')}",
-        extra={TRUST_KEY: trust_record(dataset, variance)},
+        extra={TRUST_KEY: trust_record(rows)},
     )
 
 

@@ -9,6 +9,7 @@ from huggingface_hub import constants
 
 import gloss
 from gloss.errors import CheckpointError, ConfigError
+from gloss.nla.place import find_nla
 from gloss.release.publish import pull
 
 NAME = "kitft/nla-tiny-L2"
@@ -205,3 +206,17 @@ def test_the_references_checkpoints_read_under_released_names(golden, hub, famil
         rtol=1e-5,
         atol=1e-4,
     )
+
+
+def test_a_relative_folder_is_never_looked_for_on_the_hub(nla_folder, monkeypatch):
+    """``run`` with ``run/nla/av`` inside must not be read as the repository ``run/av``, nor ``run-ar`` as one."""
+    run = nla_folder / "run"
+    (run / "nla").mkdir(parents=True)
+    (nla_folder / "av").rename(run / "nla/av")
+    monkeypatch.chdir(nla_folder)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    places = find_nla("run")
+    assert places.av is not None
+    assert places.ar is None
+    (run / "nla/av").rename(nla_folder / "mine-av")
+    assert find_nla("mine").ar is None

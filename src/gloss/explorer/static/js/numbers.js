@@ -1,0 +1,62 @@
+// Numbers as they are shown, each with an honest one-line reading.
+
+const MINUS = "−";
+
+/** @param {number | null | undefined} value @param {number} digits */
+export function fixed(value, digits = 2) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "—";
+  return value.toFixed(digits).replace("-", MINUS).replace(/^−(0(\.0*)?)$/, "$1");
+}
+
+/** With its sign, also where it is positive. @param {number | null | undefined} value @param {number} digits */
+export function signed(value, digits = 2) {
+  const text = fixed(value, digits);
+  return text === "—" || text.startsWith(MINUS) || Number(text) === 0 ? text : `+${text}`;
+}
+
+/** @param {number | null | undefined} value */
+export function percent(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "—";
+  const hundredths = value * 100;
+  return `${hundredths !== 0 && Math.abs(hundredths) < 10 ? fixed(hundredths, 1) : fixed(hundredths, 0)} %`;
+}
+
+/** Norms run from hundredths to tens of thousands. @param {number | null | undefined} value */
+export function norm(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "—";
+  return value >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", " ") : value.toPrecision(3);
+}
+
+/** What an FVE says. @param {number | null | undefined} fve */
+export function fveReading(fve) {
+  if (fve === null || fve === undefined) return "No FVE: the checkpoint does not record the variance of its training activations.";
+  const shown = fixed(fve);
+  if (fve < 0) return `Worse than guessing the mean, which gives 0; 1 is perfect. These words mislead the reconstruction.`;
+  if (fve < 0.05) return `About what guessing the mean gives (0); 1 is perfect.`;
+  return `${shown} of the variance of directions is rebuilt from these words; guessing the mean gives 0. It does not say that they are true.`;
+}
+
+/** @param {number | null | undefined} cosine */
+export function cosineReading(cosine) {
+  return cosine === null || cosine === undefined ? "" : `Cosine between the activation and its reconstruction; high values can be cheap, FVE corrects for that.`;
+}
+
+/** @param {number} count @param {string} one @param {string} [many] */
+export function counted(count, one, many = `${one}s`) {
+  return `${count.toLocaleString("en").replaceAll(",", " ")} ${count === 1 ? one : many}`;
+}
+
+export const STEPS = 7;
+
+/**
+ * The step of the token scale for a value, "under" below its lower end.
+ * @param {number | null | undefined} value
+ * @param {[number, number]} domain
+ * @returns {string | undefined}
+ */
+export function scaleStep(value, [low, high]) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return undefined;
+  if (value < low) return "under";
+  const share = high > low ? (value - low) / (high - low) : 1;
+  return String(Math.min(STEPS - 1, Math.floor(share * STEPS)));
+}

@@ -1,0 +1,82 @@
+// The values that views exchange, as JSDoc types.
+
+/**
+ * @typedef {object} Token
+ * @property {number} position
+ * @property {string} token
+ * @property {number} token_id
+ * @property {number} fragment_index
+ * @property {number} fragment_count
+ * @property {string | null} [role]
+ * @property {string | null} [section]
+ * @property {number | null} [message_index]
+ */
+
+/** @typedef {{token: Token, positions: number[]}} Drawn one drawn glyph or word piece */
+
+/** @typedef {{role: string, content: string}} Turn */
+
+/** @typedef {{text: string} | {messages: Turn[]}} Source what is read */
+
+/** @typedef {{text: string, adds: number | null, loses: number | null}} Line one line of an explanation and its worth in FVE */
+
+/**
+ * @typedef {object} Reading one explanation of one token, perhaps still being written
+ * @property {number | null} position
+ * @property {string} token
+ * @property {string} text
+ * @property {boolean} done
+ * @property {boolean} failed
+ * @property {number | null} fve
+ * @property {number | null} baseline the FVE that the position's mean direction has
+ * @property {number | null} cosine
+ * @property {number | null} mse direction MSE, 0 to 4
+ * @property {number | null} norm
+ * @property {string[]} flags
+ * @property {number | null} percentile among the checkpoint's held-out explanations, 0 to 100
+ * @property {number | null} agreement of several samples, once they were drawn
+ * @property {Line[] | null} lines
+ * @property {Trust | null} trust
+ */
+
+/**
+ * @typedef {object} NlaInfo
+ * @property {string} name
+ * @property {string} target
+ * @property {number} layer
+ * @property {number} d_model
+ * @property {boolean} has_av
+ * @property {boolean} has_ar
+ * @property {boolean} has_target
+ * @property {boolean} chat
+ * @property {number | null} fve
+ * @property {number | null} median_norm
+ */
+
+/**
+ * @typedef {object} Trust
+ * @property {{name: string, fve: number | null}[]} controls
+ * @property {{text: string | null, fve: number | null}[]} samples
+ * @property {number | null} percentile among the checkpoint's held-out explanations, 0 to 100
+ * @property {number | null} agreement
+ * @property {{text: string, in_samples: number | null, at_neighbours: number | null}[]} claims
+ * @property {{position: number, token: string, text: string | null}[]} neighbours
+ * @property {{kind: string, value: string, verdict: string}[] | null} [truth] where it is known
+ */
+
+/**
+ * @typedef {object} Steered
+ * @property {string} original
+ * @property {string} edited
+ * @property {number[]} positions
+ * @property {{edit: string, alpha: number, text: string}[]} continuations edit is none, edit, random or unrelated
+ * @property {{alpha: number, tokens: {token: string, before: number, after: number}[]}[]} next
+ */
+
+/** @typedef {{text: string | null, norm: number, similarity: number | null, fve: number | null}} Comparison */
+
+/** @typedef {{name: string, points: [number, number][]}} Series */
+
+/** @typedef {{id: string, state: string, preset: string | null, fve: number | null, updated: number | null}} RunEntry */
+
+export {};
