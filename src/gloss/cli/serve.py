@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gloss.errors import ConfigError, MissingExtraError
-
-
-class Engine(StrEnum):
-    """What writes explanations."""
-
-    LOCAL = "local"
-
 
 NLAS = Annotated[
     list[str] | None,
@@ -49,7 +41,9 @@ def serve(
     secret_env: SECRET_ENV = None,
     allow_host: ALLOW_HOST = None,
     runs: RUNS = None,
-    engine: Annotated[Engine, typer.Option(help="What writes explanations: the AV in this process.")] = Engine.LOCAL,
+    engine: Annotated[
+        str, typer.Option(help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://….")
+    ] = "local",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere.")
     ] = None,
@@ -61,7 +55,6 @@ def serve(
     grace_s: Annotated[float, typer.Option(min=0, help="Time that a shutdown leaves to requests under way.")] = 10.0,
 ) -> None:
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
-    assert engine is Engine.LOCAL
     server = server_module()
     from gloss.lab.examples import LabExamples
     from gloss.serve.limits import Limits
@@ -80,7 +73,7 @@ def serve(
     )
     listening = server.bound_socket(host, port)
     _leave_room_for_answers(threads)
-    service = open_service(open_nlas(nla or [], target), limits=limits, runs=runs, known_truth=LabExamples())
+    service = open_service(open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=LabExamples())
     for reader in service.readers.values():
         for error in reader.missing.values():
             print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
@@ -105,11 +98,16 @@ def _secret(variable: str | None) -> str | None:
     return secret
 
 
-def open_nlas(named: list[str], target: str | None) -> dict[str, Any]:
-    """NLAs by name: what stands before ``=``, or the last part of the place."""
+def open_nlas(named: list[str], target: str | None, engine: str = "local") -> dict[str, Any]:
+    """NLAs by name: what stands before ``=``, or the last part of the place.
+
+    Raises: ConfigError for a name that is missing or there twice, or several NLAs on one engine elsewhere, which runs one AV.
+    """
     import gloss
     from gloss.pipeline.last_run import last_quickstart
 
+    if engine != "local" and len(named) > 1:
+        raise ConfigError("an engine elsewhere runs one AV", expected="one --nla", found=len(named))
     found: dict[str, Any] = {}
     for entry in named or [str(last_quickstart())]:
         name, equals, place = entry.partition("=")
@@ -117,7 +115,7 @@ def open_nlas(named: list[str], target: str | None) -> dict[str, Any]:
         name = name if equals else Path(place.rstrip("/")).name
         if not name or name in found:
             raise ConfigError("--nla needs a name of its own", expected="name=place", found=repr(entry))
-        found[name] = gloss.load(place, target=target)
+        found[name] = gloss.load(place, target=target, engine=engine)
     return found
 
 

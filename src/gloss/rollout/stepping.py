@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +36,36 @@ class NewToken:
     key: int
     token_id: int
     rollout: Rollout | None
+
+
+class RowEngine(Protocol):
+    """An engine whose rows join and leave while others are being written."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are being written or about to be."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many rows can be admitted now."""
+        ...
+
+    def admit(self, key: int, request: RowRequest) -> None:
+        """Lets a row join at the next step; ``key`` names it from then on."""
+        ...
+
+    def drop(self, keys: Iterable[int]) -> None:
+        """Lets rows go before their end; keys that are not here are no error."""
+        ...
+
+    def step(self) -> list[NewToken]:
+        """Goes on with every row, and tells what is new."""
+        ...
+
+    def close(self) -> None:
+        """Drops all rows for good."""
+        ...
 
 
 @dataclass
@@ -112,6 +143,10 @@ class SteppingEngine:
         new = [self._take(row, token) for row, token in zip(self._rows, drawn, strict=True)]
         self._leave([i for i, token in enumerate(new) if token.rollout is not None])
         return new
+
+    def close(self) -> None:
+        """Drops all rows; their keys and values are freed with the engine."""
+        self.drop([row.key for row in self._rows + self._joining])
 
     def _move_on(self) -> Tensor:
         """Last hidden states behind each row's newest token; [rows, d_model]."""

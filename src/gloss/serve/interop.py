@@ -17,6 +17,7 @@ from torch import Tensor
 from gloss.errors import ConfigError
 from gloss.nla import Score
 from gloss.reading.tokens import ReadText
+from gloss.rollout import LOCAL
 from gloss.serve import interop_models as m
 from gloss.serve import limits as bounds
 from gloss.serve.reader import Reader, Sampling, Written
@@ -114,7 +115,7 @@ def _health(service: Service) -> m.HealthResponse:
         verbalizer_kv_cache_dtype=None,
         verbalizer_cuda_graph_max_bs=None,
         verbalizer_torch_compile=False,
-        verbalizer_device=str(nla.av.model.device) if has["av"] else None,
+        verbalizer_device=str(nla.av.model.device) if has["av"] and nla.engine_kind == LOCAL else None,
         reconstructor_available=has["ar"],
         reconstructor_fp8=False if has["ar"] else None,
         reconstructor_int4=False if has["ar"] else None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from gloss.nla import NLA
-from gloss.rollout import NewToken, Rollout, RowRequest, SteppingEngine
+from gloss.rollout import NewToken, RemoteEngine, Rollout, RowEngine, RowRequest, SteppingEngine, WaveEngine
 from gloss.serve.cache import BoundedCache
 from gloss.serve.limits import Limits
 from gloss.serve.telemetry import Telemetry
@@ -52,7 +52,7 @@ class Lane:
     ) -> None:
         self.name, self.nla, self.limits = name, nla, limits
         self._cache, self._lock, self._telemetry = cache, lock, telemetry
-        self._engine: SteppingEngine | None = None
+        self._engine: RowEngine | None = None
         self._waiting: OrderedDict[RowTicket, deque[_Work]] = OrderedDict()
         self._known: dict[bytes, _Work] = {}
         self._running: dict[int, _Work] = {}
@@ -115,20 +115,24 @@ class Lane:
             gone, self._abandoned = self._abandoned, []
             if not (gone or self._waiting or self._running):
                 return 0
-        engine = self._engine = self._engine or SteppingEngine(
-            self.nla.av, max_rows=self.limits.max_batch_rows, max_new_tokens=self.limits.max_new_tokens
-        )
+        engine = self._engine = self._engine or self._new_engine()
         engine.drop(gone)
         if admits:
             with self._lock:
                 self._admit(engine)
         new = engine.step()
-        self._telemetry.tokens.inc(len(new))
         with self._lock:
             told = [(work, token, list(work.listeners)) for token in new if (work := self._heard(token)) is not None]
         for work, token, listeners in told:
             self._tell(work, token, listeners, outbox)
         return sum(token.rollout is not None for token in new)
+
+    def _new_engine(self) -> RowEngine:
+        rows, length = self.limits.max_batch_rows, self.limits.max_new_tokens
+        engine = self.nla.engine
+        if isinstance(engine, RemoteEngine):
+            return WaveEngine(engine, max_rows=rows)
+        return SteppingEngine(self.nla.av, max_rows=rows, max_new_tokens=length)
 
     def fail(self, error: BaseException, outbox: Outbox) -> None:
         """Ends all rows with an error and starts anew. Only in the worker."""
@@ -138,11 +142,13 @@ class Lane:
             self._known.clear()
             self._running.clear()
             self._pending.clear()
-            self._abandoned, self._engine = [], None
+            self._abandoned, engine, self._engine = [], self._engine, None
+        if engine is not None:
+            engine.close()
         for ticket in tickets:
             outbox.add(ticket, error)
 
-    def _admit(self, engine: SteppingEngine) -> None:
+    def _admit(self, engine: RowEngine) -> None:
         """Fills free rows, one client's after the other's in turn."""
         for _ in range(engine.room):
             if not self._waiting:
@@ -160,7 +166,9 @@ class Lane:
         work = self._running.get(token.key)
         if work is None:
             return None
+        written = len(work.token_ids)
         work.token_ids.append(token.token_id)
+        self._telemetry.tokens.inc(1 if token.rollout is None else len(token.rollout.token_ids) - written)
         if token.rollout is not None:
             del self._running[token.key]
             self._forget(work)

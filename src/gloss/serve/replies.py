@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 import gloss.errors as errors
-from gloss.errors import ConfigError, GlossError, ServerBusyError, ServerError
+from gloss.errors import ConfigError, EngineError, GlossError, ServerBusyError, ServerError
 from gloss.serve.reader import PartMissing
 from gloss.serve.scheduler import ShuttingDown
 from gloss.serve.telemetry import Telemetry
@@ -34,6 +34,7 @@ class TimeIsUp(ServerError):
 
 _STATUS: tuple[tuple[type[GlossError], int], ...] = (
     (PartMissing, 503),
+    (EngineError, 503),
     (ShuttingDown, 503),
     (ServerBusyError, 429),
     (TimeIsUp, 504),

@@ -76,7 +76,7 @@ def _missing_parts(nla: NLA) -> dict[str, GlossError]:
     missing: dict[str, GlossError] = {}
     for part in PARTS:
         try:
-            getattr(nla, part)
+            getattr(nla, "engine" if part == "av" else part)
         except GlossError as error:
             missing[part] = error
     return missing

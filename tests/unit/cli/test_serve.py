@@ -44,6 +44,8 @@ def test_a_secret_that_is_not_there_is_refused(folder, secret):
         (["--nla", "a={folder}", "--nla", "a={folder}"], "name of its own"),
         (["--nla", "={folder}"], "name=place"),
         (["--nla", "{folder}/nowhere"], "no such model folder"),
+        (["--nla", "{folder}", "--engine", "tpu"], "unknown engine"),
+        (["--nla", "a={folder}", "--nla", "b={folder}", "--engine", "vllm+http://127.0.0.1:9"], "one AV"),
         (["--nla", "{folder}", "--runs", "{folder}/nowhere"], "no such folder"),
     ],
 )
