@@ -156,7 +156,7 @@ def _nla_out(reader: Reader) -> m.NlaOut:
         has_ar="ar" not in reader.missing,
         has_target=has_target,
         chat=has_target and bool(getattr(nla.target.tokenizer, "chat_template", None)),
-        fve=reader.nla.evaluation.get("fve", {}).get("rl"),
+        fve=recorded.get("fve") or reader.nla.evaluation.get("fve", {}).get("rl"),
         median_norm=recorded.get("norm_statistics", {}).get("p50"),
         max_new_tokens=nla.max_new_tokens,
         direction_variance=recorded.get("direction_variance"),
@@ -184,7 +184,7 @@ async def _score(service: Service, body: m.ScoreIn) -> m.ScoresOut:
         )
     vectors = vectors.expand(len(body.explanations), -1)
     scores = await reader.score(body.explanations, vectors)
-    recorded = reader.nla.evaluation.get("heldout_errors")
+    recorded = reader.nla.recorded.get("heldout_errors") or reader.nla.evaluation.get("heldout_errors")
     return m.ScoresOut(scores=[_score_out(score, recorded) for score in scores])
 
 
