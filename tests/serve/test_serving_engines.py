@@ -36,13 +36,12 @@ def test_a_row_is_given_up_behind_when_its_client_leaves(endless, nla_folder):  
 
 
 def test_an_engine_that_has_gone_is_503(nla, nla_folder):
-    with serving(nla) as back:
-        with serving(behind(back, nla_folder)) as front:
-            assert front.post("/v1/explain", json={"activations": rows(1)}).status_code == 200
-            back.server.should_exit = True
-            deadline = time.monotonic() + 20
-            while back.service.scheduler.is_ready and time.monotonic() < deadline:
-                time.sleep(0.05)
-            answer = front.post("/v1/explain", json={"activations": rows(1, 3)})
-            assert answer.status_code == 503
-            assert answer.json()["kind"] == "EngineError"
+    with serving(nla) as back, serving(behind(back, nla_folder)) as front:
+        assert front.post("/v1/explain", json={"activations": rows(1)}).status_code == 200
+        back.server.should_exit = True
+        deadline = time.monotonic() + 20
+        while back.service.scheduler.is_ready and time.monotonic() < deadline:
+            time.sleep(0.05)
+        answer = front.post("/v1/explain", json={"activations": rows(1, 3)})
+        assert answer.status_code == 503
+        assert answer.json()["kind"] == "EngineError"
