@@ -105,8 +105,9 @@ def test_a_row_that_another_client_waits_for_is_written_on(endless):
 
 def test_a_full_queue_answers_429_at_once_and_says_when_to_come_back(endless):
     with serving(endless, max_batch_rows=2, max_queued_rows=4, grace_s=0.2) as client:
-        for i in range(2):
-            in_background(client, "/describe", {"activations": rows(3, i), **LONG})
+        in_background(client, "/describe", {"activations": rows(3, 0), **LONG})
+        until(lambda: metric(client, "gloss_batch_rows") == 2)
+        in_background(client, "/describe", {"activations": rows(3, 1), **LONG})
         until(lambda: metric(client, "gloss_queued_rows") == 4)
         started = time.monotonic()
         for path, body in (("/describe", {"activations": rows(1, 9)}), ("/v1/explain", {"activations": rows(1, 9)})):
