@@ -60,7 +60,7 @@ def _wait(tab: Any, name: str) -> None:
         "write": "textarea",
         "read": ".card:nth-of-type(3) > .reading",
         "trust": ".trust .dots",
-        "transcript": ".themes button",
+        "transcript": ".themes button, .pane-text",
         "steer": ".continuations",
         "compare": "section[aria-label=Difference] .measures",
         "vectors": ".drop",
