@@ -31,6 +31,10 @@ def _check_text(text: object, place: int) -> None:
         ) from error
 
 
+PREFIX_PAYS = 8
+"""Longer rows than this many times what they share run whole: attention behind a prefix needs a mask, which costs more there."""
+
+
 class ActivationReconstructor(nn.Module):
     """An AR: a truncated backbone without final norm, a ``head`` [d, d] that starts as the identity, tokenizer and sidecar.
 
@@ -84,9 +88,11 @@ class ActivationReconstructor(nn.Module):
     def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model], any norm.
 
-        The tokens that all rows begin with run once; padding stands on the right.
+        The tokens that all rows begin with run once, where they are more than a small part; padding stands on the right.
         """
         shared = common_prefix_length(rows)
+        if shared * PREFIX_PAYS < max(len(row) for row in rows):
+            shared = 0
         prefix = SharedPrefix(self.backbone, rows[0][:shared])
         ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
         last = mask.sum(dim=1) - 1
