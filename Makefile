@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/gloss quickstart
 
+# Two workers of one thread each; WORKERS=0 runs everything in one process with two threads.
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu and not engines"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not engines" -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
 # vLLM for the CPU stands in an environment of its own, as it pins other versions: 3.5 GB, about three minutes.
 ENGINES := .venv-engines
@@ -49,6 +50,7 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_cli_reference.py --check
 	$(BIN)/python docs/make_compatibility.py --check
+	$(BIN)/python docs/make_api_reference.py --check
 
 # Types of the web page's scripts; needs Node.
 check-page:
@@ -61,6 +63,7 @@ format: install
 docs: install
 	$(BIN)/python docs/make_cli_reference.py
 	$(BIN)/python docs/make_compatibility.py
+	$(BIN)/python docs/make_api_reference.py
 
 smoke: install
 	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)

@@ -15,10 +15,11 @@ TEXT = "Leo felt joyful that dawn. He fixed the bait and his mother pulled the t
 
 
 @contextmanager
-def running(service, *, host="127.0.0.1", port=0, secret=None, allowed_hosts=()):
+def running(service, *, host="127.0.0.1", port=0, secret=None, allowed_hosts=(), open_paths=(), add_page=None):
     """A server in a thread; yields its address and the uvicorn server."""
     listening = bound_socket(host, port)
-    server = make_server(service, access_for(host, secret=secret, allowed_hosts=allowed_hosts))
+    access = access_for(host, secret=secret, allowed_hosts=allowed_hosts, open_paths=open_paths)
+    server = make_server(service, access, add_page)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:

@@ -174,6 +174,20 @@ def test_an_error_of_unknown_kind_is_a_server_error(scripted, body):
         gloss.connect(scripted).tokens("a")
 
 
+def test_a_server_that_has_answered_is_waited_for_longer_but_not_for_ever(nla, monkeypatch):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    never = RemoteNLA(Connection(url="http://127.0.0.1:9", max_wait_s=7.0))
+    with pytest.raises(ServerError, match="no server can be reached"):
+        never.tokens("a")
+    assert waits == [0.25, 0.5, 1.0, 2.0]
+    waits.clear()
+    never._known = True
+    with pytest.raises(ServerError, match="no server can be reached"):
+        never.tokens("a")
+    assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
+
+
 def test_a_client_outlives_a_restart_of_its_server(nla):
     service = open_service({"tiny": nla}, limits=Limits(grace_s=1.0))
     with running(service) as (address, _):

@@ -8,6 +8,7 @@ from served_nla import TEXT, serving
 from test_limits import endless, rows, slow_steps, until  # noqa: F401
 from test_sharing import metric
 
+from gloss.errors import EngineError
 from gloss.nla import NLA
 
 
@@ -25,6 +26,19 @@ def test_explanations_are_those_of_the_server_behind(client, nla, nla_folder):
         assert first == again
         assert len({e["response"] for e in first["explanations"]}) > 3
         assert metric(front, "gloss_explanations_total") == 10
+
+
+def test_an_engine_is_told_the_key_of_the_environment(nla, nla_folder, monkeypatch):
+    with serving(nla, secret="open sesame") as back:
+        with pytest.raises(EngineError, match="HTTP 401"):
+            behind(back, nla_folder).explain(TEXT, positions=3)
+        monkeypatch.setenv("GLOSS_ENGINE_KEY", "open sesame")
+        for engine in (behind(back, nla_folder), NLA(nla_folder, engine=str(back.base_url).rstrip("/"))):
+            assert engine.explain(TEXT, positions=3)[0].text == nla.explain(TEXT, positions=3)[0].text
+        monkeypatch.setenv("GLOSS_ENGINE_KEY", "barley")
+        with pytest.raises(EngineError, match="HTTP 403") as caught:
+            behind(back, nla_folder).explain(TEXT, positions=3)
+        assert "barley" not in str(caught.value)
 
 
 def test_a_row_is_given_up_behind_when_its_client_leaves(endless, nla_folder):  # noqa: F811

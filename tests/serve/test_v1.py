@@ -371,6 +371,16 @@ def test_several_nlas_are_served_at_once_and_named(nla, nla_folder, tmp_path, ve
         assert "the AR is not loaded" in answer.json()["detail"]
 
 
+def test_the_target_of_a_named_nla_goes_on(nla, client):
+    body = {"text": TEXT, "completion_tokens": 6, "temperature": 0}
+    whole = client.post("/completion", json=body).json()
+    assert post(client, "continue", **body) == whole
+    with serving({"one": nla, "two": nla}) as several:
+        assert post(several, "continue", nla="two", **body) == whole
+        assert frames(several, "/v1/continue", {**body, "nla": "two", "stream": True})[-1]["text"] == whole["text"]
+        assert several.post("/v1/continue", json={**body, "nla": "three"}).status_code == 400
+
+
 def test_the_descriptions_and_their_page_need_nothing_from_elsewhere(client):
     assert "/explain" in client.get("/v1/openapi.json").json()["paths"]
     page = client.get("/v1/docs").text

@@ -51,7 +51,7 @@ class StandIn:
 
     def __init__(self, av, faults=None):
         self.av, self.faults = av, faults or Faults()
-        self.requests, self.at_once, self.most_at_once, self.closed_early = [], 0, 0, 0
+        self.requests, self.keys, self.at_once, self.most_at_once, self.closed_early = [], [], 0, 0, 0
         self._lock, self._cached = threading.Lock(), {}
         stand_in = self
 
@@ -92,6 +92,7 @@ class StandIn:
         body = handler.rfile.read(int(handler.headers["content-length"]))
         with self._lock:
             self.requests.append((handler.path, body))
+            self.keys.append((handler.headers.get("authorization"), handler.headers.get("x-secret-key")))
             fault = self._next_fault()
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)

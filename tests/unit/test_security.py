@@ -100,14 +100,20 @@ def test_remote_code_is_never_trusted_by_default_and_weights_are_safetensors():
     assert found == []
 
 
-def test_the_environment_is_read_in_four_places_and_never_for_settings():
+def test_the_environment_is_read_in_five_places_and_never_for_settings():
     readers = {
         path.relative_to(SOURCE).as_posix()
         for path, tree in TREES.items()
         for node in ast.walk(tree)
         if dotted(node) in ("os.environ", "os.getenv")
     }
-    assert readers == {"cli/console.py", "cli/serve.py", "cli/threads.py", "pipeline/last_run.py"}
+    assert readers == {
+        "cli/console.py",
+        "cli/serve.py",
+        "cli/threads.py",
+        "pipeline/last_run.py",
+        "rollout/transport.py",
+    }
 
 
 # ---- model folders

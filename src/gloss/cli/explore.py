@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gloss.cli.serve import NLAS, RUNS, open_nlas, server_module
-from gloss.errors import ConfigError
+from gloss.cli import serve as serving
+from gloss.cli.serve import ALLOW_HOST, ENGINE, HOST, NLAS, PORT, RUNS, SECRET_ENV, TARGET, THREADS
 
 
 def register(app: typer.Typer) -> None:
@@ -19,28 +19,36 @@ def register(app: typer.Typer) -> None:
 
 def explore(
     nla: NLAS = None,
-    target: Annotated[str | None, typer.Option(help="Target model, where it does not stand beside the NLA.")] = None,
+    target: TARGET = None,
     runs: RUNS = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 5009,
+    host: HOST = "127.0.0.1",
+    port: PORT = 5009,
+    secret_env: SECRET_ENV = None,
+    allow_host: ALLOW_HOST = None,
+    engine: ENGINE = "local",
+    threads: THREADS = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Serve NLAs on this machine with a page to read, check and steer with, and open it."""
-    server = server_module()
+    """Serve NLAs with a page to read, check and steer with, and open it."""
+    server = serving.server_module()
     from gloss.explorer import PAGE_PATH, mount_page, open_when_ready
     from gloss.lab.examples import LabExamples
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
-    if runs is not None and not runs.is_dir():
-        raise ConfigError("no such folder", where=runs, expected="a folder that holds run folders")
-    access = server.access_for("127.0.0.1", secret=None)
-    listening = server.bound_socket("127.0.0.1", port)
-    service = open_service(
-        open_nlas(nla or [], target), limits=Limits(), runs=runs or _runs_beside(nla), known_truth=LabExamples()
+    page_path = f"{PAGE_PATH}/"
+    access = server.access_for(
+        host, secret=serving.secret_from(secret_env), allowed_hosts=allow_host or (), open_paths=[page_path]
     )
+    serving.check_runs(runs)
+    listening = server.bound_socket(host, port)
+    serving.leave_room_for_answers(threads)
+    nlas = serving.open_nlas(nla or [], target, engine)
+    service = open_service(nlas, limits=Limits(), runs=runs or _runs_beside(nla), known_truth=LabExamples())
+    serving.tell_missing_parts(service)
 
     def ready(address: str) -> None:
-        page = f"{address}{PAGE_PATH}/"
+        page = f"{address}{page_path}"
         print(f"The page: {page} (API: {address}/v1/docs). Stop with Ctrl-C.", file=sys.stderr, flush=True)
         if browser:
             open_when_ready(page)

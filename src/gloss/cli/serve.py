@@ -24,6 +24,15 @@ ALLOW_HOST = Annotated[
     list[str] | None, typer.Option(help="Another name that the server may be called by, behind a proxy; repeatable.")
 ]
 RUNS = Annotated[Path | None, typer.Option(help="Folder whose run folders are shown.")]
+TARGET = Annotated[str | None, typer.Option(help="Target model, where it does not stand beside the NLA.")]
+HOST = Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a secret.")]
+PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+ENGINE = Annotated[
+    str, typer.Option(help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://….")
+]
+THREADS = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,20 +42,14 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     nla: NLAS = None,
-    target: Annotated[str | None, typer.Option(help="Target model, where it does not stand beside the NLA.")] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs a secret.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 5009,
+    target: TARGET = None,
+    host: HOST = "127.0.0.1",
+    port: PORT = 5009,
     secret_env: SECRET_ENV = None,
     allow_host: ALLOW_HOST = None,
     runs: RUNS = None,
-    engine: Annotated[
-        str, typer.Option(help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://….")
-    ] = "local",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere.")
-    ] = None,
+    engine: ENGINE = "local",
+    threads: THREADS = None,
     max_batch_rows: Annotated[int, typer.Option(min=1, help="Explanations written side by side.")] = 128,
     max_queued_rows: Annotated[int, typer.Option(min=1, help="Explanations that may wait; more are refused.")] = 4096,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest explanation in tokens.")] = 512,
@@ -60,9 +63,8 @@ def serve(
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
-    access = server.access_for(host, secret=_secret(secret_env), allowed_hosts=allow_host or ())
-    if runs is not None and not runs.is_dir():
-        raise ConfigError("no such folder", where=runs, expected="a folder that holds run folders")
+    access = server.access_for(host, secret=secret_from(secret_env), allowed_hosts=allow_host or ())
+    check_runs(runs)
     limits = Limits(
         max_batch_rows=max_batch_rows,
         max_queued_rows=max_queued_rows,
@@ -72,11 +74,9 @@ def serve(
         grace_s=grace_s,
     )
     listening = server.bound_socket(host, port)
-    _leave_room_for_answers(threads)
+    leave_room_for_answers(threads)
     service = open_service(open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=LabExamples())
-    for reader in service.readers.values():
-        for error in reader.missing.values():
-            print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
+    tell_missing_parts(service)
     server.serve(service, access, listening, ready=_tell_address)
 
 
@@ -89,7 +89,8 @@ def server_module() -> Any:
     return server
 
 
-def _secret(variable: str | None) -> str | None:
+def secret_from(variable: str | None) -> str | None:
+    """The secret that an environment variable holds; None where none is named. Raises: ConfigError if it holds none."""
     if variable is None:
         return None
     secret = os.environ.get(variable, "")
@@ -119,7 +120,20 @@ def open_nlas(named: list[str], target: str | None, engine: str = "local") -> di
     return found
 
 
-def _leave_room_for_answers(threads: int | None) -> None:
+def check_runs(runs: Path | None) -> None:
+    """Raises ConfigError if the folder of runs is none."""
+    if runs is not None and not runs.is_dir():
+        raise ConfigError("no such folder", where=runs, expected="a folder that holds run folders")
+
+
+def tell_missing_parts(service: Any) -> None:
+    """Says on stderr which parts of the NLAs could not be loaded."""
+    for reader in service.readers.values():
+        for error in reader.missing.values():
+            print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
+
+
+def leave_room_for_answers(threads: int | None) -> None:
     """Keeps a core free for the event loop: on a crowded CPU threads that wait for each other cost more than they bring."""
     import torch
 

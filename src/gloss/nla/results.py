@@ -139,6 +139,18 @@ class Steering:
             table.add_row(Text(item.edit), f"{item.alpha:g}", Text(printable(item.text)))
         return table
 
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(item.edit)}</td><td>{item.alpha:g}</td>"
+            f"<td style='text-align:left;white-space:pre-wrap'>{escape(printable(item.text))}</td></tr>"
+            for item in self.continuations
+        )
+        return (
+            f"<p>Steering at token {self.position} <code>{escape(visible(self.token))}</code>:<br>"
+            f"<del>{escape(self.original)}</del><br><ins>{escape(self.edited)}</ins></p>"
+            f"<table><tr><th>edit</th><th>α</th><th>the target goes on</th></tr>{rows}</table>"
+        )
+
     def __str__(self) -> str:
         from io import StringIO
 

@@ -15,7 +15,7 @@ from gloss.rollout.gloss_server import GlossEngine
 from gloss.rollout.local import LocalEngine
 from gloss.rollout.remote import RemoteEngine, run_apart
 from gloss.rollout.sglang import SGLangEngine
-from gloss.rollout.transport import Limits, RefusedRequest, Transport
+from gloss.rollout.transport import Limits, RefusedRequest, Transport, bearer, secret
 from gloss.rollout.vllm import VLLMEngine
 from gloss.target import LoadOptions, ModelPlace
 
@@ -76,7 +76,7 @@ def _remote(kind: str, url: str, place: ModelPlace, limits: Limits, options: Loa
 
 async def _kind_of(url: str, limits: Limits) -> str:
     """Which kind of server answers at ``url``."""
-    async with Transport.open(url, limits) as transport:
+    async with Transport.open(url, limits, bearer() | secret()) as transport:
         for kind, path in _SIGNS:
             try:
                 await transport.send(path)

@@ -12,7 +12,7 @@ from torch import Tensor
 from gloss.errors import EngineError
 from gloss.rollout.engine import Rollout
 from gloss.rollout.remote import Call, RemoteEngine, Sampling, not_this_kind, probe_activation, row_seed
-from gloss.rollout.transport import RefusedRequest, Transport
+from gloss.rollout.transport import RefusedRequest, Transport, secret
 
 PATH = "/v1/rollouts"
 ROWS_PER_REQUEST = 32
@@ -46,6 +46,9 @@ class GlossEngine(RemoteEngine):
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise not_this_kind(self.url, "Gloss", answer) from error
+
+    def _key_header(self) -> dict[str, str]:
+        return secret()
 
     async def _probe(self, transport: Transport) -> None:
         call = self._call(probe_activation(self.d_model), Sampling(0.0, 1, 0), 0)

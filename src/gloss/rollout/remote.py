@@ -7,6 +7,7 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from gloss.errors import EngineError, InjectionError
 from gloss.rollout.engine import Rollout
-from gloss.rollout.transport import Limits, Transport
+from gloss.rollout.transport import Limits, Transport, bearer
 
 T = TypeVar("T")
 PROBE_TOKENS = 4
@@ -123,7 +124,7 @@ class RemoteEngine(ABC):
             for number, call in numbered:
                 answers[number] = await self._responses(transport, call)
 
-        async with Transport.open(self.url, self.limits) as transport:
+        async with self._transport() as transport:
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.limits.concurrency):
@@ -149,8 +150,15 @@ class RemoteEngine(ABC):
         run_apart(self._check)
 
     async def _check(self) -> None:
-        async with Transport.open(self.url, self.limits) as transport:
+        async with self._transport() as transport:
             await self._probe(transport)
+
+    def _transport(self) -> AbstractAsyncContextManager[Transport]:
+        return Transport.open(self.url, self.limits, self._key_header())
+
+    def _key_header(self) -> dict[str, str]:
+        """How the server is told its key, if there is one."""
+        return bearer()
 
     @abstractmethod
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from gloss.errors import EngineError
 _CONNECTION_FAULTS = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout)
 _BUSY = (429, 503)
 _SHOWN_BYTES = 4000
+KEY_VARIABLE = "GLOSS_ENGINE_KEY"
+"""Environment variable with the key of an engine's server; without it no key is sent."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class Transport:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, limits: Limits) -> AsyncIterator[Transport]:
-        """A transport whose connections, and requests under way, are closed when the block ends."""
+    async def open(cls, url: str, limits: Limits, headers: Mapping[str, str] | None = None) -> AsyncIterator[Transport]:
+        """A transport whose connections, and requests under way, are closed when the block ends; ``headers`` go with every request."""
         pool = httpx2.Limits(max_connections=limits.concurrency, max_keepalive_connections=limits.concurrency)
         timeout = httpx2.Timeout(limits.timeout_s, connect=min(10.0, limits.timeout_s), pool=None)
-        async with httpx2.AsyncClient(timeout=timeout, limits=pool, trust_env=False) as client:
+        async with httpx2.AsyncClient(headers=headers, timeout=timeout, limits=pool, trust_env=False) as client:
             yield cls(client, url, limits)
 
     async def send(self, path: str, body: bytes | None = None) -> Any:
@@ -119,6 +122,16 @@ class Transport:
             raise EngineError(
                 f"{path} is not answered with JSON", where=self.url, found=repr(response.text[:80])
             ) from error
+
+
+def bearer() -> dict[str, str]:
+    """The header with the server's key as SGLang and vLLM want it (``--api-key``); empty where no key is set."""
+    return {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY_VARIABLE)) else {}
+
+
+def secret() -> dict[str, str]:
+    """The header with the server's key as a Gloss server wants it (``--secret-env``); empty where no key is set."""
+    return {"X-SECRET-KEY": key} if (key := os.environ.get(KEY_VARIABLE)) else {}
 
 
 def _retry_after_s(response: httpx2.Response) -> float | None:

@@ -28,7 +28,7 @@ _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_c
 class Access:
     """Who may ask. ``secret`` None asks for none; ``hosts`` are the names that the server may be called by, None for any.
 
-    ``open_paths`` need no secret, beside the health checks: a page's own files.
+    ``open_paths`` need no secret, beside the health checks: a page's own files (a path that ends with / and what is below it).
     """
 
     secret: str | None = None

@@ -31,7 +31,7 @@ SECURITY_HEADERS = {
 class Guard:
     """ASGI middleware. ``hosts`` are the names the server may be called by; None allows any (a secret then stands before all).
 
-    ``open_paths`` need no secret.
+    ``open_paths`` need no secret; one that ends with / opens what can be fetched below it.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Guard:
     ) -> None:
         self.app, self._secret, self._hosts, self._telemetry = app, secret, hosts, telemetry
         self._open_paths, self._labels = frozenset(open_paths), labels
+        self._open_folders = tuple(path for path in self._open_paths if path.endswith("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses, or passes on and adds the security headers."""
@@ -89,7 +90,7 @@ class Guard:
             return AccessError("not this server's name", found=host or "no Host header", remedy=_HOST_REMEDY), 403
         if not _same_origin(headers, host, scope):
             return AccessError("another site's page may not ask this server", found=headers.get("origin")), 403
-        if self._secret is None or scope["path"] in self._open_paths:
+        if self._secret is None or self._is_open(scope["method"], scope["path"]):
             return None
         given = headers.get(SECRET_HEADER)
         if given is None:
@@ -97,6 +98,10 @@ class Guard:
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._secret.encode()):
             return AccessError("wrong secret", where=SECRET_HEADER), 403
         return None
+
+    def _is_open(self, method: str, path: str) -> bool:
+        fetches = method in ("GET", "HEAD")
+        return path in self._open_paths or (fetches and path.startswith(self._open_folders))
 
 
 _HOST_REMEDY = "Call it by the address it is bound to, or start it with --allow-host"

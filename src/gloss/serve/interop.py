@@ -83,7 +83,7 @@ def interop_router(service: Service) -> APIRouter:
     @router.post("/completion", response_model=m.TokenizeResponse)
     async def completion(body: m.CompletionRequest, request: Request) -> Any:
         """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt, each token, the whole text."""
-        return await within(request, _complete(service, reader, body))
+        return await within(request, complete(service, reader, body))
 
     return router
 
@@ -269,7 +269,8 @@ async def _compare(reader: Reader, body: m.CompareRequest) -> m.CompareResponse:
     return m.CompareResponse(**_described(one), diff_norm=float(difference.double().norm()))
 
 
-async def _complete(service: Service, reader: Reader, body: m.CompletionRequest) -> Any:
+async def complete(service: Service, reader: Reader, body: m.CompletionRequest) -> Any:
+    """A text with what a reader's target goes on with: whole, or as frames."""
     read = reader.read(body)
     prompt = token_infos(read, body)
     ids = [token.token_id for token in read.tokens]

@@ -16,20 +16,22 @@ from gloss.serve.guard import LOOPBACK
 from gloss.serve.service import Service
 
 
-def access_for(host: str, *, secret: str | None, allowed_hosts: Sequence[str] = ()) -> Access:
-    """Who may ask a server bound to ``host``.
+def access_for(
+    host: str, *, secret: str | None, allowed_hosts: Sequence[str] = (), open_paths: Sequence[str] = ()
+) -> Access:
+    """Who may ask a server bound to ``host``; see ``Access``.
 
     Raises: ConfigError for an address that others can reach, without a secret.
     """
     if is_loopback(host):
-        return Access(secret=secret, hosts={*LOOPBACK, host, *allowed_hosts})
+        return Access(secret=secret, hosts={*LOOPBACK, host, *allowed_hosts}, open_paths=open_paths)
     if secret is None:
         raise ConfigError(
             f"--host {host} can be reached from other machines",
             expected="a secret",
             remedy="Name the environment variable that holds one with --secret-env NAME, or bind to 127.0.0.1",
         )
-    return Access(secret=secret, hosts=set(allowed_hosts) or None)
+    return Access(secret=secret, hosts=set(allowed_hosts) or None, open_paths=open_paths)
 
 
 def is_loopback(host: str) -> bool:

@@ -15,7 +15,8 @@ from gloss.serve import v1_checking_models as checking
 from gloss.serve import v1_models as m
 from gloss.serve.comparing import compare
 from gloss.serve.explaining import explain, vectors_of
-from gloss.serve.interop import check_values, declared_secret, shown_place
+from gloss.serve.interop import check_values, complete, declared_secret, shown_place
+from gloss.serve.interop_models import TokenizeResponse
 from gloss.serve.reader import Reader, Sampling
 from gloss.serve.replies import TooLarge, within_time
 from gloss.serve.runs import list_runs, read_run_files
@@ -56,6 +57,11 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     async def activations(body: m.ActivationsIn, request: Request) -> Any:
         """Raw activations of tokens of a text."""
         return await _within(service, request, _activations(service, body))
+
+    @router.post("/continue", response_model=TokenizeResponse)
+    async def continue_(body: m.ContinueIn, request: Request) -> Any:
+        """Go on with a text by the target of an NLA; answers and streams like /completion, which knows the first NLA only."""
+        return await _within(service, request, complete(service, service.reader(body.nla), body))
 
     @router.post("/explain", response_model=m.ExplainOut)
     async def explain_(body: m.ExplainIn, request: Request) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.serve import limits
-from gloss.serve.interop_models import TextRequest, TokenInfo
+from gloss.serve.interop_models import CompletionRequest, TextRequest, TokenInfo
 
 MAX_SAMPLES, MAX_SEED = 16, 2**48
 ExplanationText = Annotated[str, Field(max_length=limits.MAX_EXPLANATION_CHARS)]
@@ -27,6 +27,10 @@ class SourceRequest(OwnRequest, TextRequest):
 
     add_generation_prompt: bool = False
     """Whether the chat template opens an answer behind the messages."""
+
+
+class ContinueIn(SourceRequest, CompletionRequest):
+    """A text or a chat that the target is to go on with."""
 
 
 class Vectors(BaseModel):

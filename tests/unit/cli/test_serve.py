@@ -10,7 +10,8 @@ import httpx2
 import pytest
 from tiny_nla import write_nla
 
-SERVE = [sys.executable, "-m", "gloss.cli.main", "serve"]
+GLOSS = [sys.executable, "-m", "gloss.cli.main"]
+SERVE = [*GLOSS, "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,9 @@ def folder(tmp_path_factory, lab_tokenizer):
     return write_nla(tmp_path_factory.mktemp("cli"), lab_tokenizer)
 
 
-def refused(*arguments, **environment):
+def refused(*arguments, verb="serve", **environment):
     done = subprocess.run(
-        [*SERVE, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+        [*GLOSS, verb, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -28,8 +29,9 @@ def refused(*arguments, **environment):
     return done.stderr
 
 
-def test_an_address_that_others_reach_needs_a_secret(folder):
-    assert "--secret-env" in refused("--nla", str(folder), "--host", "0.0.0.0")
+@pytest.mark.parametrize("verb", ["serve", "explore"])
+def test_an_address_that_others_reach_needs_a_secret(folder, verb):
+    assert "--secret-env" in refused("--nla", str(folder), "--host", "0.0.0.0", verb=verb)
 
 
 @pytest.mark.parametrize("secret", [{}, {"NLA_SECRET": ""}])

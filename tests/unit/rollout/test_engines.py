@@ -104,6 +104,19 @@ def test_the_same_seed_gives_the_same_samples_in_any_order_and_another_seed_othe
     assert len({rollout.token_ids for rollout in one}) == 15
 
 
+@pytest.mark.parametrize("key", [None, "s3cret"])
+def test_servers_are_told_the_key_of_the_environment_and_nothing_else(kind, av, folder, monkeypatch, key):
+    if key is not None:
+        monkeypatch.setenv("GLOSS_ENGINE_KEY", key)
+    with _stand_in(kind, av) as server:
+        engine = _client(kind, server.url, folder)
+        engine.check()
+        engine.generate(_activations(1), **GREEDY)
+    expected = (None, None) if key is None else (None, key) if kind == "gloss" else (f"Bearer {key}", None)
+    assert set(server.keys) == {expected}
+    assert "s3cret" not in repr(vars(engine))
+
+
 def test_greedy_samples_are_asked_for_once(kind, av, folder):
     with _stand_in(kind, av) as server:
         found = _client(kind, server.url, folder).generate(_activations(2), **GREEDY, num_samples=3)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 import httpx2
 from torch import Tensor
@@ -21,7 +21,7 @@ from gloss.nla.remote.asking import Answer, Ask, Asks, ExplainOptions, Messages,
 from gloss.nla.results import Explanations, Score, Steering
 
 _BUSY = (429, 503)
-_RETRIES, _BACKOFF_S = 4, 0.25
+_RETRIES, _BACKOFF_S, _LONGEST_BACKOFF_S = 4, 0.25, 2.0
 _KIND_OF_STATUS: dict[int, type[GlossError]] = {401: AccessError, 403: AccessError, 429: ServerBusyError}
 
 
@@ -29,8 +29,9 @@ _KIND_OF_STATUS: dict[int, type[GlossError]] = {401: AccessError, 403: AccessErr
 class Connection:
     """Where a server is and how long to try.
 
-    ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request waits in all for a busy server.
-    A connection that breaks is tried again four times, after 0.25, 0.5, 1 and 2 seconds: answers depend on the request alone.
+    ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request waits in all for a busy server, or
+    for one to come back that has answered before. A server that never answered is tried again four times, after 0.25, 0.5, 1 and 2
+    seconds. Asking twice does no harm: answers depend on the request alone.
     """
 
     url: str
@@ -48,8 +49,12 @@ class Connection:
         headers = {} if self.secret is None else {"X-SECRET-KEY": self.secret}
         return {"base_url": self.url, "headers": headers, "timeout": self.timeout_s, "trust_env": False}
 
-    def attempts(self, ask: Ask[Answer]) -> Generator[float | None, httpx2.Response | httpx2.TransportError, Answer]:
+    def attempts(
+        self, ask: Ask[Answer], *, known: bool
+    ) -> Generator[float | None, httpx2.Response | httpx2.TransportError, Answer]:
         """The course of one request: yields None to have it sent and is sent the outcome, yields seconds to wait.
+
+        ``known`` says that the server has answered before.
 
         Returns the answer. Raises: GlossError of the server's own kind; ServerError, ServerBusyError, AccessError.
         """
@@ -57,16 +62,18 @@ class Connection:
         while True:
             outcome = yield None
             if isinstance(outcome, httpx2.TransportError):
-                if broken == _RETRIES or isinstance(outcome, httpx2.ReadTimeout | httpx2.UnsupportedProtocol):
+                given_up = waited >= self.max_wait_s if known else broken == _RETRIES
+                if given_up or isinstance(outcome, httpx2.ReadTimeout | httpx2.UnsupportedProtocol):
                     raise self._unreachable(outcome)
-                yield _BACKOFF_S * 2**broken
-                broken += 1
+                delay = min(_BACKOFF_S * 2**broken, _LONGEST_BACKOFF_S)
+                broken, waited = broken + 1, waited + delay
+                yield delay
                 continue
-            delay = _asked_delay(outcome)
-            if delay is None or waited + delay > self.max_wait_s:
+            asked = _asked_delay(outcome)
+            if asked is None or waited + asked > self.max_wait_s:
                 return self._read(ask, outcome)
-            waited += delay
-            yield delay
+            waited += asked
+            yield asked
 
     def _read(self, ask: Ask[Answer], response: httpx2.Response) -> Answer:
         if not response.is_success:
@@ -116,11 +123,11 @@ class RemoteNLA:
     """
 
     def __init__(self, connection: Connection, nla: str | None = None) -> None:
-        self.connection, self._asks = connection, Asks(nla)
+        self.connection, self._asks, self._known = connection, Asks(nla), False
         self._client = httpx2.Client(**connection.options())
 
     def _send(self, ask: Ask[Answer]) -> Answer:
-        course = self.connection.attempts(ask)
+        course = self.connection.attempts(ask, known=self._known)
         try:
             wait_s = next(course)
             while True:
@@ -130,8 +137,8 @@ class RemoteNLA:
                     continue
                 wait_s = course.send(self._outcome(ask))
         except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+            self._known, answer = True, end.value
+            return cast(Answer, answer)
 
     def _outcome(self, ask: Ask[Any]) -> httpx2.Response | httpx2.TransportError:
         try:
@@ -188,11 +195,11 @@ class AsyncRemoteNLA:
     """As ``RemoteNLA``, for programs with an event loop; an async context manager."""
 
     def __init__(self, connection: Connection, nla: str | None = None) -> None:
-        self.connection, self._asks = connection, Asks(nla)
+        self.connection, self._asks, self._known = connection, Asks(nla), False
         self._client = httpx2.AsyncClient(**connection.options())
 
     async def _send(self, ask: Ask[Answer]) -> Answer:
-        course = self.connection.attempts(ask)
+        course = self.connection.attempts(ask, known=self._known)
         try:
             wait_s = next(course)
             while True:
@@ -202,8 +209,8 @@ class AsyncRemoteNLA:
                     continue
                 wait_s = course.send(await self._outcome(ask))
         except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+            self._known, answer = True, end.value
+            return cast(Answer, answer)
 
     async def _outcome(self, ask: Ask[Any]) -> httpx2.Response | httpx2.TransportError:
         try:

@@ -87,12 +87,12 @@ export async function describe(nla, activations, onChange, signal) {
   }, signal);
 }
 
-/** The default NLA's target goes on. @param {Source} source @param {(text: string) => void} onText @param {AbortSignal} [signal] */
-export async function continueSource(source, onText, signal) {
+/** The NLA's target goes on. @param {NlaInfo} nla @param {Source} source @param {(text: string) => void} onText @param {AbortSignal} [signal] */
+export async function continueSource(nla, source, onText, signal) {
   const answering = "messages" in source && source.messages.at(-1)?.role === "assistant";
   const options = { completion_tokens: CONTINUATION_TOKENS, temperature: 0, stream: true, continue_final_message: answering, add_generation_prompt: !answering };
   let written = "";
-  await stream("/completion", { ...source, ...options }, (frame) => {
+  await stream("/v1/continue", { nla: nla.name, ...source, ...options }, (frame) => {
     if (frame.type !== "token" || frame.token.fragment_index > 0) return;
     written += frame.token.token;
     onText(written);

@@ -1,13 +1,19 @@
-// Calls to the server that outlive its absence: they wait for a busy server, and for one that has gone to come back.
+// Calls to the server that outlive its absence: they wait for a busy server, for one that has gone to come back, and for the
+// secret of one that asks for one.
 import { Store } from "./store.js";
 
-/** @typedef {{kind: "ok"} | {kind: "lost"} | {kind: "busy", seconds: number}} Status */
+/** @typedef {{kind: "ok"} | {kind: "lost"} | {kind: "busy", seconds: number} | {kind: "locked", wrong: boolean}} Status */
 
 /** @type {Store<Status>} */
 export const status = new Store(/** @type {Status} */ ({ kind: "ok" }));
 
 const LOOK_AGAIN_MS = 1000;
 const LONGEST_WAIT_S = 30;
+const SECRET_HEADER = "X-SECRET-KEY", SECRET_KEY = "gloss-secret";
+
+/** @type {(() => void)[]} */
+const waitingForSecret = [];
+let secret = kept();
 
 /** The server refused a call; the message is its own line. */
 export class Refused extends Error {
@@ -45,8 +51,9 @@ async function answered(path, body, { signal, raw } = {}) {
     : body === undefined ? { signal } : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal };
   for (;;) {
     let response;
+    const given = secret;
     try {
-      response = await fetch(path, init);
+      response = await fetch(path, given ? { ...init, headers: { ...init.headers, [SECRET_HEADER]: given } } : init);
     } catch (error) {
       if (isAbort(error)) throw error;
       await returned(signal);
@@ -57,8 +64,13 @@ async function answered(path, body, { signal, raw } = {}) {
       await busy(Number(again) || 1, signal);
       continue;
     }
-    if (status.value.kind !== "ok") status.set({ kind: "ok" });
-    if (!response.ok) throw new Refused(response.status, await refusal(response));
+    const said = response.ok ? "" : await refusal(response);
+    if (response.status === 401 || (response.status === 403 && said.startsWith(SECRET_HEADER))) {
+      await unlocked(given, signal);
+      continue;
+    }
+    if (status.value.kind === "lost" || status.value.kind === "busy") status.set({ kind: "ok" });
+    if (!response.ok) throw new Refused(response.status, said);
     return response;
   }
 }
@@ -107,6 +119,36 @@ export async function stream(path, body, onFrame, signal) {
       onFrame(frame);
     }
   }
+}
+
+/** Sends the secret with everything from now on; this tab keeps it until it is closed. @param {string} given */
+export function unlock(given) {
+  secret = given;
+  try {
+    sessionStorage.setItem(SECRET_KEY, given);
+  } catch {
+    // Storage may be forbidden; the secret then holds until the page is left.
+  }
+  status.set({ kind: "ok" });
+  for (const goOn of waitingForSecret.splice(0)) goOn();
+}
+
+function kept() {
+  try {
+    return sessionStorage.getItem(SECRET_KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/** Waits for another secret than the one that was refused. @param {string} refused @param {AbortSignal} [signal] @returns {Promise<void>} */
+async function unlocked(refused, signal) {
+  if (secret !== refused) return;
+  status.set({ kind: "locked", wrong: refused !== "" });
+  await new Promise((resolve, reject) => {
+    waitingForSecret.push(() => resolve(undefined));
+    signal?.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")), { once: true });
+  });
 }
 
 /** Waits until the server answers again. @param {AbortSignal} [signal] */

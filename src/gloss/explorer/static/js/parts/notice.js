@@ -1,6 +1,6 @@
 // Calm, inline messages.
-import { html } from "../../vendor/preact-htm.js";
-import { status } from "../connection.js";
+import { html, useState } from "../../vendor/preact-htm.js";
+import { status, unlock } from "../connection.js";
 import { useStore } from "../store.js";
 
 /** @param {{kind?: "caution" | "problem" | "", children?: any}} props */
@@ -14,7 +14,20 @@ export function ConnectionNotice() {
   return html`<div aria-live="polite">
     ${now.kind === "lost" && html`<${Notice} kind="caution">The server does not answer. What is shown stays; the page goes on by itself when the server is back.<//>`}
     ${now.kind === "busy" && html`<${Notice}>The server is busy with other requests. Trying again in ${now.seconds} s.<//>`}
+    ${now.kind === "locked" && html`<${Unlock} wrong=${now.wrong} />`}
   </div>`;
+}
+
+/** Asks for the secret of a server that others can reach. @param {{wrong: boolean}} props */
+function Unlock({ wrong }) {
+  const [given, setGiven] = useState("");
+  const send = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (given) unlock(given);
+  };
+  return html`<form class="notice" onSubmit=${send}><label class="field">${wrong ? "That was not the server's secret." : "This server asks for its secret."}
+      <input type="password" autocomplete="current-password" value=${given} onInput=${(/** @type {any} */ e) => setGiven(e.target.value)} /></label>
+    <button class="primary" disabled=${!given}>Go on</button></form>`;
 }
 
 /** @param {{error: unknown, onClose?: () => void}} props */

@@ -61,7 +61,7 @@ export function SourceEditor({ nla, initial, onRead, onCancel, action = "Read" }
     setProblem(null);
     const base = isChat && source.messages.at(-1)?.role !== "assistant" ? { messages: [...source.messages, { role: "assistant", content: "" }] } : source;
     try {
-      await continueSource(source, (text) => setSource(extended(base, text)), stop.signal);
+      await continueSource(nla, source, (text) => setSource(extended(base, text)), stop.signal);
     } catch (error) {
       if (!isAbort(error)) setProblem(error);
     }

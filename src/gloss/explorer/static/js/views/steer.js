@@ -127,7 +127,7 @@ function Outcome({ result }) {
 
 /** @param {{next: Steered["next"]}} props */
 function NextTokens({ next }) {
-  const [at, setAt] = useState(0);
+  const [at, setAt] = useState(() => Math.max(0, next.findIndex((entry) => entry.alpha >= 1)));
   const one = next[Math.min(at, next.length - 1)];
   const most = Math.max(...one.tokens.flatMap((token) => [token.before, token.after]), 1e-6);
   return html`<div class="section"><div class="bar"><h2>Next token, before and after</h2>${next.length > 1 && html`<label class="field">α <select value=${at} onChange=${(/** @type {any} */ e) => setAt(Number(e.target.value))}>
