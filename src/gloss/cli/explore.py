@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from gloss.cli import serve as serving
-from gloss.cli.serve import ALLOW_HOST, ENGINE, HOST, NLAS, PORT, RUNS, SECRET_ENV, TARGET, THREADS
+from gloss.cli.read import ENGINE, TARGET
+from gloss.cli.serve import ALLOW_HOST, HOST, NLAS, PORT, RUNS, SECRET_ENV, THREADS
 
 
 def register(app: typer.Typer) -> None:

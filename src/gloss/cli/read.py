@@ -92,10 +92,15 @@ def explain(
     sampling = {"samples": samples, "temperature": temperature, "seed": seed}
     read = None if request.has_input and text == "-" else _text(text)
     opened = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device, engine=engine)
-    if not request.is_plain:
+    if request.is_plain:
+        _explain_plain(opened, read or "", positions, as_json=as_json, **sampling)
+    else:
         scale.explain(opened, request, read, positions, as_json=as_json, **sampling)
-        return
-    found = opened.explain(read or "", positions=positions or "-1", **sampling)
+
+
+def _explain_plain(opened: Any, text: str, positions: str | None, *, as_json: bool, **sampling: Any) -> None:
+    """One text, shown at once."""
+    found = opened.explain(text, positions=positions or "-1", **sampling)
     _tell_speed(opened.engine)
     if as_json:
         print_json(found.to_dicts())

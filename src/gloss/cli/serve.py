@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gloss.cli.read import ENGINE, TARGET
 from gloss.errors import ConfigError, MissingExtraError
 
 NLAS = Annotated[
@@ -24,12 +25,8 @@ ALLOW_HOST = Annotated[
     list[str] | None, typer.Option(help="Another name that the server may be called by, behind a proxy; repeatable.")
 ]
 RUNS = Annotated[Path | None, typer.Option(help="Folder whose run folders are shown.")]
-TARGET = Annotated[str | None, typer.Option(help="Target model, where it does not stand beside the NLA.")]
 HOST = Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a secret.")]
 PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-ENGINE = Annotated[
-    str, typer.Option(help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://….")
-]
 THREADS = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere.")
 ]
