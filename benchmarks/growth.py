@@ -87,8 +87,12 @@ def _draw(points: dict[str, list[dict[str, Any]]], field: str, place: Path, busy
                 line = [(point["value"], point[key]) for point in measured if point["side"] == side]
                 axis.plot(*zip(*line, strict=True), marker="o", color=colour, label=side)
             values = sorted({point["value"] for point in measured})
-            axis.set(xscale="log", yscale="log" if key == "seconds" else "linear", xlabel=LABELS[field])
+            axis.set_xscale("log")
+            axis.set_xlabel(LABELS[field])
             axis.set_xticks(values, labels=[str(value) for value in values])
+            if key == "seconds":
+                axis.set_yscale("log", base=2)
+                axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
             axis.grid(alpha=0.3)
             if row == 0:

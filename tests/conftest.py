@@ -21,6 +21,7 @@ SHARED = REPO.parent / "shared"
 LONG_FIRST = ("tests/faults/", "tests/lab/")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
     """For workers side by side: a file stays on one worker, the lab's files on the same (they share one run), the longest begin."""
 

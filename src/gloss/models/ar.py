@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gloss.contract import ModelSidecar, ar_prompt_ids, check_ar_prompt, text_ids
 from gloss.errors import CheckpointError, ConfigError, SidecarError
 from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
-from gloss.target import backbone_of, last_block_at, remove_final_norm, truncate_blocks
+from gloss.target import backbone_of, kernel_for_short_rows, last_block_at, remove_final_norm, truncate_blocks
 
 CPU_CHUNK_TOKENS = 2048
 """Most padded tokens in one pass of scoring on a CPU: more of them leave its caches between two small kernels."""
@@ -32,7 +32,7 @@ def _check_text(text: object, place: int) -> None:
 
 
 PREFIX_PAYS = 8
-"""Longer rows than this many times what they share run whole: attention behind a prefix needs a mask, which costs more there."""
+"""Longer rows than this many times what they share run whole: behind a prefix the fused attention needs a mask, which costs more."""
 
 
 class ActivationReconstructor(nn.Module):
@@ -90,14 +90,15 @@ class ActivationReconstructor(nn.Module):
 
         The tokens that all rows begin with run once, where they are more than a small part; padding stands on the right.
         """
-        shared = common_prefix_length(rows)
-        if shared * PREFIX_PAYS < max(len(row) for row in rows):
-            shared = 0
-        prefix = SharedPrefix(self.backbone, rows[0][:shared])
-        ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
-        last = mask.sum(dim=1) - 1
-        with last_block_at(self.backbone, last):
-            hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
+        shared, longest = common_prefix_length(rows), max(len(row) for row in rows)
+        with kernel_for_short_rows(self.backbone, longest) as mask_is_free:
+            if shared * PREFIX_PAYS < longest and not mask_is_free:
+                shared = 0
+            prefix = SharedPrefix(self.backbone, rows[0][:shared])
+            ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
+            last = mask.sum(dim=1) - 1
+            with last_block_at(self.backbone, last):
+                hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
         output: Tensor = self.head(hidden[torch.arange(len(rows), device=hidden.device), last])
         return output
 

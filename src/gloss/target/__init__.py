@@ -16,6 +16,7 @@ from gloss.target.fingerprint import weights_fingerprint
 from gloss.target.folder_files import UNREADABLE, refuse_unsafe_files
 from gloss.target.hooks import capture_activations, edit_residual, last_block_at, next_token_logits
 from gloss.target.hub import ModelPlace, commit_of
+from gloss.target.kernels import kernel_for_short_rows
 from gloss.target.loading import (
     LoadOptions,
     Target,
@@ -40,6 +41,7 @@ __all__ = [
     "check_positions",
     "commit_of",
     "edit_residual",
+    "kernel_for_short_rows",
     "known_families",
     "last_block_at",
     "load_target",

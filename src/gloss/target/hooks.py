@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gloss.errors import ArchitectureError
 from gloss.target.architectures import backbone_of, blocks_of, check_positions, output_logits
+from gloss.target.kernels import kernel_for_short_rows
 
 _TOKENWISE = ("self_attn.o_proj", "mlp")
 """What a block does behind the mixing of tokens, as Transformers names it."""
@@ -46,8 +47,10 @@ def capture_activations(model: nn.Module, input_ids: Tensor, attention_mask: Ten
         raise _LayerReached(_hidden_of(output))
 
     handle = blocks_of(model)[layer].register_forward_hook(stop)
+    backbone = backbone_of(model)
     try:
-        backbone_of(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        with kernel_for_short_rows(backbone, input_ids.shape[1]):
+            backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     except _LayerReached as reached:
         return reached.hidden
     finally:
