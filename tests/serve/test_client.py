@@ -12,7 +12,7 @@ from served_nla import TEXT, running, serving
 
 import gloss
 from gloss.errors import AccessError, ActivationError, ConfigError, PositionError, ServerBusyError, ServerError
-from gloss.nla.remote import Connection, RemoteNLA
+from gloss.nla.remote import AsyncRemoteNLA, Connection, RemoteNLA
 from gloss.serve.limits import Limits
 from gloss.serve.service import open_service
 
@@ -76,6 +76,34 @@ def test_the_async_client_does_the_same(client, nla, vectors):
     for found, vector in zip(explained, vectors, strict=True):
         same(found, nla.explain(vector))
     assert activations.shape == (17, 32)
+
+
+def test_it_compares_searches_and_goes_on(remote, client, vectors):
+    found = remote.compare((TEXT, 3), vectors[0], seed=1)
+    body = {"sides": [{"text": TEXT, "position": 3}, {"activation": vectors[0].tolist()}], "seed": 1}
+    assert found == client.post("/v1/compare", json=body).json()
+    assert remote.compare(TEXT, TEXT)["norm"] == 0
+    assert remote.search(["it rains", None, "sun"], "RAIN")["hits"] == [{"index": 0, "spans": [[3, 7]]}]
+    assert remote.search(["a1"], r"\d", fixed=False)["num_found"] == 1
+    whole = client.post("/completion", json={"text": TEXT, "completion_tokens": 6, "temperature": 0}).json()["text"]
+    assert TEXT + remote.continuation(TEXT, completion_tokens=6) == whole
+
+
+def test_it_reads_runs(nla, tmp_path):
+    (tmp_path / "a run").mkdir()
+    (tmp_path / "a run" / "metrics.jsonl").write_text('{"stage": "joint", "step": 3}\n')
+    with serving(nla, runs=tmp_path) as client, gloss.connect(str(client.base_url)) as remote:
+        assert [run["id"] for run in remote.runs()] == ["a run"]
+        assert remote.run("a run")["metrics"] == [{"stage": "joint", "step": 3}]
+        with pytest.raises(ConfigError):
+            remote.run("../nowhere")
+
+
+def test_both_clients_have_the_same_methods():
+    def public(kind):
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert public(AsyncRemoteNLA) == public(RemoteNLA)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Required, TypedDict, TypeVar
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from gloss.nla.results import Continuation, Explanations, Score, Steering, Token
 Answer = TypeVar("Answer")
 Messages = Sequence[Mapping[str, str]]
 """A chat: role and content of each message."""
+Side = str | Messages | Tensor | tuple[str | Messages, int]
+"""One side of a comparison: an activation [d_model], or a text or chat with a position (the last token if none is given)."""
 
 
 class ExplainOptions(TypedDict, total=False):
@@ -47,6 +50,31 @@ class TrustOptions(TypedDict, total=False):
     samples: int
     neighbours: int
     seed: int
+
+
+class CompareOptions(TypedDict, total=False):
+    """How the difference is put into words, as for ``POST /v1/compare``."""
+
+    temperature: float | None
+    max_new_tokens: int | None
+    seed: int
+
+
+class SearchOptions(TypedDict, total=False):
+    """As for ``POST /v1/search``."""
+
+    fixed: bool
+    case_sensitive: bool
+    limit: int
+
+
+class ContinueOptions(TypedDict, total=False):
+    """As for ``POST /v1/continue``, for a chat too."""
+
+    completion_tokens: int
+    temperature: float
+    add_generation_prompt: bool
+    continue_final_message: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +156,36 @@ class Asks:
     def trust(self, source: str | Messages, options: TrustOptions) -> Ask[dict[str, Any]]:
         """What speaks for an explanation."""
         return Ask("/v1/trust", self._body(source, **options), dict)
+
+    def compare(self, first: Side, second: Side, options: CompareOptions) -> Ask[dict[str, Any]]:
+        """Both sides explained, and first − second."""
+        return Ask("/v1/compare", self._body(sides=[self._side(first), self._side(second)], **options), dict)
+
+    def _side(self, side: Side) -> dict[str, Any]:
+        if isinstance(side, Tensor):
+            return {"activation": torch.as_tensor(side).float().flatten().tolist()}
+        source, position = side if isinstance(side, tuple) else (side, -1)
+        return self._body(source, position=position)
+
+    def search(self, texts: Sequence[str | None], query: str, options: SearchOptions) -> Ask[dict[str, Any]]:
+        """Which texts hold a query."""
+        return Ask("/v1/search", {"texts": list(texts), "query": query, **options}, dict)
+
+    def continuation(self, source: str | Messages, options: ContinueOptions) -> Ask[str]:
+        """What the target writes behind a text or chat."""
+
+        def read(answer: Any) -> str:
+            return "".join(t["token"] for t in answer["tokens"][answer["prompt_length"] :] if not t["fragment_index"])
+
+        return Ask("/v1/continue", self._body(source, **{"temperature": 0.0, **options}), read)
+
+    def runs(self) -> Ask[list[dict[str, Any]]]:
+        """Which run folders there are."""
+        return Ask("/v1/runs", None, lambda answer: list(answer["runs"]))
+
+    def run(self, run_id: str) -> Ask[dict[str, Any]]:
+        """What a run has written down."""
+        return Ask(f"/v1/runs/{quote(run_id, safe='')}", None, dict)
 
 
 def _rows(activations: Tensor) -> Tensor:

@@ -17,7 +17,19 @@ from torch import Tensor
 
 import gloss.errors as errors
 from gloss.errors import AccessError, ConfigError, GlossError, ServerBusyError, ServerError
-from gloss.nla.remote.asking import Answer, Ask, Asks, ExplainOptions, Messages, SteerOptions, TrustOptions
+from gloss.nla.remote.asking import (
+    Answer,
+    Ask,
+    Asks,
+    CompareOptions,
+    ContinueOptions,
+    ExplainOptions,
+    Messages,
+    SearchOptions,
+    Side,
+    SteerOptions,
+    TrustOptions,
+)
 from gloss.nla.results import Explanations, Score, Steering
 
 _BUSY = (429, 503)
@@ -178,6 +190,26 @@ class RemoteNLA:
         """Controls, samples, neighbours and claims of one explanation, as ``POST /v1/trust`` answers."""
         return self._send(self._asks.trust(source, options))
 
+    def compare(self, first: Side, second: Side, **options: Unpack[CompareOptions]) -> dict[str, Any]:
+        """Both sides explained and what is between them (first − second), as ``POST /v1/compare`` answers."""
+        return self._send(self._asks.compare(first, second, options))
+
+    def search(self, texts: Sequence[str | None], query: str, **options: Unpack[SearchOptions]) -> dict[str, Any]:
+        """Which texts hold words or match a pattern, and where, as ``POST /v1/search`` answers."""
+        return self._send(self._asks.search(texts, query, options))
+
+    def continuation(self, source: str | Messages, **options: Unpack[ContinueOptions]) -> str:
+        """What the target writes behind a text or a chat; greedy unless a temperature is given."""
+        return self._send(self._asks.continuation(source, options))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The run folders that the server shows, the newest first."""
+        return self._send(self._asks.runs())
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Metrics, samples and results of one run, as far as they are written."""
+        return self._send(self._asks.run(run_id))
+
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
@@ -249,6 +281,26 @@ class AsyncRemoteNLA:
     async def trust(self, source: str | Messages, **options: Unpack[TrustOptions]) -> dict[str, Any]:
         """See ``RemoteNLA.trust``."""
         return await self._send(self._asks.trust(source, options))
+
+    async def compare(self, first: Side, second: Side, **options: Unpack[CompareOptions]) -> dict[str, Any]:
+        """See ``RemoteNLA.compare``."""
+        return await self._send(self._asks.compare(first, second, options))
+
+    async def search(self, texts: Sequence[str | None], query: str, **options: Unpack[SearchOptions]) -> dict[str, Any]:
+        """See ``RemoteNLA.search``."""
+        return await self._send(self._asks.search(texts, query, options))
+
+    async def continuation(self, source: str | Messages, **options: Unpack[ContinueOptions]) -> str:
+        """See ``RemoteNLA.continuation``."""
+        return await self._send(self._asks.continuation(source, options))
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """See ``RemoteNLA.runs``."""
+        return await self._send(self._asks.runs())
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        """See ``RemoteNLA.run``."""
+        return await self._send(self._asks.run(run_id))
 
     async def close(self) -> None:
         """Closes the connections."""
