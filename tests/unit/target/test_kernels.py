@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from family_models import FAMILIES, family_model
 from tiny_models import random_model
 
 from gloss.models import direction_mse
@@ -58,3 +59,22 @@ def test_activations_differ_by_rounding_only(monkeypatch):
     errors = [direction_mse(found.flatten(0, 1), exact.flatten(0, 1)).max() for found in (short, whole)]
     assert errors[0] < 2 * errors[1]
     assert errors[0] < 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_for_every_family_it_rounds_no_worse(family, monkeypatch):
+    target = family_model(family).to(torch.bfloat16)
+    ids = torch.randint(2, 900, (3, 24), generator=torch.Generator().manual_seed(0))
+
+    def read():
+        with torch.inference_mode():
+            return capture_activations(target, ids, None, 2).flatten(0, 1).float()
+
+    short = read()
+    monkeypatch.setattr("gloss.target.kernels.SHORT_ROW", 0)
+    whole = read()
+    target = target.float()
+    exact = read()
+    errors = [float(direction_mse(found, exact).median()) for found in (short, whole)]
+    assert errors[0] < 2 * errors[1] + 1e-5
+    assert errors[0] < 1e-2
