@@ -60,7 +60,9 @@ def validate(
             print(f"{_MARKS[finding.status]}  {finding.half:<4}  {finding.check}: {finding.says}{remedy}")
     if not validation.passed:
         raise typer.Exit(2)
-    next_command(f"gloss checkpoint card {place}" if target else f"gloss checkpoint validate {place} --target MODEL")
+    next_command(
+        f"gloss checkpoint card {place} --license ID" if target else f"gloss checkpoint validate {place} --target MODEL"
+    )
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,7 +125,7 @@ def search(
     case_sensitive: Annotated[bool, typer.Option("--case-sensitive", help="Upper and lower case differ.")] = False,
     semantic: Annotated[bool, typer.Option("--semantic", help="Search by meaning; needs --model.")] = False,
     model: Annotated[Path | None, typer.Option(help="Folder of a sentence-transformers model.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Explanations to show.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Explanations to show; more are counted on stderr.")] = 50,
     as_json: JSON = False,
 ) -> None:
     """Find explanations in tables of them; ends with 1 if there are none, like grep."""
@@ -139,7 +141,10 @@ def search(
     if model is not None:
         hits = search_by_meaning(files, query, sentence_embedder(model), limit=limit)
     else:
-        hits = list(matching(files, query, fixed=fixed, case_sensitive=case_sensitive, limit=limit))
+        every = matching(files, query, fixed=fixed, case_sensitive=case_sensitive)
+        hits = list(islice(every, limit))
+        if more := sum(1 for _ in every):
+            print(f"gloss: {limit} of {limit + more} explanations are shown; see more with --limit", file=sys.stderr)
     if as_json:
         print_json([hit.to_dict() for hit in hits])
     elif hits:
@@ -288,12 +293,17 @@ def _show(found: Results | None, request: Request, *, as_json: bool) -> None:
 
 
 def _results_table(rows: Iterable[dict[str, Any]]) -> Any:
-    table = _table(("pos", "right"), "token", "in", "explanation", ("FVE", "right"), "flags")
+    rows = list(rows)
+    several = len({row["doc_id"] for row in rows}) > 1
+    chat = any(row["role"] is not None or row["section"] is not None for row in rows)
+    columns = [("pos", "right"), "token", *(["in"] if chat else []), "explanation", ("FVE", "right"), "flags"]
+    table = _table(*(["document"] if several else []), *columns)
     for row in rows:
         where = row["position"] if row["position"] is not None else row["row"]
         part = " ".join(str(row[name]) for name in ("role", "section") if row[name] is not None)
         shown = row["text"] if row["text"] is not None else row["response"]
-        _add(table, where, _token(row["token"]), part, shown, _number(row["fve"]), ", ".join(row["flags"]))
+        cells = [where, _token(row["token"]), *([part] if chat else []), shown, _number(row["fve"])]
+        _add(table, *([row["doc_id"]] if several else []), *cells, ", ".join(row["flags"]))
     return table
 
 

@@ -18,6 +18,7 @@ from gloss.target import ModelPlace
 from gloss.target.hub import hub_is_silent
 
 _HALVES = ("av", "ar")
+_SHOWN_FOLDERS = 8
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ def _no_nla(name: str | Path) -> CheckpointError:
     )
 
 
+def _nlas_in(folder: Path) -> list[str]:
+    """Names of the folders in a folder that hold NLAs: beside them a name is meant as a path, not as a repository of an owner."""
+    if not folder.is_dir():
+        return []
+    held = ("av", "ar", "nla")
+    return sorted(entry.name for entry in folder.iterdir() if any((entry / part).is_dir() for part in held))
+
+
 def _base_of(name: str | Path, revision: str | None) -> ModelPlace:
     """The place that both halves are named after: a folder need not be there itself, if its halves stand beside it."""
     path = Path(name).expanduser()
@@ -106,6 +115,13 @@ def _base_of(name: str | Path, revision: str | None) -> ModelPlace:
         return ModelPlace.of_path(path)
     if not path.is_dir() and "/" not in str(name):
         raise _no_nla(name)
+    if not path.is_dir() and (others := _nlas_in(path.parent)):
+        raise CheckpointError(
+            "no such folder",
+            where=path,
+            expected=f"one of {', '.join(others[:_SHOWN_FOLDERS])}",
+            remedy="Name an NLA's folder, or make one with: gloss quickstart",
+        )
     return ModelPlace.of(name, revision=revision)
 
 

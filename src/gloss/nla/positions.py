@@ -35,7 +35,11 @@ def _parse(text: str, num_tokens: int) -> list[int]:
         if match := re.fullmatch(r"\s*(\d+)-(\d+)\s*", part):
             first, last = int(match[1]), int(match[2])
             if last >= num_tokens:
-                raise PositionError("no such token", expected=f"a position up to {num_tokens - 1}", found=last)
+                raise PositionError(
+                    "no such token", expected=f"a position from {-num_tokens} to {num_tokens - 1}", found=last
+                )
+            if first > last:
+                raise PositionError("a range that runs backwards", expected=f"{last}-{first}", found=part.strip())
             positions += range(first, last + 1)
         elif re.fullmatch(r"\s*-?\d+\s*", part):
             positions.append(int(part))

@@ -120,7 +120,10 @@ def _texts_suffice(target: Target, texts: Sequence[str] | None) -> str:
     usable = sum(max(0, len(text_ids(target.tokenizer, text)) - FIRST_POSITION) for text in chosen)
     if usable < 2:
         raise ConfigError(
-            "too little text to measure on", expected=f"texts of more than {FIRST_POSITION} tokens", found=usable
+            "too little text to measure on",
+            expected=f"texts of more than {FIRST_POSITION} tokens",
+            found=f"{usable} tokens behind the first {FIRST_POSITION} of each",
+            remedy="Give longer ones, one a line: --texts FILE",
         )
     return f"{len(chosen)} {'built in' if texts is None else 'given'}, {usable} tokens after the first {FIRST_POSITION} of each"
 
@@ -160,7 +163,13 @@ def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
             found=numbers,
             remedy="Check target, layer and injection scale against the training run",
         )
-    return numbers + (f"; {trip.failure_rate:.0%} not extracted" if trip.failure_rate else "")
+    numbers += f"; {trip.failure_rate:.0%} not extracted" if trip.failure_rate else ""
+    if not trip.fve > max(controls["mean_direction"], controls["empty_text"]):
+        raise Doubt(
+            f"no better than a control that knows nothing: {numbers}",
+            remedy="Give texts like those it was trained on: --texts FILE",
+        )
+    return numbers
 
 
 def _layer_is_right(target: Target, trip: RoundTrip, layer: int, texts: Sequence[str] | None) -> str:

@@ -7,6 +7,7 @@ from rich.table import Table
 from gloss.nla.results import printable
 from gloss.release.summary import CheckpointSummary
 
+_SHOWN_VALUES = 8
 _HALVES = {"av": "AV, activation verbalizer", "ar": "AR, activation reconstructor"}
 
 
@@ -33,7 +34,7 @@ def summary_table(summary: CheckpointSummary) -> Table:
         "sidecar": f"dialect {summary.dialect}, schema version {summary.schema_version or 'not given'}",
         "made by": summary.created_by or "—",
         "commit": summary.commit or "—",
-        **{f"recorded {name}": str(value) for name, value in summary.recorded.items()},
+        **{f"recorded {name}": _recorded(value) for name, value in summary.recorded.items()},
         "files": "\n".join(f"{name}  {_size(size)}" for name, size in summary.files.items()),
     }
     if summary.role == "ar":
@@ -41,6 +42,15 @@ def summary_table(summary: CheckpointSummary) -> Table:
     for name, value in rows.items():
         table.add_row(name, printable(value))
     return table
+
+
+def _recorded(value: object) -> str:
+    """A value that training noted; of a vector its width and length, as ``--json`` has the rest."""
+    if isinstance(value, list) and len(value) > _SHOWN_VALUES and all(isinstance(one, int | float) for one in value):
+        return f"{len(value)} values, norm {sum(one * one for one in value) ** 0.5:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_recorded(one)}" for name, one in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _size(num_bytes: int) -> str:

@@ -122,7 +122,11 @@ def test_search_shows_hits_and_ends_with_one_without_any(gloss, tmp_path):
     code, printed, _ = gloss("search", "MOOD", out)
     assert code == 0
     assert "the mood is calm" in printed
-    hits = json.loads(gloss("search", "mood", out, "--json", "--limit", 2)[1])
+    _, printed, errors = gloss("search", "mood", out, "--json", "--limit", 2)
+    hits = json.loads(printed)
+    every = len(json.loads(gloss("search", "mood", out, "--json", "--limit", 1000)[1]))
+    assert every > 2
+    assert f"2 of {every} explanations are shown" in errors
     assert [hit["text"][slice(*hit["spans"][0])] for hit in hits] == ["mood", "mood"]
     assert gloss("search", "reward hacking", out)[:2] == (1, "")
     assert gloss("search", "(", out)[0] == 2

@@ -208,6 +208,16 @@ def test_the_references_checkpoints_read_under_released_names(golden, hub, famil
     )
 
 
+def test_a_mistyped_folder_beside_others_is_not_looked_for_on_the_hub(nla_folder, monkeypatch):
+    (nla_folder / "runs" / "smoke").mkdir(parents=True)
+    (nla_folder / "av").rename(nla_folder / "runs" / "smoke" / "av")
+    (nla_folder / "runs" / "other").mkdir()
+    monkeypatch.chdir(nla_folder)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    with pytest.raises(CheckpointError, match=r"runs/standard: no such folder: expected one of smoke\."):
+        find_nla("runs/standard")
+
+
 def test_a_relative_folder_is_never_looked_for_on_the_hub(nla_folder, monkeypatch):
     """``run`` with ``run/nla/av`` inside must not be read as the repository ``run/av``, nor ``run-ar`` as one."""
     run = nla_folder / "run"

@@ -20,6 +20,14 @@ def test_positions_that_a_text_does_not_have_are_refused(wrong):
         parse_positions(wrong, 10)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("9-3", "runs backwards: expected 3-9"), ("7-12", "from -10 to 9, found 12")]
+)
+def test_a_range_that_cannot_be_is_explained(wrong, said):
+    with pytest.raises(PositionError, match=said):
+        parse_positions(wrong, 10)
+
+
 @given(st.lists(st.integers(-50, 49), min_size=1))
 def test_positions_are_valid_and_unique(wanted):
     chosen = parse_positions(wanted, 50)
