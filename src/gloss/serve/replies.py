@@ -72,10 +72,13 @@ def handle_errors(app: FastAPI, telemetry: Telemetry) -> None:
         telemetry.failures.labels(kind_of(error)).inc()
         return error_response(error)
 
-    def wrong_body(_request: Request, error: Exception) -> Response:
+    def wrong_body(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         telemetry.failures.labels("ValidationError").inc()
         found = [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()[:20]]
+        kind = request.headers.get("content-type", "none")
+        if found[0]["loc"] == ("body",) and "json" not in kind:
+            found[0]["msg"] = f"not read as JSON: expected Content-Type: application/json, found {kind[:80]}"
         return JSONResponse({"detail": found}, status_code=422)
 
     app.add_exception_handler(GlossError, gloss_error)
