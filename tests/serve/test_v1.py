@@ -66,6 +66,12 @@ def test_a_stream_ends_in_what_is_answered_whole(client):
     assert all(set(f) == {"position", "sample", "text", "done"} for f in rest if not f["done"])
 
 
+def test_no_activations_have_no_explanations(client):
+    assert post(client, "explain", activations=[])["explanations"] == []
+    assert [frame["total"] for frame in frames(client, "/v1/explain", {"activations": [], "stream": True})] == [0]
+    assert client.post("/describe", json={"activations": []}, timeout=5).status_code in (200, 422)
+
+
 def test_base64_and_lists_mean_the_same_vectors(client, vectors):
     assert post(client, "explain", **encoded(vectors)) == post(client, "explain", activations=vectors.tolist())
 

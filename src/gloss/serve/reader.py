@@ -89,7 +89,7 @@ class Reader:
         for row in rows:
             if len(row) != width:
                 raise ActivationError("wrong activation width", expected=width, found=len(row))
-        return torch.tensor(rows, dtype=torch.float32)
+        return torch.tensor(rows, dtype=torch.float32).reshape(-1, width)
 
     def explain(
         self, vectors: Tensor, sampling: Sampling, *, partial: bool = False, score: bool = True
@@ -100,6 +100,8 @@ class Reader:
         Raises: at once ServerBusyError, ActivationError, CheckpointError.
         """
         self.require("av")
+        if not len(vectors):
+            return _nothing()  # a ticket without rows would never be told that it is finished
         ticket = self.scheduler.explain(self.name, self._requests(vectors, sampling), partial=partial)
         return self._told(ticket, vectors, sampling.samples if score else None)
 
@@ -183,3 +185,9 @@ def shown_so_far(response: str) -> str:
         cut = next((n for n in range(len(CLOSE_TAG) - 1, 0, -1) if shown.endswith(CLOSE_TAG[:n])), 0)
         shown = shown[: len(shown) - cut]
     return shown.rstrip("\ufffd").strip()
+
+
+async def _nothing() -> AsyncIterator[Written]:
+    written: tuple[Written, ...] = ()
+    for one in written:
+        yield one
