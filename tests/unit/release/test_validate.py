@@ -12,7 +12,7 @@ from gloss.errors import CheckpointError, SidecarError
 from gloss.evaluate import RoundTrip
 from gloss.models import direction_mse, direction_variance, save_ar
 from gloss.release.findings import Doubt
-from gloss.release.pair_checks import _layer_is_right, text_activations
+from gloss.release.pair_checks import _layer_is_right, _round_trip_carries, text_activations
 from gloss.release.validate import validate
 from gloss.release.weight_checks import describe_head
 from gloss.target import load_target
@@ -154,6 +154,18 @@ def test_with_the_target_an_untrained_pair_carries_nothing(nla_folder):
     assert "no such model folder" in wrong["pair loads"]
     short = lines(nla_folder, target=str(nla_folder / "target"), texts=["x"])
     assert "too little text" in short["pair texts"]
+
+
+@pytest.mark.parametrize("control", ["mean_direction", "empty_text"])
+def test_a_round_trip_no_better_than_a_control_is_doubted(control):
+    one = torch.ones(1)
+    trip = RoundTrip([], one, 0.6 * one, one.bool(), 1.0)
+    controls = {"shuffled_activations": -0.9, "mean_direction": -0.6, "empty_text": -0.8}
+    assert "FVE 0.400" in _round_trip_carries(trip, controls)
+    with pytest.raises(Doubt, match=r"no better than a control.*FVE 0.400"):
+        _round_trip_carries(trip, controls | {control: 0.4})
+    with pytest.raises(CheckpointError, match="nothing about their own activation"):
+        _round_trip_carries(trip, controls | {"shuffled_activations": 0.4})
 
 
 def test_the_layer_check_says_which_block_the_ar_rebuilds(nla_folder):
