@@ -1,8 +1,8 @@
-"""Runs the cases and prints a table: ``python -m benchmarks [--case NAME] [--quick] [--dtype both] [--json FILE]``.
+"""Runs the cases and prints a table: ``python -m benchmarks [--case NAME] [--quick] [--dtype both]
+[--json FILE]``.
 
-Each case is first checked to give the same result on both sides, then timed in turn. A machine on which others work is
-refused with exit status 2; ``--allow-busy`` goes on and marks the numbers.
-"""
+Each case is first checked to give the same result on both sides, then timed in turn. A machine on
+which others work is refused with exit status 2; ``--allow-busy`` goes on and marks the numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.cases import CASES
 from benchmarks.cost import SideCost, count_flops, measure_side
 from benchmarks.models import temporary_folders
 from benchmarks.timing import BUSY_CORES, Comparison, OtherLoad, compare, matmul_rate, others_before
-from gloss.target import torch_dtype
+from gloss.target_model import torch_dtype
 
 _STDERR = Console(stderr=True)
 
@@ -34,7 +34,9 @@ class BusyMachineError(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one case in one dtype; ``work_ratio`` is the ratio of both sides' matrix-product FLOPs."""
+    """What was measured of one case in one dtype; ``work_ratio`` is the ratio of both sides'
+    matrix-product FLOPs.
+    """
 
     case: str
     dtype: Dtype
@@ -53,13 +55,17 @@ class Row:
 
     @property
     def reached(self) -> bool:
-        """Whether the median ratio, and that of the memory where one is promised, is at least its target."""
+        """Whether the median ratio, and that of the memory where one is promised, is at least its
+        target.
+        """
         enough = self.memory_target is None or not self.memory_ratio < self.memory_target
         return self.timing.ratio >= self.target and enough
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0, 1 if a result differs, 2 for bad input or a busy machine."""
+    """The command line; returns the exit status: 0, 1 if a result differs, 2 for bad input or a
+    busy machine.
+    """
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     dtypes: list[Dtype] = ["float32", "bfloat16"] if options.dtype == "both" else [options.dtype]
@@ -87,13 +93,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--case", action="append", choices=list(CASES), help="only this case; may be given again")
-    parser.add_argument("--quick", action="store_true", help="small models and few pairs: seconds, rough numbers")
+    parser.add_argument(
+        "--case", action="append", choices=list(CASES), help="only this case; may be given again"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small models and few pairs: seconds, rough numbers"
+    )
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "both"], default="both")
     parser.add_argument("--pairs", type=int, help="timed pairs of each case; 5, or 3 with --quick")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-memory", action="store_true", help="skip the processes that measure peak memory")
-    parser.add_argument("--allow-busy", action="store_true", help="go on while others use the machine, and say so")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="skip the processes that measure peak memory"
+    )
+    parser.add_argument(
+        "--allow-busy", action="store_true", help="go on while others use the machine, and say so"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args(arguments)
     if options.pairs is None:
@@ -119,7 +133,8 @@ def _run(case: Case, dtype: Dtype, folder_of: Any, options: argparse.Namespace) 
     mine, other = nothing, nothing
     if not options.no_memory:
         mine, other = (
-            measure_side(case.name, side, workload, dtype, options.threads) for side in ("ours", "alternative")
+            measure_side(case.name, side, workload, dtype, options.threads)
+            for side in ("ours", "alternative")
         )
     return Row(
         case=case.name,
@@ -148,9 +163,20 @@ def _refuse_busy(cores: float | None, allowed: bool) -> None:
 
 
 def _print(rows: Sequence[Row], options: argparse.Namespace, busy: bool) -> None:
-    title = f"{options.threads} threads, torch {torch.__version__}" + (", BUSY MACHINE: rough numbers" if busy else "")
+    title = f"{options.threads} threads, torch {torch.__version__}" + (
+        ", BUSY MACHINE: rough numbers" if busy else ""
+    )
     table = Table(title=title)
-    for name in ("case", "dtype", "ours s", "other s", "ratio (min–max)", "work", "target", "reached"):
+    for name in (
+        "case",
+        "dtype",
+        "ours s",
+        "other s",
+        "ratio (min–max)",
+        "work",
+        "target",
+        "reached",
+    ):
         table.add_column(name, no_wrap=True)
     for name in ("tokens/s", "of matmul", "peak MB"):
         table.add_column(name, no_wrap=True, justify="right")
@@ -163,7 +189,9 @@ def _print(rows: Sequence[Row], options: argparse.Namespace, busy: bool) -> None
             f"{timing.alternative_s:.3g}",
             f"{timing.ratio:.2f} ({timing.lowest:.2f}–{timing.highest:.2f})",
             f"{row.work_ratio:.2f}",
-            f"{row.target:.2f}" if row.memory_target is None else f"{row.target:.2f}, memory {row.memory_target:.2f}",
+            f"{row.target:.2f}"
+            if row.memory_target is None
+            else f"{row.target:.2f}, memory {row.memory_target:.2f}",
             "yes" if row.reached else "NO",
             f"{row.tokens / timing.ours_s:,.0f}",
             f"{row.matmul_share:.0%} / {row.alternative_matmul_share:.0%}",

@@ -1,4 +1,6 @@
-"""What a benchmark case is: two ways to the same result, a check that it is the same, and the work that it takes."""
+"""What a benchmark case is: two ways to the same result, a check that it is the same, and the work
+that it takes.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,9 @@ class NotEqualError(Exception):
 class Workload:
     """How much a case does.
 
-    ``rows`` are activations, explanations or documents; ``tokens`` stand in each of them (in the longest, where lengths are
-    mixed), behind ``prefix`` tokens that all share; at most ``batch`` rows run side by side.
-    """
+    ``rows`` are activations, explanations or documents; ``tokens`` stand in each of them (in the
+    longest, where lengths are mixed), behind ``prefix`` tokens that all share; at most ``batch``
+    rows run side by side."""
 
     model: ModelShape
     rows: int
@@ -40,9 +42,8 @@ class Workload:
 class Prepared:
     """Both sides of a case, ready to run again and again.
 
-    ``check`` raises NotEqualError unless they agree; ``tokens`` are the real tokens (no padding, each row's prompt counted)
-    that one run of either side deals with.
-    """
+    ``check`` raises NotEqualError unless they agree; ``tokens`` are the real tokens (no padding,
+    each row's prompt counted) that one run of either side deals with."""
 
     ours: Callable[[], object]
     alternative: Callable[[], object]
@@ -56,11 +57,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. ``target`` is the least ratio alternative / ours that Gloss promises, for the dtypes that it is run in.
+    """One comparison. ``target`` is the least ratio alternative / ours that Gloss promises, for the
+    dtypes that it is run in.
 
-    ``memory_target`` is the same for the peak memory above what the process held before. ``alternative`` says in words what
-    Gloss is compared with; ``growth`` names the Workload fields that plots vary.
-    """
+    ``memory_target`` is the same for the peak memory above what the process held before.
+    ``alternative`` says in words what Gloss is compared with; ``growth`` names the Workload fields
+    that plots vary."""
 
     name: str
     alternative: str
@@ -82,14 +84,21 @@ def require_close(what: str, ours: Tensor, other: Tensor, *, tolerance: float) -
     """Raises NotEqualError if the tensors differ by more than ``tolerance`` of the other's norm."""
     if ours.shape != other.shape:
         raise NotEqualError(f"{what}: shapes {tuple(ours.shape)} and {tuple(other.shape)}")
-    difference = float((ours.double() - other.double()).norm() / other.double().norm().clamp_min(1e-30))
+    difference = float(
+        (ours.double() - other.double()).norm() / other.double().norm().clamp_min(1e-30)
+    )
     if not difference <= tolerance:
-        raise NotEqualError(f"{what} differ by {difference:.1e} of their norm, allowed {tolerance:.0e}")
+        raise NotEqualError(
+            f"{what} differ by {difference:.1e} of their norm, allowed {tolerance:.0e}"
+        )
 
 
 def gradients_of(module: torch.nn.Module) -> Tensor:
     """All gradients of a module in one vector; clears them."""
-    parts = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in module.parameters()]
+    parts = [
+        p.grad.flatten() if p.grad is not None else torch.zeros(p.numel())
+        for p in module.parameters()
+    ]
     for parameter in module.parameters():
         parameter.grad = None
     return torch.cat(parts)

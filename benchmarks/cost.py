@@ -1,4 +1,6 @@
-"""What one side of a case costs beside time: matrix-product FLOPs, and peak memory in a process of its own."""
+"""What one side of a case costs beside time: matrix-product FLOPs, and peak memory in a process of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class SideCost:
-    """One side alone: its peak resident memory (torch and weights included) and what of it the runs added, the seconds of its
-    second run, its tokens."""
+    """One side alone: its peak resident memory (torch and weights included) and what of it the runs
+    added, the seconds of its second run, its tokens."""
 
     peak_mb: float
     added_mb: float
@@ -33,7 +35,9 @@ class SideCost:
 
 
 def count_flops(run: Callable[[], object]) -> float:
-    """FLOPs of all matrix products in ``run``, attention included (causal attention counted in full)."""
+    """FLOPs of all matrix products in ``run``, attention included (causal attention counted in
+    full).
+    """
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     formulas = {flash: _attention_flops, backward: _attention_backward_flops}
@@ -53,7 +57,13 @@ def _attention_backward_flops(_grad: Any, query: Any, key: Any, *_: Any, **__: A
 
 def measure_side(case: str, side: str, workload: Workload, dtype: Dtype, threads: int) -> SideCost:
     """Runs one side twice in a new process and measures it there."""
-    request = {"case": case, "side": side, "workload": asdict(workload), "dtype": dtype, "threads": threads}
+    request = {
+        "case": case,
+        "side": side,
+        "workload": asdict(workload),
+        "dtype": dtype,
+        "threads": threads,
+    }
     command = [sys.executable, "-m", "benchmarks.cost", json.dumps(request)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return SideCost(**json.loads(answer.splitlines()[-1]))
@@ -93,7 +103,11 @@ def _status_mb(name: str) -> float:
 def _peak_mb() -> float:
     if _STATUS.exists():
         return _status_mb("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e6
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Draws how time and memory grow with sequence length, batch and rows: ``python -m benchmarks.growth [--case NAME] [--dtype …]``.
+"""Draws how time and memory grow with sequence length, batch and rows: ``python -m
+benchmarks.growth [--case NAME] [--dtype …]``.
 
-Every point is one side of one case in a process of its own, so that its peak memory is its own. Writes one figure per Workload
-field into docs/figures/, and the numbers beside them as JSON.
-"""
+Every point is one side of one case in a process of its own, so that its peak memory is its own.
+Writes one figure per Workload field into docs/figures/, and the numbers beside them as JSON."""
 
 from __future__ import annotations
 
@@ -41,14 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load = others_before()
     busy = load is not None and load > BUSY_CORES
     if busy and not options.allow_busy:
-        _STDERR.print(f"the machine is busy: others use {load:.2f} cores. Stop them, or draw anyway with --allow-busy.")
+        _STDERR.print(
+            f"the machine is busy: others use {load:.2f} cores. Stop them, or draw anyway with"
+            " --allow-busy."
+        )
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     cases = [CASES[name] for name in options.case or CASES]
     for field in options.field or LABELS:
-        points = {case.name: _points(case, field, options) for case in cases if field in case.growth}
+        points = {
+            case.name: _points(case, field, options) for case in cases if field in case.growth
+        }
         stem = options.out / f"growth-{field}-{options.dtype}"
-        stem.with_suffix(".json").write_text(json.dumps({"busy": busy, "points": points}, indent=1) + "\n")
+        stem.with_suffix(".json").write_text(
+            json.dumps({"busy": busy, "points": points}, indent=1) + "\n"
+        )
         _draw(points, field, stem.with_suffix(".png"), busy)
     return 0
 
@@ -58,14 +65,18 @@ def _points(case: Case, field: str, options: argparse.Namespace) -> list[dict[st
     for factor in FACTORS:
         workload = _scaled(case.quick, field, factor)
         for side in ("ours", "alternative"):
-            _STDERR.print(f"{case.name} {field} {getattr(workload, field)} {side}", style="dim", markup=False)
+            _STDERR.print(
+                f"{case.name} {field} {getattr(workload, field)} {side}", style="dim", markup=False
+            )
             cost = measure_side(case.name, side, workload, options.dtype, options.threads)
             points.append({"value": getattr(workload, field), "side": side, **asdict(cost)})
     return points
 
 
 def _scaled(workload: Workload, field: str, factor: float) -> Workload:
-    """The workload with one field multiplied; rows grow with the batch, so that every batch is full."""
+    """The workload with one field multiplied; rows grow with the batch, so that every batch is
+    full.
+    """
     value = max(1, round(getattr(workload, field) * factor))
     scaled = replace(workload, **{field: value})
     return replace(scaled, rows=round(workload.rows * max(FACTORS))) if field == "batch" else scaled
@@ -81,7 +92,9 @@ def _draw(points: dict[str, list[dict[str, Any]]], field: str, place: Path, busy
         2, len(points), figsize=(3.1 * len(points), 5.4), squeeze=False, layout="constrained"
     )
     for column, (name, measured) in enumerate(points.items()):
-        for row, (key, label) in enumerate((("seconds", "seconds"), ("peak_mb", "peak memory, MB"))):
+        for row, (key, label) in enumerate(
+            (("seconds", "seconds"), ("peak_mb", "peak memory, MB"))
+        ):
             axis = axes[row][column]
             for side, colour in COLOURS.items():
                 line = [(point["value"], point[key]) for point in measured if point["side"] == side]

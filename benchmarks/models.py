@@ -16,17 +16,35 @@ import torch
 from gloss.contract import ModelSidecar, add_marker_token, choose_marker, find_marker, prompt_ids
 from gloss.lab.tokenizer import build_tokenizer
 from gloss.models import ActivationReconstructor, ActivationVerbalizer
-from gloss.target import Target, load_target, quiet_loading
+from gloss.target_model import Target, load_target, quiet_loading
 
 TRAINING_ATTENTION = "eager"
-"""Attention of the training cases on both sides, as the presets set it: its backward pass is the faster one on a CPU."""
+"""Attention of the training cases on both sides, as the presets set it: its backward pass is the
+faster one on a CPU.
+"""
 AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</text> <activation>"
-WORDS = ("the", "of", "and", "is", "in", "it", "at", "with", "calm", "rain", "harbor", "story", "mood")
+WORDS = (
+    "the",
+    "of",
+    "and",
+    "is",
+    "in",
+    "it",
+    "at",
+    "with",
+    "calm",
+    "rain",
+    "harbor",
+    "story",
+    "mood",
+)
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A random Qwen2; ``vocab_size`` 0 is the tokenizer's own size (larger leaves ids that no text has)."""
+    """A random Qwen2; ``vocab_size`` 0 is the tokenizer's own size (larger leaves ids that no text
+    has).
+    """
 
     d_model: int = 512
     num_blocks: int = 8
@@ -55,7 +73,9 @@ def tokenizer() -> Any:
 
 @contextmanager
 def temporary_folders() -> Any:
-    """A function ``shape → folder`` that writes each random model once; the folders vanish when the block ends."""
+    """A function ``shape → folder`` that writes each random model once; the folders vanish when the
+    block ends.
+    """
     with ExitStack() as stack:
         root = Path(tempfile.mkdtemp(prefix="gloss-bench-"))
         stack.callback(shutil.rmtree, root, ignore_errors=True)
@@ -93,8 +113,12 @@ def target(folder: Path, dtype: str = "float32") -> Target:
     return load_target(folder, dtype=dtype)
 
 
-def verbalizer(folder: Path, prefix_tokens: int, attention: str | None = None) -> ActivationVerbalizer:
-    """The random model as an AV whose prompts share exactly ``prefix_tokens`` tokens before the marker's left neighbour."""
+def verbalizer(
+    folder: Path, prefix_tokens: int, attention: str | None = None
+) -> ActivationVerbalizer:
+    """The random model as an AV whose prompts share exactly ``prefix_tokens`` tokens before the
+    marker's left neighbour.
+    """
     loaded = load_target(folder, attn_implementation=attention)
     template = _av_template(prefix_tokens)
     marker = choose_marker(loaded.tokenizer, template)
@@ -159,7 +183,9 @@ def mixed_lengths(rows: int, longest: int, shortest: int) -> list[int]:
 
 
 def with_total(lengths: list[int], total: int) -> list[int]:
-    """Lengths with the same longest and shortest, the others moved towards one of them until all add up to ``total``."""
+    """Lengths with the same longest and shortest, the others moved towards one of them until all
+    add up to ``total``.
+    """
     longest, shortest = max(lengths), min(lengths)
     towards = longest if sum(lengths) < total else shortest
     moved = list(lengths)
@@ -176,7 +202,9 @@ def with_total(lengths: list[int], total: int) -> list[int]:
 
 @cache
 def _av_template(prefix_tokens: int) -> str:
-    """A template with so many words before the marker that its prompt shares ``prefix_tokens`` tokens."""
+    """A template with so many words before the marker that its prompt shares ``prefix_tokens``
+    tokens.
+    """
     for words in range(prefix_tokens + 1):
         template = f"The{' calm' * words} <concept>{{injection_char}}</concept>"
         marker = choose_marker(tokenizer(), template).marker

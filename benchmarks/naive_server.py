@@ -1,4 +1,6 @@
-"""The server that one writes in an afternoon, to compare with: every request loads nothing, shares nothing, and calls ``generate``."""
+"""The server that one writes in an afternoon, to compare with: every request loads nothing, shares
+nothing, and calls ``generate``.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,20 @@ class Tokens(BaseModel):
 
 
 def naive_app(place: str) -> FastAPI:
-    """Answers ``/v1/explain``, ``/v1/score`` and ``/v1/tokens`` with as much as the load asks for."""
+    """Answers ``/v1/explain``, ``/v1/score`` and ``/v1/tokens`` with as much as the load asks
+    for.
+    """
     nla, app, one_at_a_time = gloss.load(place), FastAPI(), threading.Lock()
     prompt = torch.tensor([nla.av.prefix_ids])
 
     def explain(body: Explain) -> Any:
         vectors = nla.activations(body.text)[body.positions]
         embedded = torch.cat(
-            [nla.av.embedding(prompt).expand(len(vectors), -1, -1), nla.av.embed_after_prefix(vectors)], dim=1
+            [
+                nla.av.embedding(prompt).expand(len(vectors), -1, -1),
+                nla.av.embed_after_prefix(vectors),
+            ],
+            dim=1,
         )
         torch.manual_seed(body.seed)
         sampling = (
@@ -65,7 +73,10 @@ def naive_app(place: str) -> FastAPI:
         found = [extract_explanation(nla.av.decode(row)) for row in rows.tolist()]
         texts = [one.text if isinstance(one, Explanation) else "" for one in found]
         return {
-            "explanations": [{"text": t, "fve": s.fve} for t, s in zip(texts, nla.score(texts, vectors), strict=True)]
+            "explanations": [
+                {"text": t, "fve": s.fve}
+                for t, s in zip(texts, nla.score(texts, vectors), strict=True)
+            ]
         }
 
     @app.post("/v1/explain")
@@ -92,4 +103,10 @@ def naive_app(place: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(naive_app(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]), log_level="error", access_log=False)
+    uvicorn.run(
+        naive_app(sys.argv[1]),
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        log_level="error",
+        access_log=False,
+    )

@@ -1,9 +1,10 @@
-"""Many clients at once against ``gloss serve`` and against a naive server: ``python -m benchmarks.serve_load --nla PLACE``.
+"""Many clients at once against ``gloss serve`` and against a naive server: ``python -m
+benchmarks.serve_load --nla PLACE``.
 
-Mixed calls (explain 70 %, score 20 %, tokens 10 %) on texts that never repeat, so that no cache helps. Reports latency, explanations
-per second, errors, and the server's memory before and after. Exit status 1 if there is an error but 429, if the ratio stays below its
-target, or if memory grew beyond 1.1 times.
-"""
+Mixed calls (explain 70 %, score 20 %, tokens 10 %) on texts that never repeat, so that no cache
+helps. Reports latency, explanations per second, errors, and the server's memory before and after.
+Exit status 1 if there is an error but 429, if the ratio stays below its target, or if memory grew
+beyond 1.1 times."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ WARM_UP_S, START_S = 3.0, 120.0
 
 @dataclass
 class Load:
-    """What came of one run: seconds of each answer, statuses, explanations, resident memory in MB before and after."""
+    """What came of one run: seconds of each answer, statuses, explanations, resident memory in MB
+    before and after.
+    """
 
     server: str
     seconds: float
@@ -65,19 +68,36 @@ def next_text(generator: random.Random, documents: Sequence[str]) -> str:
     return f"{generator.randrange(10**6)} {' '.join(words)}"
 
 
-def next_call(generator: random.Random, documents: Sequence[str]) -> tuple[str, dict[str, Any], int]:
+def next_call(
+    generator: random.Random, documents: Sequence[str]
+) -> tuple[str, dict[str, Any], int]:
     """Path, body and the number of explanations it asks for."""
     text, kind = next_text(generator, documents), generator.random()
     if kind < 0.7:
         positions = generator.sample(range(2, 16), generator.randint(1, 4))
-        body = {"text": text, "positions": positions, "temperature": generator.choice([0.0, 1.0]), "seed": 1}
+        body = {
+            "text": text,
+            "positions": positions,
+            "temperature": generator.choice([0.0, 1.0]),
+            "seed": 1,
+        }
         return "/v1/explain", body, len(positions)
     if kind < 0.9:
-        return "/v1/score", {"text": text, "position": 5, "explanations": [f"It ends with {text[-20:]}.", "A verb."]}, 0
+        return (
+            "/v1/score",
+            {
+                "text": text,
+                "position": 5,
+                "explanations": [f"It ends with {text[-20:]}.", "A verb."],
+            },
+            0,
+        )
     return "/v1/tokens", {"text": text}, 0
 
 
-async def client(number: int, http: httpx2.AsyncClient, documents: Sequence[str], load: Load, until: float) -> None:
+async def client(
+    number: int, http: httpx2.AsyncClient, documents: Sequence[str], load: Load, until: float
+) -> None:
     """One client that asks again as soon as it is answered; a busy server is waited for."""
     generator = random.Random(f"{number} {load.server} {load.seconds}")
     while time.monotonic() < until:
@@ -155,37 +175,66 @@ def measured(name: str, command: Sequence[str], port: int, *, clients: int, seco
 def main() -> int:
     """Measures both servers, prints a table, and says whether the targets are reached."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nla", required=True, help="folder of an NLA whose target stands beside it")
+    parser.add_argument(
+        "--nla", required=True, help="folder of an NLA whose target stands beside it"
+    )
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     ports = free_port(), free_port()
     settings = {"clients": options.clients, "seconds": options.seconds}
-    # Little is kept from the start, so that memory growing with the cache does not look like a leak.
-    ours = ["-m", "gloss.cli.main", "serve", "--nla", options.nla, "--port", str(ports[0]), "--cache-mb", "8"]
+    # Little is kept from the start, so that memory growing with the cache does not look like a
+    # leak.
+    ours = [
+        "-m",
+        "gloss.cli.main",
+        "serve",
+        "--nla",
+        options.nla,
+        "--port",
+        str(ports[0]),
+        "--cache-mb",
+        "8",
+    ]
     naive = ["-m", "benchmarks.naive_server", options.nla, str(ports[1])]
-    loads = [measured("gloss", ours, ports[0], **settings), measured("naive", naive, ports[1], **settings)]
+    loads = [
+        measured("gloss", ours, ports[0], **settings),
+        measured("naive", naive, ports[1], **settings),
+    ]
     summaries = [load.summary() for load in loads]
     ratio = summaries[0]["explanations_per_s"] / max(summaries[1]["explanations_per_s"], 1e-9)
     growth = loads[0].memory_after_mb / max(loads[0].memory_before_mb, 1e-9)
     show(summaries, ratio, growth)
     if options.json is not None:
-        options.json.write_text(json.dumps({"loads": summaries, "ratio": ratio, "growth": growth}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"loads": summaries, "ratio": ratio, "growth": growth}, indent=1) + "\n"
+        )
     clean = set(loads[0].statuses) <= {"200", "429"}
     return 0 if clean and ratio >= TARGET_RATIO and growth <= MOST_GROWTH else 1
 
 
 def show(summaries: Sequence[dict[str, Any]], ratio: float, growth: float) -> None:
     """The table and the two numbers that are promised."""
-    table = Table("server", "requests/s", "explanations/s", "p50 s", "p95 s", "memory MB", "statuses")
+    table = Table(
+        "server", "requests/s", "explanations/s", "p50 s", "p95 s", "memory MB", "statuses"
+    )
     for one in summaries:
-        numbers = [f"{one[key]:.2f}" for key in ("requests_per_s", "explanations_per_s", "p50_s", "p95_s")]
+        numbers = [
+            f"{one[key]:.2f}" for key in ("requests_per_s", "explanations_per_s", "p50_s", "p95_s")
+        ]
         memory = f"{one['memory_before_mb']:.0f} → {one['memory_after_mb']:.0f}"
-        table.add_row(one["server"], *numbers, memory, ", ".join(f"{k}: {n}" for k, n in one["statuses"].items()))
+        table.add_row(
+            one["server"],
+            *numbers,
+            memory,
+            ", ".join(f"{k}: {n}" for k, n in one["statuses"].items()),
+        )
     console = Console()
     console.print(table)
-    console.print(f"explanations/s: {ratio:.1f} times the naive server's (promised {TARGET_RATIO:g})")
+    console.print(
+        f"explanations/s: {ratio:.1f} times the naive server's (promised {TARGET_RATIO:g})"
+    )
     console.print(f"memory: {growth:.2f} times what it was (promised at most {MOST_GROWTH:g})")
 
 

@@ -38,7 +38,9 @@ class _Sample:
     cpu: float
 
 
-def compare(ours: Callable[[], object], alternative: Callable[[], object], *, pairs: int) -> Comparison:
+def compare(
+    ours: Callable[[], object], alternative: Callable[[], object], *, pairs: int
+) -> Comparison:
     """Runs both once to warm up, then ``pairs`` times in turn, the order changing each time."""
     ours()
     alternative()
@@ -69,7 +71,8 @@ def _timed(run: Callable[[], object]) -> _Sample:
 
 
 class OtherLoad:
-    """How many cores everything but this process and its children kept busy since the object was made.
+    """How many cores everything but this process and its children kept busy since the object was
+    made.
 
     Reads /proc/stat; ``cores`` is None where there is none.
     """
@@ -87,7 +90,10 @@ class OtherLoad:
         machine = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
         own = sum(
             used.ru_utime + used.ru_stime
-            for used in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+            for used in (
+                resource.getrusage(resource.RUSAGE_SELF),
+                resource.getrusage(resource.RUSAGE_CHILDREN),
+            )
         )
         return time.monotonic(), machine, own
 
@@ -97,7 +103,9 @@ class OtherLoad:
         now = self._now()
         if now is None or self._start is None:
             return None
-        wall, machine, own = (after - before for after, before in zip(now, self._start, strict=True))
+        wall, machine, own = (
+            after - before for after, before in zip(now, self._start, strict=True)
+        )
         return max(0.0, (machine - own) / wall)
 
 
@@ -108,8 +116,12 @@ def others_before(seconds: float = 1.0) -> float | None:
     return load.cores
 
 
-def matmul_rate(dtype: torch.dtype, shapes: tuple[tuple[int, int, int], ...] = ((2048, 512, 1536),)) -> float:
-    """FLOP/s of plain matrix products [m, k] · [n, k]ᵀ of the models' own size, the best of several runs."""
+def matmul_rate(
+    dtype: torch.dtype, shapes: tuple[tuple[int, int, int], ...] = ((2048, 512, 1536),)
+) -> float:
+    """FLOP/s of plain matrix products [m, k] · [n, k]ᵀ of the models' own size, the best of several
+    runs.
+    """
     best = 0.0
     for m, k, n in shapes:
         rows, weight = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)

@@ -1,4 +1,6 @@
-"""Writes the paths of docs/api.md, below its marker, from the server's own models; ``--check`` only tells whether they are current."""
+"""Writes the paths of docs/api.md, below its marker, from the server's own models; ``--check`` only
+tells whether they are current.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,18 @@ SHARED: dict[type[BaseModel], str] = {
     SamplingFields: "sampling",
 }
 """Fields that many requests have: described once."""
-STREAMED = {"/v1/explain": ["ExplainStartFrame", "ExplainPartFrame", "ExplanationOut", "ErrorFrame"]}
+STREAMED = {
+    "/v1/explain": ["ExplainStartFrame", "ExplainPartFrame", "ExplanationOut", "ErrorFrame"]
+}
 
 
 class Schemas:
     """The JSON schemas of bodies, and those of the objects in them."""
 
     def __init__(self, bodies: list[type[BaseModel]]) -> None:
-        keys, found = models_json_schema([(body, "serialization") for body in bodies], ref_template="{model}")
+        keys, found = models_json_schema(
+            [(body, "serialization") for body in bodies], ref_template="{model}"
+        )
         self.objects: dict[str, Any] = found["$defs"]
         self._names = {body: keys[body, "serialization"]["$ref"] for body in bodies}
 
@@ -52,7 +58,9 @@ class Schemas:
 
 def reference() -> str:
     """The generated part."""
-    routes = [route for route in v1_router(cast(Service, None)).routes if isinstance(route, APIRoute)]
+    routes = [
+        route for route in v1_router(cast(Service, None)).routes if isinstance(route, APIRoute)
+    ]
     requests = {route.path: _body(route) for route in routes}
     answers = {route.path: cast(type[BaseModel], route.response_model) for route in routes}
     bodies = {*SHARED, *(body for body in requests.values() if body), *answers.values(), *_frames()}
@@ -60,17 +68,34 @@ def reference() -> str:
     lines = [MARKER, "## Paths", ""]
     for route in routes:
         path = f"/v1{route.path}".replace(":path", "")
-        lines += [f"### `{next(iter(route.methods))} {path}`", "", _plain(inspect.cleandoc(route.description)), ""]
+        lines += [
+            f"### `{next(iter(route.methods))} {path}`",
+            "",
+            _plain(inspect.cleandoc(route.description)),
+            "",
+        ]
         if (body := requests[route.path]) is not None:
             lines += _request_table(body, schemas)
         streamed = "".join(f", {_link(name)}" for name in STREAMED.get(path, []))
-        lines += [f"Answer: {_link(answers[route.path].__name__)}{'; frames: ' + streamed[2:] if streamed else ''}", ""]
+        lines += [
+            f"Answer: {_link(answers[route.path].__name__)}"
+            + (f"; frames: {streamed[2:]}" if streamed else ""),
+            "",
+        ]
     lines += ["## What many requests have", ""]
     for shared, name in SHARED.items():
-        lines += [f"### {name.strip('`').capitalize()}", "", *_table(schemas.of(shared), _own_fields(shared))]
+        lines += [
+            f"### {name.strip('`').capitalize()}",
+            "",
+            *_table(schemas.of(shared), _own_fields(shared)),
+        ]
     lines += ["## Objects", ""]
-    names = [answer.__name__ for answer in answers.values()] + [frame.__name__ for frame in _frames()]
-    inside = [name for body in bodies - set(answers.values()) for name in _references(schemas.of(body))]
+    names = [answer.__name__ for answer in answers.values()] + [
+        frame.__name__ for frame in _frames()
+    ]
+    inside = [
+        name for body in bodies - set(answers.values()) for name in _references(schemas.of(body))
+    ]
     for name in sorted(schemas.below([*names, *inside]), key=str.lower):
         schema = schemas.objects[name]
         lines += [
@@ -96,13 +121,20 @@ def _frames() -> list[type[BaseModel]]:
 
 def _own_fields(body: type[BaseModel]) -> list[str]:
     """The fields of a request that no shared class brings."""
-    shared = {name for one in SHARED if one is not body and issubclass(body, one) for name in one.model_fields}
+    shared = {
+        name
+        for one in SHARED
+        if one is not body and issubclass(body, one)
+        for name in one.model_fields
+    }
     return [name for name in body.model_fields if name not in shared]
 
 
 def _request_table(body: type[BaseModel], schemas: Schemas) -> list[str]:
     shared = [
-        f"[{name}](#{name.strip('`').replace(' ', '-')})" for one, name in SHARED.items() if issubclass(body, one)
+        f"[{name}](#{name.strip('`').replace(' ', '-')})"
+        for one, name in SHARED.items()
+        if issubclass(body, one)
     ]
     own = _own_fields(body)
     said = f"Takes {', '.join(shared)}" + (", and:" if own else ".") if shared else "Takes:"
@@ -141,7 +173,11 @@ def _type(schema: dict[str, Any]) -> str:
     if "prefixItems" in schema:
         return f"[{', '.join(_type(one) for one in schema['prefixItems'])}]"
     if schema.get("type") == "array":
-        return f"list{_bounds(schema, 'Items')} of {_type(schema['items'])}" if schema.get("items") else "list"
+        return (
+            f"list{_bounds(schema, 'Items')} of {_type(schema['items'])}"
+            if schema.get("items")
+            else "list"
+        )
     return f"{schema.get('type', 'anything')}{_bounds(schema, 'Length')}"
 
 
@@ -150,7 +186,9 @@ def _bounds(schema: dict[str, Any], of: str) -> str:
     high = schema.get("maximum", schema.get("exclusiveMaximum", schema.get(f"max{of}")))
     if low is None and high is None:
         return ""
-    return f" ({'' if low is None else f'{low:g}'}…{'' if high is None else f'{high:,}'.replace(',', ' ')})"
+    least = "" if low is None else f"{low:g}"
+    most = "" if high is None else f"{high:,}".replace(",", " ")
+    return f" ({least}…{most})"
 
 
 def _link(name: str) -> str:

@@ -1,4 +1,6 @@
-"""Writes docs/cli.md from the command line's own help; ``--check`` only tells whether it is up to date."""
+"""Writes docs/cli.md from the command line's own help; ``--check`` only tells whether it is up to
+date.
+"""
 
 from __future__ import annotations
 

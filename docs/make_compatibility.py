@@ -1,8 +1,9 @@
-"""Writes docs/compatibility.md, model families × tools, from the tests; ``--check`` only tells whether it is up to date.
+"""Writes docs/compatibility.md, model families × tools, from the tests; ``--check`` only tells
+whether it is up to date.
 
-A family has a check when a test of ``tests/unit/target/test_families.py`` is parametrised over the families; a tool reads a family
-when the test that runs that tool names it. A test that is not listed here, or is listed and gone, stops the page.
-"""
+A family has a check when a test of ``tests/unit/target_model/test_families.py`` is parametrised
+over the families; a tool reads a family when the test that runs that tool names it. A test that is
+not listed here, or is listed and gone, stops the page."""
 
 from __future__ import annotations
 
@@ -13,23 +14,33 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_name("compatibility.md")
-FAMILY_TESTS = "tests/unit/target/test_families.py"
+FAMILY_TESTS = "tests/unit/target_model/test_families.py"
 sys.path.insert(0, str(REPO / "tests"))
 
 CHECKS = {
     "test_activation_k_is_hidden_state_k_plus_one": "activation K is `hidden_states[K+1]`",
-    "test_the_last_block_is_captured_as_a_hook_sees_it": "the last block is captured before the final norm",
+    "test_the_last_block_is_captured_as_a_hook_sees_it": (
+        "the last block is captured before the final norm"
+    ),
     "test_capture_runs_exactly_k_plus_one_blocks": "capture runs K+1 blocks and stops",
     "test_right_padding_changes_neither_activations_nor_next_tokens": "padded = single",
     "test_logits_from_hidden_states_are_the_models_own": "logits, soft caps included",
-    "test_truncation_keeps_k_plus_one_blocks_and_their_config": "AR truncation, per-layer config lists included",
-    "test_a_fresh_ar_gives_the_activation_of_its_own_prompt": "a fresh AR gives the target's activation",
+    "test_truncation_keeps_k_plus_one_blocks_and_their_config": (
+        "AR truncation, per-layer config lists included"
+    ),
+    "test_a_fresh_ar_gives_the_activation_of_its_own_prompt": (
+        "a fresh AR gives the target's activation"
+    ),
     "test_reconstructions_do_not_depend_on_their_batch": "AR: batched = single",
     "test_injection_stands_behind_the_embedding_scale": "injection after the embedding scale",
     "test_greedy_tokens_equal_generate_with_embeddings": "AV text = `generate(inputs_embeds=…)`",
-    "test_the_shared_prefix_gives_log_probabilities_and_gradients_of_whole_sequences": "training: exact gradients",
+    "test_the_shared_prefix_gives_log_probabilities_and_gradients_of_whole_sequences": (
+        "training: exact gradients"
+    ),
     "test_a_saved_av_loads_to_the_same_outputs": "AV: save → load → same",
-    "test_a_marker_row_added_to_the_embedding_is_saved_and_loaded": "an added marker token is saved",
+    "test_a_marker_row_added_to_the_embedding_is_saved_and_loaded": (
+        "an added marker token is saved"
+    ),
     "test_a_saved_ar_loads_to_the_same_outputs": "AR: save → load → same",
     "test_a_saved_target_loads_to_the_same_activations": "target: Transformers saves, Gloss loads",
 }
@@ -50,13 +61,15 @@ TOOLS = (
     Tool(
         "reads the reference's",
         "tests/contract/test_golden_models.py",
-        "Checkpoints, prompts, greedy text and vectors made by the reference's own code come out the same in Gloss.",
+        "Checkpoints, prompts, greedy text and vectors made by the reference's own code come out"
+        " the same in Gloss.",
         names=(("gemma3", "gemma3_text"),),
     ),
     Tool(
         "the reference reads ours",
         "tests/contract/test_golden_validate.py",
-        "What Gloss writes has every file, key and value that the reference's readers need (a schema of them; their code is not run).",
+        "What Gloss writes has every file, key and value that the reference's readers need (a"
+        " schema of them; their code is not run).",
         names=(("gemma3", "gemma3_text"),),
     ),
     Tool(
@@ -72,11 +85,13 @@ def page() -> str:
     """The whole page."""
     from family_models import FAMILIES
 
-    from gloss.target import known_families
+    from gloss.target_model import known_families
 
     checks = family_checks((REPO / FAMILY_TESTS).read_text(encoding="utf-8"))
     if checks != set(CHECKS):
-        sys.exit(f"{FAMILY_TESTS}: checks and columns differ: {', '.join(sorted(checks ^ set(CHECKS)))}")
+        sys.exit(
+            f"{FAMILY_TESTS}: checks and columns differ: {', '.join(sorted(checks ^ set(CHECKS)))}"
+        )
     if missing := set(known_families()) - {family.model_type for family in FAMILIES}:
         sys.exit(f"families without a test: {', '.join(sorted(missing))}")
     lines = [
@@ -88,20 +103,36 @@ def page() -> str:
     ]
     lines += [
         "",
-        "A family that is not here is refused with the entry to add: [add an architecture](add_an_architecture.md).",
+        (
+            "A family that is not here is refused with the entry to add: [add an"
+            " architecture](add_an_architecture.md)."
+        ),
         "",
     ]
     lines += ["## What the columns mean", "", *_legend(), ""]
-    lines += ["## Checks of every family", "", f"In `{FAMILY_TESTS}`.", "", "| check | test |", "|---|---|"]
+    lines += [
+        "## Checks of every family",
+        "",
+        f"In `{FAMILY_TESTS}`.",
+        "",
+        "| check | test |",
+        "|---|---|",
+    ]
     return "\n".join([*lines, *(f"| {says} | `{test}` |" for test, says in CHECKS.items()), ""])
 
 
 def _legend() -> list[str]:
     return [
         f"- **Gloss**: all {len(CHECKS)} checks below, on a small random model of the family.",
-        "- **Transformers**: its `from_pretrained` reads the target, AV and AR folders that Gloss writes, to the same outputs.",
+        (
+            "- **Transformers**: its `from_pretrained` reads the target, AV and AR folders that"
+            " Gloss writes, to the same outputs."
+        ),
         *(f"- **{tool.name}**: {tool.says} `{tool.test}`{_absent(tool)}" for tool in TOOLS),
-        "- **SGLang**: a stand-in that speaks its JSON holds the client, whatever the family. SGLang itself was not run.",
+        (
+            "- **SGLang**: a stand-in that speaks its JSON holds the client, whatever the family."
+            " SGLang itself was not run."
+        ),
     ]
 
 
@@ -110,19 +141,26 @@ def _families_table(families: tuple) -> list[str]:
     rows = [header, ["---"] * len(header)]
     named = {tool.name: named_families(tool) for tool in TOOLS}
     for family in families:
-        tools = ["yes" if family.name in named[tool.name] else tool.otherwise or "not tested" for tool in TOOLS]
+        tools = [
+            "yes" if family.name in named[tool.name] else tool.otherwise or "not tested"
+            for tool in TOOLS
+        ]
         rows.append([f"`{family.name}`", family.models, "yes", "yes", *tools, "stand-in only"])
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def family_checks(source: str) -> set[str]:
     """Names of the tests in ``source`` that run once for each family, by way of fixtures too."""
-    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)
+    }
     if "skip" in source or "xfail" in source:
         sys.exit(f"{FAMILY_TESTS}: a check that can be skipped says nothing about a family")
 
     def needs_family(name: str) -> bool:
-        arguments = [argument.arg for argument in functions[name].args.args] if name in functions else []
+        arguments = (
+            [argument.arg for argument in functions[name].args.args] if name in functions else []
+        )
         return "family" in arguments or any(needs_family(argument) for argument in arguments)
 
     return {name for name in functions if name.startswith("test_") and needs_family(name)}
@@ -136,7 +174,11 @@ def named_families(tool: Tool) -> set[str]:
     if not file.exists():
         return set()
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    words = {
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     known, renamed = {family.name for family in FAMILIES}, dict(tool.names)
     return {renamed.get(word, word) for word in words} & known
 

@@ -1,4 +1,5 @@
-"""Photographs every view of a running page, in light, dark and at phone width: python docs/make_screenshots.py URL FOLDER.
+"""Photographs every view of a running page, in light, dark and at phone width: python
+docs/make_screenshots.py URL FOLDER.
 
 Without FOLDER it makes the pictures of docs/explore.md anew: four views in light.
 """
@@ -15,8 +16,9 @@ from urllib.parse import urlencode
 from playwright.sync_api import sync_playwright
 
 POEM = (
-    "Ines laughed on the mat,\nAlong came a soft cat.\nShe stood under the trees,\nEating all the fine yellow cheese.\n"
-    "At night she laughed by the lake,\nHungry for the sweet cake.\nOnce again she hid on the log,\nAlong came a"
+    "Ines laughed on the mat,\nAlong came a soft cat.\nShe stood under the trees,\nEating all the"
+    " fine yellow cheese.\nAt night she laughed by the lake,\nHungry for the sweet cake.\nOnce"
+    " again she hid on the log,\nAlong came a"
 )
 VIEWS = {
     "write": ("read", {}),
@@ -31,14 +33,23 @@ VIEWS = {
 MODES: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
-    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2},
+    "phone": {
+        "color_scheme": "light",
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+    },
 }
 GUIDE, GUIDE_VIEWS = Path(__file__).with_name("figures"), ("read", "trust", "transcript", "steer")
 SETTLED_MS = 60_000
 
 
 def photograph(
-    browser: Any, url: str, folder: Path, *, views: Iterable[str] = VIEWS, modes: Iterable[str] = MODES
+    browser: Any,
+    url: str,
+    folder: Path,
+    *,
+    views: Iterable[str] = VIEWS,
+    modes: Iterable[str] = MODES,
 ) -> list[Path]:
     """Writes one PNG per view and mode into the folder and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,14 +23,22 @@ LONG_FIRST = ("tests/faults/", "tests/lab/")
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
-    """For workers side by side: a file stays on one worker, the lab's files on the same (they share one run), the longest begin."""
+    """For workers side by side: a file stays on one worker, the lab's files on the same (they share
+    one run), the longest begin.
+    """
 
     def place(item):
         return item.path.relative_to(REPO).as_posix()
 
-    items.sort(key=lambda item: next((i for i, folder in enumerate(LONG_FIRST) if place(item).startswith(folder)), 9))
+    items.sort(
+        key=lambda item: next(
+            (i for i, folder in enumerate(LONG_FIRST) if place(item).startswith(folder)), 9
+        )
+    )
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("lab" if place(item).startswith("tests/lab/") else place(item)))
+        item.add_marker(
+            pytest.mark.xdist_group("lab" if place(item).startswith("tests/lab/") else place(item))
+        )
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,8 +1,9 @@
-"""Runs the examples of a guide page: its ```python blocks in one namespace, its ```bash blocks' gloss commands, in a folder.
+"""Runs the examples of a guide page: its ```python blocks in one namespace, its ```bash blocks'
+gloss commands, in a folder.
 
-A block whose info string has more words is treated as they say: ``python not-run`` is not run; ``bash exits=1`` must end so.
-Commands are run in this process, by the very code of the command line; a block of another language is text.
-"""
+A block whose info string has more words is treated as they say: ``python not-run`` is not run;
+``bash exits=1`` must end so. Commands are run in this process, by the very code of the command
+line; a block of another language is text."""
 
 from __future__ import annotations
 
@@ -35,13 +36,16 @@ def examples(page: Path) -> list[Example]:
     """The blocks of a page, in order."""
     text = page.read_text(encoding="utf-8")
     return [
-        Example(f"{page.name}:{text.count(chr(10), 0, m.start()) + 1}", m[1], tuple(m[2].split()), m[3])
+        Example(
+            f"{page.name}:{text.count(chr(10), 0, m.start()) + 1}", m[1], tuple(m[2].split()), m[3]
+        )
         for m in _BLOCK.finditer(text)
     ]
 
 
 def run_page(page: Path, folder: Path) -> list[str]:
-    """Runs every example of a page with ``folder`` as the working folder; returns what each printed.
+    """Runs every example of a page with ``folder`` as the working folder; returns what each
+    printed.
 
     Raises: AssertionError that names the page and line of the example that failed.
     """
@@ -91,5 +95,6 @@ def _gloss(example: Example, arguments: list[str]) -> None:
         except SystemExit as end:
             code = int(end.code or 0)
     assert code == wanted, (
-        f"{example.where}: gloss {shlex.join(arguments)} ended with {code}: {errors.getvalue()[-500:]}"
+        f"{example.where}: gloss {shlex.join(arguments)} ended with {code}:"
+        f" {errors.getvalue()[-500:]}"
     )

@@ -1,8 +1,9 @@
-"""One small random model of every family that Gloss knows, each with what is special about it switched on.
+"""One small random model of every family that Gloss knows, each with what is special about it
+switched on.
 
-Sliding windows are shorter than the tests' prompts, d_model is not heads × head_dim where the family allows it, and biases,
-soft caps and expert layers are on. ``FAMILIES`` is the table that the compatibility list is made from.
-"""
+Sliding windows are shorter than the tests' prompts, d_model is not heads × head_dim where the
+family allows it, and biases, soft caps and expert layers are on. ``FAMILIES`` is the table that the
+compatibility list is made from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,9 @@ _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 24, "num_experts"
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its registry entry's ``model_type``, released models that belong to it, and how to build a small one."""
+    """A family: its registry entry's ``model_type``, released models that belong to it, and how to
+    build a small one.
+    """
 
     name: str
     model_type: str
@@ -89,11 +92,24 @@ FAMILIES = (
         resid_pdrop=0.0,
         bare=("intermediate_size", "num_key_value_heads", "max_position_embeddings"),
     ),
-    _family("gpt_neox", "GPT-NeoX, Pythia", "GPTNeoXForCausalLM", rotary_pct=0.5, bare=("num_key_value_heads",)),
+    _family(
+        "gpt_neox",
+        "GPT-NeoX, Pythia",
+        "GPTNeoXForCausalLM",
+        rotary_pct=0.5,
+        bare=("num_key_value_heads",),
+    ),
     _family("olmo2", "OLMo 2", "Olmo2ForCausalLM"),
     _family("olmo3", "OLMo 3", "Olmo3ForCausalLM", sliding_window=WINDOW, layer_types=_MIXED),
     _family("mixtral", "Mixtral", "MixtralForCausalLM", num_local_experts=4, num_experts_per_tok=2),
-    _family("qwen3_moe", "Qwen3-MoE", "Qwen3MoeForCausalLM", head_dim=12, mlp_only_layers=[1, 3], **_EXPERTS),
+    _family(
+        "qwen3_moe",
+        "Qwen3-MoE",
+        "Qwen3MoeForCausalLM",
+        head_dim=12,
+        mlp_only_layers=[1, 3],
+        **_EXPERTS,
+    ),
     _family(
         "gpt_oss",
         "gpt-oss",
@@ -113,7 +129,11 @@ def family_model(family: Family, vocab_size: int = 1024, *, seed: int = 0, **cha
 
     torch.manual_seed(seed)
     model_class = getattr(transformers, family.causal_lm)
-    settings = {key: value for key, value in (_COMMON | family.settings | changes).items() if key not in family.bare}
+    settings = {
+        key: value
+        for key, value in (_COMMON | family.settings | changes).items()
+        if key not in family.bare
+    }
     settings["vocab_size"] = vocab_size
     if family.model_type == "gemma3":
         config = _wrapper_config(settings)
@@ -149,7 +169,9 @@ def _wrapper_config(settings):
 
 
 def text_side(model: Any) -> Any:
-    """The model itself; of a multimodal wrapper, a causal LM that shares its text model's weights."""
+    """The model itself; of a multimodal wrapper, a causal LM that shares its text model's
+    weights.
+    """
     if model.config.model_type != "gemma3":
         return model
     from transformers import Gemma3ForCausalLM

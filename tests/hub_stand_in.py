@@ -1,7 +1,8 @@
-"""A stand-in for the model hub: a cache as huggingface_hub leaves it, and a small server that speaks its HTTP API.
+"""A stand-in for the model hub: a cache as huggingface_hub leaves it, and a small server that
+speaks its HTTP API.
 
-The real huggingface_hub runs against both; the server keeps what it was asked for, so that tests can say which files were fetched.
-"""
+The real huggingface_hub runs against both; the server keeps what it was asked for, so that tests
+can say which files were fetched."""
 
 import base64
 import hashlib
@@ -17,14 +18,21 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 
-def fill_cache(cache: Path, repo: str, folder: Path, *, revision: str = "main", inside: str = "") -> str:
-    """Puts a folder's files into a cache as one commit of ``repo``, named by ``revision``; returns the commit."""
+def fill_cache(
+    cache: Path, repo: str, folder: Path, *, revision: str = "main", inside: str = ""
+) -> str:
+    """Puts a folder's files into a cache as one commit of ``repo``, named by ``revision``; returns
+    the commit.
+    """
     files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     commit = hashlib.sha1(f"{repo} {revision}".encode()).hexdigest()
     root = cache / f"models--{repo.replace('/', '--')}"
     for name, path in files.items():
         content = path.read_bytes()
-        blob, link = root / "blobs" / hashlib.sha256(content).hexdigest(), root / "snapshots" / commit / (inside + name)
+        blob, link = (
+            root / "blobs" / hashlib.sha256(content).hexdigest(),
+            root / "snapshots" / commit / (inside + name),
+        )
         blob.parent.mkdir(parents=True, exist_ok=True)
         link.parent.mkdir(parents=True, exist_ok=True)
         blob.write_bytes(content)
@@ -53,11 +61,15 @@ class Repo:
         return None
 
     def files(self, revision: str) -> dict[str, bytes]:
-        return next(f for name, f in self.revisions.items() if self.commit(name) == self.commit(revision))
+        return next(
+            f for name, f in self.revisions.items() if self.commit(name) == self.commit(revision)
+        )
 
 
 class HubStandIn:
-    """The server; ``requested`` are the paths of files whose contents were asked for, ``tokens`` those it was shown."""
+    """The server; ``requested`` are the paths of files whose contents were asked for, ``tokens``
+    those it was shown.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -81,7 +93,9 @@ class HubStandIn:
         self._server.shutdown()
         self._server.server_close()
 
-    def add(self, name: str, folder: Path, *, revision: str = "main", inside: str = "", **kind: bool) -> Repo:
+    def add(
+        self, name: str, folder: Path, *, revision: str = "main", inside: str = "", **kind: bool
+    ) -> Repo:
         """Serves a folder's files, added to what the repository has."""
         repo = self.repos.setdefault(name, Repo(**kind))
         files = repo.revisions.setdefault(revision, {})
@@ -153,7 +167,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound")
             return
         siblings = [{"rfilename": path} for path in repo.files(revision)]
-        self._json({"id": name, "modelId": name, "sha": sha, "private": False, "tags": [], "siblings": siblings})
+        self._json(
+            {
+                "id": name,
+                "modelId": name,
+                "sha": sha,
+                "private": False,
+                "tags": [],
+                "siblings": siblings,
+            }
+        )
 
     def _tree(self, name: str, revision: str, inside: str) -> None:
         repo = self._repo(name)
@@ -162,12 +185,19 @@ class _Handler(BaseHTTPRequestHandler):
         if repo.commit(revision) is None:
             self._refuse(404, "RevisionNotFound")
             return
-        files = {p: c for p, c in repo.files(revision).items() if p.startswith(f"{inside}/" if inside else "")}
+        files = {
+            p: c
+            for p, c in repo.files(revision).items()
+            if p.startswith(f"{inside}/" if inside else "")
+        }
         if inside and not files:
             self._refuse(404, "EntryNotFound")
             return
         self._json(
-            [{"type": "file", "path": p, "size": len(c), "oid": hashlib.sha1(c).hexdigest()} for p, c in files.items()]
+            [
+                {"type": "file", "path": p, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
+                for p, c in files.items()
+            ]
         )
 
     def _file(self, name: str, revision: str, file: str) -> None:
@@ -210,11 +240,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
-            self.hub.repos.setdefault(name, Repo({"main": {}}, private=asked.get("visibility") == "private"))
+            self.hub.repos.setdefault(
+                name, Repo({"main": {}}, private=asked.get("visibility") == "private")
+            )
             self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/(.+)", path):
             files = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for f in json.loads(body)["files"]
             ]
             self._json({"files": files})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/(.+)", path):

@@ -5,9 +5,10 @@
         text        = its old text there, which must stand exactly once, replaced by the new
         pytest      = only the tests that concern it, in the copy
 
-A mutant is killed when one of its tests fails. One that cannot be imported, or that breaks a fixture rather than a test, is
-*broken*: it proves nothing and counts as a failure. The tests must pass on the unchanged copy first.
-"""
+A mutant is killed when one of its tests fails. One that cannot be imported, or that breaks a
+fixture rather than a test, is
+*broken*: it proves nothing and counts as a failure. The tests must pass on the unchanged copy
+first."""
 
 from __future__ import annotations
 
@@ -32,12 +33,16 @@ LIST = Path(__file__).with_suffix(".toml")
 COPIED = ("src", "tests", "benchmarks", "docs", "configs", "pyproject.toml")
 TIMEOUT_S = 600
 _OUTCOME = re.compile(r"^(FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
-_NO_TEST_OF_BEHAVIOUR = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NameError)\b")
+_NO_TEST_OF_BEHAVIOUR = re.compile(
+    r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NameError)\b"
+)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break the code: ``old`` becomes ``new`` in ``file`` (below src/gloss); ``tests`` (below tests) must notice."""
+    """One way to break the code: ``old`` becomes ``new`` in ``file`` (below src/gloss); ``tests``
+    (below tests) must notice.
+    """
 
     name: str
     file: str
@@ -48,7 +53,9 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant; ``detail`` is the test that failed, or what is wrong with the mutant."""
+    """What became of a mutant; ``detail`` is the test that failed, or what is wrong with the
+    mutant.
+    """
 
     mutant: Mutant
     state: str
@@ -59,7 +66,8 @@ class Outcome:
 def read_mutants(file: Path = LIST) -> list[Mutant]:
     """The mutants of a list, checked for names that come twice."""
     mutants = [
-        Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in tomllib.loads(file.read_text())["mutant"]
+        Mutant(**{**entry, "tests": tuple(entry["tests"])})
+        for entry in tomllib.loads(file.read_text())["mutant"]
     ]
     names = [mutant.name for mutant in mutants]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -71,11 +79,13 @@ def read_mutants(file: Path = LIST) -> list[Mutant]:
 def mutated(mutant: Mutant, source: Path) -> str:
     """The mutant's file with its text replaced; ``source`` is the folder of the package.
 
-    Raises: ValueError unless the old text stands exactly once, the new one differs and the result is Python.
-    """
+    Raises: ValueError unless the old text stands exactly once, the new one differs and the result
+    is Python."""
     text = (source / mutant.file).read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.file}: the old text stands there {text.count(mutant.old)} times, not once")
+        raise ValueError(
+            f"{mutant.file}: the old text stands there {text.count(mutant.old)} times, not once"
+        )
     if mutant.old == mutant.new:
         raise ValueError("the new text is the old one")
     changed = text.replace(mutant.old, mutant.new)
@@ -91,7 +101,9 @@ def copied_tree(origin: Path) -> Iterator[Path]:
         tree.mkdir()
         for place in (origin / name for name in COPIED):
             if place.is_dir():
-                shutil.copytree(place, tree / place.name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    place, tree / place.name, ignore=shutil.ignore_patterns("__pycache__")
+                )
             elif place.exists():
                 shutil.copy2(place, tree / place.name)
         yield tree
@@ -107,14 +119,34 @@ def run_tests(tree: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[s
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "400",
     }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "--tb=no",
+        "-rfE",
+        "-p",
+        "no:cacheprovider",
+    ]
     named = [f"tests/{test}" for test in tests]
     where = [sys.executable, "-c", "import gloss; print(gloss.__file__)"]
-    imported = subprocess.run(where, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    imported = subprocess.run(
+        where, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
     if not imported.stdout.startswith(str(tree)):
-        raise ValueError(f"the copy cannot be imported: {imported.stderr.strip().splitlines()[-1:]}{imported.stdout}")
+        raise ValueError(
+            "the copy cannot be imported:"
+            f" {imported.stderr.strip().splitlines()[-1:]}{imported.stdout}"
+        )
     return subprocess.run(
-        [*command, *named], cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+        [*command, *named],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
     )
 
 
@@ -149,12 +181,18 @@ def try_mutant(mutant: Mutant, origin: Path) -> Outcome:
     except (ValueError, SyntaxError, OSError) as error:
         state, detail = "broken", str(error)
     outcome = Outcome(mutant, state, detail, time.monotonic() - started)
-    print(f"{outcome.state:<8} {outcome.seconds:5.1f} s  {mutant.name}: {outcome.detail}", file=sys.stderr, flush=True)
+    print(
+        f"{outcome.state:<8} {outcome.seconds:5.1f} s  {mutant.name}: {outcome.detail}",
+        file=sys.stderr,
+        flush=True,
+    )
     return outcome
 
 
 def check_unchanged(mutants: Sequence[Mutant], tree: Path) -> float:
-    """Runs every named test on an unchanged tree and returns the seconds it took; ends the program if one fails."""
+    """Runs every named test on an unchanged tree and returns the seconds it took; ends the program
+    if one fails.
+    """
     started = time.monotonic()
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     for mutant in mutants:
@@ -172,22 +210,37 @@ def check_unchanged(mutants: Sequence[Mutant], tree: Path) -> float:
 def main() -> int:
     """Runs the mutants asked for and prints a table; 1 if one survives or is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", action="append", default=[], help="only mutants whose name holds this; repeatable")
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="mutants side by side")
+    parser.add_argument(
+        "--only", action="append", default=[], help="only mutants whose name holds this; repeatable"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="mutants side by side"
+    )
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     arguments = parser.parse_args()
-    mutants = [m for m in read_mutants() if not arguments.only or any(part in m.name for part in arguments.only)]
+    mutants = [
+        m
+        for m in read_mutants()
+        if not arguments.only or any(part in m.name for part in arguments.only)
+    ]
     if arguments.list or not mutants:
         print("\n".join(mutant.name for mutant in mutants) or "no mutant of this name")
         return 0 if mutants else 1
     started = time.monotonic()
     with copied_tree(REPO) as origin, ThreadPoolExecutor(arguments.jobs) as pool:
         seconds = check_unchanged(mutants, origin)
-        print(f"tests pass unchanged ({seconds:.0f} s); {len(mutants)} mutants follow", file=sys.stderr, flush=True)
+        print(
+            f"tests pass unchanged ({seconds:.0f} s); {len(mutants)} mutants follow",
+            file=sys.stderr,
+            flush=True,
+        )
         outcomes = list(pool.map(try_mutant, mutants, repeat(origin)))
     width = max(len(mutant.name) for mutant in mutants)
     for outcome in outcomes:
-        print(f"{outcome.mutant.name:<{width}}  {outcome.state:<8}  {outcome.seconds:5.1f} s  {outcome.detail}")
+        print(
+            f"{outcome.mutant.name:<{width}}  {outcome.state:<8}  {outcome.seconds:5.1f} s "
+            f" {outcome.detail}"
+        )
     killed = sum(outcome.state == "killed" for outcome in outcomes)
     print(f"{killed} of {len(outcomes)} mutants killed in {time.monotonic() - started:.0f} s")
     return 0 if killed == len(outcomes) else 1

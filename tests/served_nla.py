@@ -15,7 +15,16 @@ TEXT = "Leo felt joyful that dawn. He fixed the bait and his mother pulled the t
 
 
 @contextmanager
-def running(service, *, host="127.0.0.1", port=0, secret=None, allowed_hosts=(), open_paths=(), add_page=None):
+def running(
+    service,
+    *,
+    host="127.0.0.1",
+    port=0,
+    secret=None,
+    allowed_hosts=(),
+    open_paths=(),
+    add_page=None,
+):
     """A server in a thread; yields its address and the uvicorn server."""
     listening = bound_socket(host, port)
     access = access_for(host, secret=secret, allowed_hosts=allowed_hosts, open_paths=open_paths)
@@ -39,8 +48,13 @@ def serving(nlas, *, runs=None, secret=None, host="127.0.0.1", allowed_hosts=(),
     nlas = nlas if isinstance(nlas, dict) else {"tiny": nlas}
     service = open_service(nlas, limits=Limits(**{"grace_s": 2.0, **limits}), runs=runs)
     with (
-        running(service, host=host, secret=secret, allowed_hosts=allowed_hosts) as (address, server),
-        httpx2.Client(base_url=address, timeout=60, headers={"X-SECRET-KEY": secret} if secret else {}) as client,
+        running(service, host=host, secret=secret, allowed_hosts=allowed_hosts) as (
+            address,
+            server,
+        ),
+        httpx2.Client(
+            base_url=address, timeout=60, headers={"X-SECRET-KEY": secret} if secret else {}
+        ) as client,
     ):
         client.service, client.server = service, server
         yield client

@@ -1,4 +1,6 @@
-"""A tiny NLA folder whose AV has learned, in seconds, to write well-formed explanations; no trained weights are shipped."""
+"""A tiny NLA folder whose AV has learned, in seconds, to write well-formed explanations; no trained
+weights are shipped.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,15 @@ def speaking_av(tokenizer: Any, *, steps: int = 90, **changes: Any) -> Any:
 
 def save_speaking_nla(folder: Path, tokenizer: Any) -> Path:
     """A folder with ``target``, ``av`` and ``ar``."""
-    recorded = {"norm_statistics": {"p99": 50.0}, "min_position": 12, "max_new_tokens": 40, "direction_variance": 1.0}
-    random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(folder / "target")
+    recorded = {
+        "norm_statistics": {"p99": 50.0},
+        "min_position": 12,
+        "max_new_tokens": 40,
+        "direction_variance": 1.0,
+    }
+    random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(
+        folder / "target"
+    )
     tokenizer.save_pretrained(folder / "target")
     save_av(speaking_av(tokenizer, extra={"gloss": recorded}), folder / "av")
     save_ar(make_ar(tokenizer, layer=LAYER), folder / "ar")

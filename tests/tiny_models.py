@@ -4,11 +4,18 @@ import torch
 
 
 def random_model(
-    family: str = "qwen2", *, vocab_size: int = 1024, num_blocks: int = 4, d_model: int = 32, seed: int = 0
+    family: str = "qwen2",
+    *,
+    vocab_size: int = 1024,
+    num_blocks: int = 4,
+    d_model: int = 32,
+    seed: int = 0,
 ):
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-    kind = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[family]
+    kind = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[
+        family
+    ]
     torch.manual_seed(seed)
     config = kind[0](
         vocab_size=vocab_size,

@@ -11,8 +11,8 @@ from tiny_models import random_model
 
 from gloss.contract import DatasetSidecar, ModelSidecar, choose_marker, write_dataset_sidecar
 from gloss.data import ActivationWriter, activation_schema
-from gloss.data.activations import vector_column
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
+from gloss.store.activations import vector_column
 
 D_MODEL, NUM_BLOCKS, LAYER, SCALE = 32, 4, 2, 20.0
 AV_TEMPLATE = "Explain the vector: <concept>{injection_char}</concept>"
@@ -37,19 +37,30 @@ def nla_sidecar(tokenizer: Any, role: str, **changes: Any) -> ModelSidecar:
 
 def make_av(tokenizer: Any, *, seed: int = 0, **changes: Any) -> ActivationVerbalizer:
     model = random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS, seed=seed)
-    return ActivationVerbalizer(model.requires_grad_(False), tokenizer, nla_sidecar(tokenizer, "av", **changes))
+    return ActivationVerbalizer(
+        model.requires_grad_(False), tokenizer, nla_sidecar(tokenizer, "av", **changes)
+    )
 
 
 def make_ar(tokenizer: Any, *, layer: int = LAYER, **changes: Any) -> ActivationReconstructor:
     model = random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS)
     sidecar = nla_sidecar(tokenizer, "ar", layer=layer, **changes)
-    return ActivationReconstructor.from_target(model, layer, tokenizer, sidecar).requires_grad_(False)
+    return ActivationReconstructor.from_target(model, layer, tokenizer, sidecar).requires_grad_(
+        False
+    )
 
 
 def write_nla(folder: Path, tokenizer: Any) -> Path:
     """``target``, ``av`` and ``ar`` of one random Qwen2 that nothing was trained on."""
-    recorded = {"norm_statistics": {"p99": 50.0}, "min_position": 12, "max_new_tokens": 4, "direction_variance": 1.0}
-    random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(folder / "target")
+    recorded = {
+        "norm_statistics": {"p99": 50.0},
+        "min_position": 12,
+        "max_new_tokens": 4,
+        "direction_variance": 1.0,
+    }
+    random_model(vocab_size=len(tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(
+        folder / "target"
+    )
     tokenizer.save_pretrained(folder / "target")
     save_av(make_av(tokenizer, extra={"gloss": recorded}), folder / "av")
     save_ar(make_ar(tokenizer), folder / "ar")
@@ -71,7 +82,16 @@ def with_bos(tokenizer: Any) -> Any:
 def write_rows(file: Path, tokenizer: Any, vectors: np.ndarray, **changes: Any) -> Path:
     """A dataset of these activations with its sidecar."""
     n, schema = len(vectors), activation_schema(D_MODEL)
-    columns = [[5] * n, ["a text"] * n, vector_column(vectors), [LAYER] * n, ["d"] * n, [4] * n, [1] * n, ["t"] * n]
+    columns = [
+        [5] * n,
+        ["a text"] * n,
+        vector_column(vectors),
+        [LAYER] * n,
+        ["d"] * n,
+        [4] * n,
+        [1] * n,
+        ["t"] * n,
+    ]
     with ActivationWriter(file, schema) as writer:
         writer.write(pa.table(columns, schema=schema))
     sidecar = DatasetSidecar(

@@ -16,9 +16,17 @@ import pyarrow.parquet as pq
 from benchmarks import models
 from benchmarks.case import Case, Dtype, FolderOf, NotEqualError, Prepared, Workload
 from gloss.contract import DatasetSidecar, write_dataset_sidecar
-from gloss.data import ActivationWriter, ShuffleConfig, SplitConfig, activation_schema, read_activations, shuffle, split
-from gloss.data.activations import VECTOR_COLUMN, vector_column
+from gloss.data import (
+    ActivationWriter,
+    ShuffleConfig,
+    SplitConfig,
+    activation_schema,
+    read_activations,
+    shuffle,
+    split,
+)
 from gloss.data.split import assign
+from gloss.store.activations import VECTOR_COLUMN, vector_column
 
 ROWS_PER_DOCUMENT = 10
 SHUFFLE = ShuffleConfig(seed=1, memory_mb=128)
@@ -26,8 +34,12 @@ SPLIT = SplitConfig(seed=1)
 Stage = Callable[[Path, Path], object]
 
 
-def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype, *, ours: Stage, alternative: Stage) -> Prepared:
-    """A file of ``rows`` activations with texts of ``tokens`` words; each side reads it and writes its result."""
+def prepare(
+    folder_of: FolderOf, workload: Workload, dtype: Dtype, *, ours: Stage, alternative: Stage
+) -> Prepared:
+    """A file of ``rows`` activations with texts of ``tokens`` words; each side reads it and writes
+    its result.
+    """
     del folder_of, dtype
     folder = TemporaryDirectory(prefix="gloss-bench-data-")
     place = Path(folder.name)
@@ -48,7 +60,10 @@ def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype, *, ours: Stag
                 raise NotEqualError(f"{file.name}: other rows, or another order")
 
     return Prepared(
-        partial(run, ours, "ours"), partial(run, alternative, "alternative"), check, workload.rows * workload.tokens
+        partial(run, ours, "ours"),
+        partial(run, alternative, "alternative"),
+        check,
+        workload.rows * workload.tokens,
     )
 
 
@@ -59,17 +74,26 @@ def _write_dataset(path: Path, workload: Workload) -> Path:
     with ActivationWriter(path, schema) as writer:
         for first in range(0, workload.rows, 5000):
             rows = range(first, min(first + 5000, workload.rows))
-            numbers: dict[str, Any] = {field.name: list(rows) for field in schema if field.type == pa.int64()}
+            numbers: dict[str, Any] = {
+                field.name: list(rows) for field in schema if field.type == pa.int64()
+            }
             columns = numbers | {
                 "detokenized_text_truncated": [f"{texts[row % len(texts)]} {row}" for row in rows],
-                VECTOR_COLUMN: vector_column(rng.standard_normal((len(rows), d_model), dtype=np.float32)),
+                VECTOR_COLUMN: vector_column(
+                    rng.standard_normal((len(rows), d_model), dtype=np.float32)
+                ),
                 "doc_id": [f"doc:{row // ROWS_PER_DOCUMENT}" for row in rows],
                 "token": ["rain"] * len(rows),
             }
             writer.write(pa.table(columns).select(schema.names))
     write_dataset_sidecar(
         DatasetSidecar(
-            dataset_id="base", stage="base", row_count=workload.rows, base_model="random", d_model=d_model, layer=8
+            dataset_id="base",
+            stage="base",
+            row_count=workload.rows,
+            base_model="random",
+            d_model=d_model,
+            layer=8,
         ),
         path,
     )
@@ -85,7 +109,10 @@ def _split_in_memory(source: Path, out: Path) -> None:
     ids = table["doc_id"].to_pylist()
     part_of = {doc_id: assign(doc_id, SPLIT) for doc_id in set(ids)}
     for name in SPLIT.shares:
-        pq.write_table(table.filter(pa.array([part_of[doc_id] == name for doc_id in ids])), out / f"{name}.parquet")
+        pq.write_table(
+            table.filter(pa.array([part_of[doc_id] == name for doc_id in ids])),
+            out / f"{name}.parquet",
+        )
 
 
 def _shuffle(source: Path, out: Path) -> None:

@@ -1,4 +1,6 @@
-"""Joint RL step on given rollouts: policy, reference, reward and AR step, against a plain implementation on full sequences."""
+"""Joint RL step on given rollouts: policy, reference, reward and AR step, against a plain
+implementation on full sequences.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import models
-from benchmarks.case import Case, Dtype, FolderOf, Prepared, Workload, autocast, gradients_of, require_close
+from benchmarks.case import (
+    Case,
+    Dtype,
+    FolderOf,
+    Prepared,
+    Workload,
+    autocast,
+    gradients_of,
+    require_close,
+)
 from benchmarks.cases.av_step import full_embeddings
 from gloss.contract import wrap_explanation
+from gloss.engines import Rollout
 from gloss.models import direction_mse, right_pad
-from gloss.rollout import Rollout
 from gloss.train import JointConfig, OptimizerConfig
 from gloss.train.grpo import group_advantages, policy_loss
 from gloss.train.joint import _Learner, joint_step
@@ -48,7 +59,9 @@ class _GivenRollouts:
 
 
 def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Prepared:
-    """``rows`` prompts with 8 responses each, up to ``tokens`` long; optimizer steps included on both sides."""
+    """``rows`` prompts with 8 responses each, up to ``tokens`` long; optimizer steps included on
+    both sides.
+    """
     learner = _learner(folder_of, workload, dtype)
     av = learner.av
     lengths = models.mixed_lengths(workload.rows * GROUP, workload.tokens - 8, workload.tokens // 3)
@@ -81,8 +94,12 @@ def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Prepared:
     return Prepared(ours, alternative, check, tokens=policy + read)
 
 
-def plain_step(learner: _Learner, activations: Tensor, rollouts: list[Rollout], batch: int, dtype: Dtype) -> None:
-    """The same update as an ordinary implementation writes it: every model on full, padded sequences, in rollout order."""
+def plain_step(
+    learner: _Learner, activations: Tensor, rollouts: list[Rollout], batch: int, dtype: Dtype
+) -> None:
+    """The same update as an ordinary implementation writes it: every model on full, padded
+    sequences, in rollout order.
+    """
     config, av, ar = learner.config, learner.av, learner.ar
     vectors = activations.repeat_interleave(config.group_size, dim=0)
     prompts = ar.encode([rollout.explanation.text for rollout in rollouts])  # type: ignore[union-attr]
@@ -90,12 +107,16 @@ def plain_step(learner: _Learner, activations: Tensor, rollouts: list[Rollout], 
 
     def reconstruct(rows: slice) -> Tensor:
         ids, mask = right_pad(prompts[rows], ar.pad_id)
-        hidden = ar.backbone(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
+        hidden = ar.backbone(
+            input_ids=ids, attention_mask=mask.long(), use_cache=False
+        ).last_hidden_state
         return ar.head(hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1])
 
     with autocast(dtype):
         with torch.no_grad():
-            rewards = torch.cat([-direction_mse(reconstruct(rows), vectors[rows]) for rows in chunks])
+            rewards = torch.cat(
+                [-direction_mse(reconstruct(rows), vectors[rows]) for rows in chunks]
+            )
         for rows in chunks:
             (direction_mse(reconstruct(rows), vectors[rows]).sum() / len(rollouts)).backward()
         advantages = group_advantages(rewards.view(-1, config.group_size), normalize=True).flatten()
@@ -106,7 +127,10 @@ def plain_step(learner: _Learner, activations: Tensor, rollouts: list[Rollout], 
                 reference = _full_logprobs(learner.reference, vectors[rows], ids, mask)
             logprobs = _full_logprobs(av, vectors[rows], ids, mask)
             per_token = advantages[rows].unsqueeze(1).expand_as(mask)[mask]
-            (policy_loss(logprobs, reference, per_token, kl_weight=config.kl_weight).sum() / total).backward()
+            (
+                policy_loss(logprobs, reference, per_token, kl_weight=config.kl_weight).sum()
+                / total
+            ).backward()
     learner.ar_optimizer.step(0)
     learner.av_optimizer.step(0)
 
@@ -114,7 +138,12 @@ def plain_step(learner: _Learner, activations: Tensor, rollouts: list[Rollout], 
 def _full_logprobs(av: Any, vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     embedded, prompt = full_embeddings(av, vectors, ids)
     padding = torch.cat([torch.ones(len(ids), prompt, dtype=torch.long), mask.long()], dim=1)
-    output = av.model(inputs_embeds=embedded, attention_mask=padding, logits_to_keep=ids.shape[1] + 1, use_cache=False)
+    output = av.model(
+        inputs_embeds=embedded,
+        attention_mask=padding,
+        logits_to_keep=ids.shape[1] + 1,
+        use_cache=False,
+    )
     logits = output.logits[:, :-1][mask]
     return -nn.functional.cross_entropy(logits.float(), ids[mask], reduction="none")
 
@@ -132,7 +161,9 @@ def _learner(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> _Learner:
         micro_batch_size=workload.batch,
     )
     av = models.verbalizer(folder, workload.prefix, models.TRAINING_ATTENTION)
-    learner = _Learner(config, av, models.reconstructor(folder, attention=models.TRAINING_ATTENTION))
+    learner = _Learner(
+        config, av, models.reconstructor(folder, attention=models.TRAINING_ATTENTION)
+    )
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in av.model.parameters():
@@ -142,7 +173,9 @@ def _learner(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> _Learner:
 
 CASE = Case(
     name="grpo-step",
-    alternative="full padded sequences in rollout order; reward and AR step as forwards of their own",
+    alternative=(
+        "full padded sequences in rollout order; reward and AR step as forwards of their own"
+    ),
     target={"float32": 1.5, "bfloat16": 1.5},
     prepare=prepare,
     full=Workload(models.ModelShape(), rows=16, tokens=110, prefix=100, batch=32),

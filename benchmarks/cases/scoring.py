@@ -1,4 +1,6 @@
-"""AR scoring: explanations in sorted batches behind their shared beginning, against one at a time."""
+"""AR scoring: explanations in sorted batches behind their shared beginning, against one at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,16 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 
 
 def prepare(
-    folder_of: FolderOf, workload: Workload, dtype: Dtype, *, layer: int | None = None, mean: int | None = None
+    folder_of: FolderOf,
+    workload: Workload,
+    dtype: Dtype,
+    *,
+    layer: int | None = None,
+    mean: int | None = None,
 ) -> Prepared:
-    """Explanations of up to ``tokens`` words of mixed lengths, of ``mean`` words if given; tokenization on both sides."""
+    """Explanations of up to ``tokens`` words of mixed lengths, of ``mean`` words if given;
+    tokenization on both sides.
+    """
     ar = models.reconstructor(folder_of(workload.model), dtype, layer=layer).requires_grad_(False)
     lengths = models.mixed_lengths(workload.rows, workload.tokens, workload.tokens // 4)
     if mean is not None:
@@ -55,7 +64,9 @@ REFERENCE = Case(
     name="scoring-reference",
     alternative="one explanation at a time, the shape that the reference was measured with",
     target={"float32": 1.6, "bfloat16": 2.0},
-    prepare=partial(prepare, layer=models.REFERENCE_LAYER, mean=models.REFERENCE_EXPLANATION_TOKENS),
+    prepare=partial(
+        prepare, layer=models.REFERENCE_LAYER, mean=models.REFERENCE_EXPLANATION_TOKENS
+    ),
     full=Workload(models.REFERENCE_SHAPE, rows=64, tokens=140),
     quick=Workload(models.REFERENCE_SHAPE, rows=16, tokens=140),
     tiny=Workload(replace(models.TINY, num_blocks=10), rows=7, tokens=140),

@@ -1,4 +1,6 @@
-"""Natural language autoencoders: turn a language model's activations into words, and check the words."""
+"""Natural language autoencoders: turn a language model's activations into words, and check the
+words.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from gloss.errors import GlossError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gloss.engines import RolloutEngine
     from gloss.nla import NLA
     from gloss.nla.remote import AsyncRemoteNLA, RemoteNLA
-    from gloss.rollout import RolloutEngine
-    from gloss.target import LoadOptions
+    from gloss.target_model import LoadOptions
 
 __version__ = "0.1.0"
 __all__ = ["NLA", "GlossError", "__version__", "connect", "load"]
@@ -27,14 +29,16 @@ def load(
     engine: str | RolloutEngine = "local",
     **options: Unpack[LoadOptions],
 ) -> NLA:
-    """Opens an NLA: a folder with ``av/`` and ``ar/``, or a hub id such as ``kitft/nla-qwen2.5-7b-L20`` (-av and -ar behind it).
+    """Opens an NLA: a folder with ``av/`` and ``ar/``, or a hub id such as
+    ``kitft/nla-qwen2.5-7b-L20`` (-av and -ar behind it).
 
-    Its parts are fetched and loaded when first used. ``av``, ``ar`` and ``target`` name parts that stand elsewhere; ``engine`` is
+    Its parts are fetched and loaded when first used. ``av``, ``ar`` and ``target`` name parts that
+    stand elsewhere; ``engine`` is
     ``local`` or the server that runs the AV, such as ``vllm+http://host:8000``; ``options`` are
-    revision (of AV and AR), dtype, device, device_map, attn_implementation, quantization, adapter and trust_remote_code.
-    Raises: ConfigError if nothing is named, or no engine is called so; CheckpointError if there is no NLA, or the hub cannot be
-    reached; SidecarError.
-    """
+    revision (of AV and AR), dtype, device, device_map, attn_implementation, quantization, adapter
+    and trust_remote_code.
+    Raises: ConfigError if nothing is named, or no engine is called so; CheckpointError if there is
+    no NLA, or the hub cannot be reached; SidecarError."""
     from gloss.nla import NLA
 
     return NLA(name, av=av, ar=ar, target=target, engine=engine, **options)
@@ -42,7 +46,11 @@ def load(
 
 @overload
 def connect(
-    url: str, *, nla: str | None = None, secret: str | None = None, asynchronous: Literal[False] = False
+    url: str,
+    *,
+    nla: str | None = None,
+    secret: str | None = None,
+    asynchronous: Literal[False] = False,
 ) -> RemoteNLA: ...
 
 
@@ -55,11 +63,12 @@ def connect(
 def connect(
     url: str, *, nla: str | None = None, secret: str | None = None, asynchronous: bool = False
 ) -> RemoteNLA | AsyncRemoteNLA:
-    """An NLA that a Gloss server holds (``gloss serve``), with the methods of a local one; nothing is sent yet.
+    """An NLA that a Gloss server holds (``gloss serve``), with the methods of a local one; nothing
+    is sent yet.
 
-    ``nla`` names one of several; by default the first. ``secret`` is what the server was started with. An ``asynchronous`` client
-    has the same methods to be awaited. Raises: ConfigError if ``url`` is not one of a web server.
-    """
+    ``nla`` names one of several; by default the first. ``secret`` is what the server was started
+    with. An ``asynchronous`` client has the same methods to be awaited. Raises: ConfigError if
+    ``url`` is not one of a web server."""
     from gloss.nla.remote import AsyncRemoteNLA, Connection, RemoteNLA
 
     connection = Connection(url=url, secret=secret)

@@ -1,8 +1,7 @@
 """Files that are either whole or not there, and folders that one process at a time may write.
 
-Everything is written beside its place under a hidden name, flushed to the disk, and renamed. A process killed at any moment
-leaves at most that hidden file, which the next writer replaces.
-"""
+Everything is written beside its place under a hidden name, flushed to the disk, and renamed. A
+process killed at any moment leaves at most that hidden file, which the next writer replaces."""
 
 from __future__ import annotations
 
@@ -53,7 +52,9 @@ def storage_errors(path: Path) -> Iterator[None]:
             remedy = "Choose a folder that you may write"
         else:
             raise
-        raise StorageError("cannot be written", where=path, found=os.strerror(code or 0), remedy=remedy) from error
+        raise StorageError(
+            "cannot be written", where=path, found=os.strerror(code or 0), remedy=remedy
+        ) from error
 
 
 def _code_in(text: str) -> int | None:
@@ -65,7 +66,8 @@ def _code_in(text: str) -> int | None:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary path; the file written there takes ``path``'s place when the block ends, and vanishes if it fails.
+    """A temporary path; the file written there takes ``path``'s place when the block ends, and
+    vanishes if it fails.
 
     Raises: StorageError.
     """
@@ -82,11 +84,15 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes ``folder``'s place when the block ends, and vanishes if it fails.
+    """A temporary folder that takes ``folder``'s place when the block ends, and vanishes if it
+    fails.
 
     Raises: StorageError.
     """
-    temporary, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
+    temporary, old = (
+        folder.with_name(f".{folder.name}.tmp"),
+        folder.with_name(f".{folder.name}.old"),
+    )
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
@@ -131,16 +137,19 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ResumeError(
-            f"not a JSON file ({error})", where=path, remedy="Remove it, or the folder if it describes a run"
+            f"not a JSON file ({error})",
+            where=path,
+            remedy="Remove it, or the folder if it describes a run",
         ) from error
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keeps every other process from writing ``folder`` while the block runs; the lock dies with its process.
+    """Keeps every other process from writing ``folder`` while the block runs; the lock dies with
+    its process.
 
-    Raises: LockError that names the process that holds it; StorageError if the folder cannot be written.
-    """
+    Raises: LockError that names the process that holds it; StorageError if the folder cannot be
+    written."""
     from filelock import FileLock, Timeout
 
     with storage_errors(folder):
@@ -159,7 +168,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command})
+        write_json(
+            owner,
+            {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command},
+        )
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -169,7 +181,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
 def _owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / OWNER_NAME).read_text(encoding="utf-8"))
-        return f"process {owner['pid']} on {owner['host']} since {owner['since']}: {owner['command']}"
+        return (
+            f"process {owner['pid']} on {owner['host']} since {owner['since']}: {owner['command']}"
+        )
     except (OSError, ValueError, KeyError):
         return "a process that has not said which"
 

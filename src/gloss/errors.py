@@ -20,7 +20,7 @@ GlossError
 ├── EngineError          a server that generates explanations, or its settings
 ├── ServerError          a Gloss server that cannot be reached, or failed
 │   ├── ServerBusyError    its queue is full, or it is shutting down: ask again later
-│   └── AccessError        the secret is missing or wrong, or the page that asks is not the server's own
+│   └── AccessError        secret missing or wrong, or the page that asks is not the server's own
 └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -38,9 +38,21 @@ class GlossError(Exception):
     exit_code = 2
 
     def __init__(
-        self, what: str, *, where: object = None, expected: object = None, found: Any = None, remedy: str | None = None
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: Any = None,
+        remedy: str | None = None,
     ) -> None:
-        self.what, self.where, self.expected, self.found, self.remedy = what, where, expected, found, remedy
+        self.what, self.where, self.expected, self.found, self.remedy = (
+            what,
+            where,
+            expected,
+            found,
+            remedy,
+        )
         super().__init__(self._line())
 
     def _line(self) -> str:
@@ -59,9 +71,13 @@ class GlossError(Exception):
 
 
 def _shown(text: str) -> str:
-    """The text as it fits into one line: its beginning, without control characters, which a terminal would obey."""
+    """The text as it fits into one line: its beginning, without control characters, which a
+    terminal would obey.
+    """
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-    return "".join(char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short)
+    return "".join(
+        char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short
+    )
 
 
 class ConfigError(GlossError):
@@ -117,7 +133,9 @@ class ResumeError(GlossError):
 
 
 class StorageError(GlossError):
-    """A file cannot be written: the disk is full, the folder read-only, or a permission is missing."""
+    """A file cannot be written: the disk is full, the folder read-only, or a permission is
+    missing.
+    """
 
 
 class LockError(GlossError):
@@ -129,7 +147,9 @@ class PositionError(GlossError):
 
 
 class EngineError(GlossError):
-    """A server that generates explanations cannot be reached, answers wrongly, or has the wrong settings."""
+    """A server that generates explanations cannot be reached, answers wrongly, or has the wrong
+    settings.
+    """
 
 
 class ServerError(GlossError):
@@ -137,7 +157,9 @@ class ServerError(GlossError):
 
 
 class ServerBusyError(ServerError):
-    """A Gloss server has more to do than it takes on, or is shutting down; ``retry_after_s`` says when to ask again."""
+    """A Gloss server has more to do than it takes on, or is shutting down; ``retry_after_s`` says
+    when to ask again.
+    """
 
     retry_after_s: float = 1.0
 
@@ -150,4 +172,7 @@ class MissingExtraError(GlossError):
     """An optional dependency is not installed; the message names the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed", remedy=f"Install it with: pip install 'gloss-nla[{extra}]'")
+        super().__init__(
+            f"{package} is not installed",
+            remedy=f"Install it with: pip install 'gloss-nla[{extra}]'",
+        )

@@ -1,4 +1,6 @@
-"""Progress of long work on standard error: a bar with rate and time left, or one line now and then in a log."""
+"""Progress of long work on standard error: a bar with rate and time left, or one line now and then
+in a log.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 LOG_INTERVAL_S = 30.0
@@ -25,9 +35,8 @@ class _RateColumn(ProgressColumn):
 class Stage:
     """Progress of one stage of work; a context manager.
 
-    Writes to standard error only. On a terminal it draws a bar with rate and time left; elsewhere it prints a line every
-    30 seconds and one at the end.
-    """
+    Writes to standard error only. On a terminal it draws a bar with rate and time left; elsewhere
+    it prints a line every 30 seconds and one at the end."""
 
     def __init__(self, description: str, *, total: int, unit: str = "it", initial: int = 0) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, initial
@@ -69,15 +78,23 @@ class Stage:
         self._last_logged = time.monotonic()
         elapsed = max(self._last_logged - self._started, 1e-9)
         rate = (self.done - self._initial) / elapsed
-        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 and self.done < self.total else ""
+        left = (
+            f", {(self.total - self.done) / rate:.0f} s left"
+            if rate > 0 and self.done < self.total
+            else ""
+        )
         note = f"  {self._note}" if self._note else ""
         line = (
-            f"{self.description}: {self.done:,}/{self.total:,}  {rate:,.1f} {self.unit}/s  {elapsed:.0f} s{left}{note}"
+            f"{self.description}: {self.done:,}/{self.total:,}  {rate:,.1f} {self.unit}/s "
+            f" {elapsed:.0f} s{left}{note}"
         )
         print(line, file=sys.stderr, flush=True)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()

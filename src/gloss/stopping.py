@@ -1,4 +1,6 @@
-"""Stop signals: Ctrl-C and SIGTERM let a loop finish its step and save, but never for longer than a few seconds."""
+"""Stop signals: Ctrl-C and SIGTERM let a loop finish its step and save, but never for longer than a
+few seconds.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,11 @@ def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def deferred_stop() -> Iterator[StopRequest]:
-    """While active the first stop signal only sets ``requested``; the loop saves its state and calls ``obey``.
+    """While active the first stop signal only sets ``requested``; the loop saves its state and
+    calls ``obey``.
 
-    A second signal, or three seconds without obedience, raises at once. Outside the main thread nothing is changed.
-    """
+    A second signal, or three seconds without obedience, raises at once. Outside the main thread
+    nothing is changed."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -67,7 +70,9 @@ def deferred_stop() -> Iterator[StopRequest]:
         request.obey()
 
     handlers = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGALRM: run_out}
-    before: dict[signal.Signals, Any] = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before: dict[signal.Signals, Any] = {
+        number: signal.signal(number, handler) for number, handler in handlers.items()
+    }
     try:
         yield request
     finally:

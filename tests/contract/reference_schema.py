@@ -1,8 +1,10 @@
-"""What the reference's readers need of a checkpoint, written down from the golden README and expected_parse.json.
+"""What the reference's readers need of a checkpoint, written down from the golden README and
+expected_parse.json.
 
-Three readers: ``standalone_loader`` (inference client, AV), ``package_loader`` (training package, both halves, internal names),
-``standalone_critic`` (inference client, AR). Each takes exactly what is listed here and computes with it.
-"""
+Three readers: ``standalone_loader`` (inference client, AV), ``package_loader`` (training package,
+both halves, internal names),
+``standalone_critic`` (inference client, AR). Each takes exactly what is listed here and computes
+with it."""
 
 import json
 import math
@@ -12,11 +14,18 @@ import yaml
 from safetensors import safe_open
 
 NAMES = {"released": {"av": "av", "ar": "ar"}, "internal": {"av": "actor", "ar": "critic"}}
-TOKENS = ("injection_char", "injection_token_id", "injection_left_neighbor_id", "injection_right_neighbor_id")
+TOKENS = (
+    "injection_char",
+    "injection_token_id",
+    "injection_left_neighbor_id",
+    "injection_right_neighbor_id",
+)
 
 
 def missing_for_the_reference(folder: Path, role: str, *, dialect: str = "released") -> list[str]:
-    """Every file, key and value that a reader of the reference needs and the folder lacks; empty for a good folder."""
+    """Every file, key and value that a reader of the reference needs and the folder lacks; empty
+    for a good folder.
+    """
     sidecar = yaml.safe_load((folder / "nla_meta.yaml").read_text(encoding="utf-8"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     names, wrong = NAMES[dialect], []
@@ -35,7 +44,8 @@ def missing_for_the_reference(folder: Path, role: str, *, dialect: str = "releas
     need("extraction block", isinstance(sidecar.get("extraction"), dict))
     extraction = sidecar.get("extraction") or {}
     need(
-        "extraction.mse_scale", math.isclose(extraction.get("mse_scale") or 0, sidecar["d_model"] ** 0.5, rel_tol=1e-6)
+        "extraction.mse_scale",
+        math.isclose(extraction.get("mse_scale") or 0, sidecar["d_model"] ** 0.5, rel_tol=1e-6),
     )
     need("extraction.injection_scale", "injection_scale" in extraction)
     tokens, templates = sidecar.get("tokens") or {}, sidecar.get("prompt_templates") or {}
@@ -50,7 +60,11 @@ def missing_for_the_reference(folder: Path, role: str, *, dialect: str = "releas
 def _av(sidecar: dict, names: dict) -> list[str]:
     tokens, scale = sidecar["tokens"], sidecar["extraction"]["injection_scale"]
     wrong = [f"tokens.{name}" for name in TOKENS if tokens.get(name) is None]
-    wrong += [f"tokens.{name} is an integer" for name in TOKENS[1:] if not isinstance(tokens.get(name), int)]
+    wrong += [
+        f"tokens.{name} is an integer"
+        for name in TOKENS[1:]
+        if not isinstance(tokens.get(name), int)
+    ]
     if not (scale == "raw" or (isinstance(scale, float) and scale > 0)):
         wrong.append("a usable injection_scale")
     if sidecar["prompt_templates"].get(names["av"], "").count("{injection_char}") != 1:
@@ -73,7 +87,11 @@ def _ar(folder: Path, sidecar: dict, config: dict, names: dict) -> list[str]:
     with safe_open(head, "pt") as opened:
         if list(opened.keys()) != ["weight"] or opened.get_slice("weight").get_shape() != [d, d]:
             wrong.append(f"weight [{d}, {d}] alone in value_head.safetensors")
-    keys = {key for file in folder.glob("model*.safetensors") for key in safe_open(file, "pt").keys()}  # noqa: SIM118
+    keys = {
+        key
+        for file in folder.glob("model*.safetensors")
+        for key in safe_open(file, "pt").keys()  # noqa: SIM118
+    }
     if extra := [key for key in keys if key.startswith("lm_head") or key == "model.norm.weight"]:
         wrong.append(f"no {extra[0]} in an AR")
     return wrong

@@ -1,4 +1,5 @@
-"""Broken checkpoints, odd activations, prompts and texts that the reference was tried with, at the level of loading and calls.
+"""Broken checkpoints, odd activations, prompts and texts that the reference was tried with, at the
+level of loading and calls.
 
 A case that Gloss settles otherwise than the reference stands in a table with the reason.
 """
@@ -69,7 +70,9 @@ def _same_score_as_the_reference(ar, case, probe):
     assert float(cosine) == pytest.approx(recorded["cos"], abs=1e-4)
 
 
-def test_every_recorded_sidecar_is_refused_or_loads_to_the_references_numbers(family, cases, probe, tmp_path):
+def test_every_recorded_sidecar_is_refused_or_loads_to_the_references_numbers(
+    family, cases, probe, tmp_path
+):
     accepted, refused = [], {}
     for number, case in enumerate(cases["sidecar_cases"]):
         half = case["checkpoint"]
@@ -81,7 +84,9 @@ def test_every_recorded_sidecar_is_refused_or_loads_to_the_references_numbers(fa
             refused[case["case"]] = (str(error), folder)
             continue
         accepted.append(str(case["sidecar"]).removesuffix(".yaml"))
-        (_same_slot_as_the_reference if half == "av" else _same_score_as_the_reference)(loaded, case, probe)
+        (_same_slot_as_the_reference if half == "av" else _same_score_as_the_reference)(
+            loaded, case, probe
+        )
     assert sorted(accepted) == sorted(ACCEPTED)
     assert not any("\n" in line for line, _ in refused.values())
     for line, folder in (refused[name] for name in ("missing_file", "empty_file", "broken_yaml")):
@@ -89,7 +94,9 @@ def test_every_recorded_sidecar_is_refused_or_loads_to_the_references_numbers(fa
 
 
 def test_a_sidecar_of_another_width_is_refused_before_the_weights_are_used(family, tmp_path):
-    folder = half_with(family, "ar", tmp_path / "ar", family / "errors/sidecars/ar.d_model_wrong.yaml")
+    folder = half_with(
+        family, "ar", tmp_path / "ar", family / "errors/sidecars/ar.d_model_wrong.yaml"
+    )
     with pytest.raises(GlossError, match="d_model does not fit the weights"):
         NLA(ar=folder).score([TEXT], torch.ones(1, NLA(ar=folder).sidecar.d_model))
 
@@ -112,8 +119,14 @@ def _no_bos(folder):
 
 
 DAMAGES = {
-    "value_head_missing": (lambda folder: (folder / "value_head.safetensors").unlink(), "head is missing"),
-    "value_head_wrong_shape": (_head(lambda w: {"weight": w[:, :-1].contiguous()}), "wrong AR head"),
+    "value_head_missing": (
+        lambda folder: (folder / "value_head.safetensors").unlink(),
+        "head is missing",
+    ),
+    "value_head_wrong_shape": (
+        _head(lambda w: {"weight": w[:, :-1].contiguous()}),
+        "wrong AR head",
+    ),
     "value_head_wrong_key": (_head(lambda w: {"kernel": w}), r"found \['kernel'\]"),
     "value_head_with_bias": (
         _head(lambda w: {"weight": w, "bias": w[0].clone()}),
@@ -129,7 +142,9 @@ def test_every_damaged_head_and_tokenizer_is_refused(family, cases, probe, tmp_p
     """The reference takes a missing head (and makes a random one) and a head of NaN."""
     for case in cases["weight_and_tokenizer_cases"]:
         damage, line = DAMAGES[case["case"]]
-        folder = half_with(family, "ar", tmp_path / case["case"] / "ar", family / "ar/nla_meta.yaml")
+        folder = half_with(
+            family, "ar", tmp_path / case["case"] / "ar", family / "ar/nla_meta.yaml"
+        )
         damage(folder)
         if line is None:
             recorded = case["standalone_critic_score"]["value"]
@@ -175,7 +190,9 @@ def activations(probe):
 
 # What the reference takes and Gloss refuses.
 STRICTER = {
-    "column_matrix_d_1": "one number is no activation; the reference broadcasts it in a score and gets a wrong MSE",
+    "column_matrix_d_1": (
+        "one number is no activation; the reference broadcasts it in a score and gets a wrong MSE"
+    ),
     "zeros": "a zero vector has no direction; the reference injects zeros and scores NaN",
     "complex": "the imaginary part would be dropped silently",
     "nan": "not a number in, not a number out",
@@ -230,7 +247,9 @@ TWICE = ("two_placeholders", "canonical_twice_via_literal")
 
 
 def test_every_recorded_prompt_has_one_place_or_is_refused(nla, cases):
-    """The reference fills two places with one vector, or raises IndexError, depending on the neighbours' tokens."""
+    """The reference fills two places with one vector, or raises IndexError, depending on the
+    neighbours' tokens.
+    """
     av = nla.av
     for case in (case for case in cases["call_cases"] if "prompt" in case):
         content = case["prompt"].replace("<INJECT>", av.marker.char)
@@ -284,11 +303,15 @@ def test_every_recorded_explanation_gets_the_references_score(nla, cases, probe)
 
 
 def test_what_is_no_text_is_refused_where_the_reference_scores_its_name(nla, cases, probe):
-    """The reference formats None, 3, b'abc' and ['a'] into the prompt, and scores "None", "3", "b'abc'" and "['a']"."""
+    """The reference formats None, 3, b'abc' and ['a'] into the prompt, and scores "None", "3",
+    "b'abc'" and "['a']".
+    """
     values = {"none": None, "int": 3, "bytes": b"abc", "list": ["a"]}
     for case in (case for case in cases["call_cases"] if "explanation_type" in case):
         value = values[case["explanation_type"]]
-        with pytest.raises(ConfigError, match=f"explanation 0 is not a text.*found {type(value).__name__}"):
+        with pytest.raises(
+            ConfigError, match=f"explanation 0 is not a text.*found {type(value).__name__}"
+        ):
             nla.score([value], probe)
         named = nla.score([str(value)], probe)[0]
         assert named.direction_mse == pytest.approx(case["value"]["mse"], abs=1e-4)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gloss.data import read_activations, vectors_as_array
+from gloss.engines import LocalEngine
 from gloss.errors import CheckpointError, GlossError
 from gloss.models import (
     ActivationReconstructor,
@@ -18,8 +19,7 @@ from gloss.models import (
     save_ar,
     save_av,
 )
-from gloss.rollout import LocalEngine
-from gloss.target import capture_activations, load_target
+from gloss.target_model import capture_activations, load_target
 
 
 @pytest.fixture(scope="module", params=["qwen2", "gemma3"])
@@ -29,12 +29,16 @@ def family(request, golden):
 
 @pytest.fixture(scope="module")
 def expected_av(family):
-    return json.loads((family / "expected/av.json").read_text()), load_file(family / "expected/av.safetensors")
+    return json.loads((family / "expected/av.json").read_text()), load_file(
+        family / "expected/av.safetensors"
+    )
 
 
 @pytest.fixture(scope="module")
 def expected_ar(family):
-    return json.loads((family / "expected/ar.json").read_text()), load_file(family / "expected/ar.safetensors")
+    return json.loads((family / "expected/ar.json").read_text()), load_file(
+        family / "expected/ar.safetensors"
+    )
 
 
 def test_prompt_ids_and_injection_site_equal_the_references(family, expected_av):
@@ -47,7 +51,9 @@ def test_injected_embeddings_equal_the_references(family, expected_av):
     av, tensors = load_av(family / "av"), expected_av[1]
     usable = tensors["vectors"].norm(dim=1) > 0
     got = av.embed_after_prefix(tensors["vectors"][usable])
-    torch.testing.assert_close(got, tensors["embeds_float32"][usable][:, len(av.prefix_ids) :], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        got, tensors["embeds_float32"][usable][:, len(av.prefix_ids) :], rtol=1e-6, atol=1e-6
+    )
 
 
 def test_first_step_logits_equal_the_references(family, expected_av):
@@ -56,13 +62,17 @@ def test_first_step_logits_equal_the_references(family, expected_av):
     vectors = tensors["vectors"][usable]
     ids = torch.zeros(len(vectors), 1, dtype=torch.long)
     logits = av.response_logits(vectors, ids, torch.ones_like(ids, dtype=torch.bool))
-    torch.testing.assert_close(logits, tensors["first_step_logits_float32"][usable], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits, tensors["first_step_logits_float32"][usable], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_greedy_tokens_equal_the_references(family, expected_av):
     av, (info, tensors) = load_av(family / "av"), expected_av
     usable = (tensors["vectors"].norm(dim=1) > 0).nonzero().squeeze(1).tolist()
-    rollouts = LocalEngine(av).generate(tensors["vectors"][usable], temperature=0, max_new_tokens=16, seed=0)
+    rollouts = LocalEngine(av).generate(
+        tensors["vectors"][usable], temperature=0, max_new_tokens=16, seed=0
+    )
     compared = 0
     for rollout, index in zip(rollouts, usable, strict=True):
         greedy = info["greedy"]["from_embeds_float32"][index]
@@ -78,7 +88,9 @@ def test_greedy_tokens_equal_the_references(family, expected_av):
 def test_a_zero_activation_is_refused_where_the_reference_gives_nan(family):
     av = load_av(family / "av")
     with pytest.raises(GlossError, match="no direction"):
-        LocalEngine(av).generate(torch.zeros(1, av.sidecar.d_model), temperature=0, max_new_tokens=2, seed=0)
+        LocalEngine(av).generate(
+            torch.zeros(1, av.sidecar.d_model), temperature=0, max_new_tokens=2, seed=0
+        )
 
 
 def test_reconstructions_equal_the_references(family, expected_ar):
@@ -95,7 +107,9 @@ def test_ar_prompt_ids_equal_the_references(family, expected_ar):
 def test_scores_equal_the_references(family, expected_ar):
     ar, (info, tensors) = load_ar(family / "ar"), expected_ar
     got = ar.reconstruct(info["explanations"])
-    table = torch.stack([direction_mse(row.expand_as(tensors["golds"]), tensors["golds"]) for row in got])
+    table = torch.stack(
+        [direction_mse(row.expand_as(tensors["golds"]), tensors["golds"]) for row in got]
+    )
     torch.testing.assert_close(table, torch.tensor(info["score_float32_mse"]), rtol=1e-4, atol=1e-4)
 
 
@@ -117,14 +131,18 @@ def _golden_documents(family):
     info = json.loads((family / "datagen/stage0_extraction.json").read_text())
     tensors = load_file(family / "datagen/stage0_full_hidden_states.safetensors")
     numbers = [int(name[3:].split(".")[0]) for name in tensors if name.endswith(".float32")]
-    return [torch.tensor(info["docs"][i]["token_ids"]) for i in numbers], [tensors[f"doc{i}.float32"] for i in numbers]
+    return [torch.tensor(info["docs"][i]["token_ids"]) for i in numbers], [
+        tensors[f"doc{i}.float32"] for i in numbers
+    ]
 
 
 def test_captured_activations_equal_the_references_alone_and_padded(family):
     documents, expected = _golden_documents(family)
     model = load_target(family / "base").model
     ids = torch.nn.utils.rnn.pad_sequence(documents, batch_first=True)
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(document) for document in documents], batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence(
+        [torch.ones_like(document) for document in documents], batch_first=True
+    )
     with torch.inference_mode():
         padded = capture_activations(model, ids, mask, 3)
         for row, document, hidden in zip(padded, documents, expected, strict=True):
@@ -135,9 +153,15 @@ def test_captured_activations_equal_the_references_alone_and_padded(family):
 
 def test_the_variance_behind_fve_equals_the_references(family):
     expected = json.loads((family / "expected/baselines.json").read_text())
-    vectors = torch.from_numpy(vectors_as_array(read_activations(family / "datagen/base.parquet")).copy())
-    assert direction_variance(vectors) == pytest.approx(expected["base_parquet"]["rawvar"], abs=1e-4)
-    assert direction_variance(vectors[:10]) == pytest.approx(expected["base_parquet_max_rows_10"]["rawvar"], abs=1e-4)
+    vectors = torch.from_numpy(
+        vectors_as_array(read_activations(family / "datagen/base.parquet")).copy()
+    )
+    assert direction_variance(vectors) == pytest.approx(
+        expected["base_parquet"]["rawvar"], abs=1e-4
+    )
+    assert direction_variance(vectors[:10]) == pytest.approx(
+        expected["base_parquet_max_rows_10"]["rawvar"], abs=1e-4
+    )
 
 
 def test_the_training_loss_of_the_ar_equals_the_references(family):
@@ -152,52 +176,84 @@ def test_the_training_loss_of_the_ar_equals_the_references(family):
 def test_a_fresh_ar_stores_the_references_weights(family, tmp_path):
     expected = json.loads((family / "expected/ar_init_info.json").read_text())
     target, sidecar = load_target(family / "base"), load_ar(family / "ar").sidecar
-    save_ar(ActivationReconstructor.from_target(target.model, 3, target.tokenizer, sidecar), tmp_path / "ar")
+    save_ar(
+        ActivationReconstructor.from_target(target.model, 3, target.tokenizer, sidecar),
+        tmp_path / "ar",
+    )
     assert sorted(load_file(tmp_path / "ar/model.safetensors")) == sorted(expected["keys"])
-    assert json.loads((tmp_path / "ar/config.json").read_text())["num_hidden_layers"] == expected["num_hidden_layers"]
+    assert (
+        json.loads((tmp_path / "ar/config.json").read_text())["num_hidden_layers"]
+        == expected["num_hidden_layers"]
+    )
 
 
-def test_saved_again_both_halves_give_the_references_numbers(family, expected_av, expected_ar, tmp_path):
+def test_saved_again_both_halves_give_the_references_numbers(
+    family, expected_av, expected_ar, tmp_path
+):
     save_av(load_av(family / "av"), tmp_path / "av")
     save_ar(load_ar(family / "ar"), tmp_path / "ar")
-    _same_as_the_reference(load_av(tmp_path / "av"), load_ar(tmp_path / "ar"), expected_av[1], expected_ar)
+    _same_as_the_reference(
+        load_av(tmp_path / "av"), load_ar(tmp_path / "ar"), expected_av[1], expected_ar
+    )
 
 
 @pytest.mark.parametrize("names", ["language_model.model.", "model.language_model."])
 def test_gemma_checkpoints_in_the_multimodal_wrapper_give_the_same_numbers(golden, names, tmp_path):
-    """Both ways in which releases of Transformers name the weights of the text model inside the wrapper."""
+    """Both ways in which releases of Transformers name the weights of the text model inside the
+    wrapper.
+    """
     family = golden / "gemma3"
     for half in ("av", "ar"):
         _wrap(family / half, tmp_path / half, names)
     av, ar = load_av(tmp_path / "av"), load_ar(tmp_path / "ar")
-    expected_ar = json.loads((family / "expected/ar.json").read_text()), load_file(family / "expected/ar.safetensors")
+    expected_ar = (
+        json.loads((family / "expected/ar.json").read_text()),
+        load_file(family / "expected/ar.safetensors"),
+    )
     expected_av = load_file(family / "expected/av.safetensors")
     _same_as_the_reference(av, ar, expected_av, expected_ar)
     save_av(av, tmp_path / "again/av")
     save_ar(ar, tmp_path / "again/ar")
-    _same_as_the_reference(load_av(tmp_path / "again/av"), load_ar(tmp_path / "again/ar"), expected_av, expected_ar)
+    _same_as_the_reference(
+        load_av(tmp_path / "again/av"), load_ar(tmp_path / "again/ar"), expected_av, expected_ar
+    )
 
 
 def _same_as_the_reference(av, ar, expected_av, expected_ar):
     usable = expected_av["vectors"].norm(dim=1) > 0
     ids = torch.zeros(int(usable.sum()), 1, dtype=torch.long)
     with torch.inference_mode():
-        logits = av.response_logits(expected_av["vectors"][usable], ids, torch.ones_like(ids, dtype=torch.bool))
-    torch.testing.assert_close(logits, expected_av["first_step_logits_float32"][usable], rtol=1e-4, atol=1e-4)
+        logits = av.response_logits(
+            expected_av["vectors"][usable], ids, torch.ones_like(ids, dtype=torch.bool)
+        )
+    torch.testing.assert_close(
+        logits, expected_av["first_step_logits_float32"][usable], rtol=1e-4, atol=1e-4
+    )
     info, tensors = expected_ar
     got = ar.reconstruct(info["explanations"])
     torch.testing.assert_close(got, tensors["reconstruct_float32"], rtol=1e-4, atol=1e-4)
 
 
 def _wrap(source, folder, names):
-    """The checkpoint as a multimodal wrapper's file names it, with one weight of a vision tower beside it."""
+    """The checkpoint as a multimodal wrapper's file names it, with one weight of a vision tower
+    beside it.
+    """
     shutil.copytree(source, folder)
     for path in (folder, *folder.iterdir()):
         path.chmod(0o755)
     text = json.loads((source / "config.json").read_text())
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     vision |= {"image_size": 8, "patch_size": 4, "model_type": "siglip_vision_model"}
-    config = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
+    config = {
+        "model_type": "gemma3",
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": text,
+    }
     config |= {"vision_config": vision, "mm_tokens_per_image": 4, "image_token_index": 7}
     (folder / "config.json").write_text(json.dumps(config))
     weights = load_file(source / "model.safetensors")

@@ -1,4 +1,6 @@
-"""More numbers of the reference's own code: texts of prompts, bfloat16, scores, heads, baselines, losses."""
+"""More numbers of the reference's own code: texts of prompts, bfloat16, scores, heads, baselines,
+losses.
+"""
 
 import json
 
@@ -9,9 +11,10 @@ from safetensors.torch import load_file
 from gloss.contract import fill
 from gloss.data import read_activations, vectors_as_array
 from gloss.errors import ActivationError
-from gloss.evaluate import RoundTrip, control_fves, cosine
+from gloss.evaluate import RoundTrip, control_fves
 from gloss.models import (
     ActivationReconstructor,
+    cosine,
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
@@ -21,7 +24,7 @@ from gloss.models import (
 )
 from gloss.models.injection import injection_sites
 from gloss.nla import NLA
-from gloss.target import load_target
+from gloss.target_model import load_target
 
 
 @pytest.fixture(scope="module", params=["qwen2", "gemma3"])
@@ -50,7 +53,9 @@ def cosines(one, other):
 def test_the_prompt_is_the_references_text(family, av):
     info = expected(family, "av")
     assert av.tokenizer.decode(av.prefix_ids + av.tail_ids) == info["rendered_chat"]
-    assert fill(av.sidecar.av_template, injection_char=info["injection_char"]) == info["user_content"]
+    assert (
+        fill(av.sidecar.av_template, injection_char=info["injection_char"]) == info["user_content"]
+    )
     scale = float(av.embedding(torch.tensor([5])).norm() / av.embedding.weight[5].norm())
     assert scale == pytest.approx(info["embed_scale"], rel=1e-6)
 
@@ -65,13 +70,17 @@ def test_without_injection_the_logits_are_the_references(family, av):
 
 
 def test_bfloat16_embeddings_are_the_references_up_to_rounding(family):
-    """The reference multiplies Gemma's embeddings by the unrounded factor, the model itself by the rounded one."""
+    """The reference multiplies Gemma's embeddings by the unrounded factor, the model itself by the
+    rounded one.
+    """
     info, tensors = expected(family, "av"), load_file(family / "expected/av.safetensors")
     av, usable = load_av(family / "av", dtype="bfloat16"), tensors["vectors"].norm(dim=1) > 0
     mine = av.embed_after_prefix(tensors["vectors"][usable]).float()
     wanted = tensors["embeds_bfloat16_table"][usable][:, len(av.prefix_ids) :]
     site = injection_sites(torch.tensor([av.tail_ids]), av.marker)[0]
-    rounding = info["checks"]["client_bfloat16_table_vs_hf_bfloat16_embedding_module_max_abs_diff_outside_slot"]
+    rounding = info["checks"][
+        "client_bfloat16_table_vs_hf_bfloat16_embedding_module_max_abs_diff_outside_slot"
+    ]
     assert (mine - wanted)[:, ~site].abs().max() <= rounding
     torch.testing.assert_close(mine[:, site], wanted[:, site], rtol=2**-8, atol=1e-6)
     assert float(cosines(mine, wanted).min()) >= 0.9999
@@ -82,14 +91,18 @@ def test_bfloat16_first_tokens_are_close_to_float32(family):
     av, usable = load_av(family / "av", dtype="bfloat16"), tensors["vectors"].norm(dim=1) > 0
     ids = torch.zeros(int(usable.sum()), 1, dtype=torch.long)
     with torch.inference_mode():
-        logits = av.response_logits(tensors["vectors"][usable], ids, torch.ones_like(ids, dtype=torch.bool))
+        logits = av.response_logits(
+            tensors["vectors"][usable], ids, torch.ones_like(ids, dtype=torch.bool)
+        )
     assert float(cosines(logits, tensors["first_step_logits_float32"][usable]).min()) >= 0.97
 
 
 def test_ar_prompts_are_the_references_texts(family, ar):
     info = expected(family, "ar")
     assert ar.sidecar.ar_template == info["template"]
-    assert [fill(info["template"], explanation=text) for text in info["explanations"]] == info["prompts"]
+    assert [fill(info["template"], explanation=text) for text in info["explanations"]] == info[
+        "prompts"
+    ]
     assert ar.sidecar.mse_scale == pytest.approx(info["mse_scale"])
     rows = ar.encode(info["explanations"])
     suffix = list(ar.sidecar.ar_suffix_ids)
@@ -101,7 +114,9 @@ def test_single_batched_and_any_order_give_the_references_vectors(family, ar):
     for text, wanted in zip(info["explanations"], tensors["reconstruct_float32"], strict=True):
         torch.testing.assert_close(ar.reconstruct([text])[0], wanted, rtol=1e-4, atol=1e-4)
     backwards = ar.reconstruct(info["explanations"][::-1], batch_size=3)
-    torch.testing.assert_close(backwards.flip(0), tensors["reconstruct_float32"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        backwards.flip(0), tensors["reconstruct_float32"], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_what_the_head_reads_is_the_references(family, ar):
@@ -123,8 +138,12 @@ def test_scores_are_the_references_in_both_formats(family):
         nla = NLA(ar=family / "ar", dtype=dtype)
         for i, text in enumerate(texts):
             scores = nla.score([text] * len(golds), golds)
-            assert [s.direction_mse for s in scores] == pytest.approx(info[f"score_{dtype}_mse"][i], abs=tolerance)
-            assert [s.cosine for s in scores] == pytest.approx(info[f"score_{dtype}_cos"][i], abs=tolerance)
+            assert [s.direction_mse for s in scores] == pytest.approx(
+                info[f"score_{dtype}_mse"][i], abs=tolerance
+            )
+            assert [s.cosine for s in scores] == pytest.approx(
+                info[f"score_{dtype}_cos"][i], abs=tolerance
+            )
 
 
 def test_bfloat16_reconstructions_are_close_to_the_references(family):
@@ -148,10 +167,18 @@ def test_a_fresh_ar_has_an_identity_head_and_the_base_models_blocks(family, ar, 
     assert recorded["value_head_is_identity"]
     assert recorded["backbone_equals_base_blocks"]
     target = load_target(family / "base")
-    save_ar(ActivationReconstructor.from_target(target.model, 3, target.tokenizer, ar.sidecar), tmp_path / "ar")
+    save_ar(
+        ActivationReconstructor.from_target(target.model, 3, target.tokenizer, ar.sidecar),
+        tmp_path / "ar",
+    )
     d_model = ar.sidecar.d_model
-    assert torch.equal(load_file(tmp_path / "ar/value_head.safetensors")["weight"], torch.eye(d_model))
-    base, mine = load_file(family / "base/model.safetensors"), load_file(tmp_path / "ar/model.safetensors")
+    assert torch.equal(
+        load_file(tmp_path / "ar/value_head.safetensors")["weight"], torch.eye(d_model)
+    )
+    base, mine = (
+        load_file(family / "base/model.safetensors"),
+        load_file(tmp_path / "ar/model.safetensors"),
+    )
     assert all(torch.equal(weight, base[name]) for name, weight in mine.items())
 
 
@@ -169,15 +196,23 @@ def test_the_sums_that_the_reference_logs_in_ar_training(family, ar):
     assert float(golds.norm(dim=1).sum()) == pytest.approx(sums["gold_norm_raw"], abs=1e-2)
     variance = direction_variance(golds)
     assert variance == pytest.approx(recorded["baseline_rawvar"], abs=1e-4)
-    assert fraction_of_variance_explained(errors, variance) == pytest.approx(recorded["fve_nrm_mean"], abs=1e-3)
+    assert fraction_of_variance_explained(errors, variance) == pytest.approx(
+        recorded["fve_nrm_mean"], abs=1e-3
+    )
     assert sums["fve_nrm"] == pytest.approx(len(table) * recorded["fve_nrm_mean"], abs=1e-3)
 
 
 def test_the_mean_direction_is_the_references_baseline(family, ar):
-    """Predicting the mean's direction: its error is 2(1 − ‖mean‖), the control that every evaluation reports."""
+    """Predicting the mean's direction: its error is 2(1 − ‖mean‖), the control that every
+    evaluation reports.
+    """
     recorded = expected(family, "baselines")
-    base = torch.from_numpy(vectors_as_array(read_activations(family / "datagen/base.parquet")).copy())
-    sft = torch.from_numpy(vectors_as_array(read_activations(family / "datagen/ar_sft.parquet")).copy())
+    base = torch.from_numpy(
+        vectors_as_array(read_activations(family / "datagen/base.parquet")).copy()
+    )
+    sft = torch.from_numpy(
+        vectors_as_array(read_activations(family / "datagen/ar_sft.parquet")).copy()
+    )
     cases = [
         (base, recorded["base_parquet"]["meannorm"]),
         (base[:10], recorded["base_parquet_max_rows_10"]["meannorm"]),
@@ -185,7 +220,9 @@ def test_the_mean_direction_is_the_references_baseline(family, ar):
     ]
     for vectors, meannorm in cases:
         variance = direction_variance(vectors)
-        trip = RoundTrip([], vectors, direction_mse(vectors, vectors), torch.ones(len(vectors)).bool(), variance)
+        trip = RoundTrip(
+            [], vectors, direction_mse(vectors, vectors), torch.ones(len(vectors)).bool(), variance
+        )
         fve = control_fves(ar, trip, vectors, seed=0)["mean_direction"]
         assert (1 - fve) * variance == pytest.approx(meannorm, abs=1e-4)
 
@@ -193,8 +230,8 @@ def test_the_mean_direction_is_the_references_baseline(family, ar):
 def test_baselines_of_200_vectors_follow_from_ours_and_their_zero_row_is_refused(family):
     """The reference lets a zero row into its baselines, as a vector of norm 0; Gloss refuses it.
 
-    Of 200 rows with one zero, the mean square is a = 199/200 and the mean a·m, so the variance is a − a²(1 − V) for V of the rest.
-    """
+    Of 200 rows with one zero, the mean square is a = 199/200 and the mean a·m, so the variance is a
+    − a²(1 − V) for V of the rest."""
     recorded = expected(family, "baselines")
     vectors = load_file(family / "expected/baselines_200.safetensors")["vectors"]
     assert recorded["row_13_is_zero"]
@@ -214,4 +251,6 @@ def test_baselines_of_200_vectors_follow_from_ours_and_their_zero_row_is_refused
 def test_cosine_and_direction_mse_are_one_number_in_the_reference_too(family):
     info = expected(family, "ar")
     table = torch.tensor(info["score_float32_mse"])
-    torch.testing.assert_close(cosine(table), torch.tensor(info["score_float32_cos"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        cosine(table), torch.tensor(info["score_float32_cos"]), rtol=1e-4, atol=1e-5
+    )

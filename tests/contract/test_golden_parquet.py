@@ -1,4 +1,6 @@
-"""Datasets that the reference wrote are read as they are, and ours hold the same vectors, columns and token ids."""
+"""Datasets that the reference wrote are read as they are, and ours hold the same vectors, columns
+and token ids.
+"""
 
 import json
 import re
@@ -49,7 +51,10 @@ def test_reference_datasets_are_read_exactly(path):
     assert vectors.dtype == np.float32
     assert vectors.tolist() == raw["activation_vector"].to_pylist()
     assert table.column_names == raw.column_names
-    assert table.drop_columns(["activation_vector"]).to_pylist() == raw.drop_columns(["activation_vector"]).to_pylist()
+    assert (
+        table.drop_columns(["activation_vector"]).to_pylist()
+        == raw.drop_columns(["activation_vector"]).to_pylist()
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,20 +75,28 @@ def test_our_activation_files_begin_with_the_references_columns(name):
     reference = pq.read_schema(GOLDEN / name / "datagen" / "base.parquet").remove_metadata()
     ours = activation_schema(D_MODEL[name])
     assert ours.names[: len(reference.names)] == reference.names
-    assert all(ours.field(column).type == reference.field(column).type for column in reference.names)
+    assert all(
+        ours.field(column).type == reference.field(column).type for column in reference.names
+    )
 
 
 @pytest.mark.parametrize(
-    ("family", "special"), [("qwen2", r"<\|im_(start|end)\|>"), ("gemma3", r"<(start|end)_of_turn>")]
+    ("family", "special"),
+    [("qwen2", r"<\|im_(start|end)\|>"), ("gemma3", r"<(start|end)_of_turn>")],
 )
 def test_extraction_reads_the_references_tokens_and_hidden_states(family, special, tmp_path):
-    from gloss.target import load_target
+    from gloss.target_model import load_target
 
     folder = GOLDEN / family / "datagen"
     expected = json.loads((folder / "stage0_extraction.json").read_text())
     hidden = load_file(folder / "stage0_full_hidden_states.safetensors")
     config = ExtractConfig(
-        layer=3, min_position=50, positions_per_doc=400, max_tokens=256, max_norm_ratio=None, batch_size=4
+        layer=3,
+        min_position=50,
+        positions_per_doc=400,
+        max_tokens=256,
+        max_norm_ratio=None,
+        batch_size=4,
     )
     corpus = read_corpus(str(GOLDEN / "corpus" / "train.jsonl"))
     extract(config, load_target(GOLDEN / family / "base"), corpus, tmp_path)
@@ -92,7 +105,9 @@ def test_extraction_reads_the_references_tokens_and_hidden_states(family, specia
     for index, document in enumerate(expected["docs"]):
         mine = [(row, vector) for row, vector in rows if row["doc_id"] == f"train:{index + 1}"]
         assert len(mine) == document["n_candidates"]
-        assert [row["token_id"] for row, _ in mine] == [document["token_ids"][row["position"]] for row, _ in mine]
+        assert [row["token_id"] for row, _ in mine] == [
+            document["token_ids"][row["position"]] for row, _ in mine
+        ]
         if f"doc{index}.float32" in hidden:
             states = hidden[f"doc{index}.float32"]
             for row, vector in mine:
@@ -101,9 +116,14 @@ def test_extraction_reads_the_references_tokens_and_hidden_states(family, specia
         (r["doc_id"].rpartition(":")[2], r["n_raw_tokens"]): r
         for r in read_activations(folder / "base.parquet").to_pylist()
     }
-    ours = {(str(int(row["doc_id"].rpartition(":")[2]) - 1), row["n_raw_tokens"]): row for row, _ in rows}
+    ours = {
+        (str(int(row["doc_id"].rpartition(":")[2]) - 1), row["n_raw_tokens"]): row
+        for row, _ in rows
+    }
     for key, row in reference.items():
-        np.testing.assert_allclose(ours[key]["activation_vector"], row["activation_vector"], atol=1e-4)
+        np.testing.assert_allclose(
+            ours[key]["activation_vector"], row["activation_vector"], atol=1e-4
+        )
         text = row["detokenized_text_truncated"]
         mine = re.sub(special, "", ours[key]["detokenized_text_truncated"])
         assert mine.startswith(text.rstrip("\ufffd"))
@@ -112,12 +132,14 @@ def test_extraction_reads_the_references_tokens_and_hidden_states(family, specia
 
 @pytest.mark.parametrize("name", ["qwen2", "gemma3"])
 def test_datasets_built_from_reference_activations_equal_the_references(name, tmp_path):
-    from gloss.target import load_tokenizer
+    from gloss.target_model import load_tokenizer
 
     folder = GOLDEN / name / "datagen"
     golden = {kind: folder / f"{kind}.parquet" for kind in ("av_sft", "ar_sft", "rl")}
     sidecar = read_dataset_sidecar(golden["ar_sft"])
-    config = BuildConfig(av_template=sidecar.av_template, ar_template=sidecar.ar_template, marker=sidecar.marker.char)
+    config = BuildConfig(
+        av_template=sidecar.av_template, ar_template=sidecar.ar_template, marker=sidecar.marker.char
+    )
     inputs = {
         "av_sft": folder / "splits" / "av_sft_explained.parquet",
         "ar_sft": folder / "splits" / "ar_sft_explained.parquet",
@@ -136,7 +158,7 @@ def test_datasets_built_from_reference_activations_equal_the_references(name, tm
 
 @pytest.mark.parametrize("name", ["qwen2", "gemma3"])
 def test_ar_suffix_equals_the_references(name):
-    from gloss.target import load_tokenizer
+    from gloss.target_model import load_tokenizer
 
     sidecar = read_dataset_sidecar(GOLDEN / name / "datagen" / "ar_sft.parquet")
     suffix = ar_suffix_ids(load_tokenizer(GOLDEN / name / "base"), sidecar.ar_template)
@@ -146,7 +168,15 @@ def test_ar_suffix_equals_the_references(name):
 def test_labels_of_the_reference_can_be_replayed(tmp_path):
     folder = GOLDEN / "qwen2" / "datagen" / "splits"
     explained = read_activations(folder / "av_sft_explained.parquet")
-    script = {(row["doc_id"], row["n_raw_tokens"] - 1): row["api_explanation"] for row in explained.to_pylist()}
-    result = label(LabelConfig(), folder / "av_sft_raw.parquet", ScriptedLabeller(script), tmp_path / "out.parquet")
+    script = {
+        (row["doc_id"], row["n_raw_tokens"] - 1): row["api_explanation"]
+        for row in explained.to_pylist()
+    }
+    result = label(
+        LabelConfig(),
+        folder / "av_sft_raw.parquet",
+        ScriptedLabeller(script),
+        tmp_path / "out.parquet",
+    )
     assert (result.labelled, result.dropped) == (11, 4)
     assert read_activations(result.path).to_pylist() == explained.to_pylist()

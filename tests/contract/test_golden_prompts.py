@@ -1,4 +1,6 @@
-"""Token ids of AV and AR prompts, marker sites and extraction, against what the reference computed."""
+"""Token ids of AV and AR prompts, marker sites and extraction, against what the reference
+computed.
+"""
 
 import json
 import subprocess
@@ -76,7 +78,10 @@ def test_ar_prompt_ids_and_suffix(family):
 
 
 def test_gemma_prompts_have_one_bos(golden):
-    tokenizer, sidecar = tokenizer_of(golden / "gemma3" / "av"), read_model_sidecar(golden / "gemma3" / "av")
+    tokenizer, sidecar = (
+        tokenizer_of(golden / "gemma3" / "av"),
+        read_model_sidecar(golden / "gemma3" / "av"),
+    )
     av_ids = prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char)
     ar_ids = ar_prompt_ids(tokenizer, sidecar.ar_template, "x")
     for ids in (av_ids, ar_ids):
@@ -90,7 +95,9 @@ def test_a_marker_is_chosen_for_the_default_template(family):
     chosen = choose_marker(tokenizer, DEFAULT_AV_TEMPLATE)
     assert not chosen.added
     assert len(tokenizer) == before
-    assert tokenizer.encode(chosen.marker.char, add_special_tokens=False) == [chosen.marker.token_id]
+    assert tokenizer.encode(chosen.marker.char, add_special_tokens=False) == [
+        chosen.marker.token_id
+    ]
     find_marker(prompt_ids(tokenizer, DEFAULT_AV_TEMPLATE, chosen.marker.char), chosen.marker)
 
 
@@ -120,6 +127,11 @@ def test_extraction_agrees_with_the_reference_except_for_empty_texts(golden):
 
 
 def test_the_contract_imports_neither_torch_nor_transformers():
-    code = "import sys, gloss.contract; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, gloss.contract; print([m for m in ('torch', 'transformers', 'numpy') if m in"
+        " sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"

@@ -1,4 +1,6 @@
-"""Sidecars as the reference and the hub write them: the good ones are read, the wrong ones refused."""
+"""Sidecars as the reference and the hub write them: the good ones are read, the wrong ones
+refused.
+"""
 
 import json
 import math
@@ -34,9 +36,15 @@ FAMILIES = {
 }
 NUM_BLOCKS = {"av": 6, "ar": 4}
 DIALECTS = [
-    "av.internal", "av.released", "av.docs_minimal",
-    "ar.internal", "ar.released", "ar.docs_minimal", "ar.schema_v1", "ar_init.internal",
-]  # fmt: skip
+    "av.internal",
+    "av.released",
+    "av.docs_minimal",
+    "ar.internal",
+    "ar.released",
+    "ar.docs_minimal",
+    "ar.schema_v1",
+    "ar_init.internal",
+]
 
 ACCEPTED = [
     "av.ok_reference",
@@ -152,7 +160,9 @@ def family(request) -> str:
 
 @pytest.fixture
 def check(golden, family):
-    """Reads a sidecar file and verifies it against the family's tokenizer, as loading a checkpoint does."""
+    """Reads a sidecar file and verifies it against the family's tokenizer, as loading a checkpoint
+    does.
+    """
     from transformers import AutoTokenizer
 
     tokenizers = {}
@@ -163,7 +173,9 @@ def check(golden, family):
             tokenizers[half] = AutoTokenizer.from_pretrained(golden / family / half)
         sidecar = read_model_sidecar(file)
         d_model = FAMILIES[family].d_model
-        verify_model_sidecar(sidecar, tokenizer=tokenizers[half], d_model=d_model, num_blocks=NUM_BLOCKS[half])
+        verify_model_sidecar(
+            sidecar, tokenizer=tokenizers[half], d_model=d_model, num_blocks=NUM_BLOCKS[half]
+        )
         return sidecar
 
     return read_and_verify
@@ -183,7 +195,9 @@ def test_every_dialect_is_read_and_verified(golden, family, check, dialect):
 
 
 def test_values_equal_those_of_the_reference_readers(golden, family):
-    expected = json.loads((golden / family / "sidecars" / "expected_parse.json").read_text(encoding="utf-8"))
+    expected = json.loads(
+        (golden / family / "sidecars" / "expected_parse.json").read_text(encoding="utf-8")
+    )
     assert {f"{dialect}.yaml" for dialect in DIALECTS} == set(expected)
     for name, readers in expected.items():
         sidecar = read_model_sidecar(golden / family / "sidecars" / name)
@@ -220,7 +234,9 @@ def test_good_sidecars_are_accepted(golden, family, check, case):
     assert sidecar.mse_scale == pytest.approx(losses.get(case, root))
 
 
-@pytest.mark.parametrize(("error", "case"), [(error, case) for error, cases in REFUSED.items() for case in cases])
+@pytest.mark.parametrize(
+    ("error", "case"), [(error, case) for error, cases in REFUSED.items() for case in cases]
+)
 def test_wrong_sidecars_are_refused(golden, family, check, error, case):
     with pytest.raises(error) as caught:
         check(golden / family / "errors" / "sidecars" / f"{case}.yaml")
@@ -229,10 +245,16 @@ def test_wrong_sidecars_are_refused(golden, family, check, error, case):
 
 
 def test_every_recorded_case_is_decided(golden, family):
-    """A case that both reference readers settle the same way is only decided otherwise where it is listed above."""
-    cases = json.loads((golden / family / "errors" / "cases.json").read_text(encoding="utf-8"))["sidecar_cases"]
+    """A case that both reference readers settle the same way is only decided otherwise where it is
+    listed above.
+    """
+    cases = json.loads((golden / family / "errors" / "cases.json").read_text(encoding="utf-8"))[
+        "sidecar_cases"
+    ]
     outcomes = {
-        case["sidecar"].removesuffix(".yaml"): {v["outcome"] for v in case.values() if isinstance(v, dict)}
+        case["sidecar"].removesuffix(".yaml"): {
+            v["outcome"] for v in case.values() if isinstance(v, dict)
+        }
         for case in cases
         if case["sidecar"]
     }
@@ -245,10 +267,14 @@ def test_every_recorded_case_is_decided(golden, family):
 
 
 @pytest.mark.parametrize("half", ["av", "ar"])
-def test_the_released_dialect_is_written_with_the_same_keys_in_the_same_order(golden, family, half, tmp_path):
+def test_the_released_dialect_is_written_with_the_same_keys_in_the_same_order(
+    golden, family, half, tmp_path
+):
     released = golden / family / "sidecars" / f"{half}.released.yaml"
     wanted = yaml.safe_load(released.read_text(encoding="utf-8"))
-    written = yaml.safe_load(write_model_sidecar(read_model_sidecar(released), tmp_path).read_text(encoding="utf-8"))
+    written = yaml.safe_load(
+        write_model_sidecar(read_model_sidecar(released), tmp_path).read_text(encoding="utf-8")
+    )
     assert written == wanted
     assert list(written) == list(wanted)
     for block in ("extraction", "tokens", "prompt_templates"):
@@ -260,12 +286,23 @@ def test_every_dialect_is_the_same_sidecar_after_writing(golden, family, dialect
     sidecar = read_model_sidecar(golden / family / "sidecars" / f"{dialect}.yaml")
     write_model_sidecar(sidecar, tmp_path)
     again = read_model_sidecar(tmp_path)
-    for name in ("role", "d_model", "layer", "injection_scale", "mse_scale", "marker", "ar_suffix_ids", "av_template"):
+    for name in (
+        "role",
+        "d_model",
+        "layer",
+        "injection_scale",
+        "mse_scale",
+        "marker",
+        "ar_suffix_ids",
+        "av_template",
+    ):
         assert getattr(again, name) == getattr(sidecar, name)
 
 
 def test_unknown_keys_are_kept(golden, family, tmp_path):
-    sidecar = read_model_sidecar(golden / family / "errors" / "sidecars" / "av.extra_unknown_fields.yaml")
+    sidecar = read_model_sidecar(
+        golden / family / "errors" / "sidecars" / "av.extra_unknown_fields.yaml"
+    )
     assert sidecar.extra == {"future": {"a": 1}}
     write_model_sidecar(sidecar, tmp_path)
     assert read_model_sidecar(tmp_path).extra == sidecar.extra
@@ -279,19 +316,30 @@ def test_every_dataset_sidecar_of_the_reference_is_read_and_written_back(golden,
         assert (sidecar.d_model, sidecar.layer, sidecar.norm) == (wanted.d_model, 3, "none")
         built = parquet.parent.name != "splits" and parquet.name != "base.parquet"
         assert sidecar.marker == (wanted.marker if built else None)
-        assert sidecar.ar_suffix_ids == (wanted.suffix if parquet.name.startswith("ar_sft") and built else None)
-        assert ("model" in sidecar.labels) == ("sft" in parquet.name and not parquet.name.endswith("_raw.parquet"))
+        assert sidecar.ar_suffix_ids == (
+            wanted.suffix if parquet.name.startswith("ar_sft") and built else None
+        )
+        assert ("model" in sidecar.labels) == (
+            "sft" in parquet.name and not parquet.name.endswith("_raw.parquet")
+        )
         write_dataset_sidecar(sidecar, tmp_path / parquet.name)
         assert read_dataset_sidecar(tmp_path / parquet.name) == sidecar
 
 
 @pytest.mark.parametrize("d_model", [64, 3584])
 def test_scales_have_the_values_of_the_reference_or_are_refused(golden, d_model, tmp_path):
-    cases = json.loads((golden / "common" / "resolve_target_scale.json").read_text(encoding="utf-8"))
-    template = yaml.safe_load((golden / "qwen2" / "sidecars" / "av.released.yaml").read_text(encoding="utf-8"))
+    cases = json.loads(
+        (golden / "common" / "resolve_target_scale.json").read_text(encoding="utf-8")
+    )
+    template = yaml.safe_load(
+        (golden / "qwen2" / "sidecars" / "av.released.yaml").read_text(encoding="utf-8")
+    )
     refused = []
     for case in (case for case in cases if case["d_model"] == d_model):
-        values = template | {"d_model": d_model, "extraction": {"injection_scale": case["raw"], "mse_scale": 1.0}}
+        values = template | {
+            "d_model": d_model,
+            "extraction": {"injection_scale": case["raw"], "mse_scale": 1.0},
+        }
         (tmp_path / "nla_meta.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         try:
             assert read_model_sidecar(tmp_path).injection_scale == case["value"]

@@ -1,4 +1,6 @@
-"""Every broken sidecar, head and tokenizer that the reference was tried with: ``validate`` names it, or it is said why not."""
+"""Every broken sidecar, head and tokenizer that the reference was tried with: ``validate`` names
+it, or it is said why not.
+"""
 
 import json
 import shutil
@@ -19,7 +21,9 @@ PASSES = {
     "av.suffix_ids_missing": "an AV needs no AR suffix",
     "av.template_av_empty_actor_present": "the other dialect's name holds the template",
     "av.template_both_dialects": "both names hold the same template",
-    "av.template_word_drift_outside_slot": "other words, but the marker stands between the recorded neighbours",
+    "av.template_word_drift_outside_slot": (
+        "other words, but the marker stands between the recorded neighbours"
+    ),
     "av.schema_version_missing": "read as the current one",
     "av.role_missing": "the documented minimal sidecar of an AV has none",
     "av.scale_sentinel": "sqrt_d_model is a number's name",
@@ -73,18 +77,26 @@ def half_with(golden, family, tmp_path):
 
 
 def failed(folder) -> dict[str, str]:
-    return {finding.check: f"{finding.says}. {finding.remedy}" for finding in validate(folder).failed}
+    return {
+        finding.check: f"{finding.says}. {finding.remedy}" for finding in validate(folder).failed
+    }
 
 
 def test_what_the_reference_made_passes(golden, family):
     validation = validate(golden / family)
     assert validation.passed
-    assert {f.check for f in validation.findings if f.status == "warning"} <= {"licence", "layer", "base"}
+    assert {f.check for f in validation.findings if f.status == "warning"} <= {
+        "licence",
+        "layer",
+        "base",
+    }
     assert not [f for f in validation.findings if f.status == "skipped"]
 
 
 def test_every_recorded_sidecar_passes_for_a_reason_or_fails_with_a_line(golden, family, half_with):
-    cases = json.loads((golden / family / "errors/cases.json").read_text(encoding="utf-8"))["sidecar_cases"]
+    cases = json.loads((golden / family / "errors/cases.json").read_text(encoding="utf-8"))[
+        "sidecar_cases"
+    ]
     seen = set()
     for case in (case for case in cases if case["sidecar"]):
         name = case["sidecar"].removesuffix(".yaml")
@@ -123,10 +135,22 @@ def _no_bos(folder):
 
 DAMAGES = {
     "value_head_missing": (_no_head, "head", "other tools use a random head"),
-    "value_head_wrong_shape": (_head(lambda w: {"weight": w[:, :-1].contiguous()}), "head", "wrong AR head"),
+    "value_head_wrong_shape": (
+        _head(lambda w: {"weight": w[:, :-1].contiguous()}),
+        "head",
+        "wrong AR head",
+    ),
     "value_head_wrong_key": (_head(lambda w: {"kernel": w}), "head", "found kernel"),
-    "value_head_with_bias": (_head(lambda w: {"weight": w, "bias": w[0].clone()}), "head", "without bias"),
-    "value_head_bfloat16": (_head(lambda w: {"weight": w.bfloat16()}), None, "a head in 16 bits is as good"),
+    "value_head_with_bias": (
+        _head(lambda w: {"weight": w, "bias": w[0].clone()}),
+        "head",
+        "without bias",
+    ),
+    "value_head_bfloat16": (
+        _head(lambda w: {"weight": w.bfloat16()}),
+        None,
+        "a head in 16 bits is as good",
+    ),
     "value_head_nan": (_head(lambda w: {"weight": w * torch.nan}), "finite", "NaN or infinity"),
     "tokenizer_does_not_add_bos": (_no_bos, "BOS", "exactly one BOS"),
 }
@@ -148,16 +172,23 @@ def test_every_damaged_head_and_tokenizer_is_named(golden, family, half_with):
 
 
 @pytest.mark.parametrize("dialect", ["released", "internal"])
-def test_converted_to_either_dialect_it_has_what_the_reference_reads(golden, family, dialect, tmp_path):
+def test_converted_to_either_dialect_it_has_what_the_reference_reads(
+    golden, family, dialect, tmp_path
+):
     folders = convert(golden / family, tmp_path / "out", ConvertOptions(dialect=dialect))
     for folder, half in zip(folders, ("av", "ar"), strict=True):
         source = read_model_sidecar(golden / family / half)
         needed = missing_for_the_reference(folder, half, dialect=dialect)
         # The reference's own AV of this family records no layer, in the internal dialect.
-        assert needed == (["extraction_layer_index"] if source.layer is None and dialect == "released" else [])
+        assert needed == (
+            ["extraction_layer_index"] if source.layer is None and dialect == "released" else []
+        )
         assert read_model_sidecar(folder).marker == source.marker
         expected = golden / family / "sidecars" / f"{half}.{dialect}.yaml"
-        values, wanted = (yaml.safe_load(p.read_text(encoding="utf-8")) for p in (folder / "nla_meta.yaml", expected))
+        values, wanted = (
+            yaml.safe_load(p.read_text(encoding="utf-8"))
+            for p in (folder / "nla_meta.yaml", expected)
+        )
         for key in ("role", "d_model", "tokens", "prompt_templates", "critic"):
             assert values.get(key) == wanted.get(key), key
         weights = {**load_file(folder / "model.safetensors")}

@@ -37,7 +37,12 @@ PINNED_FRAMES = {
         "message_index",
     },
 }
-DESCRIPTION = Path(__file__).resolve().parents[2].parent / "shared" / "interop" / "neuronpedia-nla-openapi.json"
+DESCRIPTION = (
+    Path(__file__).resolve().parents[2].parent
+    / "shared"
+    / "interop"
+    / "neuronpedia-nla-openapi.json"
+)
 WORDING = ("title", "description")
 
 
@@ -58,7 +63,9 @@ def ours(tmp_path_factory, lab_tokenizer):
 def without_wording(value):
     if isinstance(value, dict):
         return {
-            key: without_wording(item) for key, item in value.items() if key not in WORDING or isinstance(item, dict)
+            key: without_wording(item)
+            for key, item in value.items()
+            if key not in WORDING or isinstance(item, dict)
         }
     return [without_wording(item) for item in value] if isinstance(value, list) else value
 
@@ -74,7 +81,10 @@ def test_every_operation_takes_and_gives_the_same(ours, theirs):
         for method, operation in methods.items():
             mine = ours["paths"][path][method]
             for part in ("parameters", "requestBody", "responses"):
-                assert without_wording(mine.get(part)) == without_wording(operation.get(part)), (path, part)
+                assert without_wording(mine.get(part)) == without_wording(operation.get(part)), (
+                    path,
+                    part,
+                )
 
 
 def test_every_schema_has_the_same_properties_types_bounds_and_defaults(ours, theirs):

@@ -39,7 +39,10 @@ def test_bring_your_own_activations(folder):
     ("block", "message"),
     [
         ("```python\nassert 1 == 2\n```", "page.md:3: AssertionError"),
-        ("```bash\ngloss search x missing.parquet\n```", "page.md:3: gloss search x missing.parquet ended with 2"),
+        (
+            "```bash\ngloss search x missing.parquet\n```",
+            "page.md:3: gloss search x missing.parquet ended with 2",
+        ),
         ("```bash exits=1\ngloss --version\n```", "ended with 0"),
         ("```bash\nrm -r x\n```", "only gloss commands are run"),
     ],
@@ -51,6 +54,8 @@ def test_an_example_that_fails_is_named(tmp_path, block, message):
 
 
 def test_what_is_marked_is_not_run(tmp_path):
-    (tmp_path / "page.md").write_text("```python not-run\nimport nothing\n```\n\n```text\nx\n```\n", encoding="utf-8")
+    (tmp_path / "page.md").write_text(
+        "```python not-run\nimport nothing\n```\n\n```text\nx\n```\n", encoding="utf-8"
+    )
     assert [example.is_run for example in examples(tmp_path / "page.md")] == [False, False]
     assert run_page(tmp_path / "page.md", tmp_path) == []

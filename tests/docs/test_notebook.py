@@ -13,8 +13,12 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "reading.ipynb"
 
 def shown(notebook):
     """The HTML outputs, and everything as text."""
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    html = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    outputs = [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
+    html = [
+        output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
+    ]
     return html, str(outputs)
 
 
@@ -23,7 +27,9 @@ def executed(tmp_path_factory, lab_tokenizer):
     folder = tmp_path_factory.mktemp("notebook")
     save_speaking_nla(folder / "gloss-runs" / "standard", lab_tokenizer)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=120, resources={"metadata": {"path": str(folder)}}
+    ).execute()
     return notebook
 
 

@@ -1,4 +1,6 @@
-"""A real vLLM server gives the local engine's greedy text. Run by `make test-engines`, which installs vLLM apart from Gloss."""
+"""A real vLLM server gives the local engine's greedy text. Run by `make test-engines`, which
+installs vLLM apart from Gloss.
+"""
 
 import os
 import socket
@@ -15,15 +17,17 @@ from family_models import FAMILIES, family_model
 from tiny_nla import nla_sidecar
 
 from gloss.contract import choose_marker
+from gloss.engines import Limits, LocalEngine, VLLMEngine, engine_of
 from gloss.errors import EngineError
 from gloss.models import ActivationVerbalizer, PromptEmbedder, save_av
-from gloss.rollout import Limits, LocalEngine, VLLMEngine, engine_of
 
 pytestmark = pytest.mark.engines
 REPO = Path(__file__).resolve().parents[2]
 PYTHON = REPO / ".venv-engines/bin/python"
 D_MODEL, NEW_TOKENS, START_S = 128, 16, 300
-TEMPLATE = "Explain this vector of a language model, in a few words: <concept>{injection_char}</concept>"
+TEMPLATE = (
+    "Explain this vector of a language model, in a few words: <concept>{injection_char}</concept>"
+)
 SIZES = {
     "hidden_size": D_MODEL,
     "head_dim": 64,
@@ -37,13 +41,20 @@ PLAIN = {
     "llama": {},
     "gemma3_text": {"query_pre_attn_scalar": 64, "initializer_range": 0.02},
 }
-SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
+SETTINGS = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
 
 
 def _av(name, tokenizer):
     family = next(family for family in FAMILIES if family.name == name)
     model = family_model(family, len(tokenizer), **SIZES | PLAIN[name])
-    sidecar = nla_sidecar(tokenizer, "av", av_template=TEMPLATE, marker=choose_marker(tokenizer, TEMPLATE).marker)
+    sidecar = nla_sidecar(
+        tokenizer, "av", av_template=TEMPLATE, marker=choose_marker(tokenizer, TEMPLATE).marker
+    )
     return ActivationVerbalizer(model, tokenizer, replace(sidecar, d_model=D_MODEL))
 
 
@@ -55,8 +66,25 @@ class _Server:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url, self.log = f"http://127.0.0.1:{port}", log
-        command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--host", "127.0.0.1"]
-        command += ["--port", str(port), "--dtype", "float32", "--max-model-len", "256", "--max-num-seqs", "16"]
+        command = [
+            PYTHON,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            folder,
+            "--host",
+            "127.0.0.1",
+        ]
+        command += [
+            "--port",
+            str(port),
+            "--dtype",
+            "float32",
+            "--max-model-len",
+            "256",
+            "--max-num-seqs",
+            "16",
+        ]
         command += ["--enforce-eager", *options]
         with log.open("w") as out:
             self.process = subprocess.Popen(
@@ -77,7 +105,9 @@ class _Server:
             except (urllib.error.URLError, OSError) as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     self.__exit__()
-                    raise AssertionError(f"vLLM did not start:\n{self.log.read_text()[-3000:]}") from error
+                    raise AssertionError(
+                        f"vLLM did not start:\n{self.log.read_text()[-3000:]}"
+                    ) from error
                 time.sleep(1)
 
     def __exit__(self, *_):
@@ -122,7 +152,9 @@ def test_seeds_are_honoured_and_samples_differ(served):
     engine = engine_of(server.url, folder)
     assert isinstance(engine, VLLMEngine)
     settings = {"temperature": 1.0, "max_new_tokens": NEW_TOKENS, "num_samples": 3}
-    one, again, other = (engine.generate(_activations(4), seed=seed, **settings) for seed in (5, 5, 6))
+    one, again, other = (
+        engine.generate(_activations(4), seed=seed, **settings) for seed in (5, 5, 6)
+    )
     assert one == again
     assert one != other
     assert len({rollout.token_ids for rollout in one}) == 12
@@ -132,7 +164,11 @@ def test_another_models_width_is_explained(served):
     av, folder, server = served
     embedder = PromptEmbedder.load(folder)
     narrow = PromptEmbedder(
-        embedder.prompt[:, :64], embedder.ids, av.tokenizer, replace(av.sidecar, d_model=64), stop_ids=embedder.stop_ids
+        embedder.prompt[:, :64],
+        embedder.ids,
+        av.tokenizer,
+        replace(av.sidecar, d_model=64),
+        stop_ids=embedder.stop_ids,
     )
     with pytest.raises(EngineError, match="its embeddings are 64 wide"):
         VLLMEngine(server.url, narrow, limits=Limits(retries=0)).check()

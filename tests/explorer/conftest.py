@@ -1,4 +1,6 @@
-"""A real browser and a real server for the page's tests; skipped with the reason where there is no browser."""
+"""A real browser and a real server for the page's tests; skipped with the reason where there is no
+browser.
+"""
 
 import json
 import os
@@ -17,7 +19,7 @@ from safetensors.numpy import save_file
 from speaking_nla import save_speaking_nla
 from tiny_nla import D_MODEL, write_rows
 
-from gloss.explorer.page import STATIC
+from gloss.explorer.mount import STATIC
 
 ORIGIN = "http://gloss.test"
 
@@ -30,9 +32,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium, closed after each module: while Playwright is open, no other test of this process can ``asyncio.run``."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    """Chromium, closed after each module: while Playwright is open, no other test of this process
+    can ``asyncio.run``.
+    """
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
+    )
+    chromium = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if chromium is None:
         pytest.skip("Chromium is not installed (apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
@@ -43,14 +51,19 @@ def browser():
 
 @pytest.fixture(scope="module")
 def modules(browser):
-    """Calls a function of one of the page's modules, without a server: ``modules("js/text.js", "wordDiff", "a", "b")``."""
+    """Calls a function of one of the page's modules, without a server: ``modules("js/text.js",
+    "wordDiff", "a", "b")``.
+    """
     context = browser.new_context()
     page = context.new_page()
     page.route(f"{ORIGIN}/**", _from_disk)
     page.goto(f"{ORIGIN}/blank.html")
 
     def run(module, expression, *arguments):
-        source = f"async (args) => {{ const m = await import('{ORIGIN}/{module}'); return m.{expression}(...args); }}"
+        source = (
+            f"async (args) => {{ const m = await import('{ORIGIN}/{module}'); return"
+            f" m.{expression}(...args); }}"
+        )
         return page.evaluate(source, list(arguments))
 
     run.page = page
@@ -69,12 +82,24 @@ def _from_disk(route):
         route.abort()
 
 
-METRICS = [{"stage": "joint", "step": step, "fve_sampled": 0.1 * step, "kl": 0.01 * step} for step in range(9)]
-SAMPLE = {"stage": "joint", "step": 8, "doc_id": "d", "text_tail": "Once", "explanation": "the hero is Sam", "fve": 0.5}
+METRICS = [
+    {"stage": "joint", "step": step, "fve_sampled": 0.1 * step, "kl": 0.01 * step}
+    for step in range(9)
+]
+SAMPLE = {
+    "stage": "joint",
+    "step": 8,
+    "doc_id": "d",
+    "text_tail": "Once",
+    "explanation": "the hero is Sam",
+    "fve": 0.5,
+}
 
 
 class Server:
-    """``gloss explore`` in a process of its own, on a port of its own; killed and started again by the tests."""
+    """``gloss explore`` in a process of its own, on a port of its own; killed and started again by
+    the tests.
+    """
 
     d_model = D_MODEL
 
@@ -88,7 +113,15 @@ class Server:
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "gloss.cli.main", "explore", "--no-browser", "--port", self.port]
+        command = [
+            sys.executable,
+            "-m",
+            "gloss.cli.main",
+            "explore",
+            "--no-browser",
+            "--port",
+            self.port,
+        ]
         command += ["--nla", self.nla, "--runs", self.runs]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)

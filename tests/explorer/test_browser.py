@@ -1,4 +1,6 @@
-"""The page against a running server: every view, the keyboard, links that restore a view, and what goes wrong."""
+"""The page against a running server: every view, the keyboard, links that restore a view, and what
+goes wrong.
+"""
 
 import json
 import re
@@ -22,7 +24,9 @@ def explained(tab, count=1):
 
 
 def until(tab, expression, timeout_s=20):
-    """Waits until an expression holds in the page; Playwright's own way needs ``eval``, which the policy forbids."""
+    """Waits until an expression holds in the page; Playwright's own way needs ``eval``, which the
+    policy forbids.
+    """
     end = time.monotonic() + timeout_s
     while not tab.evaluate(expression):
         assert time.monotonic() < end, expression
@@ -30,7 +34,10 @@ def until(tab, expression, timeout_s=20):
 
 
 def selected(tab):
-    return [int(one.get_attribute("data-index")) for one in tab.locator('.token[aria-selected="true"]').all()]
+    return [
+        int(one.get_attribute("data-index"))
+        for one in tab.locator('.token[aria-selected="true"]').all()
+    ]
 
 
 def test_a_clicked_token_is_explained_and_a_link_restores_it(tab, server):
@@ -172,11 +179,18 @@ def test_hostile_and_foreign_texts_stay_text(tab, server):
 
 
 def test_a_script_in_an_explanation_stays_text(tab, server):
-    frame = {"position": 3, "token": "x", "text": "<script>alert(1)</script>\n<b>bold</b>", "fve": 0.5}
+    frame = {
+        "position": 3,
+        "token": "x",
+        "text": "<script>alert(1)</script>\n<b>bold</b>",
+        "fve": 0.5,
+    }
     tab.on("dialog", lambda dialog: pytest.fail("a script ran"))
     tab.route(
         "**/v1/explain",
-        lambda route: route.fulfill(body=server.explained_frames(frame), content_type="text/event-stream"),
+        lambda route: route.fulfill(
+            body=server.explained_frames(frame), content_type="text/event-stream"
+        ),
     )
     tab.goto(link(server, "read", t=POEM, sel="3"))
     tab.locator(".said").nth(1).wait_for()
@@ -203,7 +217,10 @@ def test_a_busy_server_is_waited_for_and_the_page_says_so(tab, server):
         if refused:
             route.continue_()
         else:
-            refused.append(route.fulfill(status=429, headers={"Retry-After": "2"}, json={"detail": "busy"}) or True)
+            refused.append(
+                route.fulfill(status=429, headers={"Retry-After": "2"}, json={"detail": "busy"})
+                or True
+            )
 
     tab.route("**/v1/explain", once)
     tab.goto(link(server, "read", t=POEM, sel="5"))
@@ -240,7 +257,8 @@ def test_a_transcript_is_searched_filtered_and_jumped_through(tab, server):
     tab.get_by_label("Search").fill(word)
     until(
         tab,
-        f"document.querySelectorAll('.rows mark').length === document.querySelectorAll('.rows li').length && {total} >= 1",
+        "document.querySelectorAll('.rows mark').length === document.querySelectorAll('.rows"
+        f" li').length && {total} >= 1",
     )
     assert all(word.lower() in text.lower() for text in rows.locator(".text").all_inner_texts())
     assert tab.locator(".token.hit").count() == rows.count()
@@ -279,7 +297,9 @@ def test_steering_shows_every_control_and_a_link_runs_it_again(tab, server):
     heads = table.locator("thead th").all_inner_texts()
     assert heads[:3] == ["α", "along the edit", "random direction"]
     assert table.locator("tbody th").all_inner_texts() == ["no edit", "0.5", "1.0", "2.0", "4.0"]
-    shares = [float(cell.removesuffix(" %")) for cell in tab.locator(".probs td.num").all_inner_texts()]
+    shares = [
+        float(cell.removesuffix(" %")) for cell in tab.locator(".probs td.num").all_inner_texts()
+    ]
     assert shares
     assert all(0 <= share <= 100 for share in shares)
     first = table.inner_text()
@@ -306,10 +326,15 @@ def test_two_tokens_are_compared(tab, server):
 def test_vectors_from_a_file_are_explained(tab, server, kind, tmp_path):
     vectors = np.random.default_rng(0).normal(size=(5, server.d_model)).astype(np.float32)
     tab.goto(link(server, "vectors", count="3"))
-    tab.get_by_label("File of vectors").set_input_files(server.vectors_file(tmp_path / f"mine.{kind}", vectors))
+    tab.get_by_label("File of vectors").set_input_files(
+        server.vectors_file(tmp_path / f"mine.{kind}", vectors)
+    )
     tab.get_by_role("button", name="Explain 3 vectors").click()
     tab.locator(".card > .reading").nth(2).wait_for()
-    norms = [float(re.search(r"norm ([\d.]+)", text)[1]) for text in tab.locator(".card .where").all_inner_texts()]
+    norms = [
+        float(re.search(r"norm ([\d.]+)", text)[1])
+        for text in tab.locator(".card .where").all_inner_texts()
+    ]
     assert norms == pytest.approx(np.linalg.norm(vectors[:3], axis=1), rel=1e-2)
 
 
@@ -317,7 +342,9 @@ def test_vectors_of_another_width_are_refused(tab, server, tmp_path):
     tab.goto(link(server, "vectors"))
     np.save(tmp_path / "x.npy", np.ones((2, 7), np.float32))
     tab.get_by_label("File of vectors").set_input_files(tmp_path / "x.npy")
-    assert f"width 7; this NLA reads width {server.d_model}" in tab.get_by_role("alert").inner_text()
+    assert (
+        f"width 7; this NLA reads width {server.d_model}" in tab.get_by_role("alert").inner_text()
+    )
 
 
 def test_a_run_is_shown_and_renewed_while_it_trains(tab, server):
@@ -326,12 +353,16 @@ def test_a_run_is_shown_and_renewed_while_it_trains(tab, server):
     assert "FVE" in tab.locator(".chart").first.inner_text()
     server.append_metric({"stage": "joint", "step": 9, "fve_sampled": 0.777, "kl": 0.1})
     until(
-        tab, "[...document.querySelectorAll('.chart [role=img]')].some((e) => e.ariaLabel.includes('0.777 at step 9'))"
+        tab,
+        "[...document.querySelectorAll('.chart [role=img]')].some((e) =>"
+        " e.ariaLabel.includes('0.777 at step 9'))",
     )
     assert "the hero is Sam" in tab.locator(".samples").inner_text()
 
 
-@pytest.mark.parametrize("kind", ["JSON", "Web page that works offline", "Parquet", "Neuronpedia cache (JSON)"])
+@pytest.mark.parametrize(
+    "kind", ["JSON", "Web page that works offline", "Parquet", "Neuronpedia cache (JSON)"]
+)
 def test_results_download(tab, server, kind, tmp_path):
     tab.goto(link(server, "read", t=POEM, sel="5-6"))
     explained(tab, 2)
@@ -348,17 +379,24 @@ def test_results_download(tab, server, kind, tmp_path):
         assert '<article id="p5">' in file.read_text(encoding="utf-8")
     else:
         document = json.loads(file.read_text(encoding="utf-8"))
-        positions = document.get("sortedPositions") or [one["position"] for one in document["explanations"]]
+        positions = document.get("sortedPositions") or [
+            one["position"] for one in document["explanations"]
+        ]
         assert positions == [5, 6]
 
 
 def test_two_tabs_read_two_texts_at_once(context, server):
     tabs = [context.new_page(), context.new_page()]
-    for tab, text in zip(tabs, (POEM, "Leo felt joyful that dawn. He fixed the bait."), strict=True):
+    for tab, text in zip(
+        tabs, (POEM, "Leo felt joyful that dawn. He fixed the bait."), strict=True
+    ):
         tab.goto(link(server, "read", t=text, sel="4-7"))
     counts = [explained(tab, 4).count() for tab in tabs]
     assert counts == [4, 4]
-    assert tabs[0].locator(".card .chip").all_inner_texts() != tabs[1].locator(".card .chip").all_inner_texts()
+    assert (
+        tabs[0].locator(".card .chip").all_inner_texts()
+        != tabs[1].locator(".card .chip").all_inner_texts()
+    )
 
 
 def test_the_theme_follows_the_system_and_a_choice_is_kept(context, server):

@@ -1,4 +1,6 @@
-"""The page's calls outlive a busy server and one that is away; what a server says of a mistake arrives as its own line."""
+"""The page's calls outlive a busy server and one that is away; what a server says of a mistake
+arrives as its own line.
+"""
 
 import json
 
@@ -17,7 +19,9 @@ CALL = """async ([name, path, body]) => {
 
 @pytest.fixture
 def calls(modules):
-    """Answers requests to ``/v1/thing`` from a list, one after the other, and to ``/healthz`` with 200."""
+    """Answers requests to ``/v1/thing`` from a list, one after the other, and to ``/healthz`` with
+    200.
+    """
     page, answers = modules.page, []
 
     def answer(route):
@@ -44,7 +48,11 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(calls):
     busy = {"status": 429, "headers": {"Retry-After": "2"}, "json": {"detail": "queue full"}}
     result = calls("call", busy, {"json": {"a": 1}})
     assert result["value"] == {"a": 1}
-    assert result["statuses"] == [{"kind": "busy", "seconds": 2}, {"kind": "busy", "seconds": 1}, {"kind": "ok"}]
+    assert result["statuses"] == [
+        {"kind": "busy", "seconds": 2},
+        {"kind": "busy", "seconds": 1},
+        {"kind": "ok"},
+    ]
 
 
 def test_a_server_that_has_gone_is_asked_again_once_it_is_back(calls):
@@ -56,20 +64,28 @@ def test_a_server_that_has_gone_is_asked_again_once_it_is_back(calls):
 @pytest.mark.parametrize(
     ("body", "line"),
     [
-        ({"detail": "the text is empty: expected at least one token."}, "the text is empty: expected at least one token."),
+        (
+            {"detail": "the text is empty: expected at least one token."},
+            "the text is empty: expected at least one token.",
+        ),
         ({"detail": [{"loc": ["body", "positions"], "msg": "too many"}]}, "positions: too many"),
         ("not json at all", "The server answered 400."),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_is_the_servers_own_line(calls, body, line):
-    answer = {"status": 400, "body": body} if isinstance(body, str) else {"status": 400, "json": body}
+    answer = (
+        {"status": 400, "body": body} if isinstance(body, str) else {"status": 400, "json": body}
+    )
     result = calls("call", answer)
     assert (result["error"], result["message"]) == ("Refused", line)
 
 
 def events(*frames, closed=True):
     lines = [f"data: {json.dumps(frame)}\n\n" for frame in frames]
-    return {"body": "".join(lines) + ("data: [DONE]\n\n" if closed else ""), "content_type": "text/event-stream"}
+    return {
+        "body": "".join(lines) + ("data: [DONE]\n\n" if closed else ""),
+        "content_type": "text/event-stream",
+    }
 
 
 def test_frames_arrive_in_order(calls):
@@ -88,10 +104,14 @@ def test_an_error_inside_a_stream_is_the_servers_line(calls):
 
 
 def test_a_server_that_shuts_down_within_a_stream_breaks_it(calls):
-    result = calls("stream", events({"position": 1}, {"error": "the server is shutting down", "status": 503}))
+    result = calls(
+        "stream", events({"position": 1}, {"error": "the server is shutting down", "status": 503})
+    )
     assert (result["error"], result["seen"]) == ("Broken", [{"position": 1}])
 
 
 def test_a_server_that_shuts_down_is_waited_for(calls):
-    result = calls("call", {"status": 503, "headers": {"Retry-After": "1"}, "json": {}}, {"json": {"a": 1}})
+    result = calls(
+        "call", {"status": 503, "headers": {"Retry-After": "1"}, "json": {}}, {"json": {"a": 1}}
+    )
     assert result["value"] == {"a": 1}

@@ -27,7 +27,10 @@ GIVEN = {
             "mse": 0.2,
             "norm": 23.25,
             "flags": ["early position"],
-            "lines": [{"text": HOSTILE, "adds": 0.5, "loses": 0.1}, {"text": QUOTED, "adds": 0.31, "loses": 0.3}],
+            "lines": [
+                {"text": HOSTILE, "adds": 0.5, "loses": 0.1},
+                {"text": QUOTED, "adds": 0.31, "loses": 0.3},
+            ],
         },
         {"position": 2, "text": "تعليق", "fve": -0.2, "cosine": 0.4, "mse": 1.2, "norm": 20},
     ],
@@ -40,7 +43,9 @@ def in_page(modules, body):
 
 @pytest.fixture
 def exported(modules):
-    return in_page(modules, "return (await import('http://gloss.test/js/export.js')).asPage(text, readings);")
+    return in_page(
+        modules, "return (await import('http://gloss.test/js/export.js')).asPage(text, readings);"
+    )
 
 
 def test_the_offline_page_opens_from_disk_without_script_or_request(browser, exported, tmp_path):
@@ -86,9 +91,21 @@ def test_neuronpedias_cache_json_comes_back_as_it_went(modules):
     inside = json.loads(document["resultJson"])
     assert document["sortedPositions"] == [0, 2]
     assert list(inside["results"][0]) == [
-        "token", "token_id", "position", "l2_norm", "description", "mse", "cosine_similarity", "generated",
-        "fragment_index", "fragment_count", "role", "section", "channel", "message_index",
-    ]  # fmt: skip
+        "token",
+        "token_id",
+        "position",
+        "l2_norm",
+        "description",
+        "mse",
+        "cosine_similarity",
+        "generated",
+        "fragment_index",
+        "fragment_count",
+        "role",
+        "section",
+        "channel",
+        "message_index",
+    ]
     assert (inside["layer_index"], inside["prompt_length"]) == (2, 4)
     assert again == document
     assert result["token"] == "قط"
@@ -104,7 +121,10 @@ def test_neuronpedias_cache_json_comes_back_as_it_went(modules):
     [
         ("{", "not JSON"),
         ("{}", "not a cache document"),
-        (json.dumps({"tokens": ["a"], "resultJson": {"results": [{"position": 9}]}}), "token 9; the text has 1"),
+        (
+            json.dumps({"tokens": ["a"], "resultJson": {"results": [{"position": 9}]}}),
+            "token 9; the text has 1",
+        ),
     ],
 )
 def test_a_cache_file_that_cannot_be_read_says_why(modules, content, said):

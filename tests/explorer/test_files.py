@@ -44,7 +44,13 @@ def test_one_npy_vector_is_one_row(modules):
 
 def test_safetensors_of_every_width_of_float(modules):
     rows = torch.randn(2, 4)
-    tensors = {"a": rows, "b": rows.bfloat16(), "c": rows.half(), "d": rows.double(), "ids": torch.arange(3)}
+    tensors = {
+        "a": rows,
+        "b": rows.bfloat16(),
+        "c": rows.half(),
+        "d": rows.double(),
+        "ids": torch.arange(3),
+    }
     found = {one["name"]: one["values"] for one in read(modules, "x.safetensors", save(tensors))}
     assert set(found) == {"a", "b", "c", "d"}
     for name, values in found.items():

@@ -1,4 +1,6 @@
-"""The static files as the application serves them, and the browser that opens once the server answers."""
+"""The static files as the application serves them, and the browser that opens once the server
+answers.
+"""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gloss.explorer import PAGE_PATH, mount_page, open_when_ready
-from gloss.explorer.page import STATIC
+from gloss.explorer.mount import STATIC
 
 
 @pytest.fixture
@@ -22,14 +24,19 @@ def test_the_page_comes_with_a_strict_policy(client):
     response = client.get(f"{PAGE_PATH}/")
     assert response.status_code == 200
     assert "<title>Gloss</title>" in response.text
-    policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in response.headers["content-security-policy"].split(";")
+    )
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert policy["frame-ancestors"] == "'none'"
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("file", sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js")))
+@pytest.mark.parametrize(
+    "file", sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js"))
+)
 def test_every_script_is_served_as_one(client, file):
     response = client.get(f"{PAGE_PATH}/{file}")
     assert response.status_code == 200
@@ -79,25 +86,48 @@ def test_the_wheel_holds_every_file_of_the_page():
     import subprocess
 
     ignored = subprocess.run(
-        ["git", "check-ignore", *map(str, STATIC.rglob("*"))], capture_output=True, text=True, cwd=STATIC
+        ["git", "check-ignore", *map(str, STATIC.rglob("*"))],
+        capture_output=True,
+        text=True,
+        cwd=STATIC,
     )
     assert ignored.stdout == ""
 
 
 def test_the_pages_json_becomes_a_table_of_explanations(client, tmp_path):
-    from gloss.reading.results import read_results
+    from gloss.reading.tables import read_results
 
     given = {
         "nla": {"name": "n", "target": "t", "layer": 2, "d_model": 4},
         "source": {"text": "a🦊"},
         "tokens": ["a", "🦊"],
         "explanations": [
-            {"position": 1, "token": "🦊", "token_id": 7, "text": None, "response": "half", "fve": None, "cosine": None,
-             "direction_mse": None, "norm": 2.5, "flags": ["extraction failed"], "lines": None},
-            {"position": 0, "token": "a", "token_id": 3, "text": "said", "fve": 0.5, "cosine": 0.75,
-             "direction_mse": 0.5, "norm": 1.0, "flags": []},
+            {
+                "position": 1,
+                "token": "🦊",
+                "token_id": 7,
+                "text": None,
+                "response": "half",
+                "fve": None,
+                "cosine": None,
+                "direction_mse": None,
+                "norm": 2.5,
+                "flags": ["extraction failed"],
+                "lines": None,
+            },
+            {
+                "position": 0,
+                "token": "a",
+                "token_id": 3,
+                "text": "said",
+                "fve": 0.5,
+                "cosine": 0.75,
+                "direction_mse": 0.5,
+                "norm": 1.0,
+                "flags": [],
+            },
         ],
-    }  # fmt: skip
+    }
     response = client.post(f"{PAGE_PATH}/parquet", json=given)
     assert response.status_code == 200
     (tmp_path / "x.parquet").write_bytes(response.content)

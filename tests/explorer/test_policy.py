@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gloss.explorer.page import STATIC
+from gloss.explorer.mount import STATIC
 
 VIEWS = ("read", "transcript", "steer", "compare", "vectors", "runs")
 
@@ -19,17 +19,23 @@ def test_no_file_of_ours_names_another_address_or_evaluates_text():
     for file in [*STATIC.glob("js/**/*.js"), *STATIC.glob("css/*.css")]:
         code = file.read_text(encoding="utf-8")
         assert not re.search(
-            r"https?://|\beval\(|new Function|innerHTML|dangerouslySetInnerHTML|document\.write", code
+            r"https?://|\beval\(|new Function|innerHTML|dangerouslySetInnerHTML|document\.write",
+            code,
         ), file.name
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_view_fits_its_window_obeys_the_policy_and_asks_only_its_server(browser, server, view, width):
+def test_a_view_fits_its_window_obeys_the_policy_and_asks_only_its_server(
+    browser, server, view, width
+):
     context = browser.new_context(viewport={"width": width, "height": 844})
     tab = context.new_page()
     problems, requests = [], []
-    tab.on("console", lambda message: message.type in ("error", "warning") and problems.append(message.text))
+    tab.on(
+        "console",
+        lambda message: message.type in ("error", "warning") and problems.append(message.text),
+    )
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     response = tab.goto(f"{server.page}#/{view}?t=Sam+sat+by+the+well&sel=4&pos=4&a=2&b=4")
@@ -40,7 +46,9 @@ def test_a_view_fits_its_window_obeys_the_policy_and_asks_only_its_server(browse
     tab.wait_for_timeout(800)
     assert problems == []
     assert all(url.startswith(server.url) for url in requests)
-    assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert tab.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
     context.close()
 
 

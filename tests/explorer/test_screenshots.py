@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gloss.explorer.page import STATIC
+from gloss.explorer.mount import STATIC
 
 sys.path.insert(0, str(STATIC.parents[3] / "docs"))
 from make_screenshots import MODES, VIEWS, photograph

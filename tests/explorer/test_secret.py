@@ -1,4 +1,6 @@
-"""The page of a server that others can reach: its files come to anybody, everything else waits for the secret."""
+"""The page of a server that others can reach: its files come to anybody, everything else waits for
+the secret.
+"""
 
 import httpx2
 import pytest
@@ -17,7 +19,10 @@ SECRET = "sesame, open"
 def address(tmp_path_factory, lab_tokenizer):
     nla = NLA(save_speaking_nla(tmp_path_factory.mktemp("locked"), lab_tokenizer))
     service = open_service({"one": nla}, limits=Limits(grace_s=2.0))
-    with running(service, secret=SECRET, open_paths=[f"{PAGE_PATH}/"], add_page=mount_page) as (address, _server):
+    with running(service, secret=SECRET, open_paths=[f"{PAGE_PATH}/"], add_page=mount_page) as (
+        address,
+        _server,
+    ):
         yield address
 
 

@@ -8,8 +8,12 @@ import pytest
 def test_white_space_and_control_characters_become_visible(modules):
     pieces = modules("js/text.js", "visiblePieces", " a\tb\n\x07")
     assert [(piece["text"], piece["mark"]) for piece in pieces] == [
-        ("·", True), ("a", False), ("⇥\t", True), ("b", False), ("⏎\n␇", True),
-    ]  # fmt: skip
+        ("·", True),
+        ("a", False),
+        ("⇥\t", True),
+        ("b", False),
+        ("⏎\n␇", True),
+    ]
 
 
 def test_fragments_of_one_glyph_are_drawn_once(modules):
@@ -20,7 +24,11 @@ def test_fragments_of_one_glyph_are_drawn_once(modules):
         {"position": 3, "token": "🦊", "fragment_index": 0, "fragment_count": 2},
         {"position": 4, "token": "🦊", "fragment_index": 1, "fragment_count": 2},
     ]
-    assert [item["positions"] for item in modules("js/text.js", "drawnTokens", tokens)] == [[0], [1, 2], [3, 4]]
+    assert [item["positions"] for item in modules("js/text.js", "drawnTokens", tokens)] == [
+        [0],
+        [1, 2],
+        [3, 4],
+    ]
 
 
 WORDS = ["the", "cat", "sat", "on", "mat", "🦊", "قط", "\n", ".", '"', "'", "hero"]
@@ -36,10 +44,15 @@ def test_a_word_diff_holds_both_texts(modules, seed):
 
 
 def test_a_word_diff_shows_the_one_word_that_changed(modules):
-    parts = modules("js/text.js", "wordDiff", "The hero is Sam.\nA verb.", "The hero is Leo.\nA verb.")
+    parts = modules(
+        "js/text.js", "wordDiff", "The hero is Sam.\nA verb.", "The hero is Leo.\nA verb."
+    )
     assert [(p["kind"], p["text"]) for p in parts] == [
-        ("same", "The hero is "), ("removed", "Sam"), ("added", "Leo"), ("same", ".\nA verb."),
-    ]  # fmt: skip
+        ("same", "The hero is "),
+        ("removed", "Sam"),
+        ("added", "Leo"),
+        ("same", ".\nA verb."),
+    ]
 
 
 def test_themes_leave_out_what_every_explanation_says(modules):
@@ -64,15 +77,27 @@ def test_a_text_survives_a_link(modules):
 
 
 def test_the_scale_has_seven_steps_and_says_what_lies_below(modules):
-    steps = [modules("js/numbers.js", "scaleStep", value, [0, 1]) for value in (-0.01, 0, 0.5, 0.99, 1, 7, None)]
+    steps = [
+        modules("js/numbers.js", "scaleStep", value, [0, 1])
+        for value in (-0.01, 0, 0.5, 0.99, 1, 7, None)
+    ]
     assert steps == ["under", "0", "3", "6", "6", "6", None]
 
 
 @pytest.mark.parametrize(
     ("function", "value", "shown"),
-    [("fixed", -0.004, "0.00"), ("fixed", -0.5, "−0.50"), ("fixed", None, "—"), ("signed", 0.5, "+0.50"), ("signed", 0.001, "0.00"),
-     ("percent", 0.004, "0.4 %"), ("percent", 0.5, "50 %"), ("norm", 23.284, "23.3"), ("norm", 80123.4, "80 123")],
-)  # fmt: skip
+    [
+        ("fixed", -0.004, "0.00"),
+        ("fixed", -0.5, "−0.50"),
+        ("fixed", None, "—"),
+        ("signed", 0.5, "+0.50"),
+        ("signed", 0.001, "0.00"),
+        ("percent", 0.004, "0.4 %"),
+        ("percent", 0.5, "50 %"),
+        ("norm", 23.284, "23.3"),
+        ("norm", 80123.4, "80 123"),
+    ],
+)
 def test_numbers_as_they_are_shown(modules, function, value, shown):
     assert modules("js/numbers.js", function, value) == shown
 
@@ -90,11 +115,12 @@ def contrast(one, other):
 def test_ink_is_readable_on_every_step_and_in_both_themes():
     import re
 
-    from gloss.explorer.page import STATIC
+    from gloss.explorer.mount import STATIC
 
     css = (STATIC / "css/base.css").read_text(encoding="utf-8")
     themes = [
-        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", css)
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root[^{]*\{([^}]*)\}", css)
     ]
     assert len(themes) == 3
     assert themes[1] == themes[2]

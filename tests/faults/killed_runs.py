@@ -37,7 +37,9 @@ def stage_now(run_dir: Path) -> str:
     return next((name for name in order if name not in finished), "report")
 
 
-def kill_repeatedly(command: list[str], run_dir: Path, *, kills: int, longest_s: float, seed: int) -> dict[str, int]:
+def kill_repeatedly(
+    command: list[str], run_dir: Path, *, kills: int, longest_s: float, seed: int
+) -> dict[str, int]:
     """Starts ``command`` and kills it after random times; how many kills fell on each stage."""
     generator, fallen = random.Random(seed), dict[str, int]()
     while sum(fallen.values()) < kills:
@@ -48,7 +50,10 @@ def kill_repeatedly(command: list[str], run_dir: Path, *, kills: int, longest_s:
             process.kill()
             process.wait()
         else:
-            print(f"  finished after {sum(fallen.values())} kills, starting over in a new folder", flush=True)
+            print(
+                f"  finished after {sum(fallen.values())} kills, starting over in a new folder",
+                flush=True,
+            )
             run_dir.rename(run_dir.with_name(f"{run_dir.name}-finished-{sum(fallen.values())}"))
             continue
         stage = stage_now(run_dir)
@@ -62,25 +67,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--preset", default="smoke")
-    parser.add_argument("--longest-s", type=float, default=22.0, help="longest time from start to kill")
+    parser.add_argument(
+        "--longest-s", type=float, default=22.0, help="longest time from start to kill"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the runs are put; a temporary folder if not given")
+    parser.add_argument(
+        "--folder", type=Path, help="where the runs are put; a temporary folder if not given"
+    )
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="gloss-kills-"))
     whole, killed = folder / "whole", folder / "killed"
     command = [*GLOSS, "quickstart", "--preset", options.preset, "--out"]
     started = time.monotonic()
     print("undisturbed run", flush=True)
-    subprocess.run([*command, str(whole)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, str(whole)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     print(f"  {time.monotonic() - started:.0f} s; now {options.kills} kills", flush=True)
     fallen = kill_repeatedly(
-        [*command, str(killed)], killed, kills=options.kills, longest_s=options.longest_s, seed=options.seed
+        [*command, str(killed)],
+        killed,
+        kills=options.kills,
+        longest_s=options.longest_s,
+        seed=options.seed,
     )
-    subprocess.run([*command, str(killed)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, str(killed)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     runs = [killed, *folder.glob("killed-finished-*")]
     same = all(comparable(run) == comparable(whole) for run in runs)
-    print(f"{sum(fallen.values())} kills: {', '.join(f'{name} {count}' for name, count in fallen.items())}")
-    print(f"{len(runs)} finished runs: {'every number equal' if same else 'NUMBERS DIFFER'}; {folder}")
+    print(
+        f"{sum(fallen.values())} kills:"
+        f" {', '.join(f'{name} {count}' for name, count in fallen.items())}"
+    )
+    print(
+        f"{len(runs)} finished runs: {'every number equal' if same else 'NUMBERS DIFFER'}; {folder}"
+    )
     return 0 if same else 1
 
 

@@ -1,4 +1,6 @@
-"""One small run that is stopped, killed, starved of disk and contested, and must end with an undisturbed run's numbers."""
+"""One small run that is stopped, killed, starved of disk and contested, and must end with an
+undisturbed run's numbers.
+"""
 
 import json
 import resource
@@ -41,7 +43,11 @@ def whole(command, tmp_path_factory):
 
 def start(command, folder, **options):
     return subprocess.Popen(
-        [*command, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        [*command, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
     )
 
 
@@ -59,7 +65,9 @@ def steps_in(folder):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_a_run_stopped_and_killed_in_every_stage_ends_with_the_numbers_of_an_undisturbed_one(command, whole, tmp_path):
+def test_a_run_stopped_and_killed_in_every_stage_ends_with_the_numbers_of_an_undisturbed_one(
+    command, whole, tmp_path
+):
     folder = tmp_path / "disturbed"
     moments = [
         (signal.SIGKILL, lambda: (folder / "activations").exists()),
@@ -83,14 +91,18 @@ def test_a_run_stopped_and_killed_in_every_stage_ends_with_the_numbers_of_an_und
         assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
         assert "Traceback" not in err
         assert "Go on with: gloss run" in err
-        assert list(folder.glob("a?_sft/state-*.safetensors")), "a stop that was asked for saves the finished steps"
+        assert list(folder.glob("a?_sft/state-*.safetensors")), (
+            "a stop that was asked for saves the finished steps"
+        )
     subprocess.run([*command, str(folder)], check=True, capture_output=True, timeout=300)
     assert comparable(folder) == comparable(whole)
     for name in ("activations/shard-00000.parquet", "labels/av_sft.parquet", "datasets/rl.parquet"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_the_data_stages_write_the_same_bytes_each_time_and_another_seed_writes_others(whole, command, tmp_path):
+def test_the_data_stages_write_the_same_bytes_each_time_and_another_seed_writes_others(
+    whole, command, tmp_path
+):
     for name, seed in (("same", 0), ("other", 1)):
         process = start([*command[:-1], "--set", f"seed={seed}", "--out"], tmp_path / name)
         wait_for(process, (tmp_path / name / "ar_sft").exists)
@@ -129,16 +141,26 @@ def test_a_second_run_in_the_same_folder_is_refused_and_names_the_first(command,
 
 
 def test_a_changed_config_is_refused_with_the_difference(command, whole):
-    out = subprocess.run([*command[:-1], "--set", "joint.steps=9", "--out", str(whole)], capture_output=True, text=True)
+    out = subprocess.run(
+        [*command[:-1], "--set", "joint.steps=9", "--out", str(whole)],
+        capture_output=True,
+        text=True,
+    )
     assert out.returncode == 2
     assert "joint.steps = 4 there, 9 here" in " ".join(out.stderr.split())
 
 
 @pytest.mark.parametrize("limit", [200_000, 2_500_000])
 def test_a_full_disk_ends_with_one_line_and_nothing_is_lost(command, whole, tmp_path, limit):
-    """A limit on the size of one file stands for the disk: writing beyond it fails in the middle of a file."""
+    """A limit on the size of one file stands for the disk: writing beyond it fails in the middle of
+    a file.
+    """
     folder = tmp_path / "full"
-    process = start(command, folder, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    process = start(
+        command,
+        folder,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2, err
     last = err.strip().splitlines()[-1]

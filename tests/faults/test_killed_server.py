@@ -1,4 +1,6 @@
-"""``gloss serve`` killed with SIGKILL under load and started again: its clients go on with the answers that would have been."""
+"""``gloss serve`` killed with SIGKILL under load and started again: its clients go on with the
+answers that would have been.
+"""
 
 import os
 import socket
@@ -18,7 +20,16 @@ CLIENTS, TEXTS_EACH, LONGEST_S = 8, 25, 90
 
 
 def start(nla, port, log):
-    command = [sys.executable, "-m", "gloss.cli.main", "serve", "--nla", str(nla), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "gloss.cli.main",
+        "serve",
+        "--nla",
+        str(nla),
+        "--port",
+        str(port),
+    ]
     return subprocess.Popen(command, stderr=log, env={**os.environ, "GOMP_SPINCOUNT": "0"})
 
 

@@ -1,4 +1,6 @@
-"""On a CUDA device an NLA reads, rebuilds, steers and trains as on the CPU: run with ``pytest -m gpu``."""
+"""On a CUDA device an NLA reads, rebuilds, steers and trains as on the CPU: run with ``pytest -m
+gpu``.
+"""
 
 import pytest
 import torch
@@ -27,23 +29,40 @@ def folder(tmp_path, lab_tokenizer):
 
 
 def test_the_gpu_is_taken_where_there_is_one_and_gives_the_cpus_results(folder):
-    on_gpu, on_cpu = gloss.load(folder, max_new_tokens=8), gloss.load(folder, max_new_tokens=8, device="cpu")
+    on_gpu, on_cpu = (
+        gloss.load(folder, max_new_tokens=8),
+        gloss.load(folder, max_new_tokens=8, device="cpu"),
+    )
     assert on_gpu.target.model.device.type == on_gpu.av.model.device.type == "cuda"
-    torch.testing.assert_close(on_gpu.activations(TEXT), on_cpu.activations(TEXT), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        on_gpu.activations(TEXT), on_cpu.activations(TEXT), rtol=1e-3, atol=1e-4
+    )
     texts = ["a calm mood", "a much longer explanation with more words in it"]
-    torch.testing.assert_close(on_gpu.reconstruct(texts), on_cpu.reconstruct(texts), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        on_gpu.reconstruct(texts), on_cpu.reconstruct(texts), rtol=1e-3, atol=1e-3
+    )
     found, expected = (nla.explain(TEXT, positions="10-16") for nla in (on_gpu, on_cpu))
     assert [item.response for item in found] == [item.response for item in expected]
 
 
 def test_a_joint_step_gives_the_cpus_metrics(folder):
     optimizer = {"lr": 1e-3, "warmup_steps": 0}
-    settings = {"steps": 2, "prompts_per_step": 2, "group_size": 3, "compute_dtype": "float32", "max_new_tokens": 8}
-    config = JointConfig.model_validate({**settings, "temperature": 1e-4, "av": optimizer, "ar": optimizer})
+    settings = {
+        "steps": 2,
+        "prompts_per_step": 2,
+        "group_size": 3,
+        "compute_dtype": "float32",
+        "max_new_tokens": 8,
+    }
+    config = JointConfig.model_validate(
+        {**settings, "temperature": 1e-4, "av": optimizer, "ar": optimizer}
+    )
     activations = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(1)) * 50
     metrics = []
     for device in ("cuda", "cpu"):
-        learner = _Learner(config, load_av(folder / "av", device=device), load_ar(folder / "ar", device=device))
+        learner = _Learner(
+            config, load_av(folder / "av", device=device), load_ar(folder / "ar", device=device)
+        )
         metrics.append(joint_step(learner, activations, 0.5, 0)[0])
     for name, value in metrics[1].items():
         assert metrics[0][name] == pytest.approx(value, rel=1e-2, abs=1e-3, nan_ok=True), name

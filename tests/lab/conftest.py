@@ -2,8 +2,8 @@
 
 import pytest
 
-from gloss.pipeline.config import preset_path, read_config
-from gloss.pipeline.run import run
+from gloss.pipeline.run_config import preset_path, read_config
+from gloss.pipeline.runner import run
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 from gloss.lab import document_by_id, lab_target_folder
 from gloss.lab.examples import LabExamples
-from gloss.target import load_tokenizer
+from gloss.target_model import load_tokenizer
 
 
 def _nla(tokenizer):

@@ -1,16 +1,18 @@
-"""The shipped lab target is what ``gloss lab build`` makes, and a language model of the micro-world."""
+"""The shipped lab target is what ``gloss lab build`` makes, and a language model of the
+micro-world.
+"""
 
 import json
 
 import pytest
 import torch
 
-from gloss.evaluate.steering import steered_continuations
+from gloss.engines.steering import steered_continuations
 from gloss.lab import generate_documents, lab_target_folder
 from gloss.lab.target_training import RECORD_NAME, LabTargetConfig, build_lab_target, heldout_loss
 from gloss.lab.tokenizer import build_tokenizer
 from gloss.lab.wording_facts import RHYMES
-from gloss.target import capture_activations, load_target
+from gloss.target_model import capture_activations, load_target
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def test_the_target_finishes_a_couplet_with_its_rhyme():
             continue
         start = document.text.index("\n") + 1
         ids = torch.tensor([tokenizer.encode(document.text[:start])])
-        out = target.model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        out = target.model.generate(
+            ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
         line = tokenizer.decode(out[0, ids.shape[1] :]).split("\n")[0].split("<")[0]
         right += line.rstrip(" .").endswith(rhyme.value)
         total += 1
@@ -71,8 +75,12 @@ def test_another_first_rhyme_at_its_own_token_changes_the_planned_rhyme():
         states = capture_activations(target.model, torch.tensor([ids, swapped]), None, 2)[:, site]
         offset = states[1] - states[0]
         noise = torch.randn(offset.shape, generator=torch.Generator().manual_seed(0))
-        offsets = torch.stack([torch.zeros_like(offset), offset, noise * offset.norm() / noise.norm()])
-        rows = steered_continuations(target, ids, layer=2, position=site, offsets=offsets, max_new_tokens=14)
+        offsets = torch.stack(
+            [torch.zeros_like(offset), offset, noise * offset.norm() / noise.norm()]
+        )
+        rows = steered_continuations(
+            target, ids, layer=2, position=site, offsets=offsets, max_new_tokens=14
+        )
         ends = [tokenizer.decode(row).split("\n")[0].rstrip(". ").split(" ")[-1] for row in rows]
         kept += ends[0] == RHYMES[first][3]
         changed += ends[1] != ends[0]

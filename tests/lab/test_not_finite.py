@@ -23,18 +23,27 @@ def steps(folder):
 
 
 @pytest.mark.parametrize("half", ["ar", "av"])
-def test_weights_that_blew_up_end_the_warm_start_with_step_and_rows(small_run, small_config, tmp_path, half):
+def test_weights_that_blew_up_end_the_warm_start_with_step_and_rows(
+    small_run, small_config, tmp_path, half
+):
     train, name = (train_ar, "ar_sft") if half == "ar" else (train_av, "av_sft")
     config = changed(getattr(small_config, name), optimizers=["optimizer"], steps=8, batch_size=4)
     wild = config.optimizer.model_copy(update={"algorithm": "adamw", "lr": 1e30, "warmup_steps": 0})
-    inputs = {"target": str(small_run / "target"), "dataset": small_run / f"datasets/{name}.parquet"}
-    with pytest.raises(TrainingError, match=r"3 steps were skipped.*last at step 3.*NaN.*on dataset rows \d+, \d+"):
+    inputs = {
+        "target": str(small_run / "target"),
+        "dataset": small_run / f"datasets/{name}.parquet",
+    }
+    with pytest.raises(
+        TrainingError, match=r"3 steps were skipped.*last at step 3.*NaN.*on dataset rows \d+, \d+"
+    ):
         train(config.model_copy(update={"optimizer": wild}), **inputs, out_dir=tmp_path)
     assert [step["skipped_steps"] for step in steps(tmp_path)] == [0, 1, 2]
     assert steps(tmp_path)[1]["loss"] is None
 
 
-def test_a_reward_that_is_not_finite_costs_its_step_and_no_more(small_run, small_config, tmp_path, monkeypatch):
+def test_a_reward_that_is_not_finite_costs_its_step_and_no_more(
+    small_run, small_config, tmp_path, monkeypatch
+):
     calls, reconstruct = [], ActivationReconstructor.reconstruct_ids
 
     def once_broken(self, ids):
@@ -47,7 +56,12 @@ def test_a_reward_that_is_not_finite_costs_its_step_and_no_more(small_run, small
 
     monkeypatch.setattr(ActivationReconstructor, "reconstruct_ids", once_broken)
     config = changed(
-        small_config.joint, optimizers=["av", "ar"], steps=2, prompts_per_step=4, group_size=2, evaluate_every=99
+        small_config.joint,
+        optimizers=["av", "ar"],
+        steps=2,
+        prompts_per_step=4,
+        group_size=2,
+        evaluate_every=99,
     )
     result = train_joint(
         config,
@@ -68,6 +82,8 @@ def test_another_seed_trains_other_steps(small_run, small_config, tmp_path):
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         config = small_config.ar_sft.model_copy(update={"steps": 3, "batch_size": 8, "seed": seed})
         train_ar(config, **inputs, out_dir=tmp_path / name)
-    one, same, other = ([step["loss"] for step in steps(tmp_path / name)] for name in ("one", "same", "other"))
+    one, same, other = (
+        [step["loss"] for step in steps(tmp_path / name)] for name in ("one", "same", "other")
+    )
     assert one == same
     assert one != other

@@ -1,4 +1,6 @@
-"""The whole pipeline on the lab: what it writes, that it resumes to the same result, that it splits by document."""
+"""The whole pipeline on the lab: what it writes, that it resumes to the same result, that it splits
+by document.
+"""
 
 import json
 
@@ -11,8 +13,8 @@ from gloss.data import read_activations
 from gloss.errors import ResumeError, TrainingError
 from gloss.models import load_ar, load_av
 from gloss.pipeline import stages
-from gloss.pipeline.config import read_config
-from gloss.pipeline.run import run
+from gloss.pipeline.run_config import read_config
+from gloss.pipeline.runner import run
 from gloss.progress import Stage
 from gloss.train import train_joint
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
@@ -20,12 +22,21 @@ from gloss.train.preflight import check_injection_reaches_forward, check_reward_
 
 def test_results_hold_every_promised_key(small_run):
     results = json.loads((small_run / "results.json").read_text())
-    assert {"ar_on_labels", "sft", "rl", "rl_ci95", "sft_sampled", "rl_sampled"} <= set(results["fve"])
+    assert {"ar_on_labels", "sft", "rl", "rl_ci95", "sft_sampled", "rl_sampled"} <= set(
+        results["fve"]
+    )
     controls = {"mean_direction", "shuffled_activations", "empty_text", "random_activation"}
     assert controls == set(results["controls"])
     for scores in results["claims"].values():
         assert {"precision", "recall", "probe_ceiling", "chance"} <= set(scores)
-    for key in ("extraction_failure_rate", "mean_explanation_tokens", "n_heldout", "seed", "config_hash", "versions"):
+    for key in (
+        "extraction_failure_rate",
+        "mean_explanation_tokens",
+        "n_heldout",
+        "seed",
+        "config_hash",
+        "versions",
+    ):
         assert key in results
     assert results["seconds"]["total"] == pytest.approx(
         sum(value for name, value in results["seconds"].items() if name != "total"), abs=0.1
@@ -90,9 +101,14 @@ def test_a_stopped_joint_run_ends_bit_for_bit_where_an_undisturbed_one_does(
     train_joint(joint, **inputs, out_dir=tmp_path / "stopped")
     train_joint(joint, **inputs, out_dir=tmp_path / "whole")
     for half in ("av", "ar"):
-        stopped, whole = (load_file(tmp_path / name / half / "model.safetensors") for name in ("stopped", "whole"))
+        stopped, whole = (
+            load_file(tmp_path / name / half / "model.safetensors") for name in ("stopped", "whole")
+        )
         assert all(torch.equal(stopped[key], whole[key]) for key in whole)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "stopped/metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "stopped/metrics.jsonl").read_text().splitlines()
+    ]
     assert steps == [0, 1, 2, 3]
 
 
@@ -144,7 +160,9 @@ def test_preflight_accepts_a_sound_pair_and_refuses_a_broken_one(small_run, monk
         def left_pad(rows, pad_id, device=None):
             width = max(map(len, rows))
             ids = torch.tensor([[*[pad_id] * (width - len(row)), *row] for row in rows])
-            return ids, torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
+            return ids, torch.tensor(
+                [[False] * (width - len(row)) + [True] * len(row) for row in rows]
+            )
 
         patch.setattr(module, "right_pad", left_pad)
         with pytest.raises(TrainingError, match="other vectors in a batch"):
@@ -154,11 +172,21 @@ def test_preflight_accepts_a_sound_pair_and_refuses_a_broken_one(small_run, monk
 def test_every_stage_is_planned_in_order(small_config, tmp_path):
     names = [name for name, _ in stages.plan(small_config, tmp_path)]
     assert names == [
-        "target", "extract_activations", "split_documents", "write_labels", "build_datasets", "ar_sft", "av_sft", "joint", "evaluate",
-    ]  # fmt: skip
+        "target",
+        "extract_activations",
+        "split_documents",
+        "write_labels",
+        "build_datasets",
+        "ar_sft",
+        "av_sft",
+        "joint",
+        "evaluate",
+    ]
 
 
-def test_the_same_seed_gives_the_same_activations_and_another_seed_others(small_run, small_config, tmp_path):
+def test_the_same_seed_gives_the_same_activations_and_another_seed_others(
+    small_run, small_config, tmp_path
+):
     config = read_config_with(small_config, seed=1)
     for name, settings in (("same", small_config), ("other", config)):
         stages.target(settings, tmp_path / name)
@@ -172,6 +200,9 @@ def test_the_same_seed_gives_the_same_activations_and_another_seed_others(small_
 
 
 def read_config_with(config, *, seed):
-    from gloss.pipeline.config import preset_path
+    from gloss.pipeline.run_config import preset_path
 
-    return read_config(preset_path("smoke"), [f"seed={seed}", f"corpus.max_documents={config.corpus.max_documents}"])
+    return read_config(
+        preset_path("smoke"),
+        [f"seed={seed}", f"corpus.max_documents={config.corpus.max_documents}"],
+    )

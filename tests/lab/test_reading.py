@@ -10,7 +10,10 @@ import torch
 from gloss.errors import ActivationError, ConfigError, PositionError
 from gloss.models import direction_mse
 
-TEXT = "Leo felt joyful that dawn. He fixed the bait and his mother pulled the trout. Leo mended the net"
+TEXT = (
+    "Leo felt joyful that dawn. He fixed the bait and his mother pulled the trout. Leo mended"
+    " the net"
+)
 
 
 def test_explain_gives_one_explanation_per_position_with_its_score(nla):
@@ -24,7 +27,9 @@ def test_explain_gives_one_explanation_per_position_with_its_score(nla):
         activation = nla.activations(TEXT)[12]
         expected = direction_mse(nla.reconstruct([item.text])[0], activation).item()
         assert item.cosine == pytest.approx(1 - expected / 2, abs=1e-5)
-        assert item.fve == pytest.approx(1 - expected / nla.recorded["direction_variance"], abs=1e-5)
+        assert item.fve == pytest.approx(
+            1 - expected / nla.recorded["direction_variance"], abs=1e-5
+        )
 
 
 def test_explaining_a_text_and_its_activations_is_the_same(nla):
@@ -34,7 +39,9 @@ def test_explaining_a_text_and_its_activations_is_the_same(nla):
 
 
 def test_samples_are_seeded(nla):
-    first, again, other = (nla.explain(TEXT, positions=12, samples=3, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        nla.explain(TEXT, positions=12, samples=3, seed=seed) for seed in (1, 1, 2)
+    )
     assert len(first) == 3
     assert [item.response for item in first] == [item.response for item in again]
     assert [item.response for item in first] != [item.response for item in other]
@@ -45,7 +52,9 @@ def test_explanations_print_as_table_json_and_html_and_escape_model_text(nla):
     assert "explanation" in str(found)
     assert json.loads(json.dumps(found.to_dicts()))[0]["layer"] == nla.layer
     assert "<table>" in found._repr_html_()
-    hostile = type(found)((type(found[0])(**{**vars(found[0]), "text": "<script>alert(1)</script> [bold]"}),), layer=3)
+    hostile = type(found)(
+        (type(found[0])(**{**vars(found[0]), "text": "<script>alert(1)</script> [bold]"}),), layer=3
+    )
     assert "<script>" not in hostile._repr_html_()
     assert "[bold]" in str(hostile)
 
@@ -79,10 +88,18 @@ def test_wrong_input_is_refused(nla):
 
 
 def test_steering_without_strength_changes_nothing_and_random_has_equal_strength(nla):
-    result = nla.steer(TEXT, edit=("calm", "gloomy"), explanation="The mood is calm.", alphas=(0.0, 1.0))
+    result = nla.steer(
+        TEXT, edit=("calm", "gloomy"), explanation="The mood is calm.", alphas=(0.0, 1.0)
+    )
     by_kind = {(c.edit, c.alpha): c.text for c in result.continuations}
     assert by_kind["none", 0.0] == by_kind["edit", 0.0] == by_kind["random", 0.0]
-    assert set(by_kind) == {("none", 0.0), ("edit", 0.0), ("edit", 1.0), ("random", 0.0), ("random", 1.0)}
+    assert set(by_kind) == {
+        ("none", 0.0),
+        ("edit", 0.0),
+        ("edit", 1.0),
+        ("random", 0.0),
+        ("random", 1.0),
+    }
     assert result.edited == "The mood is gloomy."
 
 
@@ -101,14 +118,30 @@ def test_the_reading_verbs_work_from_the_command_line(small_run, tmp_path):
     explained = _gloss("explain", "-", *nla, "--positions", "11,12", "--json", stdin=TEXT)
     assert explained.returncode == 0, explained.stderr
     assert [item["position"] for item in json.loads(explained.stdout)] == [11, 12]
-    rebuilt = _gloss("reconstruct", "The mood is calm.", *nla, "--out", str(tmp_path / "v.safetensors"))
+    rebuilt = _gloss(
+        "reconstruct", "The mood is calm.", *nla, "--out", str(tmp_path / "v.safetensors")
+    )
     assert rebuilt.returncode == 0, rebuilt.stderr
     file = str(small_run / "splits/heldout.parquet")
-    scored = _gloss("score", "--text", "The mood is calm.", "--activations", file, "--limit", "3", "--json", *nla)
+    scored = _gloss(
+        "score",
+        "--text",
+        "The mood is calm.",
+        "--activations",
+        file,
+        "--limit",
+        "3",
+        "--json",
+        *nla,
+    )
     assert len(json.loads(scored.stdout)) == 3
     edit = ["--edit", "calm=>gloomy", "--explanation", "The mood is calm."]
     steered = _gloss("steer", TEXT, *edit, "--alpha", "1", "--json", *nla)
-    assert {c["edit"] for c in json.loads(steered.stdout)["continuations"]} == {"none", "edit", "random"}
+    assert {c["edit"] for c in json.loads(steered.stdout)["continuations"]} == {
+        "none",
+        "edit",
+        "random",
+    }
 
 
 def test_report_and_evaluate_work_on_a_finished_run(small_run):

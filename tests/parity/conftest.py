@@ -31,4 +31,6 @@ def av(request, lab_tokenizer):
 @pytest.fixture(params=["qwen2", "llama"])
 def ar(request, lab_tokenizer):
     model = random_model(request.param, vocab_size=len(lab_tokenizer))
-    return ActivationReconstructor.from_target(model, 2, lab_tokenizer, sidecar(lab_tokenizer, "ar"))
+    return ActivationReconstructor.from_target(
+        model, 2, lab_tokenizer, sidecar(lab_tokenizer, "ar")
+    )

@@ -14,7 +14,9 @@ def folder_of():
         yield folders
 
 
-@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, case in CASES.items() for dtype in case.target])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(name, dtype) for name, case in CASES.items() for dtype in case.target]
+)
 def test_both_sides_of_a_case_give_the_same_result(folder_of, name, dtype):
     case = CASES[name]
     prepared = case.prepare(folder_of, case.tiny, dtype)

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
+from gloss.engines import LocalEngine
 from gloss.models.injection import inject
-from gloss.rollout import LocalEngine
 
 
 def _activations(n):
@@ -17,7 +17,11 @@ def test_greedy_tokens_equal_generate_with_embeddings(av):
     activations = _activations(6)
     prompt = torch.tensor([av.prefix_ids + av.tail_ids]).expand(6, -1)
     embedded = inject(
-        av.embedding(prompt), prompt, activations, marker=av.marker, injection_scale=av.sidecar.injection_scale
+        av.embedding(prompt),
+        prompt,
+        activations,
+        marker=av.marker,
+        injection_scale=av.sidecar.injection_scale,
     )
     expected = av.model.generate(
         inputs_embeds=embedded,
@@ -35,14 +39,17 @@ def test_greedy_tokens_equal_generate_with_embeddings(av):
 def test_batches_and_single_rows_give_the_same_greedy_tokens(av):
     activations = _activations(5)
     together = LocalEngine(av).generate(activations, temperature=0, max_new_tokens=10, seed=0)
-    small = LocalEngine(av, batch_size=2).generate(activations, temperature=0, max_new_tokens=10, seed=0)
+    small = LocalEngine(av, batch_size=2).generate(
+        activations, temperature=0, max_new_tokens=10, seed=0
+    )
     assert [r.token_ids for r in together] == [r.token_ids for r in small]
 
 
 def test_the_same_seed_gives_the_same_samples_and_another_seed_others(av):
     engine, activations = LocalEngine(av), _activations(4)
     first, again, other = (
-        engine.generate(activations, temperature=1.0, max_new_tokens=8, seed=seed, num_samples=2) for seed in (1, 1, 2)
+        engine.generate(activations, temperature=1.0, max_new_tokens=8, seed=seed, num_samples=2)
+        for seed in (1, 1, 2)
     )
     assert [r.token_ids for r in first] == [r.token_ids for r in again]
     assert [r.token_ids for r in first] != [r.token_ids for r in other]
@@ -53,18 +60,25 @@ def test_samples_follow_the_models_distribution(av):
     activation = _activations(1)
     ids = torch.zeros(1, 1, dtype=torch.long)
     with torch.no_grad():
-        expected = av.response_logits(activation, ids, torch.ones_like(ids, dtype=torch.bool))[0].softmax(-1)
+        expected = av.response_logits(activation, ids, torch.ones_like(ids, dtype=torch.bool))[
+            0
+        ].softmax(-1)
     rollouts = LocalEngine(av, batch_size=4000).generate(
         activation, temperature=1.0, max_new_tokens=1, seed=3, num_samples=4000
     )
-    counts = torch.bincount(torch.tensor([r.token_ids[0] for r in rollouts]), minlength=len(expected)) / 4000
+    counts = (
+        torch.bincount(torch.tensor([r.token_ids[0] for r in rollouts]), minlength=len(expected))
+        / 4000
+    )
     assert float((counts - expected).abs().max()) < 0.03
 
 
 def test_generation_ends_at_the_stop_token_and_rows_leave_the_batch(av):
     endless = LocalEngine(av).generate(_activations(64), temperature=1.5, max_new_tokens=40, seed=0)
     av.stop_id = Counter(token for r in endless for token in r.token_ids).most_common(1)[0][0]
-    rollouts = LocalEngine(av).generate(_activations(64), temperature=1.5, max_new_tokens=40, seed=0)
+    rollouts = LocalEngine(av).generate(
+        _activations(64), temperature=1.5, max_new_tokens=40, seed=0
+    )
     for rollout in rollouts:
         assert rollout.finished == (rollout.token_ids[-1] in av.stop_ids)
         assert av.stop_id not in rollout.token_ids[:-1]
@@ -73,5 +87,7 @@ def test_generation_ends_at_the_stop_token_and_rows_leave_the_batch(av):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_length_cap_holds(av, temperature):
-    rollouts = LocalEngine(av).generate(_activations(3), temperature=temperature, max_new_tokens=5, seed=0)
+    rollouts = LocalEngine(av).generate(
+        _activations(3), temperature=temperature, max_new_tokens=5, seed=0
+    )
     assert all(len(r.token_ids) <= 5 for r in rollouts)

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from gloss.models import GatheringPrefix, autocast, fitted_chunks, linear_weights_cast_once, right_pad
+from gloss.models import (
+    GatheringPrefix,
+    autocast,
+    fitted_chunks,
+    linear_weights_cast_once,
+    right_pad,
+)
 from gloss.models.injection import inject
 from gloss.train.av_sft import av_sft_loss
 from gloss.train.grpo import policy_loss
@@ -38,7 +44,9 @@ def test_shared_prefix_gives_the_log_probabilities_of_whole_sequences(av):
     ids, mask = av.encode_responses(RESPONSES)
     with torch.no_grad():
         shared = av.response_logprobs(_activations(), ids, mask)
-        torch.testing.assert_close(shared, _full_logprobs(av, _activations(), RESPONSES), atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            shared, _full_logprobs(av, _activations(), RESPONSES), atol=2e-5, rtol=1e-5
+        )
 
 
 def test_shared_prefix_gives_the_gradients_of_whole_sequences(av):
@@ -57,10 +65,14 @@ def _assert_gradients_close(ours, full):
 
 def test_av_step_of_mixed_lengths_has_the_gradients_of_whole_sequences(av):
     parameters = list(av.model.parameters())
-    rows = [[*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in RESPONSES]
+    rows = [
+        [*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in RESPONSES
+    ]
     total = sum(map(len, rows))
     shared = torch.autograd.grad(av_sft_loss(av, _activations(), rows, total), parameters)
-    full = torch.autograd.grad(-_full_logprobs(av, _activations(), RESPONSES).sum() / total, parameters)
+    full = torch.autograd.grad(
+        -_full_logprobs(av, _activations(), RESPONSES).sum() / total, parameters
+    )
     _assert_gradients_close(shared, full)
 
 
@@ -70,7 +82,10 @@ def test_grpo_update_of_mixed_lengths_in_chunks_has_the_gradients_of_whole_seque
 
     def loss(logprobs, lengths, picked):
         return policy_loss(
-            logprobs, logprobs.detach() - 0.3, advantages[picked].repeat_interleave(lengths), kl_weight=0.5
+            logprobs,
+            logprobs.detach() - 0.3,
+            advantages[picked].repeat_interleave(lengths),
+            kl_weight=0.5,
         ).sum()
 
     ids, mask = av.encode_responses(RESPONSES)
@@ -78,11 +93,15 @@ def test_grpo_update_of_mixed_lengths_in_chunks_has_the_gradients_of_whole_seque
     prefix = GatheringPrefix(av.backbone, av.prefix_ids)
     for chunk in ([2], [0, 1]):
         width = int(lengths[chunk].max())
-        logprobs = av.response_logprobs(_activations()[chunk], ids[chunk, :width], mask[chunk, :width], prefix)
+        logprobs = av.response_logprobs(
+            _activations()[chunk], ids[chunk, :width], mask[chunk, :width], prefix
+        )
         loss(logprobs, lengths[chunk], chunk).backward()
     prefix.pass_on()
     shared = [parameter.grad for parameter in parameters]
-    full = torch.autograd.grad(loss(_full_logprobs(av, _activations(), RESPONSES), lengths, [0, 1, 2]), parameters)
+    full = torch.autograd.grad(
+        loss(_full_logprobs(av, _activations(), RESPONSES), lengths, [0, 1, 2]), parameters
+    )
     _assert_gradients_close(shared, full)
 
 
@@ -140,7 +159,7 @@ def test_reconstructions_do_not_depend_on_their_batch(ar):
 
 
 def test_the_ar_reads_the_last_real_token_of_its_own_blocks(ar):
-    from gloss.target import blocks_of
+    from gloss.target_model import blocks_of
 
     assert len(blocks_of(ar.backbone)) == 3
     row = ar.encode(["The mood is calm."])[0]

@@ -6,10 +6,10 @@ from family_models import FAMILIES, family_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gloss.engines import LocalEngine, RowRequest, SteppingEngine
 from gloss.errors import ConfigError
 from gloss.models import ActivationVerbalizer
 from gloss.models.slot_cache import GROWTH_COLUMNS
-from gloss.rollout import LocalEngine, RowRequest, SteppingEngine
 
 
 def activations(n, d_model=32, seed=0):
@@ -17,7 +17,9 @@ def activations(n, d_model=32, seed=0):
 
 
 def written(engine, requests, joins, leaves=None):
-    """Runs the engine; ``joins`` gives the step at which each row joins, ``leaves`` that at which some are dropped."""
+    """Runs the engine; ``joins`` gives the step at which each row joins, ``leaves`` that at which
+    some are dropped.
+    """
     done, step, waiting = {}, 0, sorted(range(len(requests)), key=lambda i: joins[i])
     while waiting or engine.num_rows:
         while waiting and joins[waiting[0]] <= step and engine.room > 0:
@@ -33,7 +35,9 @@ def greedy(vectors, length):
     return [RowRequest(v, 0.0, length, 0) for v in vectors]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     joins=st.lists(st.integers(0, 20), min_size=1, max_size=9),
     dropped=st.dictionaries(st.integers(0, 8), st.integers(0, 25)),
@@ -64,10 +68,14 @@ def test_every_family_steps_as_it_generates(family, lab_tokenizer):
 
     model = family_model(family, vocab_size=len(lab_tokenizer))
     d_model = model.config.get_text_config().hidden_size
-    av = ActivationVerbalizer(model, lab_tokenizer, nla_sidecar(lab_tokenizer, "av", d_model=d_model))
+    av = ActivationVerbalizer(
+        model, lab_tokenizer, nla_sidecar(lab_tokenizer, "av", d_model=d_model)
+    )
     vectors = activations(4, d_model)
     alone = LocalEngine(av).generate(vectors, temperature=0.0, max_new_tokens=9, seed=0)
-    done = written(SteppingEngine(av, max_rows=4, max_new_tokens=9), greedy(vectors, 9), [0, 2, 2, 5])
+    done = written(
+        SteppingEngine(av, max_rows=4, max_new_tokens=9), greedy(vectors, 9), [0, 2, 2, 5]
+    )
     assert [done[i].token_ids for i in range(4)] == [r.token_ids for r in alone]
 
 
@@ -75,9 +83,15 @@ def test_a_sampled_row_depends_on_its_seed_and_not_on_its_neighbours(av):
     vectors = activations(6)
     requests = [RowRequest(v, 1.0, 10, seed=i % 3) for i, v in enumerate(vectors)]
     together = written(SteppingEngine(av, max_rows=6, max_new_tokens=10), requests, [0] * 6)
-    one_by_one = [written(SteppingEngine(av, max_rows=1, max_new_tokens=10), [r], [0])[0] for r in requests]
+    one_by_one = [
+        written(SteppingEngine(av, max_rows=1, max_new_tokens=10), [r], [0])[0] for r in requests
+    ]
     assert [together[i].token_ids for i in range(6)] == [r.token_ids for r in one_by_one]
-    other = written(SteppingEngine(av, max_rows=1, max_new_tokens=10), [RowRequest(vectors[0], 1.0, 10, 99)], [0])[0]
+    other = written(
+        SteppingEngine(av, max_rows=1, max_new_tokens=10),
+        [RowRequest(vectors[0], 1.0, 10, 99)],
+        [0],
+    )[0]
     assert other.token_ids != one_by_one[0].token_ids
 
 

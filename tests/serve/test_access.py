@@ -19,10 +19,14 @@ def guarded(nla):
 
 
 def bare(client, path, method="GET", **headers):
-    return httpx2.request(method, f"{client.base_url}{path}", headers=headers, json={} if method == "POST" else None)
+    return httpx2.request(
+        method, f"{client.base_url}{path}", headers=headers, json={} if method == "POST" else None
+    )
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/openapi.json", "/v1/nlas", "/v1/docs", "/v1/runs/x", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/openapi.json", "/v1/nlas", "/v1/docs", "/v1/runs/x", "/nowhere"]
+)
 def test_a_missing_secret_is_401_and_a_wrong_one_403(guarded, path):
     assert bare(guarded, path).status_code == 401
     wrong = bare(guarded, path, **{"X-SECRET-KEY": SECRET + "!"})
@@ -33,7 +37,10 @@ def test_a_missing_secret_is_401_and_a_wrong_one_403(guarded, path):
 
 def test_access_is_refused_before_the_body_is_looked_at(guarded):
     assert bare(guarded, "/explain", "POST").status_code == 401
-    assert bare(guarded, "/v1/explain", "POST", **{"X-SECRET-KEY": "\u00e9".encode()}).status_code == 403
+    assert (
+        bare(guarded, "/v1/explain", "POST", **{"X-SECRET-KEY": "\u00e9".encode()}).status_code
+        == 403
+    )
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -42,7 +49,8 @@ def test_health_needs_no_secret(guarded, path):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:5009", "127.0.0.1.evil.example", "localhost@evil.example", ""]
+    "host",
+    ["evil.example", "evil.example:5009", "127.0.0.1.evil.example", "localhost@evil.example", ""],
 )
 def test_another_name_is_refused_so_that_dns_rebinding_fails(client, host):
     answer = bare(client, "/v1/nlas", Host=host)
@@ -72,7 +80,9 @@ def test_other_sites_pages_are_refused(client, headers, path, method):
 
 def test_the_servers_own_page_may_ask_and_links_may_be_followed(client):
     own = str(client.base_url).rstrip("/")
-    assert bare(client, "/v1/nlas", Origin=own, **{"Sec-Fetch-Site": "same-origin"}).status_code == 200
+    assert (
+        bare(client, "/v1/nlas", Origin=own, **{"Sec-Fetch-Site": "same-origin"}).status_code == 200
+    )
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert bare(client, "/v1/docs", **link).status_code == 200
     assert bare(client, "/v1/explain", "POST", **link).status_code == 403
@@ -81,9 +91,14 @@ def test_the_servers_own_page_may_ask_and_links_may_be_followed(client):
 def test_a_form_of_another_page_cannot_post(client):
     body = '{"text": "a"}'
     for path in ("/explain", "/v1/explain"):
-        answer = httpx2.post(f"{client.base_url}{path}", content=body, headers={"Content-Type": "text/plain"})
+        answer = httpx2.post(
+            f"{client.base_url}{path}", content=body, headers={"Content-Type": "text/plain"}
+        )
         assert answer.status_code == 422
-        assert "expected Content-Type: application/json, found text/plain" in answer.json()["detail"][0]["msg"]
+        assert (
+            "expected Content-Type: application/json, found text/plain"
+            in answer.json()["detail"][0]["msg"]
+        )
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/v1/docs", "/healthz"])

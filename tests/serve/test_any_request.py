@@ -1,7 +1,8 @@
-"""Requests made up from the descriptions, valid and not: none is answered with 5xx; at the root, answers are as described.
+"""Requests made up from the descriptions, valid and not: none is answered with 5xx; at the root,
+answers are as described.
 
-(Below /v1 the descriptions hold tuples, whose schemas Schemathesis 4.32 takes for invalid when it checks answers.)
-"""
+(Below /v1 the descriptions hold tuples, whose schemas Schemathesis 4.32 takes for invalid when it
+checks answers.)"""
 
 import httpx2
 import pytest
@@ -13,7 +14,9 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 from schemathesis.checks import CHECKS, load_all_checks  # noqa: E402
 
 load_all_checks()
-NO_FAULT, AS_DESCRIBED = (CHECKS.get_one(name) for name in ("not_a_server_error", "response_schema_conformance"))
+NO_FAULT, AS_DESCRIBED = (
+    CHECKS.get_one(name) for name in ("not_a_server_error", "response_schema_conformance")
+)
 EXPECTED = {"": [NO_FAULT, AS_DESCRIBED], "/v1": [NO_FAULT]}
 MODES = tuple(schemathesis.GenerationMode)
 KNOWN = {"": 8, "/v1": 16}
@@ -22,14 +25,22 @@ KNOWN = {"": 8, "/v1": 16}
 
 @pytest.fixture(scope="module")
 def address(nla, tmp_path_factory):
-    with serving({"one": nla, "two": nla}, runs=tmp_path_factory.mktemp("runs"), max_new_tokens=8) as client:
+    with serving(
+        {"one": nla, "two": nla}, runs=tmp_path_factory.mktemp("runs"), max_new_tokens=8
+    ) as client:
         yield str(client.base_url).rstrip("/")
 
 
 def ask(base, examples, checks):
-    """So many requests to every operation that an application describes; returns how many were sent and got a 2xx."""
+    """So many requests to every operation that an application describes; returns how many were sent
+    and got a 2xx.
+    """
     quiet = settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     answered = {}
     for found in schemathesis.openapi.from_url(f"{base}/openapi.json").get_all_operations():
@@ -57,5 +68,7 @@ def test_no_request_is_the_servers_fault(address, path, examples):
     assert len(answered) >= KNOWN[path]
     for label, statuses in answered.items():
         assert max(statuses) < 500, label
-    assert sum(status == 200 for statuses in answered.values() for status in statuses) > len(answered)
+    assert sum(status == 200 for statuses in answered.values() for status in statuses) > len(
+        answered
+    )
     assert httpx2.get(f"{address}/readyz").json() == {"ready": True}

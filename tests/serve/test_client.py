@@ -11,7 +11,14 @@ import torch
 from served_nla import TEXT, running, serving
 
 import gloss
-from gloss.errors import AccessError, ActivationError, ConfigError, PositionError, ServerBusyError, ServerError
+from gloss.errors import (
+    AccessError,
+    ActivationError,
+    ConfigError,
+    PositionError,
+    ServerBusyError,
+    ServerError,
+)
 from gloss.nla.remote import AsyncRemoteNLA, Connection, RemoteNLA
 from gloss.serve.limits import Limits
 from gloss.serve.service import open_service
@@ -40,8 +47,12 @@ def test_it_reads_as_the_local_nla(remote, nla, vectors):
     same(remote.explain(vectors[0]), nla.explain(vectors[0]))
     assert remote.explain(vectors, score=False)[0].fve is None
     assert remote.tokens(TEXT) == nla.tokens(TEXT)
-    torch.testing.assert_close(remote.activations(TEXT), nla.activations(TEXT), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(remote.reconstruct("it rains"), nla.reconstruct("it rains"), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        remote.activations(TEXT), nla.activations(TEXT), atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        remote.reconstruct("it rains"), nla.reconstruct("it rains"), atol=1e-5, rtol=1e-5
+    )
     assert remote.score(["a"] * 4, vectors)[2].cosine == pytest.approx(
         nla.score(["a"] * 4, vectors)[2].cosine, abs=1e-5
     )
@@ -49,7 +60,12 @@ def test_it_reads_as_the_local_nla(remote, nla, vectors):
 
 
 def test_it_steers_as_the_local_nla(remote, nla):
-    options = {"edit": ("rains", "snows"), "explanation": "it rains", "alphas": (2.0,), "max_new_tokens": 8}
+    options = {
+        "edit": ("rains", "snows"),
+        "explanation": "it rains",
+        "alphas": (2.0,),
+        "max_new_tokens": 8,
+    }
     found, local = remote.steer(TEXT, **options), nla.steer(TEXT, **options)
     assert (found.position, found.token, found.original, found.edited) == (
         local.position,
@@ -70,7 +86,9 @@ def test_chats_are_read_too(remote):
 def test_the_async_client_does_the_same(client, nla, vectors):
     async def ask():
         async with gloss.connect(str(client.base_url), asynchronous=True) as remote:
-            return await asyncio.gather(*(remote.explain(v) for v in vectors), remote.activations(TEXT))
+            return await asyncio.gather(
+                *(remote.explain(v) for v in vectors), remote.activations(TEXT)
+            )
 
     *explained, activations = asyncio.run(ask())
     for found, vector in zip(explained, vectors, strict=True):
@@ -80,12 +98,19 @@ def test_the_async_client_does_the_same(client, nla, vectors):
 
 def test_it_compares_searches_and_goes_on(remote, client, vectors):
     found = remote.compare((TEXT, 3), vectors[0], seed=1)
-    body = {"sides": [{"text": TEXT, "position": 3}, {"activation": vectors[0].tolist()}], "seed": 1}
+    body = {
+        "sides": [{"text": TEXT, "position": 3}, {"activation": vectors[0].tolist()}],
+        "seed": 1,
+    }
     assert found == client.post("/v1/compare", json=body).json()
     assert remote.compare(TEXT, TEXT)["norm"] == 0
-    assert remote.search(["it rains", None, "sun"], "RAIN")["hits"] == [{"index": 0, "spans": [[3, 7]]}]
+    assert remote.search(["it rains", None, "sun"], "RAIN")["hits"] == [
+        {"index": 0, "spans": [[3, 7]]}
+    ]
     assert remote.search(["a1"], r"\d", fixed=False)["num_found"] == 1
-    whole = client.post("/completion", json={"text": TEXT, "completion_tokens": 6, "temperature": 0}).json()["text"]
+    whole = client.post(
+        "/completion", json={"text": TEXT, "completion_tokens": 6, "temperature": 0}
+    ).json()["text"]
     assert TEXT + remote.continuation(TEXT, completion_tokens=6) == whole
 
 
@@ -195,7 +220,9 @@ def test_an_answer_of_something_else_is_an_error(scripted, body):
         gloss.connect(scripted).tokens("a")
 
 
-@pytest.mark.parametrize("body", [b"boom", b'{"detail": "x", "kind": "SystemExit"}', b'{"kind": "__name__"}', b"[1]"])
+@pytest.mark.parametrize(
+    "body", [b"boom", b'{"detail": "x", "kind": "SystemExit"}', b'{"kind": "__name__"}', b"[1]"]
+)
 def test_an_error_of_unknown_kind_is_a_server_error(scripted, body):
     Scripted.script = [(500, {}, body)]
     with pytest.raises(ServerError):

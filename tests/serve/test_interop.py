@@ -24,7 +24,10 @@ RESULT_KEYS = {
     "channel",
     "message_index",
 }
-CHAT = [{"role": "user", "content": "Who sat there?"}, {"role": "assistant", "content": "Sam did.", "channel": "final"}]
+CHAT = [
+    {"role": "user", "content": "Who sat there?"},
+    {"role": "assistant", "content": "Sam did.", "channel": "final"},
+]
 
 
 def explain(client, **fields):
@@ -58,7 +61,9 @@ def test_greedy_explanations_are_those_of_the_local_nla(client, nla):
 
 
 def test_mse_is_the_direction_mse_and_cosine_belongs_to_it(client, nla, vectors):
-    answer = client.post("/score", json={"description": "it rains", "activation": vectors[0].tolist()}).json()
+    answer = client.post(
+        "/score", json={"description": "it rains", "activation": vectors[0].tolist()}
+    ).json()
     expected = float(direction_mse(nla.reconstruct(["it rains"])[0], vectors[0]))
     assert answer["mse"] == pytest.approx(expected, abs=1e-5)
     assert answer["cosine_similarity"] == pytest.approx(1 - expected / 2, abs=1e-5)
@@ -73,7 +78,11 @@ def test_extract_gives_raw_activations(client, nla):
 
 
 def test_compare_describes_the_difference(client, nla, vectors):
-    body = {"activation_a": vectors[0].tolist(), "activation_b": vectors[1].tolist(), "temperature": 0}
+    body = {
+        "activation_a": vectors[0].tolist(),
+        "activation_b": vectors[1].tolist(),
+        "temperature": 0,
+    }
     answer = client.post("/compare", json=body).json()
     assert set(answer) == {"description", "diff_norm", "mse", "cosine_similarity"}
     assert answer["diff_norm"] == pytest.approx(float((vectors[0] - vectors[1]).norm()), rel=1e-5)
@@ -85,13 +94,19 @@ def test_a_chat_is_rendered_by_the_template_and_cut_into_sections(client):
     assert answer["text"].endswith("<|im_start|>assistant\n")
     assert answer["prompt_length"] == len(answer["tokens"])
     contents = [
-        "".join(t["token"] for t in answer["tokens"] if t["message_index"] == i and t["section"] == "content")
+        "".join(
+            t["token"]
+            for t in answer["tokens"]
+            if t["message_index"] == i and t["section"] == "content"
+        )
         for i in (0, 1)
     ]
     assert contents == [message["content"] for message in CHAT]
     assert {t["channel"] for t in answer["tokens"] if t["message_index"] == 1} == {"final"}
     assert [t["role"] for t in answer["tokens"] if t["section"] == "scaffold"] == [None] * 3
-    without = client.post("/tokenize", json={"messages": CHAT, "add_generation_prompt": False}).json()
+    without = client.post(
+        "/tokenize", json={"messages": CHAT, "add_generation_prompt": False}
+    ).json()
     assert without["tokens"] == answer["tokens"][:-3]
 
 
@@ -120,11 +135,18 @@ def test_explain_streams_what_it_answers_whole(client):
     partial = [frame for frame in rest if "description" not in frame]
     finished = [frame for frame in rest if "description" in frame]
     assert finished == explain(client).json()["results"]
-    assert all(set(frame) == {"position", "text", "done"} and frame["done"] is False for frame in partial)
+    assert all(
+        set(frame) == {"position", "text", "done"} and frame["done"] is False for frame in partial
+    )
 
 
 def test_partial_texts_grow_into_the_description(client, vectors):
-    sampled = {"activations": (vectors[:1] + 0.01).tolist(), "temperature": 0, "max_new_tokens": 39, "stream": True}
+    sampled = {
+        "activations": (vectors[:1] + 0.01).tolist(),
+        "temperature": 0,
+        "max_new_tokens": 39,
+        "stream": True,
+    }
     found = frames(client, "/describe", sampled)
     partial = [frame["text"] for frame in found if "description" not in frame]
     (finished,) = [frame for frame in found if "description" in frame]
@@ -139,7 +161,11 @@ def test_a_completion_streams_prompt_tokens_and_text(client):
     body = {"text": TEXT, "completion_tokens": 6, "temperature": 0}
     whole = client.post("/completion", json=body).json()
     prompt, *tokens, done = frames(client, "/completion", {**body, "stream": True})
-    assert prompt == {"type": "prompt", "prompt_length": whole["prompt_length"], "tokens": whole["tokens"][:17]}
+    assert prompt == {
+        "type": "prompt",
+        "prompt_length": whole["prompt_length"],
+        "tokens": whole["tokens"][:17],
+    }
     assert [frame["token"] for frame in tokens] == whole["tokens"][17:]
     assert {frame["type"] for frame in tokens} == {"token"}
     assert done == {"type": "done", "text": whole["text"]}
@@ -166,7 +192,9 @@ def test_a_completion_streams_prompt_tokens_and_text(client):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_is_wrong_is_said_before_anything_is_streamed(client, path, body, status, said, stream):
+def test_what_is_wrong_is_said_before_anything_is_streamed(
+    client, path, body, status, said, stream
+):
     answer = client.post(path, json={**body, "stream": stream})
     assert answer.status_code == status
     assert said in answer.text

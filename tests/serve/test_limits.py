@@ -11,8 +11,8 @@ import torch
 from served_nla import TEXT, running, serving
 from test_sharing import metric
 
+from gloss.engines import SteppingEngine
 from gloss.errors import ServerBusyError
-from gloss.rollout import SteppingEngine
 from gloss.serve.limits import Limits
 from gloss.serve.service import open_service
 
@@ -67,7 +67,9 @@ def until(condition, seconds=15.0):
 
 def test_writing_stops_when_a_streams_client_leaves(endless):
     with serving(endless) as client:
-        with client.stream("POST", "/describe", json={"activations": rows(4), "stream": True, **LONG}) as response:
+        with client.stream(
+            "POST", "/describe", json={"activations": rows(4), "stream": True, **LONG}
+        ) as response:
             lines = response.iter_lines()
             assert json.loads(next(lines).removeprefix("data: "))["done"] is False
             assert metric(client, "gloss_batch_rows") == 4
@@ -90,7 +92,9 @@ def test_a_row_that_another_client_waits_for_is_written_on(endless):
     body = {"activations": rows(1), "temperature": 0.0, "max_new_tokens": 60}
     with serving(endless) as client:
         kept = []
-        patient = threading.Thread(target=lambda: kept.append(client.post("/v1/explain", json=body)))
+        patient = threading.Thread(
+            target=lambda: kept.append(client.post("/v1/explain", json=body))
+        )
         with client.stream("POST", "/v1/explain", json={**body, "stream": True}) as response:
             lines = response.iter_lines()
             for _ in range(5):
@@ -110,7 +114,10 @@ def test_a_full_queue_answers_429_at_once_and_says_when_to_come_back(endless):
         in_background(client, "/describe", {"activations": rows(3, 1), **LONG})
         until(lambda: metric(client, "gloss_queued_rows") == 4)
         started = time.monotonic()
-        for path, body in (("/describe", {"activations": rows(1, 9)}), ("/v1/explain", {"activations": rows(1, 9)})):
+        for path, body in (
+            ("/describe", {"activations": rows(1, 9)}),
+            ("/v1/explain", {"activations": rows(1, 9)}),
+        ):
             for stream in (False, True):
                 answer = client.post(path, json={**body, "stream": stream})
                 assert answer.status_code == 429
@@ -147,7 +154,12 @@ def test_bodies_beyond_the_bound_are_refused_with_or_without_a_length(nla):
         big = json.dumps({"text": "a " * 20_000}).encode()
         headers = {"Content-Type": "application/json"}
         assert client.post("/explain", content=big, headers=headers).status_code == 413
-        assert client.post("/v1/explain", content=iter([big[:9000], big[9000:]]), headers=headers).status_code == 413
+        assert (
+            client.post(
+                "/v1/explain", content=iter([big[:9000], big[9000:]]), headers=headers
+            ).status_code
+            == 413
+        )
         assert client.post("/v1/vectors", content=b"x" * 20_000).status_code == 413
         assert client.post("/explain", json={"text": TEXT, "positions": [1]}).status_code == 200
 
@@ -161,7 +173,9 @@ def test_an_answer_with_too_many_numbers_is_refused(nla):
 def test_texts_and_queries_beyond_their_bounds_are_422(client):
     assert client.post("/explain", json={"text": "a" * 65_537}).status_code == 422
     assert client.post("/v1/search", json={"texts": [], "query": "a" * 1001}).status_code == 422
-    assert client.post("/v1/trust", json={"text": "a", "explanation": "a" * 8193}).status_code == 422
+    assert (
+        client.post("/v1/trust", json={"text": "a", "explanation": "a" * 8193}).status_code == 422
+    )
     answer = client.post("/explain", json={"text": "secret-text" * 6000})
     assert "secret-text" not in answer.text
 
@@ -177,7 +191,9 @@ def test_completions_are_bounded_too(nla):
         assert client.post("/completion", json={"text": "Leo"}).status_code in (200, 429)
 
 
-def test_an_error_of_ours_is_a_500_without_its_details_and_the_server_goes_on(nla, monkeypatch, caplog):
+def test_an_error_of_ours_is_a_500_without_its_details_and_the_server_goes_on(
+    nla, monkeypatch, caplog
+):
     with serving(nla) as client:
         with monkeypatch.context() as broken:
             broken.setattr(SteppingEngine, "step", lambda _engine: 1 / 0)
@@ -196,7 +212,9 @@ def test_a_shutdown_finishes_what_is_under_way(endless):
     answers = []
     body = {"activations": rows(2), "temperature": 0.0, "max_new_tokens": 50}
     with serving(endless, grace_s=20.0) as client:
-        thread = threading.Thread(target=lambda: answers.append(client.post("/describe", json=body)))
+        thread = threading.Thread(
+            target=lambda: answers.append(client.post("/describe", json=body))
+        )
         thread.start()
         until(lambda: metric(client, "gloss_batch_rows") == 2)
         client.server.should_exit = True
@@ -211,7 +229,9 @@ def test_a_shutdown_does_not_wait_longer_than_its_grace(endless):
 
     def ask(address):
         try:
-            answer = httpx2.post(f"{address}/describe", json={"activations": rows(1), **LONG}, timeout=60)
+            answer = httpx2.post(
+                f"{address}/describe", json={"activations": rows(1), **LONG}, timeout=60
+            )
             failures.append(answer.status_code)
         except httpx2.TransportError as error:
             failures.append(type(error))

@@ -1,4 +1,6 @@
-"""A server whose AV runs on another one: whole responses, the same words, cancelled when their client leaves."""
+"""A server whose AV runs on another one: whole responses, the same words, cancelled when their
+client leaves.
+"""
 
 import time
 
@@ -19,10 +21,14 @@ def behind(client, folder):
 
 def test_explanations_are_those_of_the_server_behind(client, nla, nla_folder):
     with serving(behind(client, nla_folder)) as front:
-        found = front.post("/v1/explain", json={"text": TEXT, "positions": "3,7-9"}).json()["explanations"]
+        found = front.post("/v1/explain", json={"text": TEXT, "positions": "3,7-9"}).json()[
+            "explanations"
+        ]
         assert [e["text"] for e in found] == [e.text for e in nla.explain(TEXT, positions="3,7-9")]
         body = {"activations": rows(3), "samples": 2, "temperature": 2.0, "seed": 4}
-        first, again = (front.post("/v1/explain", json={**body, "max_new_tokens": n}).json() for n in (20, 20))
+        first, again = (
+            front.post("/v1/explain", json={**body, "max_new_tokens": n}).json() for n in (20, 20)
+        )
         assert first == again
         assert len({e["response"] for e in first["explanations"]}) > 3
         assert metric(front, "gloss_explanations_total") == 10
@@ -33,8 +39,13 @@ def test_an_engine_is_told_the_key_of_the_environment(nla, nla_folder, monkeypat
         with pytest.raises(EngineError, match="HTTP 401"):
             behind(back, nla_folder).explain(TEXT, positions=3)
         monkeypatch.setenv("GLOSS_ENGINE_KEY", "open sesame")
-        for engine in (behind(back, nla_folder), NLA(nla_folder, engine=str(back.base_url).rstrip("/"))):
-            assert engine.explain(TEXT, positions=3)[0].text == nla.explain(TEXT, positions=3)[0].text
+        for engine in (
+            behind(back, nla_folder),
+            NLA(nla_folder, engine=str(back.base_url).rstrip("/")),
+        ):
+            assert (
+                engine.explain(TEXT, positions=3)[0].text == nla.explain(TEXT, positions=3)[0].text
+            )
         monkeypatch.setenv("GLOSS_ENGINE_KEY", "barley")
         with pytest.raises(EngineError, match="HTTP 403") as caught:
             behind(back, nla_folder).explain(TEXT, positions=3)
@@ -44,7 +55,9 @@ def test_an_engine_is_told_the_key_of_the_environment(nla, nla_folder, monkeypat
 def test_a_row_is_given_up_behind_when_its_client_leaves(endless, nla_folder):  # noqa: F811
     with serving(endless) as back, serving(behind(back, nla_folder)) as front:
         with pytest.raises(httpx2.ReadTimeout):
-            front.post("/v1/explain", json={"activations": rows(2), "max_new_tokens": 512}, timeout=1.0)
+            front.post(
+                "/v1/explain", json={"activations": rows(2), "max_new_tokens": 512}, timeout=1.0
+            )
         until(lambda: metric(back, "gloss_abandoned_rows_total") == 2)
         assert metric(back, "gloss_batch_rows") == 0
 

@@ -1,4 +1,6 @@
-"""What clients share: one batch, one forward of the same text, one row for the same request, and a bounded memory."""
+"""What clients share: one batch, one forward of the same text, one row for the same request, and a
+bounded memory.
+"""
 
 import threading
 
@@ -6,8 +8,8 @@ import pytest
 import torch
 from served_nla import TEXT, serving
 
+from gloss.engines import LocalEngine
 from gloss.nla import NLA
-from gloss.rollout import LocalEngine
 from gloss.serve.cache import BoundedCache
 
 
@@ -46,7 +48,10 @@ def test_requests_of_many_clients_run_in_one_batch_and_read_as_alone(nla):
 
 def test_the_same_request_at_the_same_time_is_written_once(nla):
     with serving(nla) as client:
-        answers = at_once(client, [{"text": TEXT, "positions": [4], "temperature": 1.0, "seed": 9, "samples": 2}] * 8)
+        answers = at_once(
+            client,
+            [{"text": TEXT, "positions": [4], "temperature": 1.0, "seed": 9, "samples": 2}] * 8,
+        )
         assert len({a.text for a in answers}) == 1
         assert metric(client, "gloss_explanations_total") == 2
 
@@ -72,14 +77,20 @@ def test_two_nlas_share_no_memory(nla, nla_folder, vectors):
         other.av.model.get_input_embeddings().weight += 0.5
     with serving({"one": nla, "two": other}) as client:
         body = {"activations": vectors.tolist()}
-        one, two = (client.post("/v1/explain", json={**body, "nla": name}).json() for name in ("one", "two"))
-        assert [e["response"] for e in one["explanations"]] != [e["response"] for e in two["explanations"]]
+        one, two = (
+            client.post("/v1/explain", json={**body, "nla": name}).json() for name in ("one", "two")
+        )
+        assert [e["response"] for e in one["explanations"]] != [
+            e["response"] for e in two["explanations"]
+        ]
 
 
 def test_without_a_memory_everything_still_works(nla):
     with serving(nla, cache_bytes=0) as client:
         body = {"text": TEXT, "positions": [3]}
-        first, second = (client.post("/v1/explain", json=body).json()["explanations"][0] for _ in range(2))
+        first, second = (
+            client.post("/v1/explain", json=body).json()["explanations"][0] for _ in range(2)
+        )
         assert first["response"] == second["response"]
         assert metric(client, "gloss_cache_bytes") == 0
 
@@ -87,7 +98,10 @@ def test_without_a_memory_everything_still_works(nla):
 def test_neuronpedias_sampled_explanations_differ_every_time(nla):
     with serving(nla) as client:
         vector = torch.ones(1, 32).tolist()
-        found = {client.post("/describe", json={"activations": vector, "temperature": 3}).text for _ in range(4)}
+        found = {
+            client.post("/describe", json={"activations": vector, "temperature": 3}).text
+            for _ in range(4)
+        }
         assert len(found) > 1
 
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from served_nla import TEXT, frames, serving
 
-from gloss.evaluate.steering import steered_runs, steering_offset
+from gloss.engines import LocalEngine
+from gloss.engines.steering import steered_runs, steering_offset
 from gloss.nla import NLA
-from gloss.rollout import LocalEngine
 from gloss.serve.trust import agreement, share_making
 
 SAYING = "the mood is calm\nthe place is the harbor"
@@ -49,12 +49,20 @@ def test_explain_answers_as_the_local_nla(client, nla):
 
 
 def test_samples_differ_by_seed_and_come_back_with_it(client, vectors):
-    body = {"activations": (0.3 * vectors + torch.ones(32)).tolist(), "samples": 3, "temperature": 2.0}
-    first, again, other = (post(client, "explain", **body, seed=seed)["explanations"] for seed in (1, 1, 2))
+    body = {
+        "activations": (0.3 * vectors + torch.ones(32)).tolist(),
+        "samples": 3,
+        "temperature": 2.0,
+    }
+    first, again, other = (
+        post(client, "explain", **body, seed=seed)["explanations"] for seed in (1, 1, 2)
+    )
     assert first == again
     assert [e["response"] for e in first] != [e["response"] for e in other]
     assert len({e["response"] for e in first}) > 4
-    assert [(e["position"], e["sample"]) for e in first] == [(i, s) for i in range(4) for s in range(3)]
+    assert [(e["position"], e["sample"]) for e in first] == [
+        (i, s) for i in range(4) for s in range(3)
+    ]
 
 
 def test_a_stream_ends_in_what_is_answered_whole(client):
@@ -68,16 +76,23 @@ def test_a_stream_ends_in_what_is_answered_whole(client):
 
 def test_no_activations_have_no_explanations(client):
     assert post(client, "explain", activations=[])["explanations"] == []
-    assert [frame["total"] for frame in frames(client, "/v1/explain", {"activations": [], "stream": True})] == [0]
+    assert [
+        frame["total"]
+        for frame in frames(client, "/v1/explain", {"activations": [], "stream": True})
+    ] == [0]
     assert client.post("/describe", json={"activations": []}, timeout=5).status_code in (200, 422)
 
 
 def test_base64_and_lists_mean_the_same_vectors(client, vectors):
-    assert post(client, "explain", **encoded(vectors)) == post(client, "explain", activations=vectors.tolist())
+    assert post(client, "explain", **encoded(vectors)) == post(
+        client, "explain", activations=vectors.tolist()
+    )
 
 
 def test_what_cannot_be_extracted_is_flagged_and_unscored(client, vectors):
-    (found,) = post(client, "explain", activations=vectors[:1].tolist(), max_new_tokens=2)["explanations"]
+    (found,) = post(client, "explain", activations=vectors[:1].tolist(), max_new_tokens=2)[
+        "explanations"
+    ]
     assert found["text"] is None
     assert found["flags"] == ["extraction failed"]
     assert found["fve"] is found["cosine"] is None
@@ -113,7 +128,15 @@ def test_unknown_fields_are_refused(client):
 
 def test_greedy_rollouts_are_those_of_the_local_engine(client, nla, vectors):
     mixed = torch.cat([vectors, vectors.flip(0) * 2 + 0.5, vectors[:2] - vectors[2:]])
-    answer = post(client, "rollouts", **encoded(mixed), temperature=0.0, max_new_tokens=30, seed=3, num_samples=1)
+    answer = post(
+        client,
+        "rollouts",
+        **encoded(mixed),
+        temperature=0.0,
+        max_new_tokens=30,
+        seed=3,
+        num_samples=1,
+    )
     local = LocalEngine(nla.av).generate(mixed, temperature=0.0, max_new_tokens=30, seed=0)
     assert [(tuple(r["token_ids"]), r["text"], r["finished"]) for r in answer["rollouts"]] == [
         (r.token_ids, r.text, r.finished) for r in local
@@ -137,7 +160,9 @@ def test_scores_are_those_of_the_local_nla(client, nla, vectors):
     answer = post(client, "score", explanations=texts, **encoded(vectors))
     local = nla.score(texts, vectors)
     assert [s["fve"] for s in answer["scores"]] == pytest.approx([s.fve for s in local], abs=1e-5)
-    assert [s["direction_mse"] for s in answer["scores"]] == pytest.approx([s.direction_mse for s in local], abs=1e-5)
+    assert [s["direction_mse"] for s in answer["scores"]] == pytest.approx(
+        [s.direction_mse for s in local], abs=1e-5
+    )
     at_token = post(client, "score", explanations=["it rains"], text=TEXT, position=4)["scores"][0]
     (local_at,) = nla.score(["it rains"], nla.activations(TEXT)[4])
     assert at_token["cosine"] == pytest.approx(local_at.cosine, abs=1e-4)
@@ -149,7 +174,9 @@ def test_percentile_and_baseline_come_from_what_the_checkpoint_records(nla_folde
     own.recorded |= {"mean_direction": vectors[0].tolist()}
     own.evaluation = {"heldout_errors": [0.0, 1.0, 3.9, 4.0]}
     with serving(own) as client:
-        (score,) = post(client, "score", explanations=["it rains"], activations=vectors[:1].tolist())["scores"]
+        (score,) = post(
+            client, "score", explanations=["it rains"], activations=vectors[:1].tolist()
+        )["scores"]
         assert score["percentile"] == 50.0
         (found,) = post(client, "explain", activations=vectors[:1].tolist())["explanations"]
         assert found["baseline"] == pytest.approx(1.0, abs=1e-5)
@@ -168,7 +195,9 @@ def test_activations_are_exact(client, nla):
 
 
 def test_trust_prefixes_end_in_the_whole_and_lost_shares_are_differences(client, nla):
-    answer = post(client, "trust", text=TEXT, position=5, explanation=SAYING, samples=3, neighbours=1)
+    answer = post(
+        client, "trust", text=TEXT, position=5, explanation=SAYING, samples=3, neighbours=1
+    )
     vector = nla.activations(TEXT)[5]
     lines = SAYING.split("\n")
 
@@ -183,7 +212,12 @@ def test_trust_prefixes_end_in_the_whole_and_lost_shares_are_differences(client,
     controls = {c["name"]: c["fve"] for c in answer["controls"]}
     assert controls["empty text"] == pytest.approx(fve(""), abs=1e-4)
     assert controls["mean direction"] is None
-    assert set(controls) == {"mean direction", "empty text", "shuffled words", "texts of other tokens"}
+    assert set(controls) == {
+        "mean direction",
+        "empty text",
+        "shuffled words",
+        "texts of other tokens",
+    }
     assert [n["position"] for n in answer["neighbours"]] == [4, 6]
     assert len(answer["samples"]) == 3
     assert 0 <= answer["agreement"] <= 1
@@ -211,14 +245,31 @@ def test_steering_continues_as_the_local_nla(client, nla):
         alphas=[1.0, 3.0],
         seed=4,
     )
-    local = nla.steer(TEXT, position=-1, explanation="it rains", edit=("rains", "snows"), alphas=(1.0, 3.0), seed=4)
-    mine = [(c["edit"], c["alpha"], c["text"]) for c in answer["continuations"] if c["edit"] != "unrelated"]
+    local = nla.steer(
+        TEXT,
+        position=-1,
+        explanation="it rains",
+        edit=("rains", "snows"),
+        alphas=(1.0, 3.0),
+        seed=4,
+    )
+    mine = [
+        (c["edit"], c["alpha"], c["text"])
+        for c in answer["continuations"]
+        if c["edit"] != "unrelated"
+    ]
     assert mine == [(c.edit, c.alpha, c.text) for c in local.continuations]
     assert {c["alpha"] for c in answer["continuations"] if c["edit"] == "unrelated"} <= {1.0, 3.0}
 
 
 def test_several_tokens_move_together_and_probabilities_are_those_of_the_next_token(client, nla):
-    body = {"text": TEXT, "positions": [3, -1], "original": "it rains", "edited": "the gulls sleep", "alphas": [4.0]}
+    body = {
+        "text": TEXT,
+        "positions": [3, -1],
+        "original": "it rains",
+        "edited": "the gulls sleep",
+        "alphas": [4.0],
+    }
     answer = post(client, "steer", **body, unrelated=["a", "b"], top_tokens=3)
     assert answer["positions"] == [3, 16]
     (next_tokens,) = answer["next"]
@@ -258,14 +309,18 @@ def test_an_edit_that_cannot_be_made_is_refused(client, fields, said):
 
 
 def test_compare_explains_the_difference_and_both_sides(client, nla):
-    answer = post(client, "compare", sides=[{"text": TEXT, "position": 2}, {"text": TEXT, "position": 9}])
+    answer = post(
+        client, "compare", sides=[{"text": TEXT, "position": 2}, {"text": TEXT, "position": 9}]
+    )
     activations = nla.activations(TEXT)
     difference = activations[2] - activations[9]
     assert answer["norm"] == pytest.approx(float(difference.norm()), rel=1e-4)
     similarity = torch.nn.functional.cosine_similarity(activations[2], activations[9], dim=0)
     assert answer["similarity"] == pytest.approx(float(similarity), abs=1e-4)
     assert answer["text"] == nla.explain(difference)[0].text
-    assert [s["text"] for s in answer["sides"]] == [nla.explain(TEXT, positions=p)[0].text for p in (2, 9)]
+    assert [s["text"] for s in answer["sides"]] == [
+        nla.explain(TEXT, positions=p)[0].text for p in (2, 9)
+    ]
 
 
 def test_a_thing_compared_with_itself_has_no_difference_to_explain(client, vectors):
@@ -285,15 +340,22 @@ def test_search_finds_words_and_patterns(client):
         "hits": [{"index": 0, "spans": [[3, 7]]}, {"index": 3, "spans": [[0, 4], [6, 10]]}],
         "num_found": 2,
     }
-    assert post(client, "search", texts=texts, query="(b)")["hits"] == [{"index": 2, "spans": [[2, 5]]}]
+    assert post(client, "search", texts=texts, query="(b)")["hits"] == [
+        {"index": 2, "spans": [[2, 5]]}
+    ]
     assert post(client, "search", texts=texts, query="^r.*n$", fixed=False)["hits"][0]["index"] == 3
     assert post(client, "search", texts=texts, query="RAIN", case_sensitive=True)["num_found"] == 0
-    assert client.post("/v1/search", json={"texts": texts, "query": "(", "fixed": False}).status_code == 400
+    assert (
+        client.post("/v1/search", json={"texts": texts, "query": "(", "fixed": False}).status_code
+        == 400
+    )
 
 
 def test_no_pattern_keeps_the_server_busy(client):
     started = time.monotonic()
-    answer = client.post("/v1/search", json={"texts": ["a" * 8000 + "!"] * 50, "query": "(a|aa)+$", "fixed": False})
+    answer = client.post(
+        "/v1/search", json={"texts": ["a" * 8000 + "!"] * 50, "query": "(a|aa)+$", "fixed": False}
+    )
     assert answer.status_code == 400
     assert "takes too long" in answer.text
     assert time.monotonic() - started < 30
@@ -310,7 +372,9 @@ def uploads(vectors, tmp_path, tokenizer):
 
 
 def upload(client, data):
-    return client.post("/v1/vectors?nla=tiny", content=data, headers={"Content-Type": "application/octet-stream"})
+    return client.post(
+        "/v1/vectors?nla=tiny", content=data, headers={"Content-Type": "application/octet-stream"}
+    )
 
 
 def test_vectors_of_every_kind_of_file_come_back(client, vectors, tmp_path, lab_tokenizer):
@@ -324,7 +388,14 @@ def test_vectors_of_every_kind_of_file_come_back(client, vectors, tmp_path, lab_
 def test_an_upload_is_never_unpickled_and_names_no_path(client, tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    for data in (buffer.getvalue(), b"PAR1 and nothing", b"\x93NUMPY", b"hello", b"", b"x" * 8 + b"{broken"):
+    for data in (
+        buffer.getvalue(),
+        b"PAR1 and nothing",
+        b"\x93NUMPY",
+        b"hello",
+        b"",
+        b"x" * 8 + b"{broken",
+    ):
         answer = upload(client, data)
         assert answer.status_code == 400, data
         assert "/tmp" not in answer.text
@@ -340,7 +411,9 @@ def test_vectors_of_another_width_are_refused(client):
 def test_runs_are_listed_and_read_while_they_are_written(nla, tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     rows = [{"stage": "joint", "step": s, "fve_sampled": 0.1 * s} for s in range(3)]
-    (tmp_path / "a" / "b" / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"stage": "jo')
+    (tmp_path / "a" / "b" / "metrics.jsonl").write_text(
+        "\n".join(map(json.dumps, rows)) + '\n{"stage": "jo'
+    )
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / "results.json").write_text(json.dumps({"fve": {"rl": 0.9}}))
     (tmp_path / "done" / "config.json").write_text(json.dumps({"name": "smoke"}))
@@ -370,7 +443,9 @@ def test_several_nlas_are_served_at_once_and_named(nla, nla_folder, tmp_path, ve
         infos = client.get("/v1/nlas").json()["nlas"]
         assert [(i["name"], i["has_ar"]) for i in infos] == [("whole", True), ("av-only", False)]
         assert infos[0]["max_new_tokens"] == 40
-        (found,) = post(client, "explain", nla="av-only", activations=vectors[:1].tolist())["explanations"]
+        (found,) = post(client, "explain", nla="av-only", activations=vectors[:1].tolist())[
+            "explanations"
+        ]
         assert (found["text"], found["fve"]) == (SAYING, None)
         answer = client.post("/v1/reconstruct", json={"nla": "av-only", "explanations": ["a"]})
         assert answer.status_code == 503
@@ -383,7 +458,10 @@ def test_the_target_of_a_named_nla_goes_on(nla, client):
     assert post(client, "continue", **body) == whole
     with serving({"one": nla, "two": nla}) as several:
         assert post(several, "continue", nla="two", **body) == whole
-        assert frames(several, "/v1/continue", {**body, "nla": "two", "stream": True})[-1]["text"] == whole["text"]
+        assert (
+            frames(several, "/v1/continue", {**body, "nla": "two", "stream": True})[-1]["text"]
+            == whole["text"]
+        )
         assert several.post("/v1/continue", json={**body, "nla": "three"}).status_code == 400
 
 

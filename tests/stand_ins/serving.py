@@ -1,4 +1,5 @@
-"""Stand-in servers that speak SGLang's, vLLM's and Gloss's JSON and run a small Transformers model on what they receive.
+"""Stand-in servers that speak SGLang's, vLLM's and Gloss's JSON and run a small Transformers model
+on what they receive.
 
 ``Faults`` are switches for what goes wrong at real servers. Nothing here imports the clients.
 """
@@ -14,20 +15,42 @@ import numpy as np
 import torch
 
 SGLANG_SAMPLING = {
-    "max_new_tokens", "stop", "stop_token_ids", "stop_regex", "temperature", "top_p", "top_k", "min_p", "frequency_penalty",
-    "presence_penalty", "repetition_penalty", "min_new_tokens", "n", "json_schema", "regex", "ebnf", "structural_tag",
-    "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim", "custom_params", "sampling_seed",
-}  # fmt: skip
+    "max_new_tokens",
+    "stop",
+    "stop_token_ids",
+    "stop_regex",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "min_new_tokens",
+    "n",
+    "json_schema",
+    "regex",
+    "ebnf",
+    "structural_tag",
+    "ignore_eos",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "no_stop_trim",
+    "custom_params",
+    "sampling_seed",
+}
 
 RADIX_CACHE_REFUSAL = (
-    "input_embeds is provided while disable_radix_cache is False. Please add `--disable-radix-cache` when you launch the server "
-    "if you want to use input_embeds as inputs."
+    "input_embeds is provided while disable_radix_cache is False. Please add"
+    " `--disable-radix-cache` when you launch the server if you want to use input_embeds as inputs."
 )
 
 
 @dataclass
 class Faults:
-    """``drop`` and ``busy``: how many requests to cut off, or to answer with 429. ``dies_after``: requests before it is gone."""
+    """``drop`` and ``busy``: how many requests to cut off, or to answer with 429. ``dies_after``:
+    requests before it is gone.
+    """
 
     drop: int = 0
     busy: int = 0
@@ -47,11 +70,19 @@ class Refused(Exception):
 
 
 class StandIn:
-    """A server in a thread; ``requests`` holds (path, body) of every POST that it read, ``most_at_once`` the highest load."""
+    """A server in a thread; ``requests`` holds (path, body) of every POST that it read,
+    ``most_at_once`` the highest load.
+    """
 
     def __init__(self, av, faults=None):
         self.av, self.faults = av, faults or Faults()
-        self.requests, self.keys, self.at_once, self.most_at_once, self.closed_early = [], [], 0, 0, 0
+        self.requests, self.keys, self.at_once, self.most_at_once, self.closed_early = (
+            [],
+            [],
+            0,
+            0,
+            0,
+        )
         self._lock, self._cached = threading.Lock(), {}
         stand_in = self
 
@@ -72,7 +103,9 @@ class StandIn:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
         self._thread.start()
         return self
 
@@ -86,13 +119,19 @@ class StandIn:
 
     def get(self, handler):
         known = handler.path in self.pages
-        _reply(handler, 200 if known else 404, self.pages[handler.path] if known else self.error(404, "Not Found"))
+        _reply(
+            handler,
+            200 if known else 404,
+            self.pages[handler.path] if known else self.error(404, "Not Found"),
+        )
 
     def post(self, handler):
         body = handler.rfile.read(int(handler.headers["content-length"]))
         with self._lock:
             self.requests.append((handler.path, body))
-            self.keys.append((handler.headers.get("authorization"), handler.headers.get("x-secret-key")))
+            self.keys.append(
+                (handler.headers.get("authorization"), handler.headers.get("x-secret-key"))
+            )
             fault = self._next_fault()
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -122,7 +161,9 @@ class StandIn:
             handler.connection.close()
             return
         if fault == "busy":
-            headers = {} if self.faults.retry_after is None else {"retry-after": self.faults.retry_after}
+            headers = (
+                {} if self.faults.retry_after is None else {"retry-after": self.faults.retry_after}
+            )
             _reply(handler, 429, self.error(429, "too many requests"), headers)
             return
         if self.faults.slow_s:
@@ -148,7 +189,9 @@ class StandIn:
         """Token ids, their log-probabilities and whether a stop token ended them; embeds [T, d]."""
         model, generator = self.av.model, torch.Generator().manual_seed(seed)
         embeds = embeds.unsqueeze(0).to(model.dtype)
-        if self.faults.prefix_cache:  # keyed on placeholder ids, which are the same for all embeddings of a length
+        if (
+            self.faults.prefix_cache
+        ):  # keyed on placeholder ids, which are the same for all embeddings of a length
             first = self._cached.setdefault(embeds.shape[1], embeds)
             embeds = torch.cat([first[:, :-1], embeds[:, -1:]], dim=1)
         ids, logprobs = [], []
@@ -158,7 +201,9 @@ class StandIn:
             if temperature == 0:
                 token = int(logits.argmax())
             else:
-                token = int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
+                token = int(
+                    torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+                )
             ids.append(token)
             logprobs.append(float(logits.log_softmax(-1)[token]))
             if token in stop_ids:
@@ -168,7 +213,11 @@ class StandIn:
     def check_width(self, embeds):
         width = self.av.model.config.hidden_size
         if embeds.ndim != 2 or embeds.shape[1] != width:
-            raise Refused(400, f"the embeddings' hidden size {tuple(embeds.shape)} does not match the model's {width}")
+            raise Refused(
+                400,
+                f"the embeddings' hidden size {tuple(embeds.shape)} does not match the model's"
+                f" {width}",
+            )
 
 
 class SGLang(StandIn):
@@ -183,10 +232,15 @@ class SGLang(StandIn):
             raise Refused(400, RADIX_CACHE_REFUSAL)
         given = {"text", "input_ids", "input_embeds"} & set(request)
         if given != {"input_embeds"}:
-            raise Refused(400, f"Either text, input_ids or input_embeds should be provided, not {sorted(given)}")
+            raise Refused(
+                400,
+                f"Either text, input_ids or input_embeds should be provided, not {sorted(given)}",
+            )
         params = request["sampling_params"]
         if unknown := set(params) - SGLANG_SAMPLING:
-            raise Refused(400, f"SamplingParams got an unexpected keyword argument {sorted(unknown)[0]!r}")
+            raise Refused(
+                400, f"SamplingParams got an unexpected keyword argument {sorted(unknown)[0]!r}"
+            )
         embeds = torch.tensor(request["input_embeds"], dtype=torch.float32)
         self.check_width(embeds)
         ids, logprobs, ended = self.complete(
@@ -196,7 +250,11 @@ class SGLang(StandIn):
             stop_ids=params.get("stop_token_ids", []),
             seed=params.get("sampling_seed", 0),
         )
-        reason = {"type": "stop", "matched": ids[-1]} if ended else {"type": "length", "length": len(ids)}
+        reason = (
+            {"type": "stop", "matched": ids[-1]}
+            if ended
+            else {"type": "length", "length": len(ids)}
+        )
         meta = {
             "id": "0",
             "finish_reason": reason,
@@ -207,8 +265,14 @@ class SGLang(StandIn):
             "e2e_latency": 0.1,
         }
         if request.get("return_logprob"):
-            meta["output_token_logprobs"] = [[p, i, None] for p, i in zip(logprobs, ids, strict=True)]
-        return {"text": self.av.tokenizer.decode(ids[:-1] if ended else ids), "output_ids": ids, "meta_info": meta}
+            meta["output_token_logprobs"] = [
+                [p, i, None] for p, i in zip(logprobs, ids, strict=True)
+            ]
+        return {
+            "text": self.av.tokenizer.decode(ids[:-1] if ended else ids),
+            "output_ids": ids,
+            "meta_info": meta,
+        }
 
 
 class VLLM(StandIn):
@@ -216,14 +280,18 @@ class VLLM(StandIn):
     pages = {"/version": {"version": "0.32.0"}, "/openapi.json": {}}
 
     def error(self, status, message):
-        return {"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}}
+        return {
+            "error": {"message": message, "type": "BadRequestError", "param": None, "code": status}
+        }
 
     def answer(self, request):
         if self.faults.embeds_off:
             raise Refused(400, "You must set `--enable-prompt-embeds` to input `prompt_embeds`.")
         if "prompt" in request:
             raise Refused(400, "ids beside embeddings")
-        embeds = torch.load(io.BytesIO(base64.b64decode(request["prompt_embeds"], validate=True)), weights_only=True)
+        embeds = torch.load(
+            io.BytesIO(base64.b64decode(request["prompt_embeds"], validate=True)), weights_only=True
+        )
         self.check_width(embeds)
         seed, choices = request.get("seed", 0), []
         for index in range(request.get("n", 1)):
@@ -245,8 +313,17 @@ class VLLM(StandIn):
                     "prompt_token_ids": None,
                 }
             )
-        usage = {"prompt_tokens": len(embeds), "completion_tokens": sum(len(c["token_ids"] or ()) for c in choices)}
-        return {"id": "0", "object": "text_completion", "model": "av", "choices": choices[::-1], "usage": usage}
+        usage = {
+            "prompt_tokens": len(embeds),
+            "completion_tokens": sum(len(c["token_ids"] or ()) for c in choices),
+        }
+        return {
+            "id": "0",
+            "object": "text_completion",
+            "model": "av",
+            "choices": choices[::-1],
+            "usage": usage,
+        }
 
 
 class Gloss(StandIn):
@@ -257,15 +334,23 @@ class Gloss(StandIn):
         return {"error": message}
 
     def answer(self, request):
-        from gloss.rollout import LocalEngine
+        from gloss.engines import LocalEngine
 
         shape = request["shape"]
         if shape[1] != self.av.sidecar.d_model:
-            raise Refused(400, f"wrong activations: expected [n, {self.av.sidecar.d_model}], found {shape}")
-        values = np.frombuffer(base64.b64decode(request["activations"], validate=True), dtype="<f4").reshape(shape)
-        settings = {key: request[key] for key in ("temperature", "max_new_tokens", "seed", "num_samples")}
+            raise Refused(
+                400, f"wrong activations: expected [n, {self.av.sidecar.d_model}], found {shape}"
+            )
+        values = np.frombuffer(
+            base64.b64decode(request["activations"], validate=True), dtype="<f4"
+        ).reshape(shape)
+        settings = {
+            key: request[key] for key in ("temperature", "max_new_tokens", "seed", "num_samples")
+        }
         rollouts = LocalEngine(self.av).generate(torch.from_numpy(values.copy()), **settings)
-        written = [{"token_ids": r.token_ids, "text": r.text, "finished": r.finished} for r in rollouts]
+        written = [
+            {"token_ids": r.token_ids, "text": r.text, "finished": r.finished} for r in rollouts
+        ]
         return {"rollouts": written, "engine": "local"}
 
 

@@ -21,7 +21,11 @@ def script():
 
 
 def test_every_family_has_a_row_and_every_tool_a_column(script):
-    rows = [line.split(" | ") for line in script.page().splitlines() if line.startswith("| `") and "test_" not in line]
+    rows = [
+        line.split(" | ")
+        for line in script.page().splitlines()
+        if line.startswith("| `") and "test_" not in line
+    ]
     assert [row[0].strip("| `") for row in rows] == [family.name for family in FAMILIES]
     assert {len(row) for row in rows} == {len(script.TOOLS) + 5}
     assert {row[-1].strip(" |") for row in rows} == {"stand-in only"}

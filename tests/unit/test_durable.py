@@ -8,7 +8,14 @@ import time
 
 import pytest
 
-from gloss.durable import folder_lock, read_json, replaced_file, replaced_folder, write_json, write_text
+from gloss.durable import (
+    folder_lock,
+    read_json,
+    replaced_file,
+    replaced_folder,
+    write_json,
+    write_text,
+)
 from gloss.errors import LockError, ResumeError, StorageError
 
 HOLD = """
@@ -53,9 +60,14 @@ def test_a_damaged_json_file_is_named(tmp_path):
 
 
 def test_the_lock_names_its_holder_and_dies_with_it(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(LockError, match=f"process {holder.pid} on .* since .*: -c"), folder_lock(tmp_path):
+    with (
+        pytest.raises(LockError, match=f"process {holder.pid} on .* since .*: -c"),
+        folder_lock(tmp_path),
+    ):
         pass
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
@@ -66,7 +78,9 @@ def test_the_lock_names_its_holder_and_dies_with_it(tmp_path):
 
 
 def as_ordinary_user():
-    """Gives up root's right to ignore file permissions, so that the test means the same for root."""
+    """Gives up root's right to ignore file permissions, so that the test means the same
+    for root.
+    """
     for capability in (1, 2):
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 
@@ -87,40 +101,48 @@ def test_a_read_only_folder_is_one_clear_line(tmp_path):
     folder.mkdir()
     folder.chmod(0o555)
     out = subprocess.run(
-        [sys.executable, "-c", WRITE, str(folder / "x")], capture_output=True, text=True, preexec_fn=as_ordinary_user
+        [sys.executable, "-c", WRITE, str(folder / "x")],
+        capture_output=True,
+        text=True,
+        preexec_fn=as_ordinary_user,
     )
     folder.chmod(0o755)
     assert (
         out.stdout
-        == f"{folder / 'x'}: cannot be written: found Permission denied. Choose a folder that you may write.\n"
+        == f"{folder / 'x'}: cannot be written: found Permission denied. Choose a folder that you"
+        " may write.\n"
     )
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file/x: cannot be written: found (Not a directory|File exists)"):
+    with pytest.raises(
+        StorageError, match=r"file/x: cannot be written: found (Not a directory|File exists)"
+    ):
         write_text(tmp_path / "file" / "x", "")
 
 
 def test_a_disk_that_fills_up_inside_safetensors_is_a_storage_error(tmp_path):
     code = (
-        "import sys, pathlib, resource, torch\nfrom safetensors.torch import save_file\n"
-        "from gloss.durable import replaced_file\nfrom gloss.errors import StorageError\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "try:\n  with replaced_file(pathlib.Path(sys.argv[1])) as t: save_file({'x': torch.zeros(100_000)}, t)\n"
-        "except StorageError as error: print(error)"
+        "import sys, pathlib, resource, torch\nfrom safetensors.torch import save_file\nfrom"
+        " gloss.durable import replaced_file\nfrom gloss.errors import"
+        " StorageError\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\ntry:\n  with"
+        " replaced_file(pathlib.Path(sys.argv[1])) as t: save_file({'x': torch.zeros(100_000)},"
+        " t)\nexcept StorageError as error: print(error)"
     )
-    out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True
+    )
     assert "cannot be written: found File too large. Free some space" in out.stdout, out.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 STOP = (
-    "import sys, time\nfrom gloss.stopping import Terminated, deferred_stop, stop_on_sigterm\nstop_on_sigterm()\n"
-    "try:\n  with deferred_stop() as stop:\n    print('ready', flush=True)\n"
-    "    while not (stop.requested and sys.argv[1] == 'obedient'): time.sleep(0.01)\n"
-    "    print('saved', flush=True)\n    stop.obey()\n"
-    "except Terminated: print('terminated')\nexcept KeyboardInterrupt: print('interrupted')"
+    "import sys, time\nfrom gloss.stopping import Terminated, deferred_stop,"
+    " stop_on_sigterm\nstop_on_sigterm()\ntry:\n  with deferred_stop() as stop:\n    print('ready',"
+    " flush=True)\n    while not (stop.requested and sys.argv[1] == 'obedient'): time.sleep(0.01)\n"
+    "    print('saved', flush=True)\n    stop.obey()\nexcept Terminated:"
+    " print('terminated')\nexcept KeyboardInterrupt: print('interrupted')"
 )
 
 
@@ -134,7 +156,9 @@ STOP = (
     ],
 )
 def test_a_loop_may_save_first_but_never_for_longer_than_a_few_seconds(kind, signals, said, most_s):
-    process = subprocess.Popen([sys.executable, "-c", STOP, kind], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOP, kind], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "ready\n"
     started = time.monotonic()
     for number in signals:

@@ -14,7 +14,9 @@ from gloss.errors import GlossError
 def test_good_inputs_are_read_and_damaged_ones_read_or_refused(reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fuzz_readers, "damaged", lambda data, name, rng: data)
-    assert run_case(0, 0, tmp_path / "case", [replace(reader, inputs=reader.inputs[:1])])[1] == "fine"
+    assert (
+        run_case(0, 0, tmp_path / "case", [replace(reader, inputs=reader.inputs[:1])])[1] == "fine"
+    )
     monkeypatch.undo()
     cases = 8 if reader.name == "AR" else 60
     found = [run_case(0, case, tmp_path / "case", [reader]) for case in range(cases)]

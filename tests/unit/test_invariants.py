@@ -1,4 +1,6 @@
-"""The table of invariants and the list of mutants name tests that exist, and mutants still fit the source."""
+"""The table of invariants and the list of mutants name tests that exist, and mutants still fit the
+source.
+"""
 
 import ast
 import re
@@ -15,7 +17,11 @@ MUTANTS = read_mutants()
 @cache
 def _tests_of(file):
     tree = ast.parse((REPO / "tests" / file).read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
 
 
 def _exists(test):

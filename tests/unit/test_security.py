@@ -1,4 +1,6 @@
-"""Nothing from a file is executed, nothing outside a folder is opened, model text stays text, secrets stay in the environment."""
+"""Nothing from a file is executed, nothing outside a folder is opened, model text stays text,
+secrets stay in the environment.
+"""
 
 import ast
 import json
@@ -17,10 +19,10 @@ import gloss
 from gloss.contract import ModelSidecar, write_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.models import ActivationReconstructor, load_ar, save_ar
-from gloss.pipeline.config import preset_path, read_config
-from gloss.pipeline.run import RunFolder
+from gloss.pipeline.run_config import preset_path, read_config
+from gloss.pipeline.runner import RunFolder
 from gloss.report import write_report
-from gloss.target import load_target, load_tokenizer
+from gloss.target_model import load_target, load_tokenizer
 
 SOURCE = Path(gloss.__file__).parent
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
@@ -51,24 +53,60 @@ def calls(tree: ast.AST):
 
 
 def test_nothing_is_unpickled_evaluated_or_run():
-    barred_modules = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "tarfile", "zipfile"}
+    barred_modules = {
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "marshal",
+        "shelve",
+        "tarfile",
+        "zipfile",
+    }
     barred_modules |= {"subprocess", "ctypes", "importlib.util.spec_from_file_location"}
-    barred_calls = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.hub.load"}
-    barred_calls |= {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "np.load", "numpy.load"}
+    barred_calls = {
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "os.system",
+        "os.popen",
+        "torch.load",
+        "torch.hub.load",
+    }
+    barred_calls |= {
+        "yaml.load",
+        "yaml.load_all",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+        "np.load",
+        "numpy.load",
+    }
     found = []
     for path, tree in TREES.items():
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found += [f"{path}:{node.lineno} imports {name}" for name in names if name in barred_modules]
-        found += [f"{path}:{c.lineno} {dotted(c.func)}" for c in calls(tree) if dotted(c.func) in barred_calls]
+            found += [
+                f"{path}:{node.lineno} imports {name}" for name in names if name in barred_modules
+            ]
+        found += [
+            f"{path}:{c.lineno} {dotted(c.func)}"
+            for c in calls(tree)
+            if dotted(c.func) in barred_calls
+        ]
     index_reader = SOURCE / "release" / "dcp.py"
     assert [line for line in found if not line.startswith(f"{index_reader}:")] == []
-    assert [line.split(" ", 1)[1] for line in found if line.startswith(f"{index_reader}:")] == ["imports pickle"]
+    assert [line.split(" ", 1)[1] for line in found if line.startswith(f"{index_reader}:")] == [
+        "imports pickle"
+    ]
 
 
 def test_the_one_reader_of_a_pickle_uses_nothing_but_a_restricted_unpickler():
-    """It builds the records of a training checkpoint's index; tests/unit/release/test_convert.py shows what it refuses."""
+    """It builds the records of a training checkpoint's index; tests/unit/release/test_convert.py
+    shows what it refuses.
+    """
     tree = TREES[SOURCE / "release" / "dcp.py"]
     used = {dotted(node) for node in ast.walk(tree) if dotted(node).startswith("pickle.")}
     assert used == {"pickle.Unpickler", "pickle.UnpicklingError"}
@@ -78,11 +116,15 @@ def test_the_one_reader_of_a_pickle_uses_nothing_but_a_restricted_unpickler():
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef) and "pickle.Unpickler" in map(dotted, node.bases)
     )
-    assert [item.name for item in restricted.body if isinstance(item, ast.FunctionDef)] == ["find_class"]
+    assert [item.name for item in restricted.body if isinstance(item, ast.FunctionDef)] == [
+        "find_class"
+    ]
 
 
 def test_remote_code_is_never_trusted_by_default_and_weights_are_safetensors():
-    """A missing argument is not enough: Transformers then asks on the terminal, or takes its answer from a pipe."""
+    """A missing argument is not enough: Transformers then asks on the terminal, or takes its answer
+    from a pipe.
+    """
     found = []
     for path, tree in TREES.items():
         for call in calls(tree):
@@ -91,7 +133,11 @@ def test_remote_code_is_never_trusted_by_default_and_weights_are_safetensors():
             if isinstance(value, ast.Constant) and value.value is not False:
                 found.append(f"{path}:{call.lineno} trusts remote code")
             name = dotted(call.func)
-            if name.endswith(".from_pretrained") and name.startswith(("Auto", "loader")) and value is None:
+            if (
+                name.endswith(".from_pretrained")
+                and name.startswith(("Auto", "loader"))
+                and value is None
+            ):
                 found.append(f"{path}:{call.lineno} leaves trust_remote_code open")
             if name.startswith("AutoModel") and name.endswith(".from_pretrained"):
                 safe = arguments.get("use_safetensors")
@@ -164,7 +210,9 @@ def test_a_pickled_head_is_refused_and_not_opened(folder, tmp_path):
 
 @pytest.mark.parametrize("model_type", ["qwen2", "own_kind"])
 def test_code_in_a_model_folder_does_not_run(folder, tmp_path, model_type, monkeypatch):
-    monkeypatch.setattr("builtins.input", lambda *_: "y")  # the answer that Transformers would ask for
+    monkeypatch.setattr(
+        "builtins.input", lambda *_: "y"
+    )  # the answer that Transformers would ask for
     code = f"import os\nos.mkdir({str(tmp_path / 'executed')!r})\n"
     for name in ("configuration_own", "modeling_own", "tokenization_own"):
         (folder / f"{name}.py").write_text(code)
@@ -188,9 +236,20 @@ def test_code_in_a_model_folder_does_not_run(folder, tmp_path, model_type, monke
 
 @pytest.mark.parametrize(
     "shard",
-    ["../outside.safetensors", "../../x.safetensors", "/etc/passwd", "a/b.safetensors", "..\\x.safetensors", "..", "", "x.bin"],
-)  # fmt: skip
-def test_shards_outside_the_folder_are_refused_before_they_are_opened(folder, tmp_path, shard, monkeypatch):
+    [
+        "../outside.safetensors",
+        "../../x.safetensors",
+        "/etc/passwd",
+        "a/b.safetensors",
+        "..\\x.safetensors",
+        "..",
+        "",
+        "x.bin",
+    ],
+)
+def test_shards_outside_the_folder_are_refused_before_they_are_opened(
+    folder, tmp_path, shard, monkeypatch
+):
     weights = folder / "model.safetensors"
     from safetensors.torch import load_file
 
@@ -217,7 +276,8 @@ def test_shards_beside_their_index_are_loaded(folder):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', "[" * 100_000, "\x00"]
+    "content",
+    ["", "[]", "{", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', "[" * 100_000, "\x00"],
 )
 def test_a_damaged_index_is_named(folder, content):
     (folder / "model.safetensors.index.json").write_text(content)
@@ -257,14 +317,39 @@ def replaced(value):
 def test_every_text_of_a_run_is_escaped_in_its_report(tmp_path):
     claim = {"kind": "k", "value": "v", "verdict": "wrong", "start": 0, "end": 5}
     example = {
-        "doc_id": "d", "position": 3, "token": "t", "text": "x", "explanation": "e", "fve": 0.5, "cosine": 0.9,
-        "flags": ["f"], "claims": [claim], "facts": {"k": "v"},
-    }  # fmt: skip
+        "doc_id": "d",
+        "position": 3,
+        "token": "t",
+        "text": "x",
+        "explanation": "e",
+        "fve": 0.5,
+        "cosine": 0.9,
+        "flags": ["f"],
+        "claims": [claim],
+        "facts": {"k": "v"},
+    }
     results = {
-        "fve": {"sft": 0.1, "rl": 0.5}, "controls": {"empty_text": 0.1}, "examples": [example], "target": "m", "layer": 2,
-        "nla": "n", "preset": "p", "config_hash": "c", "seed": 1, "versions": {"torch": "2"},
-        "claims": {"k": {"precision": 0.5, "recall": 0.5, "probe_ceiling": 0.9, "chance": 0.1, "n_claims": 50, "n_known": 60}},
-    }  # fmt: skip
+        "fve": {"sft": 0.1, "rl": 0.5},
+        "controls": {"empty_text": 0.1},
+        "examples": [example],
+        "target": "m",
+        "layer": 2,
+        "nla": "n",
+        "preset": "p",
+        "config_hash": "c",
+        "seed": 1,
+        "versions": {"torch": "2"},
+        "claims": {
+            "k": {
+                "precision": 0.5,
+                "recall": 0.5,
+                "probe_ceiling": 0.9,
+                "chance": 0.1,
+                "n_claims": 50,
+                "n_known": 60,
+            }
+        },
+    }
     results = replaced(results)
     results["versions"][ATTACK] = results["controls"][ATTACK] = 0.5
     results["claims"][ATTACK] = results["claims"]["k"]
@@ -272,7 +357,14 @@ def test_every_text_of_a_run_is_escaped_in_its_report(tmp_path):
     run = tmp_path / "<script>run"
     run.mkdir()
     (run / "results.json").write_text(json.dumps(results))
-    sample = {"stage": "joint", "step": 1, "text_tail": ATTACK, "explanation": ATTACK, "fve": 0.1, "failed": False}
+    sample = {
+        "stage": "joint",
+        "step": 1,
+        "text_tail": ATTACK,
+        "explanation": ATTACK,
+        "fve": 0.1,
+        "failed": False,
+    }
     (run / "samples.jsonl").write_text(json.dumps(sample) + "\n")
     (run / "metrics.jsonl").write_text(
         json.dumps({"stage": "joint", "step": 1, ATTACK: ATTACK, "fve_sampled": 0.2}) + "\n"
@@ -318,14 +410,25 @@ def test_a_token_in_the_environment_reaches_no_file_and_no_output(tmp_path):
     environment = {**os.environ, "HF_TOKEN": SECRET, "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
     environment |= {"HF_HOME": str(tmp_path / "hf"), "XDG_STATE_HOME": str(tmp_path / "state")}
     smoke, out = str(preset_path("smoke")), str(tmp_path / "out")
-    extract = ["data", "extract", "--config", smoke, "--out", out, "--set", "corpus.max_documents=8"]
+    extract = [
+        "data",
+        "extract",
+        "--config",
+        smoke,
+        "--out",
+        out,
+        "--set",
+        "corpus.max_documents=8",
+    ]
     for arguments, code in (
         (extract, 0),
         ([*extract, "--set", "target=owner/model"], 2),
         ([*extract, "--set", "corpus.source=hf:owner/data"], 2),
     ):
         command = [sys.executable, "-m", "gloss.cli.main", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, cwd=tmp_path)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=180, cwd=tmp_path
+        )
         assert done.returncode == code, done.stderr
         assert SECRET not in done.stdout + done.stderr
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

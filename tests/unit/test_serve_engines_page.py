@@ -16,14 +16,18 @@ from gloss.models import load_av, save_ar, save_av
 REPO = Path(__file__).resolve().parents[2]
 PAGE = (REPO / "docs/serve_engines.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SHELL = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+SHELL = [
+    line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
+]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, lab_tokenizer):
     """The page's text with a small NLA's folder and stand-in servers in it."""
     folder = tmp_path_factory.mktemp("released")
-    random_model(vocab_size=len(lab_tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(folder / "target")
+    random_model(vocab_size=len(lab_tokenizer), num_blocks=NUM_BLOCKS).save_pretrained(
+        folder / "target"
+    )
     lab_tokenizer.save_pretrained(folder / "target")
     save_av(make_av(lab_tokenizer, extra={"gloss": {"max_new_tokens": 4}}), folder / "nla-av")
     save_ar(make_ar(lab_tokenizer), folder / "nla-ar")
@@ -31,7 +35,9 @@ def served(tmp_path_factory, lab_tokenizer):
     with serving.VLLM(av) as vllm, serving.SGLang(av) as sglang:
 
         def fitted(text):
-            text = text.replace("http://127.0.0.1:8000", vllm.url).replace("http://127.0.0.1:30000", sglang.url)
+            text = text.replace("http://127.0.0.1:8000", vllm.url).replace(
+                "http://127.0.0.1:30000", sglang.url
+            )
             text = text.replace("kitft/nla-qwen2.5-7b-L20", str(folder / "nla"))
             return text.replace("max_new_tokens=150", "max_new_tokens=4")
 
@@ -52,10 +58,16 @@ def test_command_line_examples_run(served):
 
 
 def test_the_servers_commands_have_the_flags_that_the_engines_ask_for():
-    from gloss.rollout import SGLangEngine
+    from gloss.engines import SGLangEngine
 
-    vllm, sglang = (next(line for line in SHELL if word in line) for word in ("vllm serve", "sglang.launch_server"))
+    vllm, sglang = (
+        next(line for line in SHELL if word in line)
+        for word in ("vllm serve", "sglang.launch_server")
+    )
     assert "--enable-prompt-embeds" in vllm
     assert SGLangEngine.cache_remedy.split()[-1] in sglang.split()
-    for explained in ("no server can be reached", "the server answers two different activations alike"):
+    for explained in (
+        "no server can be reached",
+        "the server answers two different activations alike",
+    ):
         assert explained in PAGE

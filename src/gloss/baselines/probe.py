@@ -1,4 +1,6 @@
-"""A linear probe: how well one fact can be read from the activation by a linear map, fitted on other documents."""
+"""A linear probe: how well one fact can be read from the activation by a linear map, fitted on
+other documents.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,18 @@ MAX_ITERATIONS = 200
 
 
 def probe_accuracy(
-    train: Vectors, train_labels: Sequence[str], test: Vectors, test_labels: Sequence[str], *, max_rows: int = 4000
+    train: Vectors,
+    train_labels: Sequence[str],
+    test: Vectors,
+    test_labels: Sequence[str],
+    *,
+    max_rows: int = 4000,
 ) -> float | None:
-    """Accuracy on ``test`` of a multinomial logistic regression fitted on ``train``; None with too little to fit or test.
+    """Accuracy on ``test`` of a multinomial logistic regression fitted on ``train``; None with too
+    little to fit or test.
 
-    Shapes: train and test [n, d_model], raw; features are standardised with the training statistics.
-    """
+    Shapes: train and test [n, d_model], raw; features are standardised with the training
+    statistics."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,6 @@
-"""``gloss checkpoint``: look at an NLA's files, check them, bring them into shape, publish and fetch them."""
+"""``gloss checkpoint``: look at an NLA's files, check them, bring them into shape, publish and
+fetch them.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,19 @@ import typer
 from gloss.cli.console import next_command, print_json, print_rich
 from gloss.errors import ConfigError
 
-app = typer.Typer(help="Checkpoints: inspect, validate, convert, describe, publish, fetch.", no_args_is_help=True)
+app = typer.Typer(
+    help="Checkpoints: inspect, validate, convert, describe, publish, fetch.", no_args_is_help=True
+)
 
 PLACE = Annotated[
-    str, typer.Argument(help="Folder of an AV, an AR or both, or a hub id (owner/name, owner/name@revision).")
+    str,
+    typer.Argument(
+        help="Folder of an AV, an AR or both, or a hub id (owner/name, owner/name@revision)."
+    ),
 ]
-REVISION = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
+REVISION = Annotated[
+    str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _MARKS = {"ok": "ok  ", "warning": "warn", "fail": "FAIL", "skipped": "skip"}
 
@@ -40,9 +49,12 @@ def inspect(place: PLACE, revision: REVISION = None, as_json: JSON = False) -> N
 def validate(
     place: PLACE,
     target: Annotated[
-        str | None, typer.Option(help="Also read a few texts with this target model: round trip and layer.")
+        str | None,
+        typer.Option(help="Also read a few texts with this target model: round trip and layer."),
     ] = None,
-    texts: Annotated[Path | None, typer.Option(help="File of texts for that, one a line; a few are built in.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="File of texts for that, one a line; a few are built in.")
+    ] = None,
     revision: REVISION = None,
     as_json: JSON = False,
 ) -> None:
@@ -53,15 +65,25 @@ def validate(
 
     validation = run_validate(place, target=target, texts=_lines(texts), revision=revision)
     if as_json:
-        print_json({"passed": validation.passed, "findings": [asdict(finding) for finding in validation.findings]})
+        print_json(
+            {
+                "passed": validation.passed,
+                "findings": [asdict(finding) for finding in validation.findings],
+            }
+        )
     else:
         for finding in validation.findings:
             remedy = f". {finding.remedy}" if finding.remedy else ""
-            print(f"{_MARKS[finding.status]}  {finding.half:<4}  {finding.check}: {finding.says}{remedy}")
+            print(
+                f"{_MARKS[finding.status]}  {finding.half:<4}  {finding.check}:"
+                f" {finding.says}{remedy}"
+            )
     if not validation.passed:
         raise typer.Exit(2)
     next_command(
-        f"gloss checkpoint card {place} --license ID" if target else f"gloss checkpoint validate {place} --target MODEL"
+        f"gloss checkpoint card {place} --license ID"
+        if target
+        else f"gloss checkpoint validate {place} --target MODEL"
     )
 
 
@@ -73,19 +95,32 @@ def convert(
         Literal["released", "internal"],
         typer.Option(help="Of the sidecar: as published, or as the reference trains with."),
     ] = "released",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; as it is if not given.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base of a LoRA adapter, if not the one that it names.")] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="Folder with config, tokenizer and sidecar, for training shards that have none.")
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; as it is if not given.")
     ] = None,
-    base_checkpoint: Annotated[str | None, typer.Option(help="Hub id of the base model, for the sidecar.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of a LoRA adapter, if not the one that it names.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with config, tokenizer and sidecar, for training shards that have none."
+        ),
+    ] = None,
+    base_checkpoint: Annotated[
+        str | None, typer.Option(help="Hub id of the base model, for the sidecar.")
+    ] = None,
     revision: REVISION = None,
 ) -> None:
-    """Turn training shards, a LoRA adapter or another dialect or dtype into one Hugging Face folder."""
+    """Turn training shards, a LoRA adapter or another dialect or dtype into one Hugging Face
+    folder.
+    """
     from gloss.release.convert import ConvertOptions
     from gloss.release.convert import convert as run_convert
 
-    options = ConvertOptions(dialect=dialect, dtype=dtype, base=base, like=like, base_checkpoint=base_checkpoint)
+    options = ConvertOptions(
+        dialect=dialect, dtype=dtype, base=base, like=like, base_checkpoint=base_checkpoint
+    )
     for folder in run_convert(place, out, options, revision=revision):
         print(folder)
     next_command(f"gloss checkpoint validate {out}")
@@ -98,17 +133,22 @@ def card(
         Path | None, typer.Option(help="results.json of the run; without it nothing was measured.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--license", help="Licence of the base model, as its card names it.")
+        str | None,
+        typer.Option("--license", help="Licence of the base model, as its card names it."),
     ] = None,
     base_model: Annotated[
         str | None, typer.Option(help="Hub id of the base model, if not that of the sidecar.")
     ] = None,
-    repo: Annotated[str | None, typer.Option(help="Name under which it will be published, for the example.")] = None,
+    repo: Annotated[
+        str | None, typer.Option(help="Name under which it will be published, for the example.")
+    ] = None,
 ) -> None:
     """Write the model card: licence, base model, measured FVE with interval and controls, usage."""
     from gloss.release.card import write_cards
 
-    for file in write_cards(place, results=results, licence=licence, base_model=base_model, repo=repo):
+    for file in write_cards(
+        place, results=results, licence=licence, base_model=base_model, repo=repo
+    ):
         print(file)
     next_command(f"gloss checkpoint push {place} OWNER/NAME")
 
@@ -116,10 +156,17 @@ def card(
 @app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of an AV, an AR or both.")],
-    repo: Annotated[str, typer.Argument(help="owner/name; of both halves owner/name-av and owner/name-ar are made.")],
-    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+    repo: Annotated[
+        str,
+        typer.Argument(help="owner/name; of both halves owner/name-av and owner/name-ar are made."),
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make new repositories private.")
+    ] = False,
 ) -> None:
-    """Publish a checkpoint; refused without a licence and a passing validate. The token is HF_TOKEN or that of hf auth login."""
+    """Publish a checkpoint; refused without a licence and a passing validate. The token is HF_TOKEN
+    or that of hf auth login.
+    """
     from gloss.release.publish import push as run_push
 
     for address in run_push(folder, repo, private=private).values():
@@ -129,7 +176,8 @@ def push(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="owner/name or owner/name@revision.")], revision: REVISION = None
+    name: Annotated[str, typer.Argument(help="owner/name or owner/name@revision.")],
+    revision: REVISION = None,
 ) -> None:
     """Fetch all parts of an NLA and print their folders."""
     from gloss.release.publish import pull as run_pull
@@ -145,5 +193,7 @@ def _lines(file: Path | None) -> list[str] | None:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise ConfigError("cannot read the texts", where=file, expected="UTF-8 text, one text a line") from error
+        raise ConfigError(
+            "cannot read the texts", where=file, expected="UTF-8 text, one text a line"
+        ) from error
     return [line for line in lines if line.strip()]

@@ -12,8 +12,12 @@ from gloss.errors import ConfigError
 
 app = typer.Typer(help="From a corpus to training datasets.", no_args_is_help=True)
 
-CONFIG = Annotated[Path, typer.Option("--config", help="Run config (TOML); its table for this stage is used.")]
-SET = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: table.key=value; repeatable.")]
+CONFIG = Annotated[
+    Path, typer.Option("--config", help="Run config (TOML); its table for this stage is used.")
+]
+SET = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: table.key=value; repeatable.")
+]
 
 
 @app.command()
@@ -24,14 +28,14 @@ def extract(
 ) -> None:
     """Corpus → raw activations with provenance."""
     from gloss.data import extract as run_extract
-    from gloss.pipeline import sources
-    from gloss.target import load_target
+    from gloss.pipeline import plugins
+    from gloss.target_model import load_target
 
     settings = _config(config, overrides)
     stage = settings.extract.model_copy(update={"corpus": settings.corpus.source})
-    name = sources.target_name(settings.target)
+    name = plugins.target_name(settings.target)
     target = load_target(name, dtype=stage.dtype, attn_implementation=stage.attn_implementation)
-    documents = sources.documents(settings.corpus, settings.seed)
+    documents = plugins.documents(settings.corpus, settings.seed)
     result = run_extract(stage, target, documents, out, num_documents=settings.corpus.max_documents)
     print_json({"path": str(result.path), **vars(result.counts)})
     next_command(f"gloss data split --config {config} --activations {out} --out splits")
@@ -48,17 +52,28 @@ def split(
     from gloss.data import split as run_split
 
     result = run_split(_config(config, overrides).split, activations, out)
-    print_json({name: {"rows": result.rows[name], "documents": result.documents[name]} for name in result.paths})
+    print_json(
+        {
+            name: {"rows": result.rows[name], "documents": result.documents[name]}
+            for name in result.paths
+        }
+    )
     for name in ("av_sft", "ar_sft"):
-        next_command(f"gloss data label {out / name}.parquet --config {config} --out labels/{name}.parquet")
+        next_command(
+            f"gloss data label {out / name}.parquet --config {config} --out labels/{name}.parquet"
+        )
 
 
 @app.command()
 def shuffle(
-    dataset: Annotated[Path, typer.Argument(help="Activations or a dataset: a Parquet file or a folder of shards.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="Activations or a dataset: a Parquet file or a folder of shards.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the shuffled shards.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
-    memory_mb: Annotated[int, typer.Option(min=16, help="Memory for rows; the dataset may be larger.")] = 512,
+    memory_mb: Annotated[
+        int, typer.Option(min=16, help="Memory for rows; the dataset may be larger.")
+    ] = 512,
 ) -> None:
     """Rows → in a random order."""
     from gloss.data import ShuffleConfig
@@ -78,39 +93,55 @@ def label(
 ) -> None:
     """Activations → with a label each."""
     from gloss.data import label as run_label
-    from gloss.pipeline import sources
+    from gloss.pipeline import plugins
 
     settings = _config(config, overrides).label
-    result = run_label(settings, parquet, sources.labeller(settings), out)
+    result = run_label(settings, parquet, plugins.labeller(settings), out)
     print_json({"path": str(result.path), "labelled": result.labelled, "dropped": result.dropped})
-    next_command(f"the same for the other parts, then: gloss data build NAME=FILE … --config {config} --out datasets")
+    next_command(
+        f"the same for the other parts, then: gloss data build NAME=FILE … --config {config} --out"
+        " datasets"
+    )
 
 
 @app.command()
 def build(
-    inputs: Annotated[list[str], typer.Argument(help="NAME=FILE; av_sft, ar_sft, rl, heldout or heldout_labels.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="NAME=FILE; av_sft, ar_sft, rl, heldout or heldout_labels.")
+    ],
     config: CONFIG,
     out: Annotated[Path, typer.Option("--out", help="Folder for the datasets.")],
     overrides: SET = None,
 ) -> None:
     """Labelled and plain activations → prompts and responses to train on."""
     from gloss.data import build as run_build
-    from gloss.pipeline import sources
-    from gloss.target import load_tokenizer
+    from gloss.pipeline import plugins
+    from gloss.target_model import load_tokenizer
 
     settings = _config(config, overrides)
     named = {}
     for item in inputs:
         name, equals, path = item.partition("=")
         if not equals or name in named:
-            raise ConfigError("cannot read an input", expected="NAME=FILE, each name once", found=repr(item))
+            raise ConfigError(
+                "cannot read an input", expected="NAME=FILE, each name once", found=repr(item)
+            )
         named[name] = Path(path)
-    result = run_build(settings.build, named, load_tokenizer(sources.target_name(settings.target)), out)
-    print_json({name: {"path": str(path), "rows": result.rows[name]} for name, path in result.paths.items()})
-    next_command(f"gloss train ar --config {config} --dataset {out / 'ar_sft.parquet'} --out ar_sft")
+    result = run_build(
+        settings.build, named, load_tokenizer(plugins.target_name(settings.target)), out
+    )
+    print_json(
+        {
+            name: {"path": str(path), "rows": result.rows[name]}
+            for name, path in result.paths.items()
+        }
+    )
+    next_command(
+        f"gloss train ar --config {config} --dataset {out / 'ar_sft.parquet'} --out ar_sft"
+    )
 
 
 def _config(path: Path, overrides: list[str] | None) -> Any:
-    from gloss.pipeline.config import read_config
+    from gloss.pipeline.run_config import read_config
 
     return read_config(path, overrides or [])

@@ -28,7 +28,9 @@ def explore(
     allow_host: ALLOW_HOST = None,
     engine: ENGINE = "local",
     threads: THREADS = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
 ) -> None:
     """Serve NLAs with a page to read, check and steer with, and open it."""
     server = serving.server_module()
@@ -39,18 +41,27 @@ def explore(
 
     page_path = f"{PAGE_PATH}/"
     access = server.access_for(
-        host, secret=serving.secret_from(secret_env), allowed_hosts=allow_host or (), open_paths=[page_path]
+        host,
+        secret=serving.secret_from(secret_env),
+        allowed_hosts=allow_host or (),
+        open_paths=[page_path],
     )
     serving.check_runs(runs)
     listening = server.bound_socket(host, port)
     serving.leave_room_for_answers(threads)
     nlas = serving.open_nlas(nla or [], target, engine)
-    service = open_service(nlas, limits=Limits(), runs=runs or _runs_beside(nla), known_truth=LabExamples())
+    service = open_service(
+        nlas, limits=Limits(), runs=runs or _runs_beside(nla), known_truth=LabExamples()
+    )
     serving.tell_missing_parts(service)
 
     def ready(address: str) -> None:
         page = f"{address}{page_path}"
-        print(f"The page: {page} (API: {address}/v1/docs). Stop with Ctrl-C.", file=sys.stderr, flush=True)
+        print(
+            f"The page: {page} (API: {address}/v1/docs). Stop with Ctrl-C.",
+            file=sys.stderr,
+            flush=True,
+        )
         if browser:
             open_when_ready(page)
 

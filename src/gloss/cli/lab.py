@@ -18,7 +18,9 @@ def build(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; the shipped target's if not given.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; the shipped target's if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed; the shipped target's if not given.")
+    ] = None,
 ) -> None:
     """Train the lab target from scratch, as the shipped one was."""
     from gloss.lab.target_training import LabTargetConfig, build_lab_target

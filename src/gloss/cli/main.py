@@ -1,4 +1,6 @@
-"""The ``gloss`` command: parse, call, print. Results go to standard output, progress and logs to standard error."""
+"""The ``gloss`` command: parse, call, print. Results go to standard output, progress and logs to
+standard error.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,15 @@ from gloss.stopping import Terminated, stop_on_sigterm
 
 
 class _Commands(TyperGroup):
-    """The root command; turns every ending into one line and an exit code, before Typer's own handling sees it."""
+    """The root command; turns every ending into one line and an exit code, before Typer's own
+    handling sees it.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the chosen command.
 
-        A user's mistake ends with 2, Ctrl-C with 130, SIGTERM with 143, a reader that has gone with 141.
-        """
+        A user's mistake ends with 2, Ctrl-C with 130, SIGTERM with 143, a reader that has gone with
+        141."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -33,7 +37,9 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             command = shlex.join(["gloss", *sys.argv[1:]])
             code = 143 if isinstance(stop, Terminated) else 130
-            raise _ended(f"stopped; what is finished is saved. Go on with: {command}", code) from stop
+            raise _ended(
+                f"stopped; what is finished is saved. Go on with: {command}", code
+            ) from stop
         except BrokenPipeError as error:
             _drop_output()
             raise typer.Exit(141) from error
@@ -50,7 +56,9 @@ def _ended(line: str, exit_code: int) -> typer.Exit:
 
 
 def _drop_output() -> None:
-    """Sends what is still to be printed nowhere: the reader has gone, or the disk behind it is full."""
+    """Sends what is still to be printed nowhere: the reader has gone, or the disk behind it is
+    full.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -13,20 +13,37 @@ from gloss.cli.console import next_command, print_json, print_rich
 from gloss.errors import ConfigError
 
 NLA = Annotated[
-    str | None, typer.Option("--nla", help="Folder or hub id of the NLA; the last quickstart if not given.")
+    str | None,
+    typer.Option("--nla", help="Folder or hub id of the NLA; the last quickstart if not given."),
 ]
-AV = Annotated[str | None, typer.Option("--av", help="Folder or hub id of the AV, where it stands elsewhere.")]
-AR = Annotated[str | None, typer.Option("--ar", help="Folder or hub id of the AR, where it stands elsewhere.")]
-REVISION = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of AV and AR on the hub.")]
-DTYPE = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16, for every part.")]
-DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, for every part.")]
-TARGET = Annotated[str | None, typer.Option("--target", help="Target model, where it does not stand beside the NLA.")]
+AV = Annotated[
+    str | None, typer.Option("--av", help="Folder or hub id of the AV, where it stands elsewhere.")
+]
+AR = Annotated[
+    str | None, typer.Option("--ar", help="Folder or hub id of the AR, where it stands elsewhere.")
+]
+REVISION = Annotated[
+    str | None, typer.Option("--revision", help="Branch, tag or commit of AV and AR on the hub.")
+]
+DTYPE = Annotated[
+    str, typer.Option("--dtype", help="float32, bfloat16 or float16, for every part.")
+]
+DEVICE = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, for every part.")
+]
+TARGET = Annotated[
+    str | None,
+    typer.Option("--target", help="Target model, where it does not stand beside the NLA."),
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ENGINE = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://…, or http://… to find out.",
+        help=(
+            "What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://…, or"
+            " http://… to find out."
+        ),
     ),
 ]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of sampling.")]
@@ -47,10 +64,13 @@ def explain(
     revision: REVISION = None,
     dtype: DTYPE = "float32",
     device: DEVICE = "auto",
-    positions: Annotated[str | None, typer.Option(help="Tokens to explain: -1 (the default), all, or 3,7-9.")] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="Tokens to explain: -1 (the default), all, or 3,7-9.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Explanations per token.")] = 1,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several.")
+        float | None,
+        typer.Option(min=0, help="0 is greedy; by default greedy for one sample, 1 for several."),
     ] = None,
     engine: ENGINE = "local",
     seed: SEED = 0,
@@ -71,7 +91,9 @@ def explain(
     limit: scale.LIMIT = None,
     as_json: JSON = False,
 ) -> None:
-    """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of activations."""
+    """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of
+    activations.
+    """
     request = scale.Request(
         activations=activations,
         chat=chat,
@@ -91,14 +113,25 @@ def explain(
     )
     sampling = {"samples": samples, "temperature": temperature, "seed": seed}
     read = None if request.has_input and text == "-" else _text(text)
-    opened = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device, engine=engine)
+    opened = _open(
+        nla,
+        target=target,
+        av=av,
+        ar=ar,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        engine=engine,
+    )
     if request.is_plain:
         _explain_plain(opened, read or "", positions, as_json=as_json, **sampling)
     else:
         scale.explain(opened, request, read, positions, as_json=as_json, **sampling)
 
 
-def _explain_plain(opened: Any, text: str, positions: str | None, *, as_json: bool, **sampling: Any) -> None:
+def _explain_plain(
+    opened: Any, text: str, positions: str | None, *, as_json: bool, **sampling: Any
+) -> None:
     """One text, shown at once."""
     found = opened.explain(text, positions=positions or "-1", **sampling)
     _tell_speed(opened.engine)
@@ -116,18 +149,24 @@ def reconstruct(
     revision: REVISION = None,
     dtype: DTYPE = "float32",
     device: DEVICE = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the vector as safetensors (key `activation`).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the vector as safetensors (key `activation`).")
+    ] = None,
 ) -> None:
     """Rebuild the activation that an explanation describes, and print it as JSON."""
     read = _text(text)
-    vector = _open(nla, av=av, ar=ar, revision=revision, dtype=dtype, device=device).reconstruct([read])[0]
+    vector = _open(nla, av=av, ar=ar, revision=revision, dtype=dtype, device=device).reconstruct(
+        [read]
+    )[0]
     if out is not None:
         from safetensors.torch import save_file
 
         save_file({"activation": vector}, out)
         print(out)
     else:
-        print_json({"d_model": len(vector), "activation": [round(value, 6) for value in vector.tolist()]})
+        print_json(
+            {"d_model": len(vector), "activation": [round(value, 6) for value in vector.tolist()]}
+        )
 
 
 def score(
@@ -154,7 +193,13 @@ def score(
     vectors = torch.from_numpy(vectors_as_array(table, where=activations).copy())
     scores = reader.score([_text(text)] * len(vectors), vectors)
     rows = [
-        {"row": i, "doc_id": doc, "direction_mse": s.direction_mse, "cosine": s.cosine, "fve": s.fve}
+        {
+            "row": i,
+            "doc_id": doc,
+            "direction_mse": s.direction_mse,
+            "cosine": s.cosine,
+            "fve": s.fve,
+        }
         for i, (doc, s) in enumerate(zip(table["doc_id"].to_pylist(), scores, strict=True))
     ]
     if as_json:
@@ -162,7 +207,12 @@ def score(
         return
     shown = Table("row", "document", "cosine", "FVE", header_style="bold")
     for row in rows:
-        shown.add_row(str(row["row"]), printable(str(row["doc_id"])), f"{row['cosine']:.3f}", _number(row["fve"]))
+        shown.add_row(
+            str(row["row"]),
+            printable(str(row["doc_id"])),
+            f"{row['cosine']:.3f}",
+            _number(row["fve"]),
+        )
     print_rich(shown)
 
 
@@ -171,9 +221,12 @@ def steer(
     edit: Annotated[str, typer.Option(help='Words of the explanation to replace: "old=>new".')],
     position: Annotated[int, typer.Option(help="Token whose activation is changed.")] = -1,
     alpha: Annotated[
-        list[float] | None, typer.Option(help="Strength, as a fraction of the activation's norm; repeatable.")
+        list[float] | None,
+        typer.Option(help="Strength, as a fraction of the activation's norm; repeatable."),
     ] = None,
-    explanation: Annotated[str | None, typer.Option(help="Edit this explanation instead of the AV's.")] = None,
+    explanation: Annotated[
+        str | None, typer.Option(help="Edit this explanation instead of the AV's.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the continuations.")] = 24,
     nla: NLA = None,
     target: TARGET = None,
@@ -185,12 +238,16 @@ def steer(
     seed: SEED = 0,
     as_json: JSON = False,
 ) -> None:
-    """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original)."""
+    """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) −
+    AR(original).
+    """
     old, arrow, new = edit.partition("=>")
     if not arrow or not old:
         raise ConfigError("cannot read --edit", expected='"old=>new"', found=repr(edit))
     read = _text(text)
-    result = _open(nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device).steer(
+    result = _open(
+        nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device
+    ).steer(
         read,
         position=position,
         edit=(old, new),
@@ -202,7 +259,9 @@ def steer(
     if as_json:
         print_json(result.to_dict())
         return
-    print_rich(f"explanation: {result.original!r}", f"edited:      {result.edited!r}", result.table())
+    print_rich(
+        f"explanation: {result.original!r}", f"edited:      {result.edited!r}", result.table()
+    )
     next_command("gloss steer --help")
 
 
@@ -217,7 +276,7 @@ def _open(nla: str | None, *, av: str | None, ar: str | None, **options: Any) ->
 
 def _tell_speed(engine: Any) -> None:
     """Says on standard error how fast a server was."""
-    from gloss.rollout import RemoteEngine
+    from gloss.engines import RemoteEngine
 
     if isinstance(engine, RemoteEngine) and engine.last_speed is not None:
         print(f"{engine}: {engine.last_speed}", file=sys.stderr)
@@ -226,7 +285,9 @@ def _tell_speed(engine: Any) -> None:
 def _text(text: str) -> str:
     read = sys.stdin.read() if text == "-" else text
     if not read.strip():
-        raise ConfigError("the text is empty", expected="some text, as an argument or on standard input")
+        raise ConfigError(
+            "the text is empty", expected="some text, as an argument or on standard input"
+        )
     return read
 
 

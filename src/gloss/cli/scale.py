@@ -1,4 +1,6 @@
-"""Verbs for many activations and whole transcripts: what explain does with files, and search, themes, results."""
+"""Verbs for many activations and whole transcripts: what explain does with files, and search,
+themes, results.
+"""
 
 from __future__ import annotations
 
@@ -22,35 +24,57 @@ SHOWN_WITHOUT_OUT = 1000
 _CONTEXT_SHOWN, _WORDINGS_SHOWN = 70, 3
 
 ACTIVATIONS = Annotated[
-    Path | None, typer.Option(help="Explain the activations in a file (.parquet, .npy, .safetensors) or folder.")
+    Path | None,
+    typer.Option(
+        help="Explain the activations in a file (.parquet, .npy, .safetensors) or folder."
+    ),
 ]
-CHAT = Annotated[Path | None, typer.Option(help="Explain a transcript: a JSON file of messages with role and content.")]
+CHAT = Annotated[
+    Path | None,
+    typer.Option(help="Explain a transcript: a JSON file of messages with role and content."),
+]
 TEXT_FILE = Annotated[Path | None, typer.Option(help="Explain the text in a file.")]
 OUT = Annotated[Path | None, typer.Option(help="Write a table (Parquet); a stopped run goes on.")]
-JSONL = Annotated[bool, typer.Option("--jsonl", help="Write the table as JSON lines too, beside --out.")]
+JSONL = Annotated[
+    bool, typer.Option("--jsonl", help="Write the table as JSON lines too, beside --out.")
+]
 TOKENS = Annotated[
     str | None,
-    typer.Option(help="Tokens: all, last (of each message; the default), every:N, or regex:PATTERN."),
+    typer.Option(
+        help="Tokens: all, last (of each message; the default), every:N, or regex:PATTERN."
+    ),
 ]
 MAX_ACTIVATIONS = Annotated[
-    int | None, typer.Option(min=1, help="Explain at most so many of the chosen tokens, evenly spread.")
+    int | None,
+    typer.Option(min=1, help="Explain at most so many of the chosen tokens, evenly spread."),
 ]
-POOL = Annotated[str | None, typer.Option(help="mean: explain the mean of the chosen tokens of each message.")]
+POOL = Annotated[
+    str | None, typer.Option(help="mean: explain the mean of the chosen tokens of each message.")
+]
 MINUS = Annotated[
-    Path | None, typer.Option(help="Subtract the activations of this file, row by row (one row: from all).")
+    Path | None,
+    typer.Option(help="Subtract the activations of this file, row by row (one row: from all)."),
 ]
-MINUS_TEXT = Annotated[str | None, typer.Option(help="Subtract the activation of a token of this text, its last one.")]
+MINUS_TEXT = Annotated[
+    str | None, typer.Option(help="Subtract the activation of a token of this text, its last one.")
+]
 MINUS_POSITION = Annotated[
     int | None, typer.Option(help="Which token that is; without --minus-text, of the text itself.")
 ]
-BEST_OF = Annotated[int, typer.Option(min=1, help="Draw so many responses for each and keep the best by AR score.")]
+BEST_OF = Annotated[
+    int, typer.Option(min=1, help="Draw so many responses for each and keep the best by AR score.")
+]
 PROMPT = Annotated[str | None, typer.Option(help="AV prompt, or a file of it, with <INJECT> once.")]
 BATCH_SIZE = Annotated[int, typer.Option(min=1, help="Responses generated side by side.")]
-LIMIT = Annotated[int | None, typer.Option(min=1, help="Explain only the first so many activations of the file.")]
+LIMIT = Annotated[
+    int | None, typer.Option(min=1, help="Explain only the first so many activations of the file.")
+]
 FILES = Annotated[list[Path], typer.Argument(help="Tables written by gloss explain --out.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-results_app = typer.Typer(help="Tables of explanations from and for other tools.", no_args_is_help=True)
+results_app = typer.Typer(
+    help="Tables of explanations from and for other tools.", no_args_is_help=True
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +116,23 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    nla: NLA, request: Request, text: str | None, positions: str | None, *, as_json: bool, **sampling: Any
+    nla: NLA,
+    request: Request,
+    text: str | None,
+    positions: str | None,
+    *,
+    as_json: bool,
+    **sampling: Any,
 ) -> None:
     """Explains files, transcripts and texts as asked, and prints or writes the result."""
     _check(request, text, positions)
-    from gloss.reading import ExplainConfig, explain_activations, explain_document, explain_in_memory, read_results
+    from gloss.reading import (
+        ExplainConfig,
+        explain_activations,
+        explain_document,
+        explain_in_memory,
+        read_results,
+    )
 
     config = ExplainConfig(
         **sampling,
@@ -108,32 +144,58 @@ def explain(
     found: Results | None
     if request.activations is None:
         found = explain_document(
-            nla, _document(request, text), request.out, selection=_selection(request, positions), config=config
+            nla,
+            _document(request, text),
+            request.out,
+            selection=_selection(request, positions),
+            config=config,
         )
     elif request.out is None:
-        found = explain_in_memory(nla, _few(request.activations, config), config, minus=request.minus)
+        found = explain_in_memory(
+            nla, _few(request.activations, config), config, minus=request.minus
+        )
     else:
-        written = explain_activations(nla, request.activations, request.out, config, minus=request.minus)
+        written = explain_activations(
+            nla, request.activations, request.out, config, minus=request.minus
+        )
         found = None if not as_json else read_results(written.path)
     _show(found, request, as_json=as_json)
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="A regular expression; without --case-sensitive, case does not matter.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="A regular expression; without --case-sensitive, case does not matter."
+        ),
+    ],
     files: FILES,
-    fixed: Annotated[bool, typer.Option("--fixed", help="Search for the words themselves, not a pattern.")] = False,
-    case_sensitive: Annotated[bool, typer.Option("--case-sensitive", help="Upper and lower case differ.")] = False,
-    semantic: Annotated[bool, typer.Option("--semantic", help="Search by meaning; needs --model.")] = False,
-    model: Annotated[Path | None, typer.Option(help="Folder of a sentence-transformers model.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Explanations to show; more are counted on stderr.")] = 50,
+    fixed: Annotated[
+        bool, typer.Option("--fixed", help="Search for the words themselves, not a pattern.")
+    ] = False,
+    case_sensitive: Annotated[
+        bool, typer.Option("--case-sensitive", help="Upper and lower case differ.")
+    ] = False,
+    semantic: Annotated[
+        bool, typer.Option("--semantic", help="Search by meaning; needs --model.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a sentence-transformers model.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Explanations to show; more are counted on stderr.")
+    ] = 50,
     as_json: JSON = False,
 ) -> None:
     """Find explanations in tables of them; ends with 1 if there are none, like grep."""
     if semantic != (model is not None):
-        raise ConfigError("a search by meaning needs a model", expected="--semantic and --model together")
+        raise ConfigError(
+            "a search by meaning needs a model", expected="--semantic and --model together"
+        )
     if semantic and (fixed or case_sensitive):
         raise ConfigError(
-            "a search by meaning reads no pattern", expected="--semantic without --fixed, --case-sensitive"
+            "a search by meaning reads no pattern",
+            expected="--semantic without --fixed, --case-sensitive",
         )
     from gloss.reading import search as matching
     from gloss.reading import search_by_meaning, sentence_embedder
@@ -144,7 +206,10 @@ def search(
         every = matching(files, query, fixed=fixed, case_sensitive=case_sensitive)
         hits = list(islice(every, limit))
         if more := sum(1 for _ in every):
-            print(f"gloss: {limit} of {limit + more} explanations are shown; see more with --limit", file=sys.stderr)
+            print(
+                f"gloss: {limit} of {limit + more} explanations are shown; see more with --limit",
+                file=sys.stderr,
+            )
     if as_json:
         print_json([hit.to_dict() for hit in hits])
     elif hits:
@@ -156,17 +221,26 @@ def search(
 def themes(
     files: FILES,
     distance: Annotated[
-        float, typer.Option(min=0, max=1, help="How different claims of one theme may be; 0: the same words.")
+        float,
+        typer.Option(
+            min=0, max=1, help="How different claims of one theme may be; 0: the same words."
+        ),
     ] = 0.25,
     min_tokens: Annotated[int, typer.Option(min=1, help="Tokens that must support a theme.")] = 2,
-    neighbours: Annotated[int, typer.Option(min=1, help="Positions up to which explained tokens are neighbours.")] = 5,
+    neighbours: Annotated[
+        int, typer.Option(min=1, help="Positions up to which explained tokens are neighbours.")
+    ] = 5,
     limit: Annotated[int, typer.Option(min=1, help="Themes to show.")] = 30,
     as_json: JSON = False,
 ) -> None:
-    """Show what explanations keep saying: claims that come back, at how many tokens and documents, and whether neighbours agree."""
+    """Show what explanations keep saying: claims that come back, at how many tokens and documents,
+    and whether neighbours agree.
+    """
     from gloss.reading import find_themes
 
-    found = find_themes(files, distance=distance, min_tokens=min_tokens, neighbours=neighbours)[:limit]
+    found = find_themes(files, distance=distance, min_tokens=min_tokens, neighbours=neighbours)[
+        :limit
+    ]
     if as_json:
         print_json([theme.to_dict() for theme in found])
     else:
@@ -175,7 +249,9 @@ def themes(
 
 @results_app.command("import")
 def import_results(
-    file: Annotated[Path, typer.Argument(help="A cache document of Neuronpedia (GET /cache/{id}), as JSON.")],
+    file: Annotated[
+        Path, typer.Argument(help="A cache document of Neuronpedia (GET /cache/{id}), as JSON.")
+    ],
     out: Annotated[Path, typer.Option(help="Table to write (Parquet).")],
 ) -> None:
     """Turn Neuronpedia's cache JSON into a table of explanations."""
@@ -188,9 +264,13 @@ def import_results(
 
 @results_app.command("export")
 def export_results(
-    file: Annotated[Path, typer.Argument(help="A table written by gloss explain --out or gloss results import.")],
+    file: Annotated[
+        Path, typer.Argument(help="A table written by gloss explain --out or gloss results import.")
+    ],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
-    doc: Annotated[str | None, typer.Option(help="Which text, where the table holds several.")] = None,
+    doc: Annotated[
+        str | None, typer.Option(help="Which text, where the table holds several.")
+    ] = None,
 ) -> None:
     """Write the explanations of one text as Neuronpedia's cache JSON."""
     from gloss.reading import export_neuronpedia, read_results
@@ -201,9 +281,14 @@ def export_results(
 
 def _check(request: Request, text: str | None, positions: str | None) -> None:
     """Refuses inputs and options that do not go together, before anything is loaded."""
-    inputs = [name for name in ("activations", "chat", "text_file") if getattr(request, name) is not None]
+    inputs = [
+        name for name in ("activations", "chat", "text_file") if getattr(request, name) is not None
+    ]
     if len(inputs) + (text is not None) > 1:
-        raise ConfigError("several things to explain", expected="one of TEXT, --activations, --chat and --text-file")
+        raise ConfigError(
+            "several things to explain",
+            expected="one of TEXT, --activations, --chat and --text-file",
+        )
     of_text = ("tokens", "max_activations", "pool", "minus_text", "minus_position")
     foreign = of_text if request.activations is not None else ("minus", "limit")
     defaults = {field.name: field.default for field in fields(Request)}
@@ -217,14 +302,16 @@ def _check(request: Request, text: str | None, positions: str | None) -> None:
     if request.pool not in (None, "mean"):
         raise ConfigError("unknown --pool", expected="mean", found=repr(request.pool))
     if request.out is not None and request.out.suffix != ".parquet":
-        raise ConfigError("--out names no table", expected="a name that ends in .parquet", found=request.out)
+        raise ConfigError(
+            "--out names no table", expected="a name that ends in .parquet", found=request.out
+        )
     if request.jsonl and request.out is None:
         raise ConfigError("--jsonl writes beside the table", expected="--out too")
 
 
 def _document(request: Request, text: str | None) -> Any:
-    from gloss.data import Document
     from gloss.reading import load_transcript
+    from gloss.text.document import Document
 
     if request.chat is not None:
         return load_transcript(request.chat)
@@ -233,7 +320,9 @@ def _document(request: Request, text: str | None) -> Any:
     try:
         return Document(request.text_file.stem, request.text_file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise ConfigError("not a text file", where=request.text_file, expected="UTF-8", found=str(error)) from error
+        raise ConfigError(
+            "not a text file", where=request.text_file, expected="UTF-8", found=str(error)
+        ) from error
 
 
 def _selection(request: Request, positions: str | None) -> Selection:
@@ -258,13 +347,15 @@ def _prompt(prompt: str | None) -> str | None:
         return path.read_text(encoding="utf-8").strip("\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(
-            "neither a prompt nor a readable file of one", expected="a text with <INJECT> once", found=repr(prompt)
+            "neither a prompt nor a readable file of one",
+            expected="a text with <INJECT> once",
+            found=repr(prompt),
         ) from error
 
 
 def _few(path: Path, config: ExplainConfig) -> Any:
     """The activations of a file, if there are few enough to be printed."""
-    from gloss.reading.vectors import open_source
+    from gloss.store.sources import open_source
 
     source = open_source(path)
     if min(source.num_rows, config.limit or source.num_rows) > SHOWN_WITHOUT_OUT:
@@ -296,7 +387,14 @@ def _results_table(rows: Iterable[dict[str, Any]]) -> Any:
     rows = list(rows)
     several = len({row["doc_id"] for row in rows}) > 1
     chat = any(row["role"] is not None or row["section"] is not None for row in rows)
-    columns = [("pos", "right"), "token", *(["in"] if chat else []), "explanation", ("FVE", "right"), "flags"]
+    columns = [
+        ("pos", "right"),
+        "token",
+        *(["in"] if chat else []),
+        "explanation",
+        ("FVE", "right"),
+        "flags",
+    ]
     table = _table(*(["document"] if several else []), *columns)
     for row in rows:
         where = row["position"] if row["position"] is not None else row["row"]
@@ -314,12 +412,22 @@ def _hits_table(hits: Iterable[Any]) -> Any:
         for start, end in hit.spans:
             explanation.stylize("bold reverse", start, end)
         where = hit.position if hit.position is not None else hit.row
-        _add(table, hit.doc_id, where, _token(hit.token), (hit.context or "")[-_CONTEXT_SHOWN:], explanation)
+        _add(
+            table,
+            hit.doc_id,
+            where,
+            _token(hit.token),
+            (hit.context or "")[-_CONTEXT_SHOWN:],
+            explanation,
+        )
     return table
 
 
 def _themes_table(found: Iterable[Any]) -> Any:
-    table = _table("theme", *((name, "right") for name in ("wordings", "tokens", "documents", "neighbours agree")))
+    table = _table(
+        "theme",
+        *((name, "right") for name in ("wordings", "tokens", "documents", "neighbours agree")),
+    )
     table.add_column("share of tokens", justify="right")
     table.add_column("FVE", justify="right")
     for theme in found:
@@ -349,7 +457,12 @@ def _table(*columns: Any) -> Any:
 def _add(table: Any, *cells: Any) -> None:
     from rich.text import Text
 
-    table.add_row(*(cell if isinstance(cell, Text) else _plain("" if cell is None else str(cell)) for cell in cells))
+    table.add_row(
+        *(
+            cell if isinstance(cell, Text) else _plain("" if cell is None else str(cell))
+            for cell in cells
+        )
+    )
 
 
 def _token(token: str | None) -> Any:

@@ -15,20 +15,31 @@ from gloss.errors import ConfigError, MissingExtraError
 NLAS = Annotated[
     list[str] | None,
     typer.Option(
-        "--nla", help="Folder or hub id of an NLA, or name=place; repeatable. The last quickstart if not given."
+        "--nla",
+        help=(
+            "Folder or hub id of an NLA, or name=place; repeatable. The last quickstart if not"
+            " given."
+        ),
     ),
 ]
 SECRET_ENV = Annotated[
-    str | None, typer.Option(help="Environment variable that holds the secret clients send as X-SECRET-KEY.")
+    str | None,
+    typer.Option(help="Environment variable that holds the secret clients send as X-SECRET-KEY."),
 ]
 ALLOW_HOST = Annotated[
-    list[str] | None, typer.Option(help="Another name that the server may be called by, behind a proxy; repeatable.")
+    list[str] | None,
+    typer.Option(help="Another name that the server may be called by, behind a proxy; repeatable."),
 ]
 RUNS = Annotated[Path | None, typer.Option(help="Folder whose run folders are shown.")]
-HOST = Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a secret.")]
+HOST = Annotated[
+    str, typer.Option(help="Address to listen on; another than this machine's own needs a secret.")
+]
 PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 THREADS = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere.")
+    int | None,
+    typer.Option(
+        min=1, help="CPU threads of PyTorch; by default one fewer than it takes elsewhere."
+    ),
 ]
 
 
@@ -47,12 +58,24 @@ def serve(
     runs: RUNS = None,
     engine: ENGINE = "local",
     threads: THREADS = None,
-    max_batch_rows: Annotated[int, typer.Option(min=1, help="Explanations written side by side.")] = 128,
-    max_queued_rows: Annotated[int, typer.Option(min=1, help="Explanations that may wait; more are refused.")] = 4096,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest explanation in tokens.")] = 512,
-    cache_mb: Annotated[int, typer.Option(min=0, help="Memory for activations and explanations kept, in MiB.")] = 256,
-    timeout_s: Annotated[float, typer.Option(min=1, help="Longest time for one request, in seconds.")] = 300.0,
-    grace_s: Annotated[float, typer.Option(min=0, help="Time that a shutdown leaves to requests under way.")] = 10.0,
+    max_batch_rows: Annotated[
+        int, typer.Option(min=1, help="Explanations written side by side.")
+    ] = 128,
+    max_queued_rows: Annotated[
+        int, typer.Option(min=1, help="Explanations that may wait; more are refused.")
+    ] = 4096,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest explanation in tokens.")
+    ] = 512,
+    cache_mb: Annotated[
+        int, typer.Option(min=0, help="Memory for activations and explanations kept, in MiB.")
+    ] = 256,
+    timeout_s: Annotated[
+        float, typer.Option(min=1, help="Longest time for one request, in seconds.")
+    ] = 300.0,
+    grace_s: Annotated[
+        float, typer.Option(min=0, help="Time that a shutdown leaves to requests under way.")
+    ] = 10.0,
 ) -> None:
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
     server = server_module()
@@ -72,7 +95,9 @@ def serve(
     )
     listening = server.bound_socket(host, port)
     leave_room_for_answers(threads)
-    service = open_service(open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=LabExamples())
+    service = open_service(
+        open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=LabExamples()
+    )
     tell_missing_parts(service)
     server.serve(service, access, listening, ready=_tell_address)
 
@@ -87,20 +112,24 @@ def server_module() -> Any:
 
 
 def secret_from(variable: str | None) -> str | None:
-    """The secret that an environment variable holds; None where none is named. Raises: ConfigError if it holds none."""
+    """The secret that an environment variable holds; None where none is named. Raises: ConfigError
+    if it holds none.
+    """
     if variable is None:
         return None
     secret = os.environ.get(variable, "")
     if not secret:
-        raise ConfigError("the environment variable of the secret is not set", where=variable, expected="a secret")
+        raise ConfigError(
+            "the environment variable of the secret is not set", where=variable, expected="a secret"
+        )
     return secret
 
 
 def open_nlas(named: list[str], target: str | None, engine: str = "local") -> dict[str, Any]:
     """NLAs by name: what stands before ``=``, or the last part of the place.
 
-    Raises: ConfigError for a name that is missing or there twice, or several NLAs on one engine elsewhere, which runs one AV.
-    """
+    Raises: ConfigError for a name that is missing or there twice, or several NLAs on one engine
+    elsewhere, which runs one AV."""
     import gloss
     from gloss.pipeline.last_run import last_quickstart
 
@@ -112,7 +141,9 @@ def open_nlas(named: list[str], target: str | None, engine: str = "local") -> di
         place = place if equals else entry
         name = name if equals else Path(place.rstrip("/")).name
         if not name or name in found:
-            raise ConfigError("--nla needs a name of its own", expected="name=place", found=repr(entry))
+            raise ConfigError(
+                "--nla needs a name of its own", expected="name=place", found=repr(entry)
+            )
         found[name] = gloss.load(place, target=target, engine=engine)
     return found
 
@@ -131,11 +162,17 @@ def tell_missing_parts(service: Any) -> None:
 
 
 def leave_room_for_answers(threads: int | None) -> None:
-    """Keeps a core free for the event loop: on a crowded CPU threads that wait for each other cost more than they bring."""
+    """Keeps a core free for the event loop: on a crowded CPU threads that wait for each other cost
+    more than they bring.
+    """
     import torch
 
     torch.set_num_threads(threads if threads is not None else max(1, torch.get_num_threads() - 1))
 
 
 def _tell_address(address: str) -> None:
-    print(f"Serving on {address} (API: {address}/v1/docs). Stop with Ctrl-C.", file=sys.stderr, flush=True)
+    print(
+        f"Serving on {address} (API: {address}/v1/docs). Stop with Ctrl-C.",
+        file=sys.stderr,
+        flush=True,
+    )

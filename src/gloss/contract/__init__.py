@@ -1,4 +1,6 @@
-"""What AV, AR, datasets and other tools agree on: sidecars, marker, templates, explanations. No torch here."""
+"""What AV, AR, datasets and other tools agree on: sidecars, marker, templates, explanations. No
+torch here.
+"""
 
 from gloss.contract.explanation import (
     CLOSE_TAG,
@@ -18,6 +20,7 @@ from gloss.contract.marker import (
 )
 from gloss.contract.sidecar import (
     SIDECAR_NAME,
+    TRUST_KEY,
     VALUE_HEAD_NAME,
     Dialect,
     ModelSidecar,
@@ -52,6 +55,7 @@ __all__ = [
     "DEFAULT_AV_TEMPLATE",
     "OPEN_TAG",
     "SIDECAR_NAME",
+    "TRUST_KEY",
     "VALUE_HEAD_NAME",
     "ChosenMarker",
     "DatasetSidecar",

@@ -28,8 +28,8 @@ class ExtractionFailed:
 def extract_explanation(response: str) -> Explanation | ExtractionFailed:
     """The text between the first opening tag and the first closing tag behind it.
 
-    An explanation of white space only is a failure: it carries no information and must not be rewarded.
-    """
+    An explanation of white space only is a failure: it carries no information and must not be
+    rewarded."""
     _, opened, rest = response.partition(OPEN_TAG)
     inner, closed, _ = rest.partition(CLOSE_TAG)
     if not closed:

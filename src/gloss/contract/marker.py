@@ -1,4 +1,6 @@
-"""The injection marker: one rare single-token character whose embedding is replaced by the activation."""
+"""The injection marker: one rare single-token character whose embedding is replaced by the
+activation.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class InjectionMarker:
 
 @dataclass(frozen=True)
 class ChosenMarker:
-    """A marker; ``added`` says that it had to be added to the tokenizer, so that the embedding must grow by one row."""
+    """A marker; ``added`` says that it had to be added to the tokenizer, so that the embedding must
+    grow by one row.
+    """
 
     marker: InjectionMarker
     added: bool
@@ -52,7 +56,9 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
     ]
     if len(sites) == 1:
         return sites[0]
-    around = [list(ids[max(0, i - 1) : i + 2]) for i, token in enumerate(ids) if token == marker.token_id]
+    around = [
+        list(ids[max(0, i - 1) : i + 2]) for i, token in enumerate(ids) if token == marker.token_id
+    ]
     raise MarkerError(
         f"injection marker {marker.char!r} is not where it must be in the prompt",
         expected=f"ids {[marker.left_neighbor_id, marker.token_id, marker.right_neighbor_id]} once",
@@ -64,8 +70,8 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
 def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
     """Searches a marker for a tokenizer and a template: rare, one token, unchanged by the prompt.
 
-    Enclosed and symbol characters first, then any visible unused single character of the vocabulary, then a character
-    added to the tokenizer (in place).
+    Enclosed and symbol characters first, then any visible unused single character of the
+    vocabulary, then a character added to the tokenizer (in place).
     Raises: MarkerError if none fits, TemplateError.
     """
     validate_av_template(av_template)
@@ -77,14 +83,16 @@ def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
         marker = _marker(tokenizer, av_template, ADDED_MARKER)
         if marker is not None:
             return ChosenMarker(marker, added=True)
-    raise MarkerError("no injection marker fits this tokenizer and template", remedy="Name one in build.marker")
+    raise MarkerError(
+        "no injection marker fits this tokenizer and template", remedy="Name one in build.marker"
+    )
 
 
 def add_marker_token(tokenizer: Any, char: str) -> bool:
     """Adds a marker character to a tokenizer, in place; False if the vocabulary holds it already.
 
-    It is added as a special token: no normaliser then rewrites it, neither NFKC nor one that prepends a space sign.
-    """
+    It is added as a special token: no normaliser then rewrites it, neither NFKC nor one that
+    prepends a space sign."""
     return bool(tokenizer.add_tokens([char], special_tokens=True))
 
 
@@ -97,7 +105,9 @@ def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
     if marker is None:
         ids = tokenizer.encode(char, add_special_tokens=False)
         raise MarkerError(
-            f"{char!r} cannot be the injection marker", expected="one token, once in the prompt", found=f"ids {ids}"
+            f"{char!r} cannot be the injection marker",
+            expected="one token, once in the prompt",
+            found=f"ids {ids}",
         )
     return marker
 
@@ -105,7 +115,11 @@ def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
 def _marker(tokenizer: Any, av_template: str, char: str) -> InjectionMarker | None:
     encoded = tokenizer.encode(char, add_special_tokens=False)
     token_id = encoded[0] if len(encoded) == 1 else tokenizer.convert_tokens_to_ids(char)
-    if token_id is None or token_id == getattr(tokenizer, "unk_token_id", None) or token_id not in encoded:
+    if (
+        token_id is None
+        or token_id == getattr(tokenizer, "unk_token_id", None)
+        or token_id not in encoded
+    ):
         return None
     try:
         ids = prompt_ids(tokenizer, av_template, char)
@@ -122,11 +136,18 @@ def _candidates(tokenizer: Any) -> Iterator[str]:
     vocabulary = tokenizer.get_vocab()
     for first, last in CANDIDATE_RANGES:
         for code in range(first, last + 1):
-            if chr(code) in vocabulary or len(tokenizer.encode(chr(code), add_special_tokens=False)) == 1:
+            if (
+                chr(code) in vocabulary
+                or len(tokenizer.encode(chr(code), add_special_tokens=False)) == 1
+            ):
                 yield chr(code)
     unusual = [
         token
         for token in vocabulary
-        if len(token) == 1 and ord(token) > 0x250 and token.isprintable() and not token.isspace() and token != "▁"
+        if len(token) == 1
+        and ord(token) > 0x250
+        and token.isprintable()
+        and not token.isspace()
+        and token != "▁"
     ]
     yield from sorted(unusual, key=lambda token: -vocabulary[token])

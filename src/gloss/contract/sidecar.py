@@ -1,4 +1,6 @@
-"""A model's sidecar, ``nla_meta.yaml``: read in every dialect, written in the released one, checked live."""
+"""A model's sidecar, ``nla_meta.yaml``: read in every dialect, written in the released one, checked
+live.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ from gloss.contract.templates import ar_prompt_ids, prompt_ids, render_chat_ids
 from gloss.errors import SidecarError
 
 SIDECAR_NAME = "nla_meta.yaml"
+TRUST_KEY = "gloss"
+"""Key of a sidecar under which Gloss writes what its own training measured."""
 VALUE_HEAD_NAME = "value_head.safetensors"
 SCHEMA_VERSION = 2
 Dialect = Literal["released", "internal"]
@@ -24,17 +28,32 @@ _DIALECT_NAMES: dict[Dialect, dict[str, str]] = {
 }
 _ROLES = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 _READ_KEYS = {
-    "kind", "schema_version", "role", "stage", "base_checkpoint", "d_model", "extraction", "tokens", "prompt_templates",
-    "trained_on", "parent_checkpoints", "created_at", "created_by", "critic", "ar", "training",
+    "kind",
+    "schema_version",
+    "role",
+    "stage",
+    "base_checkpoint",
+    "d_model",
+    "extraction",
+    "tokens",
+    "prompt_templates",
+    "trained_on",
+    "parent_checkpoints",
+    "created_at",
+    "created_by",
+    "critic",
+    "ar",
+    "training",
     "extraction_layer_index",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSidecar:
     """Everything NLA-specific about an AV or AR checkpoint.
 
-    ``layer`` is K, the block whose output is explained. ``injection_scale`` None means that activations go in raw.
+    ``layer`` is K, the block whose output is explained. ``injection_scale`` None means that
+    activations go in raw.
     ``extra`` holds keys that Gloss does not know; they are written back.
     """
 
@@ -59,7 +78,9 @@ class ModelSidecar:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a checkpoint folder or of a file stands; an ``@[a:b]`` row range is ignored."""
+    """Where the sidecar of a checkpoint folder or of a file stands; an ``@[a:b]`` row range is
+    ignored.
+    """
     if path.is_dir():
         return path / SIDECAR_NAME
     plain = path.with_name(path.name.split("@[")[0])
@@ -71,8 +92,8 @@ def sidecar_path(path: Path) -> Path:
 def read_model_sidecar(path: Path) -> ModelSidecar:
     """Reads the sidecar of a checkpoint folder, or a sidecar file, in any dialect.
 
-    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot be filled.
-    """
+    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot
+    be filled."""
     file = path / SIDECAR_NAME if path.is_dir() else path
     values = read_yaml(file)
     reader = FieldReader(values, file)
@@ -107,11 +128,13 @@ def read_model_sidecar(path: Path) -> ModelSidecar:
     return sidecar
 
 
-def write_model_sidecar(sidecar: ModelSidecar, folder: Path, *, dialect: Dialect = "released") -> Path:
+def write_model_sidecar(
+    sidecar: ModelSidecar, folder: Path, *, dialect: Dialect = "released"
+) -> Path:
     """Writes a sidecar, in the released dialect, which the other NLA tools read.
 
-    ``internal`` is the dialect of the reference's training code, which goes on from such checkpoints.
-    """
+    ``internal`` is the dialect of the reference's training code, which goes on from such
+    checkpoints."""
     names = _DIALECT_NAMES[dialect]
     templates = {names["av"]: sidecar.av_template, names["ar"]: sidecar.ar_template}
     values: dict[str, Any] = {
@@ -121,7 +144,10 @@ def write_model_sidecar(sidecar: ModelSidecar, folder: Path, *, dialect: Dialect
         "stage": sidecar.stage,
         "base_checkpoint": sidecar.base_checkpoint,
         "d_model": sidecar.d_model,
-        "extraction": {"injection_scale": _written_scale(sidecar), "mse_scale": float(sidecar.mse_scale)},
+        "extraction": {
+            "injection_scale": _written_scale(sidecar),
+            "mse_scale": float(sidecar.mse_scale),
+        },
         "tokens": token_values(sidecar.marker, sidecar.ar_suffix_ids),
         "prompt_templates": {key: value for key, value in templates.items() if value is not None},
         "trained_on": list(sidecar.trained_on),
@@ -137,7 +163,9 @@ def write_model_sidecar(sidecar: ModelSidecar, folder: Path, *, dialect: Dialect
     return write_yaml({**values, **sidecar.extra}, folder / SIDECAR_NAME)
 
 
-def token_values(marker: InjectionMarker | None, ar_suffix_ids: tuple[int, ...] | None) -> dict[str, Any]:
+def token_values(
+    marker: InjectionMarker | None, ar_suffix_ids: tuple[int, ...] | None
+) -> dict[str, Any]:
     """The block ``tokens`` of a sidecar."""
     values: dict[str, Any] = {}
     if marker is not None:
@@ -150,21 +178,28 @@ def token_values(marker: InjectionMarker | None, ar_suffix_ids: tuple[int, ...] 
     return {**values, "critic_suffix_ids": None if ar_suffix_ids is None else list(ar_suffix_ids)}
 
 
-def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None) -> None:
+def verify_model_sidecar(
+    sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None
+) -> None:
     """Checks a sidecar against the live tokenizer and config, before any work.
 
-    Raises: SidecarError for a wrong width, depth or suffix, or an AR tokenizer that adds no BOS though chats begin with one;
-    MarkerError if the prompt does not hold the marker so.
-    """
+    Raises: SidecarError for a wrong width, depth or suffix, or an AR tokenizer that adds no BOS
+    though chats begin with one; MarkerError if the prompt does not hold the marker so."""
     if sidecar.d_model != d_model:
-        raise SidecarError("d_model does not fit the weights", expected=d_model, found=sidecar.d_model)
+        raise SidecarError(
+            "d_model does not fit the weights", expected=d_model, found=sidecar.d_model
+        )
     layer, role = sidecar.layer, sidecar.role
     if role == "ar" and layer is not None and num_blocks is not None and num_blocks != layer + 1:
         raise SidecarError(
-            "the AR's depth does not fit its layer", expected=f"{layer + 1} blocks for layer {layer}", found=num_blocks
+            "the AR's depth does not fit its layer",
+            expected=f"{layer + 1} blocks for layer {layer}",
+            found=num_blocks,
         )
     if role == "av" and layer is not None and num_blocks is not None and layer >= num_blocks:
-        raise SidecarError("the layer is beyond the model", expected=f"below {num_blocks}", found=layer)
+        raise SidecarError(
+            "the layer is beyond the model", expected=f"below {num_blocks}", found=layer
+        )
     if role == "av" and sidecar.marker is not None and sidecar.av_template is not None:
         find_marker(prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char), sidecar.marker)
     if role == "ar" and sidecar.ar_template is not None and sidecar.ar_suffix_ids:
@@ -174,9 +209,15 @@ def verify_model_sidecar(sidecar: ModelSidecar, *, tokenizer: Any, d_model: int,
 
 
 def _check_bos(tokenizer: Any, template: str) -> None:
-    """Only a BOS of its own says something: where it is the end-of-text token too, chats may begin with it and texts not."""
+    """Only a BOS of its own says something: where it is the end-of-text token too, chats may begin
+    with it and texts not.
+    """
     bos = tokenizer.bos_token_id
-    if bos is None or bos == tokenizer.eos_token_id or not getattr(tokenizer, "chat_template", None):
+    if (
+        bos is None
+        or bos == tokenizer.eos_token_id
+        or not getattr(tokenizer, "chat_template", None)
+    ):
         return
     chat = render_chat_ids(tokenizer, [{"role": "user", "content": "a probe text"}])
     prompt = ar_prompt_ids(tokenizer, template, "a probe text")
@@ -185,12 +226,17 @@ def _check_bos(tokenizer: Any, template: str) -> None:
             "the AR prompt does not begin with BOS, as chats do",
             expected=[bos],
             found=prompt[:1],
-            remedy="Use the tokenizer saved beside the checkpoint; its post-processor adds BOS to texts",
+            remedy=(
+                "Use the tokenizer saved beside the checkpoint; its post-processor adds BOS to"
+                " texts"
+            ),
         )
 
 
 def _check_suffix(tokenizer: Any, template: str, recorded: tuple[int, ...]) -> None:
-    """The probe ends with a letter: punctuation may merge with the suffix, which says nothing about the tokenizer."""
+    """The probe ends with a letter: punctuation may merge with the suffix, which says nothing about
+    the tokenizer.
+    """
     prompt = ar_prompt_ids(tokenizer, template, "a probe text")
     found = tuple(prompt[-len(recorded) :])
     if found != recorded:
@@ -210,7 +256,10 @@ def _role(reader: FieldReader) -> Literal["av", "ar"]:
         return "av"
     if role not in _ROLES:
         raise SidecarError(
-            "role", where=reader.where, expected="av or ar", found="nothing" if role is None else repr(role)
+            "role",
+            where=reader.where,
+            expected="av or ar",
+            found="nothing" if role is None else repr(role),
         )
     if _ROLES[role] == "ar":
         return "ar"
@@ -235,7 +284,9 @@ def _layer(reader: FieldReader) -> int | None:
     }
     found = sorted(number for number in numbers if number is not None)
     if len(found) > 1:
-        raise SidecarError("contradicting layers", where=reader.where, expected="one extraction layer", found=found)
+        raise SidecarError(
+            "contradicting layers", where=reader.where, expected="one extraction layer", found=found
+        )
     return found[0] if found else None
 
 
@@ -260,7 +311,9 @@ def _injection_scale(reader: FieldReader, role: str, d_model: int) -> float | No
 
 
 def _mse_scale(reader: FieldReader, d_model: int) -> float:
-    """√d_model where nothing is said; an explicit null says "not normalised", which a direction MSE is not."""
+    """√d_model where nothing is said; an explicit null says "not normalised", which a direction MSE
+    is not.
+    """
     extraction = reader.mapping("extraction")
     if "mse_scale" not in extraction.values or extraction.values["mse_scale"] == "sqrt_d_model":
         return math.sqrt(d_model)
@@ -274,12 +327,19 @@ def _written_scale(sidecar: ModelSidecar) -> float | str | None:
 
 
 def _marker(tokens: FieldReader, *, required: bool) -> InjectionMarker | None:
-    names = ("injection_char", "injection_token_id", "injection_left_neighbor_id", "injection_right_neighbor_id")
+    names = (
+        "injection_char",
+        "injection_token_id",
+        "injection_left_neighbor_id",
+        "injection_right_neighbor_id",
+    )
     if not required and not any(tokens.values.get(name) is not None for name in names):
         return None
     char = tokens.text("injection_char", required=True)
     assert char is not None
     if len(char) != 1:
-        raise SidecarError("tokens.injection_char", where=tokens.where, expected="one character", found=repr(char))
+        raise SidecarError(
+            "tokens.injection_char", where=tokens.where, expected="one character", found=repr(char)
+        )
     ids = [tokens.integer(name, minimum=0) for name in names[1:]]
     return InjectionMarker(char, *ids)

@@ -1,4 +1,6 @@
-"""The sidecar of a dataset, ``<file>.nla_meta.yaml``: what was extracted, how, and with which prompts."""
+"""The sidecar of a dataset, ``<file>.nla_meta.yaml``: what was extracted, how, and with which
+prompts.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,28 @@ from gloss.contract.sidecar_fields import FieldReader, check_templates, read_yam
 from gloss.errors import SidecarError
 
 _READ_KEYS = {
-    "kind", "schema_version", "dataset_id", "stage", "row_count", "extraction", "tokens", "prompt_templates",
-    "api_summaries", "parent_datasets", "created_at", "created_by", "keep_debug_metadata", "git_commit",
-}  # fmt: skip
+    "kind",
+    "schema_version",
+    "dataset_id",
+    "stage",
+    "row_count",
+    "extraction",
+    "tokens",
+    "prompt_templates",
+    "api_summaries",
+    "parent_datasets",
+    "created_at",
+    "created_by",
+    "keep_debug_metadata",
+    "git_commit",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSidecar:
-    """Everything about a Parquet file of activations; the vectors themselves are raw (``norm`` is always ``none``)."""
+    """Everything about a Parquet file of activations; the vectors themselves are raw (``norm`` is
+    always ``none``).
+    """
 
     dataset_id: str
     stage: str
@@ -47,15 +63,19 @@ class DatasetSidecar:
 def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
     """Reads the sidecar beside a Parquet file (or in a folder of shards).
 
-    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot be filled.
-    """
+    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot
+    be filled."""
     file = sidecar_path(parquet)
     values = read_yaml(file)
     reader = FieldReader(values, file)
     reader.expect("kind", "nla_dataset")
     if reader.integer("schema_version", default=1) != 1:
-        raise SidecarError("unknown schema_version", where=file, expected=1, found=values["schema_version"])
-    extraction, tokens, templates = (reader.mapping(name) for name in ("extraction", "tokens", "prompt_templates"))
+        raise SidecarError(
+            "unknown schema_version", where=file, expected=1, found=values["schema_version"]
+        )
+    extraction, tokens, templates = (
+        reader.mapping(name) for name in ("extraction", "tokens", "prompt_templates")
+    )
     char = tokens.text("injection_char")
     marker = None
     if char is not None:
@@ -92,7 +112,10 @@ def _norm(extraction: FieldReader) -> str:
     norm = extraction.text("norm") or "none"
     if norm != "none":
         raise SidecarError(
-            "extraction.norm", where=extraction.where, expected="none: activations are stored raw", found=norm
+            "extraction.norm",
+            where=extraction.where,
+            expected="none: activations are stored raw",
+            found=norm,
         )
     return norm
 
@@ -121,7 +144,9 @@ def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
     if sidecar.marker is not None or sidecar.ar_suffix_ids is not None:
         values["tokens"] = token_values(sidecar.marker, sidecar.ar_suffix_ids)
     templates = {"actor": sidecar.av_template, "critic": sidecar.ar_template}
-    values["prompt_templates"] = {key: value for key, value in templates.items() if value is not None}
+    values["prompt_templates"] = {
+        key: value for key, value in templates.items() if value is not None
+    }
     if sidecar.labels:
         values["api_summaries"] = dict(sidecar.labels)
     values |= {
@@ -134,7 +159,8 @@ def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
 
 
 def check_same_activations(first: ModelSidecar, *others: ModelSidecar | DatasetSidecar) -> None:
-    """Checks that checkpoints and datasets are about the same activations; a layer that is not recorded fits any.
+    """Checks that checkpoints and datasets are about the same activations; a layer that is not
+    recorded fits any.
 
     Raises: SidecarError if widths or layers differ.
     """

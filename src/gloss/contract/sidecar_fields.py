@@ -28,11 +28,13 @@ _REQUIRED = object()
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file, built from plain values only.
 
-    Raises: SidecarError if it is missing, too large (also once its aliases are followed), no YAML or no mapping.
-    """
+    Raises: SidecarError if it is missing, too large (also once its aliases are followed), no YAML
+    or no mapping."""
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise SidecarError("the sidecar is too large", where=file, expected=f"at most {MAX_BYTES} bytes")
+            raise SidecarError(
+                "the sidecar is too large", where=file, expected=f"at most {MAX_BYTES} bytes"
+            )
         values = _plain_values(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SidecarError(
@@ -44,12 +46,24 @@ def read_yaml(file: Path) -> dict[str, Any]:
         reason = str(getattr(error, "problem", None) or type(error).__name__)
         raise SidecarError(f"not readable as YAML ({reason[:120]})", where=file) from error
     if not isinstance(values, dict):
-        raise SidecarError("not a sidecar", where=file, expected="a mapping", found=type(values).__name__)
+        raise SidecarError(
+            "not a sidecar", where=file, expected="a mapping", found=type(values).__name__
+        )
     return {str(key): value for key, value in values.items()}
 
 
-_UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
-"""What PyYAML's safe loader raises for bad files, odd scalars such as ``!!int ''`` or ``!!timestamp x`` included."""
+_UNREADABLE = (
+    yaml.YAMLError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    RecursionError,
+)
+"""What PyYAML's safe loader raises for bad files, odd scalars such as ``!!int ''`` or ``!!timestamp
+x`` included.
+"""
 
 
 def _plain_values(text: str) -> Any:
@@ -67,19 +81,23 @@ def _plain_values(text: str) -> Any:
 def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node holds, each alias counted as what it stands for.
 
-    Raises: YAMLError for too many, a key that comes twice or a number that is none; RecursionError for an alias to itself.
-    """
+    Raises: YAMLError for too many, a key that comes twice or a number that is none; RecursionError
+    for an alias to itself."""
     if id(node) in known:
         return known[id(node)]
     if isinstance(node, yaml.ScalarNode):
         if node.tag in _NUMBER_TAGS and len(node.value) > _MAX_NUMBER_CHARS:
-            raise yaml.constructor.ConstructorError(problem=f"a number of {len(node.value)} characters")
+            raise yaml.constructor.ConstructorError(
+                problem=f"a number of {len(node.value)} characters"
+            )
         return 1
     inside = list(node.value)
     if isinstance(node, yaml.MappingNode):
         keys = [(key.tag, key.value) for key, _ in inside if isinstance(key, yaml.ScalarNode)]
         if twice := [key for (_, key), times in Counter(keys).items() if times > 1]:
-            raise yaml.constructor.ConstructorError(problem=f"the key {twice[0][:40]!r} comes twice")
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {twice[0][:40]!r} comes twice"
+            )
         inside = [part for pair in inside for part in pair]
     known[id(node)] = count = 1 + sum(_num_values(part, known) for part in inside)
     if count > MAX_VALUES:
@@ -90,7 +108,8 @@ def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
 def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
     """Writes a mapping as YAML, atomically.
 
-    All beyond ASCII is escaped, as in the reference's files: some of it (U+0085) changes where it is not.
+    All beyond ASCII is escaped, as in the reference's files: some of it (U+0085) changes where it
+    is not.
     Raises: SidecarError for a value that YAML has no form for.
     """
     try:
@@ -147,7 +166,11 @@ class FieldReader:
         value = self.values.get(name)
         if value is None and default is not _REQUIRED:
             return default  # type: ignore[no-any-return]
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= MAX_INTEGER:
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not minimum <= value <= MAX_INTEGER
+        ):
             raise self._wrong(name, f"an integer of at least {minimum}", value)
         return value
 
@@ -186,11 +209,15 @@ class FieldReader:
             value = self.values.get(name)
             if value is None:
                 continue
-            if not isinstance(value, list) or not all(type(i) is int and 0 <= i <= MAX_INTEGER for i in value):
+            if not isinstance(value, list) or not all(
+                type(i) is int and 0 <= i <= MAX_INTEGER for i in value
+            ):
                 raise self._wrong(name, "a list of token ids", value)
             return tuple(value)
         return None
 
     def _wrong(self, name: str, expected: str, found: Any) -> SidecarError:
         shown = "nothing" if found is None else repr(found)[:80]
-        return SidecarError(f"{self.prefix}{name}", where=self.where, expected=expected, found=shown)
+        return SidecarError(
+            f"{self.prefix}{name}", where=self.where, expected=expected, found=shown
+        )

@@ -1,4 +1,6 @@
-"""Prompt templates of AV and AR, filled and tokenized the one way that training and reading share."""
+"""Prompt templates of AV and AR, filled and tokenized the one way that training and reading
+share.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ from gloss.errors import MarkerError, TemplateError
 
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
 INJECT = "<INJECT>"
-"""Where the activation goes in a prompt of the user's own; all else in it is literal, braces too."""
+"""Where the activation goes in a prompt of the user's own; all else in it is literal, braces too.
+"""
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 DEFAULT_AV_TEMPLATE = (
-    "Here is one activation of a language model, taken at one token of a text: <concept>{injection_char}</concept>\n\n"
-    "Say what the model has in mind there: a few short features, the last of them about the final token. "
-    "Write them between <explanation> and </explanation>."
+    "Here is one activation of a language model, taken at one token of a text:"
+    " <concept>{injection_char}</concept>\n\nSay what the model has in mind there: a few short"
+    " features, the last of them about the final token. Write them between <explanation> and"
+    " </explanation>."
 )
 DEFAULT_AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</text> <activation>"
 
@@ -24,32 +28,44 @@ DEFAULT_AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</t
 def fill(template: str, **fields: str) -> str:
     """The template with each ``{name}`` replaced; braces in the values stay text.
 
-    Raises: TemplateError for doubled braces, an unknown field, or a field that the template does not hold.
-    """
+    Raises: TemplateError for doubled braces, an unknown field, or a field that the template does
+    not hold."""
     if "{{" in template or "}}" in template:
         raise TemplateError(
-            "doubled braces in a template", found="'{{' or '}}'", remedy="Gloss fills {names} only; write single braces"
+            "doubled braces in a template",
+            found="'{{' or '}}'",
+            remedy="Gloss fills {names} only; write single braces",
         )
     names = set(_FIELD.findall(template))
     if names != set(fields):
-        raise TemplateError("wrong fields in a template", expected=sorted(fields), found=sorted(names))
+        raise TemplateError(
+            "wrong fields in a template", expected=sorted(fields), found=sorted(names)
+        )
     rest = _FIELD.sub("", template)
     if "{" in rest or "}" in rest:
         at = next(i for i, char in enumerate(rest) if char in "{}")
-        raise TemplateError("stray brace in a template", found=repr(rest[max(0, at - 20) : at + 20]))
+        raise TemplateError(
+            "stray brace in a template", found=repr(rest[max(0, at - 20) : at + 20])
+        )
     return _FIELD.sub(lambda match: fields[match[1]], template)
 
 
 def validate_av_template(template: str) -> None:
-    """Raises TemplateError unless the template holds ``{injection_char}`` exactly once and nothing else to fill."""
+    """Raises TemplateError unless the template holds ``{injection_char}`` exactly once and nothing
+    else to fill.
+    """
     _validate(template, MARKER_FIELD)
 
 
 def validate_ar_template(template: str) -> None:
-    """Raises TemplateError unless the template holds ``{explanation}`` exactly once, with text behind it."""
+    """Raises TemplateError unless the template holds ``{explanation}`` exactly once, with text
+    behind it.
+    """
     _validate(template, EXPLANATION_FIELD)
     if not template.split("{" + EXPLANATION_FIELD + "}")[1].strip():
-        raise TemplateError("the AR template ends with the explanation", expected="text behind {explanation}")
+        raise TemplateError(
+            "the AR template ends with the explanation", expected="text behind {explanation}"
+        )
 
 
 def _validate(template: str, field: str) -> None:
@@ -62,13 +78,17 @@ def _validate(template: str, field: str) -> None:
 def render_chat_ids(
     tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
 ) -> list[int]:
-    """Token ids of a chat, with one BOS at most; without a chat template the contents are plain text.
+    """Token ids of a chat, with one BOS at most; without a chat template the contents are plain
+    text.
 
     Raises: TemplateError if the chat template gives no ids.
     """
     if getattr(tokenizer, "chat_template", None):
         rendered = tokenizer.apply_chat_template(
-            list(messages), tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=False
+            list(messages),
+            tokenize=True,
+            add_generation_prompt=add_generation_prompt,
+            return_dict=False,
         )
         ids = list(rendered["input_ids"]) if hasattr(rendered, "keys") else list(rendered)
         if ids and isinstance(ids[0], list):
@@ -78,7 +98,9 @@ def render_chat_ids(
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a plain text, with exactly one BOS where the tokenizer adds one and no end-of-text token."""
+    """Token ids of a plain text, with exactly one BOS where the tokenizer adds one and no
+    end-of-text token.
+    """
     ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=True)]
     eos = getattr(tokenizer, "eos_token_id", None)
     if ids and ids[-1] == eos:
@@ -89,7 +111,9 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
-    """Token ids of the AR prompt of one explanation; text ids without an end-of-text token behind them."""
+    """Token ids of the AR prompt of one explanation; text ids without an end-of-text token behind
+    them.
+    """
     return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
 
 
@@ -111,11 +135,14 @@ def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
 
     Raises: MarkerError if rendering changed the marker, TemplateError.
     """
-    return _ids_with_marker(tokenizer, fill(av_template, **{MARKER_FIELD: marker_char}), marker_char)
+    return _ids_with_marker(
+        tokenizer, fill(av_template, **{MARKER_FIELD: marker_char}), marker_char
+    )
 
 
 def custom_prompt_ids(tokenizer: Any, prompt: str, marker_char: str) -> list[int]:
-    """Token ids of an AV prompt of the user's own: a user message that holds ``<INJECT>`` exactly once.
+    """Token ids of an AV prompt of the user's own: a user message that holds ``<INJECT>`` exactly
+    once.
 
     Raises: TemplateError for another number of them, MarkerError if rendering changed the marker.
     """

@@ -1,6 +1,15 @@
-"""From corpora to training datasets: activations, splits, labels, prompts; every stage reads and writes files."""
+"""From corpora to training datasets: activations, splits, labels, prompts; every stage reads and
+writes files.
+"""
 
-from gloss.data.activations import (
+from gloss.data.build import BuildConfig, BuildResult, ar_suffix_ids, build
+from gloss.data.corpus import load_corpus, read_corpus
+from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extract
+from gloss.data.label import LabelConfig, LabelResult, label
+from gloss.data.sampling import sample_positions
+from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
+from gloss.data.split import SplitConfig, SplitResult, check_document_disjoint, split
+from gloss.store.activations import (
     ActivationWriter,
     activation_schema,
     iter_activations,
@@ -8,14 +17,8 @@ from gloss.data.activations import (
     read_activations,
     vectors_as_array,
 )
-from gloss.data.build import BuildConfig, BuildResult, ar_suffix_ids, build
-from gloss.data.corpus import Document, load_corpus, read_corpus
-from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extract
-from gloss.data.label import LabelConfig, LabelResult, label
-from gloss.data.positions import sample_positions
-from gloss.data.rendering import special_token_ids
-from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
-from gloss.data.split import SplitConfig, SplitResult, check_document_disjoint, split
+from gloss.text.document import Document
+from gloss.text.rendering import special_token_ids
 
 __all__ = [
     "ActivationWriter",

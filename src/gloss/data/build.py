@@ -1,4 +1,5 @@
-"""The build stage: labelled and unlabelled activations become the prompts and responses that training reads.
+"""The build stage: labelled and unlabelled activations become the prompts and responses that
+training reads.
 
 av_sft          prompt (chat with the literal <INJECT>), response (the label between tags)
 ar_sft          prompt (the AR template around the label)
@@ -31,13 +32,13 @@ from gloss.contract import (
     wrap_explanation,
     write_dataset_sidecar,
 )
-from gloss.data.activations import VECTOR_COLUMN, ActivationWriter, iter_activations, read_schema
 from gloss.data.label import LABEL_COLUMN
-from gloss.data.record import StageRecord, fingerprint
 from gloss.data.split import check_document_disjoint
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError, GlossError
 from gloss.progress import Stage
+from gloss.store.activations import VECTOR_COLUMN, ActivationWriter, iter_activations, read_schema
+from gloss.store.record import StageRecord, fingerprint
 
 INJECT_PLACEHOLDER = "<INJECT>"
 RECORD_NAME = "build.json"
@@ -80,7 +81,9 @@ class BuildConfig(BaseModel):
     @classmethod
     def _av_template_is_usable(cls, template: str) -> str:
         if INJECT_PLACEHOLDER in template:
-            raise ValueError(f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}")
+            raise ValueError(
+                f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}"
+            )
         return _validated(template, validate_av_template)
 
     @field_validator("ar_template")
@@ -100,7 +103,9 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one dataset is made: its stage in the sidecar, and the columns it puts before the kept ones."""
+    """How one dataset is made: its stage in the sidecar, and the columns it puts before the kept
+    ones.
+    """
 
     stage: str
     fields: tuple[tuple[str, pa.DataType], ...]
@@ -113,23 +118,32 @@ _RL = _Kind("rl", (("prompt", _CHAT_TYPE),), False)
 _KINDS = {"av_sft": _AV, "ar_sft": _AR, "rl": _RL, "heldout": _RL, "heldout_labels": _AR}
 
 
-def build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path) -> BuildResult:
-    """Writes ``<name>.parquet`` for every input; names are av_sft, ar_sft, rl, heldout and heldout_labels.
+def build(
+    config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path
+) -> BuildResult:
+    """Writes ``<name>.parquet`` for every input; names are av_sft, ar_sft, rl, heldout and
+    heldout_labels.
 
-    av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are found with
-    the target's tokenizer and recorded in every sidecar; a tokenizer without a marker gets one added, in place.
-    Raises: DatasetError for an unknown name, missing labels or a document in two inputs, MarkerError, TemplateError, ResumeError,
-    LockError, StorageError.
-    """
+    av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are
+    found with the target's tokenizer and recorded in every sidecar; a tokenizer without a marker
+    gets one added, in place.
+    Raises: DatasetError for an unknown name, missing labels or a document in two inputs,
+    MarkerError, TemplateError, ResumeError, LockError, StorageError."""
     with folder_lock(out_dir):
         return _build(config, inputs, tokenizer, out_dir)
 
 
-def _build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path) -> BuildResult:
+def _build(
+    config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path
+) -> BuildResult:
     unknown = sorted(set(inputs) - set(_KINDS))
     if unknown:
-        raise DatasetError(f"unknown dataset {unknown[0]!r}", expected=f"some of {', '.join(_KINDS)}")
-    check_document_disjoint({name: Path(path) for name, path in inputs.items() if name != "heldout_labels"})
+        raise DatasetError(
+            f"unknown dataset {unknown[0]!r}", expected=f"some of {', '.join(_KINDS)}"
+        )
+    check_document_disjoint(
+        {name: Path(path) for name, path in inputs.items() if name != "heldout_labels"}
+    )
     parents = {name: read_dataset_sidecar(Path(path)) for name, path in inputs.items()}
     marker = (
         marker_for(tokenizer, config.av_template, config.marker)
@@ -139,7 +153,12 @@ def _build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_
     suffix = ar_suffix_ids(tokenizer, config.ar_template)
     settings = {
         **config.model_dump(mode="json"),
-        "marker_ids": [marker.char, marker.token_id, marker.left_neighbor_id, marker.right_neighbor_id],
+        "marker_ids": [
+            marker.char,
+            marker.token_id,
+            marker.left_neighbor_id,
+            marker.right_neighbor_id,
+        ],
         "ar_suffix_ids": list(suffix),
         "inputs": {name: [parent.dataset_id, parent.row_count] for name, parent in parents.items()},
     }
@@ -148,11 +167,15 @@ def _build(config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_
     if record.done and all(path.exists() for path in paths.values()):
         return BuildResult(paths, record.done["rows"], marker)
     rows = {}
-    with Stage("build", total=sum(parent.row_count for parent in parents.values()), unit="row") as progress:
+    with Stage(
+        "build", total=sum(parent.row_count for parent in parents.values()), unit="row"
+    ) as progress:
         for name, parent in parents.items():
             writer = _write(config, _KINDS[name], Path(inputs[name]), paths[name], progress)
             sidecar = _sidecar(parent, name, config, settings, writer)
-            write_dataset_sidecar(replace(sidecar, marker=marker, ar_suffix_ids=suffix), paths[name])
+            write_dataset_sidecar(
+                replace(sidecar, marker=marker, ar_suffix_ids=suffix), paths[name]
+            )
             rows[name] = writer.num_rows
     record.done = {"rows": rows}
     record.save()
@@ -171,11 +194,15 @@ def ar_suffix_ids(tokenizer: Any, ar_template: str) -> tuple[int, ...]:
     return tuple(prompts[0][len(prompts[0]) - length :])
 
 
-def _write(config: BuildConfig, kind: _Kind, source: Path, path: Path, progress: Stage) -> ActivationWriter:
+def _write(
+    config: BuildConfig, kind: _Kind, source: Path, path: Path, progress: Stage
+) -> ActivationWriter:
     schema = read_schema(source)
     if kind.needs_labels and LABEL_COLUMN not in schema.names:
         raise DatasetError(
-            f"no column {LABEL_COLUMN!r}", where=source, remedy="Label these activations with: gloss data label"
+            f"no column {LABEL_COLUMN!r}",
+            where=source,
+            remedy="Label these activations with: gloss data label",
         )
     kept = [name for name in _KEPT if name in schema.names]
     out_schema = pa.schema([*kind.fields, *(schema.field(name) for name in kept)])
@@ -183,7 +210,10 @@ def _write(config: BuildConfig, kind: _Kind, source: Path, path: Path, progress:
         for table in iter_activations(source):
             if kind.needs_labels:
                 table = table.filter(
-                    pa.array([bool(text and text.strip()) for text in table[LABEL_COLUMN].to_pylist()], pa.bool_())
+                    pa.array(
+                        [bool(text and text.strip()) for text in table[LABEL_COLUMN].to_pylist()],
+                        pa.bool_(),
+                    )
                 )
             made = _columns(config, kind, table)
             columns = [*(made[name] for name, _ in kind.fields), *(table[name] for name in kept)]
@@ -195,12 +225,21 @@ def _write(config: BuildConfig, kind: _Kind, source: Path, path: Path, progress:
 def _columns(config: BuildConfig, kind: _Kind, table: pa.Table) -> dict[str, pa.Array]:
     labels: Sequence[str] = table[LABEL_COLUMN].to_pylist() if kind.needs_labels else []
     if kind is _AR:
-        return {"prompt": pa.array([fill(config.ar_template, explanation=text) for text in labels], pa.string())}
-    prompt = [{"role": "user", "content": fill(config.av_template, injection_char=INJECT_PLACEHOLDER)}]
+        return {
+            "prompt": pa.array(
+                [fill(config.ar_template, explanation=text) for text in labels], pa.string()
+            )
+        }
+    prompt = [
+        {"role": "user", "content": fill(config.av_template, injection_char=INJECT_PLACEHOLDER)}
+    ]
     chat = pa.array([prompt] * len(table), _CHAT_TYPE)
     if kind is _RL:
         return {"prompt": chat}
-    return {"prompt": chat, "response": pa.array([wrap_explanation(text) for text in labels], pa.string())}
+    return {
+        "prompt": chat,
+        "response": pa.array([wrap_explanation(text) for text in labels], pa.string()),
+    }
 
 
 def _validated(template: str, validate: Callable[[str], None]) -> str:
@@ -212,7 +251,11 @@ def _validated(template: str, validate: Callable[[str], None]) -> str:
 
 
 def _sidecar(
-    parent: DatasetSidecar, name: str, config: BuildConfig, settings: Mapping[str, Any], writer: ActivationWriter
+    parent: DatasetSidecar,
+    name: str,
+    config: BuildConfig,
+    settings: Mapping[str, Any],
+    writer: ActivationWriter,
 ) -> DatasetSidecar:
     return replace(
         parent,

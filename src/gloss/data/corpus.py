@@ -1,17 +1,14 @@
 """Documents from text files, JSON lines, Parquet, folders of those, or Hugging Face datasets.
 
-A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and the line it starts on:
-never from the folder the corpus lies in, so that a corpus can be moved.
-"""
+A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and
+the line it starts on: never from the folder the corpus lies in, so that a corpus can be moved."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,24 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloss.errors import CorpusError, MissingExtraError
+from gloss.text.document import Document, chat_messages, clean_text
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 HUB_PREFIX = "hf:"
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PARQUET_BATCH_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Document:
-    """A document: plain ``text``, or the ``messages`` (role and content) of a chat."""
-
-    doc_id: str
-    text: str | None
-    messages: tuple[Mapping[str, str], ...] | None = None
-
-
 def load_corpus(source: str | Path | Iterable[Document], **options: Any) -> Iterator[Document]:
-    """Documents of a source that `read_corpus` knows (with its options), or those of an iterable as they are.
+    """Documents of a source that `read_corpus` knows (with its options), or those of an iterable as
+    they are.
 
     Raises: CorpusError.
     """
@@ -45,16 +34,24 @@ def load_corpus(source: str | Path | Iterable[Document], **options: Any) -> Iter
 
 
 def read_corpus(
-    source: str, *, text_field: str = "text", limit: int | None = None, split: str = "train", streaming: bool = True
+    source: str,
+    *,
+    text_field: str = "text",
+    limit: int | None = None,
+    split: str = "train",
+    streaming: bool = True,
 ) -> Iterator[Document]:
     """Documents of a file, a folder, or a Hugging Face dataset ``hf:owner/name``.
 
-    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field`` or ``messages``.
-    Files of a folder are read in the order of their names. ``split`` and ``streaming`` are for Hugging Face datasets.
-    Raises: CorpusError, at once if the source is missing or of no known kind, else at the record that cannot be read.
-    """
+    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field``
+    or ``messages``. Files of a folder are read in the order of their names. ``split`` and
+    ``streaming`` are for Hugging Face datasets.
+    Raises: CorpusError, at once if the source is missing or of no known kind, else at the record
+    that cannot be read."""
     if limit is not None and limit < 1:
-        raise CorpusError("no documents are asked for", where=source, expected="limit ≥ 1", found=limit)
+        raise CorpusError(
+            "no documents are asked for", where=source, expected="limit ≥ 1", found=limit
+        )
     if source.startswith(HUB_PREFIX):
         records = _read_hub(source, text_field, split, streaming)
     else:
@@ -75,22 +72,36 @@ def _checked(documents: Iterator[Document], source: str, limit: int | None) -> I
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
-    """Files with the stem of their documents' ids: the name inside the folder, suffix only where needed."""
+    """Files with the stem of their documents' ids: the name inside the folder, suffix only where
+    needed.
+    """
     if not _exists(path):
-        raise CorpusError("no such corpus", where=path, expected="a file, a folder, or hf:owner/name")
+        raise CorpusError(
+            "no such corpus", where=path, expected="a file, a folder, or hf:owner/name"
+        )
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise CorpusError(
-                "unknown kind of corpus", where=path, expected=" or ".join(SUFFIXES), found=path.suffix or "no suffix"
+                "unknown kind of corpus",
+                where=path,
+                expected=" or ".join(SUFFIXES),
+                found=path.suffix or "no suffix",
             )
         return [(path, path.stem)]
     inside = sorted(
-        p.relative_to(path) for p in _files_inside(path) if p.suffix in SUFFIXES and not p.name.startswith(".")
+        p.relative_to(path)
+        for p in _files_inside(path)
+        if p.suffix in SUFFIXES and not p.name.startswith(".")
     )
     if not inside:
-        raise CorpusError("no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES))
+        raise CorpusError(
+            "no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES)
+        )
     shared = Counter(p.with_suffix("").as_posix() for p in inside)
-    return [(path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem) for p in inside]
+    return [
+        (path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem)
+        for p in inside
+    ]
 
 
 def _exists(path: Path) -> bool:
@@ -101,7 +112,8 @@ def _exists(path: Path) -> bool:
 
 
 def _files_inside(folder: Path) -> Iterator[Path]:
-    """Files at any depth, links to nothing among them: what cannot be read is an error, not left out.
+    """Files at any depth, links to nothing among them: what cannot be read is an error, not left
+    out.
 
     Raises: CorpusError for a folder that cannot be listed.
     """
@@ -116,15 +128,22 @@ def _files_inside(folder: Path) -> Iterator[Path]:
 
 
 def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    reader = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix]
+    reader = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[
+        path.suffix
+    ]
     try:
         yield from reader(path, stem, text_field)
     except UnicodeDecodeError as error:
         raise CorpusError(
-            "not a text file", where=path, expected="UTF-8", found=f"byte 0x{error.object[error.start]:02x}"
+            "not a text file",
+            where=path,
+            expected="UTF-8",
+            found=f"byte 0x{error.object[error.start]:02x}",
         ) from error
     except OSError as error:
-        raise CorpusError(f"cannot be read ({error.strerror or _first_line(error)})", where=path) from error
+        raise CorpusError(
+            f"cannot be read ({error.strerror or _first_line(error)})", where=path
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -136,7 +155,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             if "\0" in line:
                 raise CorpusError(
-                    "not a text file", where=f"{path}:{number}", expected="UTF-8 text", found="a NUL byte"
+                    "not a text file",
+                    where=f"{path}:{number}",
+                    expected="UTF-8 text",
+                    found="a NUL byte",
                 )
             yield number, line.rstrip("\r\n")
 
@@ -162,10 +184,14 @@ def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Documen
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise CorpusError(
-                f"not JSON ({_first_line(error)})", where=where, remedy="Each line holds one JSON object"
+                f"not JSON ({_first_line(error)})",
+                where=where,
+                remedy="Each line holds one JSON object",
             ) from error
         if not isinstance(record, dict):
-            raise CorpusError("not a JSON object", where=where, expected="an object", found=type(record).__name__)
+            raise CorpusError(
+                "not a JSON object", where=where, expected="an object", found=type(record).__name__
+            )
         yield _document(record, f"{stem}:{number}", text_field, where)
 
 
@@ -204,9 +230,13 @@ def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iter
     try:
         rows = load_dataset(name, subset or None, split=split, streaming=streaming)
         for number, record in enumerate(rows, start=1):
-            yield _document(record, f"{Path(name).name}:{split}:{number}", text_field, f"{source}, row {number}")
+            yield _document(
+                record, f"{Path(name).name}:{split}:{number}", text_field, f"{source}, row {number}"
+            )
     except (OSError, ValueError, RuntimeError) as error:
-        raise CorpusError(f"the dataset cannot be read ({_first_line(error)})", where=source) from error
+        raise CorpusError(
+            f"the dataset cannot be read ({_first_line(error)})", where=source
+        ) from error
 
 
 def _document(record: Mapping[str, Any], default_id: str, text_field: str, where: str) -> Document:
@@ -226,28 +256,9 @@ def _document(record: Mapping[str, Any], default_id: str, text_field: str, where
         )
     if value is not None and not isinstance(value, str):
         raise CorpusError(
-            f"field {text_field!r} is no text", where=where, expected="a string", found=type(value).__name__
+            f"field {text_field!r} is no text",
+            where=where,
+            expected="a string",
+            found=type(value).__name__,
         )
     return Document(doc_id, clean_text(value or ""))
-
-
-def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
-    """The messages of a chat, as roles and contents.
-
-    Raises: CorpusError that names ``where`` if they are none.
-    """
-    for message in messages if isinstance(messages, list) else [None]:
-        fields = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if not all(isinstance(field, str) for field in fields):
-            raise CorpusError(
-                "not a chat",
-                where=where,
-                expected="messages with role and content, both strings",
-                found=repr(message)[:80],
-            )
-    return tuple({"role": clean_text(m["role"]), "content": clean_text(m["content"])} for m in messages)
-
-
-def clean_text(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer or file takes, replaced by U+FFFD; the length stays."""
-    return _LONE_SURROGATE.sub("\ufffd", text)

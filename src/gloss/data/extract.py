@@ -1,9 +1,10 @@
 """The extraction stage: corpus → raw activations with provenance, in shards of whole documents.
 
-    positions = drawn by (seed, document id) among the document's own tokens from ``min_position`` on
-    row       = output of block K there, unless its norm is far above what is usual in the document
-A shard holds the rows of a fixed number of documents in corpus order, and is written when it is complete.
-"""
+    positions = drawn by (seed, document id) among the document's own tokens from ``min_position``
+    on row       = output of block K there, unless its norm is far above what is usual in the
+    document
+A shard holds the rows of a fixed number of documents in corpus order, and is written when it is
+complete."""
 
 from __future__ import annotations
 
@@ -20,7 +21,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import DatasetSidecar, write_dataset_sidecar
-from gloss.data.activations import (
+from gloss.data.sampling import sample_positions
+from gloss.durable import folder_lock
+from gloss.errors import ConfigError, CorpusError, ResumeError
+from gloss.models.capture import Reading, ReadJob, read_all
+from gloss.progress import Stage
+from gloss.store.activations import (
     VECTOR_COLUMN,
     ActivationWriter,
     Norms,
@@ -30,17 +36,12 @@ from gloss.data.activations import (
     norms_of,
     vector_column,
 )
-from gloss.data.corpus import Document
-from gloss.data.forward import Reading, ReadJob, read_all
-from gloss.data.positions import sample_positions
-from gloss.data.record import StageRecord, fingerprint
-from gloss.data.rendering import DocumentEncoder, EncodedDocument
-from gloss.durable import folder_lock
-from gloss.errors import ConfigError, CorpusError, ResumeError
-from gloss.progress import Stage
+from gloss.store.record import StageRecord, fingerprint
+from gloss.text.document import Document
+from gloss.text.rendering import DocumentEncoder, EncodedDocument
 
 if TYPE_CHECKING:
-    from gloss.target import Target
+    from gloss.target_model import Target
 
 RECORD_NAME = "extract.json"
 CREATED_BY = "gloss data extract"
@@ -62,17 +63,23 @@ class ExtractConfig(BaseModel):
     max_tokens: int = Field(default=4096, gt=0)
     """Tokens of a document that the target reads; the rest is cut off."""
     exclude_template_tokens: bool = True
-    """Take no tokens that the chat template puts around messages; special tokens are never taken."""
+    """Take no tokens that the chat template puts around messages; special tokens are never taken.
+    """
     max_norm_ratio: float | None = Field(default=4.0, gt=1)
-    """Leave out activations with a norm above this many times the document's median; not set, none are left out."""
+    """Leave out activations with a norm above this many times the document's median; not set, none
+    are left out.
+    """
     top_next_tokens: int = Field(default=0, ge=0)
-    """Most likely next tokens of the target that are stored with each activation; more than 0 runs the whole target."""
+    """Most likely next tokens of the target that are stored with each activation; more than 0 runs
+    the whole target.
+    """
     batch_size: int = Field(default=64, gt=0)
     """Most documents in one forward pass."""
     batch_tokens: int = Field(default=16384, gt=0)
     """Most tokens in one forward pass, padding included."""
     shard_documents: int = Field(default=1024, gt=0)
-    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one."""
+    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one.
+    """
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format that the target runs in; activations are stored as float32."""
     attn_implementation: str | None = None
@@ -99,7 +106,9 @@ class ExtractCounts:
     """Activations left out because they hold NaN or infinity, or are zero."""
 
     def __add__(self, other: ExtractCounts) -> ExtractCounts:
-        return ExtractCounts(**{key: value + getattr(other, key) for key, value in asdict(self).items()})
+        return ExtractCounts(
+            **{key: value + getattr(other, key) for key, value in asdict(self).items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,14 @@ def extract(
     *,
     num_documents: int | None = None,
 ) -> ExtractResult:
-    """Takes activations of documents and writes them to ``out_dir`` as Parquet shards with one sidecar.
+    """Takes activations of documents and writes them to ``out_dir`` as Parquet shards with one
+    sidecar.
 
-    Run again after a stop with the same settings and documents, it keeps complete shards and gives the same bytes.
+    Run again after a stop with the same settings and documents, it keeps complete shards and gives
+    the same bytes.
     ``num_documents`` is for the progress bar, where the corpus is long and its length is known.
-    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or documents differ; LockError,
-    StorageError.
-    """
+    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or
+    documents differ; LockError, StorageError."""
     run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
     with folder_lock(out_dir):
         shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
@@ -144,7 +154,10 @@ def extract(
         with Stage("extract", total=total, unit="doc") as progress:
             for window in _windows(documents, config.shard_documents):
                 shards.add(window)
-                progress.advance(len(window), note=f"{sum(shard['rows'] for shard in shards.entries):,} activations")
+                progress.advance(
+                    len(window),
+                    note=f"{sum(shard['rows'] for shard in shards.entries):,} activations",
+                )
         return shards.finish()
 
 
@@ -176,7 +189,9 @@ class _Shards:
     def finish(self) -> ExtractResult:
         """Writes the sidecar of all shards."""
         if len(self._kept) > len(self.entries):
-            raise self._changed(f"{len(self.entries)} shards of documents, {len(self._kept)} before")
+            raise self._changed(
+                f"{len(self.entries)} shards of documents, {len(self._kept)} before"
+            )
         norms = np.concatenate([np.zeros(0), *self._norms])
         return _finish(self.run, self.record.settings, self.entries, norms)
 
@@ -192,23 +207,34 @@ class _Shards:
 def _layer(config: ExtractConfig, target: Target) -> int:
     layer = target.default_layer if config.layer is None else config.layer
     if layer >= target.num_blocks:
-        raise ConfigError("extract.layer is beyond the target", expected=f"0 to {target.num_blocks - 1}", found=layer)
+        raise ConfigError(
+            "extract.layer is beyond the target",
+            expected=f"0 to {target.num_blocks - 1}",
+            found=layer,
+        )
     dtype = str(target.model.dtype).removeprefix("torch.")
     if dtype != config.dtype:
         raise ConfigError(
-            "the target runs in another number format", expected=f"extract.dtype = {config.dtype!r}", found=dtype
+            "the target runs in another number format",
+            expected=f"extract.dtype = {config.dtype!r}",
+            found=dtype,
         )
     return layer
 
 
 def _encoder(config: ExtractConfig, target: Target) -> DocumentEncoder:
-    longest = getattr(target.model.config.get_text_config(), "max_position_embeddings", None) or config.max_tokens
-    return DocumentEncoder(target.tokenizer, min(config.max_tokens, longest), config.exclude_template_tokens)
+    longest = (
+        getattr(target.model.config.get_text_config(), "max_position_embeddings", None)
+        or config.max_tokens
+    )
+    return DocumentEncoder(
+        target.tokenizer, min(config.max_tokens, longest), config.exclude_template_tokens
+    )
 
 
 def _settings(run: _Extraction) -> dict[str, Any]:
     """What determines the bytes, apart from the documents; no path is among it."""
-    from gloss.target import weights_fingerprint
+    from gloss.target_model import weights_fingerprint
 
     chosen = run.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
     tokenizer = run.target.tokenizer
@@ -225,8 +251,12 @@ def _settings(run: _Extraction) -> dict[str, Any]:
     }
 
 
-def _with_total(documents: Iterable[Document], num_documents: int | None) -> tuple[Iterator[Document], int]:
-    """The documents and how many they are: as told, as their container says, or from reading ahead."""
+def _with_total(
+    documents: Iterable[Document], num_documents: int | None
+) -> tuple[Iterator[Document], int]:
+    """The documents and how many they are: as told, as their container says, or from reading
+    ahead.
+    """
     if num_documents is not None or isinstance(documents, Sized):
         return iter(documents), num_documents if num_documents is not None else len(documents)  # type: ignore[arg-type]
     rest, ahead, chars = iter(documents), [], 0
@@ -251,10 +281,14 @@ def _digest(documents: Sequence[Document]) -> str:
     return digest.hexdigest()
 
 
-def _write_shard(run: _Extraction, documents: Sequence[Document], path: Path) -> tuple[ExtractCounts, Norms]:
+def _write_shard(
+    run: _Extraction, documents: Sequence[Document], path: Path
+) -> tuple[ExtractCounts, Norms]:
     config = run.config
     encoded = [document for document in run.encoder.encode(documents) if len(document.ids)]
-    jobs = {i: job for i, document in enumerate(encoded) if (job := _job(config, document)) is not None}
+    jobs = {
+        i: job for i, document in enumerate(encoded) if (job := _job(config, document)) is not None
+    }
     readings: dict[int, Reading] = {}
     indices = list(jobs)
     for k, reading in read_all(
@@ -267,7 +301,9 @@ def _write_shard(run: _Extraction, documents: Sequence[Document], path: Path) ->
     ):
         readings[indices[k]] = reading
     counts = ExtractCounts(
-        documents=len(documents), empty=len(documents) - len(encoded), without_positions=len(encoded) - len(jobs)
+        documents=len(documents),
+        empty=len(documents) - len(encoded),
+        without_positions=len(encoded) - len(jobs),
     )
     schema = activation_schema(run.target.d_model, top_next_tokens=config.top_next_tokens > 0)
     with ActivationWriter(path, schema) as writer:
@@ -316,26 +352,37 @@ def _table(
         "token": [run.encoder.token_text(token) for token in tokens],
     }
     if "top_next_tokens" in schema.names:
-        columns["top_next_tokens"] = [[run.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept.tolist()]
-    counts = ExtractCounts(rows=len(kept), outliers=int((usable & ~usual).sum()), not_finite=int((~usable).sum()))
+        columns["top_next_tokens"] = [
+            [run.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept.tolist()
+        ]
+    counts = ExtractCounts(
+        rows=len(kept), outliers=int((usable & ~usual).sum()), not_finite=int((~usable).sum())
+    )
     return pa.table(columns, schema=schema), counts
 
 
 def _norms_in(path: Path) -> Norms:
-    return np.concatenate([np.zeros(0), *map(norms_of, iter_activations(path, columns=[VECTOR_COLUMN]))])
+    return np.concatenate(
+        [np.zeros(0), *map(norms_of, iter_activations(path, columns=[VECTOR_COLUMN]))]
+    )
 
 
 def _finish(
     run: _Extraction, settings: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], norms: Norms
 ) -> ExtractResult:
     fields = ExtractCounts.__dataclass_fields__
-    counts = sum((ExtractCounts(**{key: shard[key] for key in fields}) for shard in shards), ExtractCounts())
+    counts = sum(
+        (ExtractCounts(**{key: shard[key] for key in fields}) for shard in shards), ExtractCounts()
+    )
     if not counts.rows:
         raise CorpusError(
             "no activation could be taken",
             where=run.config.corpus or None,
             expected=f"documents of more than {run.config.min_position} tokens",
-            found=f"{counts.documents} documents, {counts.empty} empty, {counts.without_positions} too short",
+            found=(
+                f"{counts.documents} documents, {counts.empty} empty, {counts.without_positions}"
+                " too short"
+            ),
             remedy="Use longer documents or a smaller extract.min_position",
         )
     name = Path(run.target.name).name

@@ -1,4 +1,6 @@
-"""The label stage: a labeller writes what a model must have in mind at each activation's place in its text."""
+"""The label stage: a labeller writes what a model must have in mind at each activation's place in
+its text.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from gloss.contract import CLOSE_TAG, OPEN_TAG, DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
-from gloss.data.activations import ActivationWriter, iter_activations, read_schema
-from gloss.data.record import StageRecord, fingerprint
+from gloss.contract import (
+    CLOSE_TAG,
+    OPEN_TAG,
+    DatasetSidecar,
+    read_dataset_sidecar,
+    write_dataset_sidecar,
+)
 from gloss.durable import folder_lock, write_text
 from gloss.errors import DatasetError, LabelError
 from gloss.progress import Stage
 from gloss.providers import Labeller, LabelRequest
+from gloss.store.activations import ActivationWriter, iter_activations, read_schema
+from gloss.store.record import StageRecord, fingerprint
 
 if TYPE_CHECKING:
-    from gloss.target import Target
+    from gloss.target_model import Target
 
 LABEL_COLUMN = "api_explanation"
 NEXT_TOKENS_WITHOUT_COLUMN = 5
@@ -34,7 +42,9 @@ class LabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     labeller: str = "extractive"
-    """``lab`` or ``extractive``; in Python any object with the labeller protocol can be passed to ``label``."""
+    """``lab`` or ``extractive``; in Python any object with the labeller protocol can be passed to
+    ``label``.
+    """
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the labeller; it refuses those it does not know."""
     chunk_rows: int = Field(default=1024, gt=0)
@@ -45,7 +55,9 @@ class LabelConfig(BaseModel):
 
 @dataclass(frozen=True)
 class LabelResult:
-    """The labelled dataset, and how many rows got a usable label and how many did not (those are left out)."""
+    """The labelled dataset, and how many rows got a usable label and how many did not (those are
+    left out).
+    """
 
     path: Path
     labelled: int
@@ -53,13 +65,18 @@ class LabelResult:
 
 
 def label(
-    config: LabelConfig, parquet: Path, labeller: Labeller, out_path: Path, target: Target | None = None
+    config: LabelConfig,
+    parquet: Path,
+    labeller: Labeller,
+    out_path: Path,
+    target: Target | None = None,
 ) -> LabelResult:
     """Adds the column ``api_explanation``; rows without a usable label are left out and counted.
 
-    Next tokens, if the labeller needs them, come from the column ``top_next_tokens``, else from ``target``.
-    Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly or never;
-    ResumeError if ``out_path`` was begun with other settings; LockError, StorageError.
+    Next tokens, if the labeller needs them, come from the column ``top_next_tokens``, else from
+    ``target``.
+    Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly
+    or never; ResumeError if ``out_path`` was begun with other settings; LockError, StorageError.
     """
     with folder_lock(_chunk_folder(out_path)):
         result = _label(config, parquet, labeller, out_path, target)
@@ -77,7 +94,9 @@ def _label(
             f"the labeller {labeller.name!r} needs the target's next tokens",
             where=parquet,
             expected="column top_next_tokens",
-            remedy="Extract with extract.top_next_tokens = 5, or set label.settings.next_tokens = 0",
+            remedy=(
+                "Extract with extract.top_next_tokens = 5, or set label.settings.next_tokens = 0"
+            ),
         )
     settings = {
         "labeller": labeller.name,
@@ -108,10 +127,15 @@ def _write(
     total: int,
 ) -> tuple[LabelResult, ActivationWriter]:
     if LABEL_COLUMN in schema.names:
-        raise DatasetError("these activations are labelled already", where=parquet, found=f"column {LABEL_COLUMN}")
+        raise DatasetError(
+            "these activations are labelled already", where=parquet, found=f"column {LABEL_COLUMN}"
+        )
     dropped = 0
     labelled_schema = schema.append(pa.field(LABEL_COLUMN, pa.string()))
-    with ActivationWriter(out_path, labelled_schema) as writer, Stage("label", total=total, unit="label") as progress:
+    with (
+        ActivationWriter(out_path, labelled_schema) as writer,
+        Stage("label", total=total, unit="label") as progress,
+    ):
         for index, table in enumerate(iter_activations(parquet, batch_rows=config.chunk_rows)):
             labels = _chunk(table, labeller, _chunk_folder(out_path) / f"{index:06d}.json", target)
             usable = [text if text is not None and _usable(text) else None for text in labels]
@@ -121,12 +145,16 @@ def _write(
             progress.advance(len(table))
         if not writer.num_rows:
             raise LabelError(
-                f"the labeller {labeller.name!r} gave no usable label", where=parquet, found=f"{dropped} rows without"
+                f"the labeller {labeller.name!r} gave no usable label",
+                where=parquet,
+                found=f"{dropped} rows without",
             )
     return LabelResult(out_path, writer.num_rows, dropped), writer
 
 
-def _chunk(table: pa.Table, labeller: Labeller, stored: Path, target: Target | None) -> list[str | None]:
+def _chunk(
+    table: pa.Table, labeller: Labeller, stored: Path, target: Target | None
+) -> list[str | None]:
     """The labels of one chunk: those of an earlier run where it was complete."""
     found = _stored_labels(stored)
     if len(found) == len(table):
@@ -134,7 +162,9 @@ def _chunk(table: pa.Table, labeller: Labeller, stored: Path, target: Target | N
     labels = labeller.label(_requests(table, labeller.needs_next_tokens, target))
     if len(labels) != len(table):
         raise LabelError(
-            f"the labeller {labeller.name!r} answered wrongly", expected=f"{len(table)} labels", found=len(labels)
+            f"the labeller {labeller.name!r} answered wrongly",
+            expected=f"{len(table)} labels",
+            found=len(labels),
         )
     write_text(stored, json.dumps(labels, ensure_ascii=True))
     return labels
@@ -150,9 +180,16 @@ def _stored_labels(stored: Path) -> list[str | None]:
 
 
 def _requests(table: pa.Table, next_tokens: bool, target: Target | None) -> list[LabelRequest]:
-    columns = {name: table[name].to_pylist() for name in ("doc_id", "detokenized_text_truncated", "n_raw_tokens")}
+    columns = {
+        name: table[name].to_pylist()
+        for name in ("doc_id", "detokenized_text_truncated", "n_raw_tokens")
+    }
     texts: list[str] = columns["detokenized_text_truncated"]
-    tokens = table["token"].to_pylist() if "token" in table.column_names else [_last_piece(text) for text in texts]
+    tokens = (
+        table["token"].to_pylist()
+        if "token" in table.column_names
+        else [_last_piece(text) for text in texts]
+    )
     following = _next_tokens(table, texts, target) if next_tokens else [()] * len(table)
     return [
         LabelRequest(doc_id=doc_id, text=text, position=count - 1, token=token, next_tokens=after)
@@ -162,7 +199,9 @@ def _requests(table: pa.Table, next_tokens: bool, target: Target | None) -> list
     ]
 
 
-def _next_tokens(table: pa.Table, texts: Sequence[str], target: Target | None) -> list[tuple[str, ...]]:
+def _next_tokens(
+    table: pa.Table, texts: Sequence[str], target: Target | None
+) -> list[tuple[str, ...]]:
     if "top_next_tokens" in table.column_names:
         return [tuple(tokens or ()) for tokens in table["top_next_tokens"].to_pylist()]
     from gloss.data.next_tokens import top_next_tokens
@@ -190,7 +229,10 @@ def _chunk_folder(out_path: Path) -> Path:
 
 
 def _sidecar(
-    parent: DatasetSidecar, labeller: Labeller, settings: Mapping[str, Any], writer: ActivationWriter
+    parent: DatasetSidecar,
+    labeller: Labeller,
+    settings: Mapping[str, Any],
+    writer: ActivationWriter,
 ) -> DatasetSidecar:
     return replace(
         parent,

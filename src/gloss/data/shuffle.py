@@ -3,16 +3,18 @@
     key of row i = the i-th 64-bit number of a PCG64 generator seeded with ``seed``
     order        = by key
 
-Keys are independent and equally distributed, so every order of their ranks, and with it every order of the rows, is equally
-likely (two equal keys, which keep the input's order, have a chance below n² / 2⁶⁵). The first bits of a key name the shard that its
-row goes to, the next ones a piece of that shard that fits into memory:
+Keys are independent and equally distributed, so every order of their ranks, and with it every order
+of the rows, is equally likely (two equal keys, which keep the input's order, have a chance below n²
+/ 2⁶⁵). The first bits of a key name the shard that its row goes to, the next ones a piece of that
+shard that fits into memory:
 
-    1. read rows up to the memory limit, sort them by key, write them piece by piece to a temporary file; and again
-    2. for each shard, piece after piece: collect the piece from all temporary files, sort it by key, append it
+    1. read rows up to the memory limit, sort them by key, write them piece by piece to a temporary
+    file; and again
+    2. for each shard, piece after piece: collect the piece from all temporary files, sort it by
+    key, append it
 
-What fits into memory at once is never written to a temporary file. The order depends on the seed and the input's order of rows
-alone, not on the memory.
-"""
+What fits into memory at once is never written to a temporary file. The order depends on the seed
+and the input's order of rows alone, not on the memory."""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
-from gloss.data.activations import (
+from gloss.durable import folder_lock, storage_errors
+from gloss.errors import ConfigError
+from gloss.progress import Stage
+from gloss.store.activations import (
     VECTOR_COLUMN,
     ActivationWriter,
     Vectors,
@@ -39,12 +44,9 @@ from gloss.data.activations import (
     read_schema,
     vector_column,
 )
-from gloss.data.extent import Extent, read_extent
-from gloss.data.read_ahead import read_ahead
-from gloss.data.record import StageRecord, fingerprint
-from gloss.durable import folder_lock, storage_errors
-from gloss.errors import ConfigError
-from gloss.progress import Stage
+from gloss.store.extent import Extent, read_extent
+from gloss.store.read_ahead import read_ahead
+from gloss.store.record import StageRecord, fingerprint
 
 RECORD_NAME = "shuffle.json"
 _TEMPORARY = ".shuffle.tmp"
@@ -65,7 +67,9 @@ class ShuffleConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Seed of the order."""
     memory_mb: int = Field(default=512, ge=16)
-    """Memory for rows, in MB; a dataset of more than a quarter of it is sorted through temporary files beside the output."""
+    """Memory for rows, in MB; a dataset of more than a quarter of it is sorted through temporary
+    files beside the output.
+    """
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,13 @@ class _Plan:
 
 
 def shuffle(config: ShuffleConfig, dataset: Path, out_dir: Path) -> ShuffleResult:
-    """Writes the rows of a dataset, in a random order, as Parquet shards with one sidecar into ``out_dir``.
+    """Writes the rows of a dataset, in a random order, as Parquet shards with one sidecar into
+    ``out_dir``.
 
-    The same seed and input give the same order. Run again after a stop, it keeps the shards that are complete.
-    Raises: DatasetError if the input is no dataset; ConfigError if memory_mb is too small for it; ResumeError if ``out_dir`` was
-    made with another seed or input; LockError, StorageError.
-    """
+    The same seed and input give the same order. Run again after a stop, it keeps the shards that
+    are complete.
+    Raises: DatasetError if the input is no dataset; ConfigError if memory_mb is too small for it;
+    ResumeError if ``out_dir`` was made with another seed or input; LockError, StorageError."""
     with folder_lock(out_dir):
         return _shuffle(config, Path(dataset), out_dir)
 
@@ -107,18 +112,33 @@ def shuffle(config: ShuffleConfig, dataset: Path, out_dir: Path) -> ShuffleResul
 def _shuffle(config: ShuffleConfig, dataset: Path, out_dir: Path) -> ShuffleResult:
     parent, extent = read_dataset_sidecar(dataset), read_extent(dataset)
     plan = _plan(extent, config.memory_mb)
-    settings = {"seed": config.seed, "parent": parent.dataset_id, "rows": extent.rows, "shards": plan.num_shards}
+    settings = {
+        "seed": config.seed,
+        "parent": parent.dataset_id,
+        "rows": extent.rows,
+        "shards": plan.num_shards,
+    }
     record = StageRecord.open(out_dir / RECORD_NAME, settings)
     paths = [out_dir / f"shard-{index:05d}.parquet" for index in range(plan.num_shards)]
     done = set(record.done.get("shards", []))
-    missing = [index for index, path in enumerate(paths) if not (path.name in done and path.exists())]
+    missing = [
+        index for index, path in enumerate(paths) if not (path.name in done and path.exists())
+    ]
     if missing:
-        record.done["shards"] = [path.name for index, path in enumerate(paths) if index not in missing]
+        record.done["shards"] = [
+            path.name for index, path in enumerate(paths) if index not in missing
+        ]
         schema = read_schema(dataset)
-        with Stage("shuffle", total=2 * extent.rows, unit="row") as progress, _temporary_folder(out_dir) as folder:
+        with (
+            Stage("shuffle", total=2 * extent.rows, unit="row") as progress,
+            _temporary_folder(out_dir) as folder,
+        ):
             runs = _Runs(config.seed, dataset, schema, plan, folder, progress)
             with ThreadPoolExecutor(_WORKERS) as pool:
-                jobs = [pool.submit(_write_shard, runs, i, paths[i], extent.vectors_shrink) for i in missing]
+                jobs = [
+                    pool.submit(_write_shard, runs, i, paths[i], extent.vectors_shrink)
+                    for i in missing
+                ]
                 try:
                     for index, job in zip(missing, jobs, strict=True):
                         progress.advance(job.result())
@@ -131,14 +151,17 @@ def _shuffle(config: ShuffleConfig, dataset: Path, out_dir: Path) -> ShuffleResu
 
 
 def _plan(extent: Extent, memory_mb: int) -> _Plan:
-    """Reading holds a quarter of the memory twice (as read, and sorted); each worker an eighth of it twice."""
+    """Reading holds a quarter of the memory twice (as read, and sorted); each worker an eighth of
+    it twice.
+    """
     memory, size = memory_mb * 10**6, max(1, extent.num_bytes)
     runs = -(-size // (memory // 4))
     if runs > _MAX_RUNS:
         raise ConfigError(
-            "not enough memory to shuffle this dataset", expected=f"memory_mb of at least {4 * size // _MAX_RUNS // 10**6 + 1}",
+            "not enough memory to shuffle this dataset",
+            expected=f"memory_mb of at least {4 * size // _MAX_RUNS // 10**6 + 1}",
             found=memory_mb,
-        )  # fmt: skip
+        )
     num_shards = max(1, -(-size // _LARGE_SHARD), min(_FEW_SHARDS, size // _SMALL_SHARD))
     return _Plan(
         num_rows=extent.rows,
@@ -149,9 +172,19 @@ def _plan(extent: Extent, memory_mb: int) -> _Plan:
 
 
 class _Runs:
-    """The rows of a dataset in runs, each sorted by key: all but the last in temporary files, the last in memory."""
+    """The rows of a dataset in runs, each sorted by key: all but the last in temporary files, the
+    last in memory.
+    """
 
-    def __init__(self, seed: int, dataset: Path, schema: pa.Schema, plan: _Plan, folder: Path, progress: Stage) -> None:
+    def __init__(
+        self,
+        seed: int,
+        dataset: Path,
+        schema: pa.Schema,
+        plan: _Plan,
+        folder: Path,
+        progress: Stage,
+    ) -> None:
         self.schema, self.plan = schema, plan
         self._files: list[pa.ipc.RecordBatchFileReader] = []
         generator = np.random.PCG64(seed)
@@ -179,7 +212,9 @@ class _Runs:
 
 
 class _Rows:
-    """Rows in memory as they were read, and the order of their keys; vectors are copied once, into their place."""
+    """Rows in memory as they were read, and the order of their keys; vectors are copied once, into
+    their place.
+    """
 
     def __init__(self, schema: pa.Schema, tables: Iterable[pa.Table], keys: Keys) -> None:
         self._at = schema.get_field_index(VECTOR_COLUMN)
@@ -206,7 +241,9 @@ class _Rows:
         for i, block in enumerate(self._blocks):
             here = np.flatnonzero(block_of == i)
             vectors[here] = block[chosen[here] - self._starts[i]]
-        table = self._others.take(pa.array(chosen)).add_column(self._at, self._field, vector_column(vectors))
+        table = self._others.take(pa.array(chosen)).add_column(
+            self._at, self._field, vector_column(vectors)
+        )
         return table.append_column(_KEY_COLUMN, pa.array(self._keys[first:last]))
 
 

@@ -1,4 +1,6 @@
-"""The split stage: every document, with all its activations, goes to one of av_sft, ar_sft, rl and heldout."""
+"""The split stage: every document, with all its activations, goes to one of av_sft, ar_sft, rl and
+heldout.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
-from gloss.data.activations import ActivationWriter, iter_activations, read_schema
-from gloss.data.extent import read_extent
-from gloss.data.positions import keyed_fraction
-from gloss.data.read_ahead import read_ahead
-from gloss.data.record import StageRecord, fingerprint
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError
 from gloss.progress import Stage
+from gloss.seeds import keyed_fraction
+from gloss.store.activations import ActivationWriter, iter_activations, read_schema
+from gloss.store.extent import read_extent
+from gloss.store.read_ahead import read_ahead
+from gloss.store.record import StageRecord, fingerprint
 
 SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 RECORD_NAME = "split.json"
@@ -48,7 +50,9 @@ class SplitConfig(BaseModel):
     def _shares_add_up(self) -> Self:
         total = sum(self.shares.values())
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}")
+            raise ValueError(
+                f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}"
+            )
         return self
 
     @property
@@ -78,11 +82,11 @@ def assign(doc_id: str, config: SplitConfig) -> str:
 
 
 def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
-    """Writes ``av_sft.parquet``, ``ar_sft.parquet``, ``rl.parquet`` and ``heldout.parquet``, rows in their order.
+    """Writes ``av_sft.parquet``, ``ar_sft.parquet``, ``rl.parquet`` and ``heldout.parquet``, rows
+    in their order.
 
-    Raises: DatasetError if the input is no dataset, or a part with a share above 0 gets no document; ResumeError,
-    LockError, StorageError.
-    """
+    Raises: DatasetError if the input is no dataset, or a part with a share above 0 gets no
+    document; ResumeError, LockError, StorageError."""
     with folder_lock(out_dir):
         return _split(config, activations, out_dir)
 
@@ -109,7 +113,11 @@ def check_document_disjoint(parts: Mapping[str, Path]) -> None:
 def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     parent = read_dataset_sidecar(Path(activations))
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
-    settings = {**config.model_dump(mode="json"), "parent": parent.dataset_id, "parent_rows": parent.row_count}
+    settings = {
+        **config.model_dump(mode="json"),
+        "parent": parent.dataset_id,
+        "parent_rows": parent.row_count,
+    }
     record = StageRecord.open(out_dir / RECORD_NAME, settings)
     if record.done and all(path.exists() for path in paths.values()):
         return SplitResult(paths, record.done["rows"], record.done["documents"])
@@ -138,7 +146,9 @@ def _split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult
 
 @contextmanager
 def _one_behind() -> Iterator[Callable[..., None]]:
-    """Runs jobs in the background, in their order, while the next one is prepared; their errors are raised here."""
+    """Runs jobs in the background, in their order, while the next one is prepared; their errors are
+    raised here.
+    """
     with ThreadPoolExecutor(1) as pool:
         running: list[Future[object]] = []
 
@@ -157,13 +167,17 @@ def _write(writers: Mapping[str, ActivationWriter], parts: Mapping[str, pa.Table
         writers[name].write(part)
 
 
-def _parts(table: pa.Table, config: SplitConfig, documents: dict[str, set[str]]) -> dict[str, pa.Table]:
+def _parts(
+    table: pa.Table, config: SplitConfig, documents: dict[str, set[str]]
+) -> dict[str, pa.Table]:
     ids = table["doc_id"].combine_chunks().dictionary_encode()
     part_of = {doc_id: assign(doc_id, config) for doc_id in ids.dictionary.to_pylist()}
     for doc_id, name in part_of.items():
         documents[name].add(doc_id)
     names = np.asarray(list(part_of.values()))[ids.indices.to_numpy()]
-    return {name: table.take(pa.array(np.flatnonzero(names == name))) for name in set(part_of.values())}
+    return {
+        name: table.take(pa.array(np.flatnonzero(names == name))) for name in set(part_of.values())
+    }
 
 
 def _check(config: SplitConfig, documents: Mapping[str, set[str]], where: Path) -> None:
@@ -171,9 +185,12 @@ def _check(config: SplitConfig, documents: Mapping[str, set[str]], where: Path) 
     if empty:
         total = sum(len(ids) for ids in documents.values())
         raise DatasetError(
-            f"no document for {' and '.join(empty)}", where=where, expected="at least one document for each part",
-            found=f"{total} documents in all", remedy="Extract from more documents or raise the share",
-        )  # fmt: skip
+            f"no document for {' and '.join(empty)}",
+            where=where,
+            expected="at least one document for each part",
+            found=f"{total} documents in all",
+            remedy="Extract from more documents or raise the share",
+        )
 
 
 def _sidecar(

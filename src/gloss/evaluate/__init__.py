@@ -1,8 +1,16 @@
-"""Measure how far an explanation can be trusted: FVE with intervals, controls, and claims against known truth."""
+"""Measure how far an explanation can be trusted: FVE with intervals, controls, and claims against
+known truth.
+"""
 
-from gloss.evaluate.claims import ClaimJudge, ClaimScores, FactRows, JudgedClaim, Verdict, score_claims
-from gloss.evaluate.flags import activation_flags
-from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
+from gloss.evaluate.claims import (
+    ClaimJudge,
+    ClaimScores,
+    FactRows,
+    JudgedClaim,
+    Verdict,
+    score_claims,
+)
+from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
 from gloss.evaluate.stage import EvaluateConfig, NLAFolders, evaluate
 
 __all__ = [
@@ -14,10 +22,8 @@ __all__ = [
     "NLAFolders",
     "RoundTrip",
     "Verdict",
-    "activation_flags",
     "bootstrap_fve",
     "control_fves",
-    "cosine",
     "evaluate",
     "round_trip",
     "score_claims",

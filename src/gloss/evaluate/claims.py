@@ -1,4 +1,6 @@
-"""Claims of explanations, judged against known truth: precision and recall per kind, beside a probe's ceiling and chance."""
+"""Claims of explanations, judged against known truth: precision and recall per kind, beside a
+probe's ceiling and chance.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Verdict = Literal["right", "wrong", "absent"]
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """One claim of an explanation: what it says, where (characters start … end) and whether it is true."""
+    """One claim of an explanation: what it says, where (characters start … end) and whether it is
+    true.
+    """
 
     kind: str
     value: str
@@ -30,7 +34,9 @@ class ClaimJudge(Protocol):
     """Knows the truth about the documents that activations were taken from."""
 
     def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
-        """Every claim of the explanation, judged by what holds after ``context``, the text up to and with the token."""
+        """Every claim of the explanation, judged by what holds after ``context``, the text up to
+        and with the token.
+        """
         ...
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
@@ -48,7 +54,9 @@ class FactRows:
 
 @dataclass(frozen=True)
 class ClaimScores:
-    """Of one kind: share of claims that are right, share of known facts that are claimed rightly, ceiling and chance."""
+    """Of one kind: share of claims that are right, share of known facts that are claimed rightly,
+    ceiling and chance.
+    """
 
     precision: float | None
     recall: float | None
@@ -67,16 +75,24 @@ def score_claims(
     heldout: FactRows,
     probe_rows: FactRows | None,
 ) -> dict[str, ClaimScores]:
-    """Scores per kind of fact; ``chance`` is the precision of the same explanations against other rows' documents."""
+    """Scores per kind of fact; ``chance`` is the precision of the same explanations against other
+    rows' documents.
+    """
     n = len(explanations)
     judged = [judge.judge(*row) for row in zip(explanations, doc_ids, contexts, strict=True)]
     shift = max(1, n // 2)
-    moved = [(explanations[i], doc_ids[(i + shift) % n], contexts[(i + shift) % n]) for i in range(n)]
+    moved = [
+        (explanations[i], doc_ids[(i + shift) % n], contexts[(i + shift) % n]) for i in range(n)
+    ]
     by_chance = _counts(judge.judge(*row) for row in moved)
     counts = _counts(judged)
     known = Counter(kind for facts in heldout.known for kind in facts)
     kinds = sorted({kind for kind, _ in counts} | set(known))
-    found = Counter(kind for claims in judged for kind in {claim.kind for claim in claims if claim.verdict == "right"})
+    found = Counter(
+        kind
+        for claims in judged
+        for kind in {claim.kind for claim in claims if claim.verdict == "right"}
+    )
     return {
         kind: ClaimScores(
             precision=_precision(counts, kind),

@@ -1,16 +1,18 @@
-"""The round trip activation → explanation → activation, its FVE with an interval, and the controls beside it."""
+"""The round trip activation → explanation → activation, its FVE with an interval, and the controls
+beside it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gloss.contract import Explanation
+from gloss.engines import Rollout, RolloutEngine
 from gloss.models import (
     ORTHOGONAL_MSE,
     ActivationReconstructor,
@@ -18,16 +20,14 @@ from gloss.models import (
     direction_variance,
     fraction_of_variance_explained,
 )
-from gloss.rollout import Rollout, RolloutEngine
 
 
 @dataclass(frozen=True)
 class RoundTrip:
     """One explanation per activation and how well it is rebuilt.
 
-    ``errors`` [n] is the direction MSE (2 where nothing could be extracted), ``vectors`` [n, d_model] the reconstruction
-    (zeros there), ``variance`` that of the activations.
-    """
+    ``errors`` [n] is the direction MSE (2 where nothing could be extracted), ``vectors`` [n,
+    d_model] the reconstruction (zeros there), ``variance`` that of the activations."""
 
     rollouts: list[Rollout]
     vectors: Tensor
@@ -67,8 +67,14 @@ def round_trip(
     seed: int,
 ) -> RoundTrip:
     """Explains every activation [n, d_model] once and rebuilds it from the text."""
-    rollouts = engine.generate(activations, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    texts = {i: r.explanation.text for i, r in enumerate(rollouts) if isinstance(r.explanation, Explanation)}
+    rollouts = engine.generate(
+        activations, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed
+    )
+    texts = {
+        i: r.explanation.text
+        for i, r in enumerate(rollouts)
+        if isinstance(r.explanation, Explanation)
+    }
     vectors = torch.zeros_like(activations, dtype=torch.float32)
     errors = torch.full((len(rollouts),), ORTHOGONAL_MSE)
     extracted = torch.zeros(len(rollouts), dtype=torch.bool)
@@ -83,7 +89,9 @@ def round_trip(
 def bootstrap_fve(
     errors: Tensor, activations: Tensor, doc_ids: Sequence[str], *, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """95 % interval of the FVE, resampling whole documents; the variance is that of all activations; [n], [n, d]."""
+    """95 % interval of the FVE, resampling whole documents; the variance is that of all
+    activations; [n], [n, d].
+    """
     variance = direction_variance(activations)
     documents, index = np.unique(np.asarray(doc_ids), return_inverse=True)
     values = errors.double().numpy()
@@ -96,17 +104,21 @@ def bootstrap_fve(
     return float(low), float(high)
 
 
-def control_fves(ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, *, seed: int) -> dict[str, float]:
+def control_fves(
+    ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, *, seed: int
+) -> dict[str, float]:
     """FVE of what knows nothing about the single activation; [n, d_model].
 
-    ``mean_direction``: the mean of the directions, as a direction. ``shuffled_activations``: each explanation against the
-    activation of another row. ``empty_text``: the AR on an empty explanation. ``random_activation``: a Gaussian vector.
-    """
+    ``mean_direction``: the mean of the directions, as a direction. ``shuffled_activations``: each
+    explanation against the activation of another row. ``empty_text``: the AR on an empty
+    explanation. ``random_activation``: a Gaussian vector."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.nn.functional.normalize(activations.float(), dim=1)
     n = len(activations)
     shift = int(torch.randint(1, n, (1,), generator=generator)) if n > 1 else 0
-    shuffled = direction_mse(trip.vectors[trip.extracted], activations.roll(shift, dims=0)[trip.extracted])
+    shuffled = direction_mse(
+        trip.vectors[trip.extracted], activations.roll(shift, dims=0)[trip.extracted]
+    )
 
     def of_constant(vector: Tensor) -> float:
         errors = direction_mse(vector.expand_as(activations), activations)
@@ -119,11 +131,7 @@ def control_fves(ar: ActivationReconstructor, trip: RoundTrip, activations: Tens
         else float("nan"),
         "empty_text": of_constant(ar.reconstruct([""])),
         "random_activation": fraction_of_variance_explained(
-            direction_mse(torch.randn(activations.shape, generator=generator), activations), trip.variance
+            direction_mse(torch.randn(activations.shape, generator=generator), activations),
+            trip.variance,
         ),
     }
-
-
-def cosine(errors: Any) -> Any:
-    """Cosine similarity of a direction MSE: 1 − MSE / 2."""
-    return 1 - errors / 2

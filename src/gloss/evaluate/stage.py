@@ -1,4 +1,6 @@
-"""The evaluation stage: round trips of the SFT and the trained NLA on held-out documents, controls, claims, examples."""
+"""The evaluation stage: round trips of the SFT and the trained NLA on held-out documents, controls,
+claims, examples.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,20 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import check_same_activations
+from gloss.engines import LocalEngine
 from gloss.evaluate.claims import ClaimJudge, FactRows, score_claims
-from gloss.evaluate.flags import activation_flags
-from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, cosine, round_trip
+from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
 from gloss.models import (
     ActivationReconstructor,
+    cosine,
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
     load_ar,
     load_av,
 )
+from gloss.nla.flags import activation_flags
 from gloss.progress import Stage
-from gloss.rollout import LocalEngine
 from gloss.train.inputs import TrainingRows, read_training_rows
 
 CONTEXT_CHARS = 400
@@ -72,8 +75,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures an NLA and returns the numbers and examples of ``results.json``.
 
-    ``heldout_labels`` is the AR dataset of the held-out documents (for the AR's FVE on labels), ``probe_dataset`` activations of
-    training documents, ``judge`` knows the truth where there is one. Everything runs in float32.
+    ``heldout_labels`` is the AR dataset of the held-out documents (for the AR's FVE on labels),
+    ``probe_dataset`` activations of training documents, ``judge`` knows the truth where there is
+    one. Everything runs in float32.
     Raises: DatasetError, CheckpointError.
     """
     rows = read_training_rows(heldout, text_column=None).first(config.max_rows)
@@ -96,7 +100,11 @@ def evaluate(
         claims, examples = _claims_and_examples(config, judge, rows, trip, probe_dataset)
         progress.advance()
     interval = bootstrap_fve(
-        trip.errors, activations, rows.doc_ids, resamples=config.bootstrap_resamples, seed=config.seed
+        trip.errors,
+        activations,
+        rows.doc_ids,
+        resamples=config.bootstrap_resamples,
+        seed=config.seed,
     )
     return {
         "fve": {
@@ -128,7 +136,12 @@ def _trip(
     temperature: float,
 ) -> RoundTrip:
     return round_trip(
-        engine, ar, activations, temperature=temperature, max_new_tokens=config.max_new_tokens, seed=config.seed
+        engine,
+        ar,
+        activations,
+        temperature=temperature,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
     )
 
 
@@ -143,7 +156,11 @@ def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float 
 
 
 def _claims_and_examples(
-    config: EvaluateConfig, judge: ClaimJudge | None, rows: TrainingRows, trip: RoundTrip, probe_dataset: Path | None
+    config: EvaluateConfig,
+    judge: ClaimJudge | None,
+    rows: TrainingRows,
+    trip: RoundTrip,
+    probe_dataset: Path | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     known = (
         [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
@@ -169,12 +186,16 @@ def _probe_rows(config: EvaluateConfig, judge: ClaimJudge, dataset: Path | None)
     if dataset is None or config.probe_rows == 0:
         return None
     rows = read_training_rows(dataset, text_column=None).first(config.probe_rows)
-    return FactRows(rows.vectors, [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)])
+    return FactRows(
+        rows.vectors, [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
+    )
 
 
 def _flags(rows: TrainingRows, index: int) -> tuple[str, ...]:
     norm = float(np.linalg.norm(rows.vectors[index].astype(np.float64)))
-    return activation_flags(norm=norm, norm_statistics=rows.sidecar.norm_statistics, position=rows.positions[index])
+    return activation_flags(
+        norm=norm, norm_statistics=rows.sidecar.norm_statistics, position=rows.positions[index]
+    )
 
 
 def _examples(
@@ -202,7 +223,9 @@ def _examples(
                 "fve": 1 - float(trip.errors[i]) / trip.variance,
                 "cosine": cosine(float(trip.errors[i])),
                 "flags": [*([] if trip.extracted[i] else ["failed"]), *_flags(rows, i)],
-                "claims": [asdict(claim) for claim in judge.judge(text, rows.doc_ids[i], context)] if judge else [],
+                "claims": [asdict(claim) for claim in judge.judge(text, rows.doc_ids[i], context)]
+                if judge
+                else [],
                 "facts": dict(known[i]),
             }
         )

@@ -1,5 +1,5 @@
 """The web page over the server: static files, no build step, nothing loaded from elsewhere."""
 
-from gloss.explorer.page import PAGE_PATH, mount_page, open_when_ready
+from gloss.explorer.mount import PAGE_PATH, mount_page, open_when_ready
 
 __all__ = ["PAGE_PATH", "mount_page", "open_when_ready"]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
-from gloss.reading.results import RESULT_SCHEMA, write_results
+from gloss.reading.tables import RESULT_SCHEMA, write_results
 
 MAX_EXPLANATIONS = 20_000
 
@@ -59,7 +59,13 @@ def parquet_bytes(shared: SharedText) -> bytes:
     """
     doc_id = "text"
     rows = [
-        {**one.model_dump(), "row": i, "doc_id": doc_id, "sample": 0, "response": one.response or one.text or ""}
+        {
+            **one.model_dump(),
+            "row": i,
+            "doc_id": doc_id,
+            "sample": 0,
+            "response": one.response or one.text or "",
+        }
         for i, one in enumerate(shared.explanations)
     ]
     text = shared.source.get("text") or "".join(shared.tokens)
@@ -70,7 +76,13 @@ def parquet_bytes(shared: SharedText) -> bytes:
             "layer": shared.nla.layer,
             "d_model": shared.nla.d_model,
         },
-        "documents": {doc_id: {"text": text, "tokens": shared.tokens, "messages": shared.source.get("messages")}},
+        "documents": {
+            doc_id: {
+                "text": text,
+                "tokens": shared.tokens,
+                "messages": shared.source.get("messages"),
+            }
+        },
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "explanations.parquet"

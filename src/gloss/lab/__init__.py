@@ -1,4 +1,6 @@
-"""A synthetic micro-world with known truth: documents, labels, claims, a tiny target model and its tokenizer."""
+"""A synthetic micro-world with known truth: documents, labels, claims, a tiny target model and its
+tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gloss.lab.corpus import lab_documents, lab_target_folder
     from gloss.lab.documents import Fact, LabDocument, render
     from gloss.lab.judge import LabJudge
+    from gloss.lab.lab_corpus import lab_documents, lab_target_folder
     from gloss.lab.labels import LabLabeller, write_label
     from gloss.lab.tokenizer import build_tokenizer
     from gloss.lab.truth import Claim, kinds, parse_claims, values

@@ -62,11 +62,15 @@ def _couplets(doc_id: str, rng: Random) -> LabDocument:
         opener, filler = rng.choice(OPENERS[b_class]), rng.choice(FILLERS)
         draft.fill(SECOND_LINE, opener=opener, filler=filler, b_phrase=f"{adjective} {b}")
         rhymes.append(Fact("rhyme", b, start, draft.length - len(".")))
-    return LabDocument(doc_id, "couplet", draft.text, None, _in_order([*draft.told.values(), *rhymes]))
+    return LabDocument(
+        doc_id, "couplet", draft.text, None, _in_order([*draft.told.values(), *rhymes])
+    )
 
 
 def _chat(doc_id: str, rng: Random) -> LabDocument:
-    draft = Draft(latent_state(("user", "topic", *rng.sample(CHAT_DETAILS, rng.choice((2, 2, 3)))), rng), rng)
+    draft = Draft(
+        latent_state(("user", "topic", *rng.sample(CHAT_DETAILS, rng.choice((2, 2, 3)))), rng), rng
+    )
     messages = []
     for role, write in (("user", _question), ("assistant", _answer)):
         header, footer = render_message(role, "\0").split("\0")
@@ -86,7 +90,9 @@ def _question(draft: Draft) -> None:
     ]
     draft.rng.shuffle(sentences)
     question = draft.rng.choice(QUESTIONS)
-    _sentences(draft, [question, *sentences] if draft.rng.random() < 0.3 else [*sentences, question])
+    _sentences(
+        draft, [question, *sentences] if draft.rng.random() < 0.3 else [*sentences, question]
+    )
 
 
 def _answer(draft: Draft) -> None:
@@ -94,7 +100,11 @@ def _answer(draft: Draft) -> None:
     told = [kind for kind in CHAT_DETAILS if kind in draft.told]
     middle = [rng.choice(DETAIL_ADVICE[kind]) for kind in told]
     images = ADVICE[draft.state["user"]]
-    body = [*middle, *rng.sample(images[:2], rng.choice((1, 2))), *rng.sample(TOPIC_ADVICE, rng.choice((1, 2)))]
+    body = [
+        *middle,
+        *rng.sample(images[:2], rng.choice((1, 2))),
+        *rng.sample(TOPIC_ADVICE, rng.choice((1, 2))),
+    ]
     rng.shuffle(body)
     _sentences(draft, [*body[:5], images[2]] if rng.random() < 0.7 else body[:6])
 

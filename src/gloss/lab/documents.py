@@ -13,7 +13,8 @@ MESSAGE_START, MESSAGE_END = "<|im_start|>", "<|im_end|>"
 
 @dataclass(frozen=True)
 class Fact:
-    """A value of a kind, known from every prefix of the rendered text that is ``start`` to ``end`` characters long.
+    """A value of a kind, known from every prefix of the rendered text that is ``start`` to ``end``
+    characters long.
 
     Both ends are included; ``end`` None means to the end of the document.
     """
@@ -38,9 +39,13 @@ class LabDocument:
     facts: tuple[Fact, ...]
 
     def known(self, char_offset: int) -> dict[str, str]:
-        """The facts that hold after the first ``char_offset`` characters of the rendered text: kind → value."""
+        """The facts that hold after the first ``char_offset`` characters of the rendered text: kind
+        → value.
+        """
         return {
-            f.kind: f.value for f in self.facts if f.start <= char_offset and (f.end is None or char_offset <= f.end)
+            f.kind: f.value
+            for f in self.facts
+            if f.start <= char_offset and (f.end is None or char_offset <= f.end)
         }
 
 
@@ -48,7 +53,9 @@ def render(document: LabDocument) -> str:
     """The whole text of a document, chats as the lab's chat template writes them."""
     if document.messages is None:
         return document.text or ""
-    return "".join(render_message(message["role"], message["content"]) for message in document.messages)
+    return "".join(
+        render_message(message["role"], message["content"]) for message in document.messages
+    )
 
 
 def render_message(role: str, content: str) -> str:

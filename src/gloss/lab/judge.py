@@ -1,4 +1,6 @@
-"""Judges explanations of lab activations: the micro-world's truth behind the evaluation's ``ClaimJudge``."""
+"""Judges explanations of lab activations: the micro-world's truth behind the evaluation's
+``ClaimJudge``.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class LabJudge:
         ]
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
-        """The facts that hold after ``context``, and the class of the word that truly comes next: kind → value."""
+        """The facts that hold after ``context``, and the class of the word that truly comes next:
+        kind → value.
+        """
         document = _document(doc_id)
         follows = next_class(document, len(context))
         return document.known(len(context)) | ({NEXT: follows} if follows else {})

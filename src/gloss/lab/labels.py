@@ -1,4 +1,6 @@
-"""The label writer: like an LLM labeller it knows the text up to a position, not the activation, and sometimes errs."""
+"""The label writer: like an LLM labeller it knows the text up to a position, not the activation,
+and sometimes errs.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,15 @@ class Request(Protocol):
         ...
 
 
-def write_label(document: LabDocument, char_offset: int, *, seed: int, position: int, error_rate: float) -> str:
-    """Two to four features, one a line, the last about the end of the text; the same for the same arguments."""
-    return features(document, char_offset, Random(f"label {seed} {document.doc_id} {position}"), error_rate)
+def write_label(
+    document: LabDocument, char_offset: int, *, seed: int, position: int, error_rate: float
+) -> str:
+    """Two to four features, one a line, the last about the end of the text; the same for the same
+    arguments.
+    """
+    return features(
+        document, char_offset, Random(f"label {seed} {document.doc_id} {position}"), error_rate
+    )
 
 
 class LabLabeller:
@@ -45,7 +53,9 @@ class LabLabeller:
 
     def __init__(self, seed: int = 0, error_rate: float = 0.08) -> None:
         if not 0 <= error_rate <= 1:
-            raise LabelError("error_rate of the lab's labeller is no share", expected="0 to 1", found=error_rate)
+            raise LabelError(
+                "error_rate of the lab's labeller is no share", expected="0 to 1", found=error_rate
+            )
         self.seed, self.error_rate = seed, error_rate
 
     @property

@@ -1,8 +1,9 @@
-"""Fills the slots of document templates from a latent state, and notes where each fact becomes known.
+"""Fills the slots of document templates from a latent state, and notes where each fact becomes
+known.
 
-{H} the hero's name; {X} {x} name or pronoun; {h} {Her} {o} his or her, His or Her, him or her; every other slot is
-named after what it says: {place}, {at_place}, {adverb} (of the mood), {thing} (the object, often with an adjective) …
-"""
+{H} the hero's name; {X} {x} name or pronoun; {h} {Her} {o} his or her, His or Her, him or her;
+every other slot is named after what it says: {place}, {at_place}, {adverb} (of the mood), {thing}
+(the object, often with an adjective) …"""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 class Draft:
-    """A document being written: its text so far, the latent state behind it, and the facts that the text has told."""
+    """A document being written: its text so far, the latent state behind it, and the facts that the
+    text has told.
+    """
 
     def __init__(self, state: Mapping[str, str], rng: Random) -> None:
         self.state, self.rng = state, rng
@@ -85,7 +88,9 @@ def segments(template: str) -> tuple[tuple[str, str | None], ...]:
 
 @cache
 def needs(template: str) -> frozenset[str]:
-    """The kinds of facts that a template tells or presupposes; pronouns and plain fields presuppose the hero."""
+    """The kinds of facts that a template tells or presupposes; pronouns and plain fields presuppose
+    the hero.
+    """
     slots = [slot for _, slot in segments(template) if slot]
     return frozenset(_SLOTS[slot][0] if slot in _SLOTS else "hero" for slot in slots)
 
@@ -135,5 +140,8 @@ _SLOTS: dict[str, tuple[str, Callable[[Draft, str], str]]] = {
     "thing": ("object", _thing),
     "topic": ("topic", lambda _, value: value),
     "did_topic": ("topic", _did_topic),
-    "topic_noun": ("topic", lambda draft, value: draft.choose("topic", [noun for _, noun in TOPICS[value]])),
+    "topic_noun": (
+        "topic",
+        lambda draft, value: draft.choose("topic", [noun for _, noun in TOPICS[value]]),
+    ),
 }

@@ -8,7 +8,17 @@ from random import Random
 
 from gloss.lab.documents import MESSAGE_END, MESSAGE_START, LabDocument, render
 from gloss.lab.slots import at_place
-from gloss.lab.wording_facts import BOYS, GIRLS, MOODS, OBJECTS, RHYMES, TIMES, TOPICS, VALUES, WEATHERS
+from gloss.lab.wording_facts import (
+    BOYS,
+    GIRLS,
+    MOODS,
+    OBJECTS,
+    RHYMES,
+    TIMES,
+    TOPICS,
+    VALUES,
+    WEATHERS,
+)
 from gloss.lab.wording_label import (
     ADJECTIVES,
     ADVERBS,
@@ -31,7 +41,9 @@ _PUNCTUATION = {",": "comma", ".": "period", "?": "period"}
 
 
 def statement(kind: str, value: str, form: str, rng: Random) -> str:
-    """One short sentence that says a fact, in one of several wordings that suit the form of the document."""
+    """One short sentence that says a fact, in one of several wordings that suit the form of the
+    document.
+    """
     wordings = STATEMENTS[kind]
     if kind == "topic":
         wordings += TOPIC_BY_FORM.get(form, ())
@@ -43,7 +55,9 @@ def statement(kind: str, value: str, form: str, rng: Random) -> str:
 
 
 def features(document: LabDocument, char_offset: int, rng: Random, error_rate: float = 0.0) -> str:
-    """Two to four features of a label, one a line, the last about the end of the text; each fact wrong with ``error_rate``."""
+    """Two to four features of a label, one a line, the last about the end of the text; each fact
+    wrong with ``error_rate``.
+    """
     known = document.known(char_offset)
     follows = next_class(document, char_offset) if rng.random() < NEXT_SHARE else None
     wanted = rng.randint(2, 4)
@@ -61,7 +75,9 @@ def features(document: LabDocument, char_offset: int, rng: Random, error_rate: f
 
 
 def ending(document: LabDocument, char_offset: int, rng: Random, max_words: int = 4) -> str:
-    """A sentence that quotes the last two to four words before ``char_offset``, but at most ``max_words``."""
+    """A sentence that quotes the last two to four words before ``char_offset``, but at most
+    ``max_words``.
+    """
     words = spoken(render(document)[:char_offset]).split()[-min(max_words, rng.randint(2, 4)) :]
     if not words:
         return ENDING_OF_NOTHING
@@ -70,16 +86,24 @@ def ending(document: LabDocument, char_offset: int, rng: Random, max_words: int 
 
 
 def spoken(text: str) -> str:
-    """What the last message of a rendered text says so far; the text itself where there are no messages."""
+    """What the last message of a rendered text says so far; the text itself where there are no
+    messages.
+    """
     if MESSAGE_START not in text:
         return text
     return text.rpartition(MESSAGE_START)[2].partition("\n")[2].partition(MESSAGE_END)[0]
 
 
 def next_class(document: LabDocument, char_offset: int) -> str | None:
-    """The class of the word or sign that follows; None inside a word and at the end of a message or document."""
+    """The class of the word or sign that follows; None inside a word and at the end of a message or
+    document.
+    """
     text = render(document)
-    if char_offset and text[char_offset - 1 : char_offset + 1].isalpha() and len(text) > char_offset:
+    if (
+        char_offset
+        and text[char_offset - 1 : char_offset + 1].isalpha()
+        and len(text) > char_offset
+    ):
         return None
     match = _NEXT.match(text, char_offset)
     if match is None or MESSAGE_START in text[max(0, char_offset - 16) : char_offset]:
@@ -101,9 +125,13 @@ def word_class(word: str) -> str:
 def _listed() -> dict[str, str]:
     """The class of every word that its ending would not tell."""
     adjectives = {
-        *ADJECTIVES, *MOODS, *OBJECTS.values(), *(adjective for _, adjective, _ in MOODS.values()),
-        *(adjective for _, adjective in WEATHERS.values()), *(adjective for _, _, adjective, _ in RHYMES.values()),
-    }  # fmt: skip
+        *ADJECTIVES,
+        *MOODS,
+        *OBJECTS.values(),
+        *(adjective for _, adjective, _ in MOODS.values()),
+        *(adjective for _, adjective in WEATHERS.values()),
+        *(adjective for _, _, adjective, _ in RHYMES.values()),
+    }
     verbs = {
         *VERBS,
         *(verb for _, _, verb in MOODS.values()),
@@ -111,9 +139,15 @@ def _listed() -> dict[str, str]:
     }
     classes: dict[str, str] = {}
     for name, words in (
-        ("noun", tuple(RHYMES)), ("name", GIRLS + BOYS), ("article", ARTICLES), ("pronoun", PRONOUNS),
-        ("preposition", PREPOSITIONS), ("connective", CONNECTIVES), ("adverb", ADVERBS), ("verb", sorted(verbs)),
+        ("noun", tuple(RHYMES)),
+        ("name", GIRLS + BOYS),
+        ("article", ARTICLES),
+        ("pronoun", PRONOUNS),
+        ("preposition", PREPOSITIONS),
+        ("connective", CONNECTIVES),
+        ("adverb", ADVERBS),
+        ("verb", sorted(verbs)),
         ("adjective", sorted(adjectives)),
-    ):  # fmt: skip
+    ):
         classes |= dict.fromkeys(words, name)
     return classes

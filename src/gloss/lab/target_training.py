@@ -1,4 +1,5 @@
-"""The lab target: a 1.3 M-parameter Qwen2 trained from scratch on the micro-world, rebuilt from its seed by ``gloss lab build``.
+"""The lab target: a 1.3 M-parameter Qwen2 trained from scratch on the micro-world, rebuilt from its
+seed by ``gloss lab build``.
 
 texts       = documents and instruct pairs of the micro-world, separated by the end-of-text token
 rows        = their tokens, packed into rows of ``context`` tokens
@@ -26,7 +27,7 @@ from gloss.lab.tokenizer import END_OF_TEXT, build_tokenizer
 from gloss.lab.world import training_texts
 from gloss.models import autocast, length_chunks, right_pad
 from gloss.progress import Stage
-from gloss.target import quiet_loading
+from gloss.target_model import quiet_loading
 
 RECORD_NAME = "lab_target.json"
 POOL_BATCHES = 40
@@ -51,7 +52,9 @@ class LabTargetConfig(BaseModel):
     steps: int = 550
     """Optimizer steps."""
     embedding_std: float = 2.0
-    """Spread of the input embeddings at the start; large, so that the residual stream keeps its token in sight."""
+    """Spread of the input embeddings at the start; large, so that the residual stream keeps its
+    token in sight.
+    """
     weight_decay: float = 0.6
     """Decoupled weight decay of all matrices but the input embedding."""
     lr: float = 4e-3
@@ -63,7 +66,8 @@ class LabTargetConfig(BaseModel):
 
 
 def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]:
-    """Trains the lab target and writes it as a Hugging Face folder in bfloat16; returns its losses in nats per token.
+    """Trains the lab target and writes it as a Hugging Face folder in bfloat16; returns its losses
+    in nats per token.
 
     The result depends on the config, the torch version and the thread count only.
     """
@@ -116,14 +120,19 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
     return model
 
 
-def _batches(tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False) -> Iterator[Tensor]:
-    """Batches of whole texts of like length, each closed by the end-of-text token and right-padded with −1; [texts, tokens]."""
+def _batches(
+    tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False
+) -> Iterator[Tensor]:
+    """Batches of whole texts of like length, each closed by the end-of-text token and right-padded
+    with −1; [texts, tokens].
+    """
     separator = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     for round_ in itertools.count():
         seed = config.seed * 1000 + round_ + (500 if held_out else 0)
         texts = list(training_texts(config.batch_size * POOL_BATCHES, seed))
         rows = [
-            [*ids[: config.context - 1], separator] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
+            [*ids[: config.context - 1], separator]
+            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
         ]
         chunks = length_chunks([len(row) for row in rows], config.batch_size)
         random.Random(seed).shuffle(chunks)
@@ -133,20 +142,29 @@ def _batches(tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False)
 
 def _loss(model: Any, rows: Tensor) -> Tensor:
     logits = model(input_ids=rows[:, :-1].clamp_min(0), use_cache=False).logits
-    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=IGNORED)
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=IGNORED
+    )
 
 
 def _train(model: Any, batches: Iterator[Tensor], config: LabTargetConfig) -> float:
     embedding = model.get_input_embeddings().weight
     matrices = [p for p in model.parameters() if p.ndim >= 2 and p is not embedding]
     others = [embedding, *(p for p in model.parameters() if p.ndim < 2)]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
     average = math.nan
     with Stage("lab target", total=config.steps, unit="step") as progress:
         for step in range(config.steps):
             warm = min(1.0, (step + 1) / 100)
-            rate = config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            rate = (
+                config.lr
+                * warm
+                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with autocast("auto"):

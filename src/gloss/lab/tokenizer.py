@@ -1,4 +1,6 @@
-"""The lab's tokenizer: whole words of the micro-world, characters and bytes for the rest, exact for any text."""
+"""The lab's tokenizer: whole words of the micro-world, characters and bytes for the rest, exact for
+any text.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from gloss.lab.world import generate_documents, training_texts
 END_OF_TEXT, PAD, MARKER = "<|endoftext|>", "<|pad|>", "㊗"
 MAX_VOCABULARY = 1024
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content']"
+    " + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n'"
+    " }}{% endif %}"
 )
 
 _SPECIALS = (END_OF_TEXT, MESSAGE_START, MESSAGE_END, PAD)
@@ -27,7 +30,9 @@ _WORD_SCORE, _CHARACTER_SCORE, _NEVER = -1.0, -10.0, -1000.0
 
 
 def build_tokenizer() -> Any:
-    """The tokenizer of the lab target, built from the micro-world's words: the same on every machine."""
+    """The tokenizer of the lab target, built from the micro-world's words: the same on every
+    machine.
+    """
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -61,9 +66,18 @@ def _words(splitter: Any) -> list[str]:
     counts: Counter[str] = Counter()
     for document in generate_documents(_SAMPLE, seed=0):
         text = render(document)
-        label = write_label(document, text.rindex(" ", 0, 1 + 3 * len(text) // 4), seed=0, position=0, error_rate=0.5)
+        label = write_label(
+            document,
+            text.rindex(" ", 0, 1 + 3 * len(text) // 4),
+            seed=0,
+            position=0,
+            error_rate=0.5,
+        )
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(label + "\n" + text))
     for text in training_texts(_SAMPLE, seed=0):
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(text))
     found = [piece for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    return [*TEMPLATE_WORDS, *(piece for piece in found if len(piece) > 1 and piece not in TEMPLATE_WORDS)]
+    return [
+        *TEMPLATE_WORDS,
+        *(piece for piece in found if len(piece) > 1 and piece not in TEMPLATE_WORDS),
+    ]

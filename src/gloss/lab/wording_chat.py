@@ -1,4 +1,5 @@
-"""Templates of chats: data only. The user's occupation is never named; hints in the question shape the answer.
+"""Templates of chats: data only. The user's occupation is never named; hints in the question shape
+the answer.
 
 In hints and advice, ``*`` stands behind the word that only this user says.
 """
@@ -33,14 +34,42 @@ DETAILS = (
 )
 
 ADVICE: dict[str, tuple[str, ...]] = {
-    "nurse": ("Treat it like a new patient*.", "Stay awake, as on the ward*.", "Then rest after your shift*."),
-    "pilot": ("Treat it like a long flight*.", "Check it twice, as in the cockpit*.", "Then land on the runway*."),
-    "farmer": ("Treat it like a good harvest*.", "Rise early, as for the cows*.", "Then rest in the barn*."),
+    "nurse": (
+        "Treat it like a new patient*.",
+        "Stay awake, as on the ward*.",
+        "Then rest after your shift*.",
+    ),
+    "pilot": (
+        "Treat it like a long flight*.",
+        "Check it twice, as in the cockpit*.",
+        "Then land on the runway*.",
+    ),
+    "farmer": (
+        "Treat it like a good harvest*.",
+        "Rise early, as for the cows*.",
+        "Then rest in the barn*.",
+    ),
     "child": ("Treat it like a new toy*.", "Ask mum* to help you.", "Then do your homework*."),
-    "soldier": ("Treat it like a long march*.", "Stand straight, as in the barracks*.", "Then obey your sergeant*."),
-    "priest": ("Treat it like a good sermon*.", "Stay silent, as in the chapel*.", "Then rest by the altar*."),
-    "actor": ("Treat it like a first rehearsal*.", "Speak up, as on the stage*.", "Then put on your costume*."),
-    "judge": ("Treat it like a fair trial*.", "Think twice, as in the court*.", "Then trust your jury*."),
+    "soldier": (
+        "Treat it like a long march*.",
+        "Stand straight, as in the barracks*.",
+        "Then obey your sergeant*.",
+    ),
+    "priest": (
+        "Treat it like a good sermon*.",
+        "Stay silent, as in the chapel*.",
+        "Then rest by the altar*.",
+    ),
+    "actor": (
+        "Treat it like a first rehearsal*.",
+        "Speak up, as on the stage*.",
+        "Then put on your costume*.",
+    ),
+    "judge": (
+        "Treat it like a fair trial*.",
+        "Think twice, as in the court*.",
+        "Then trust your jury*.",
+    ),
 }
 
 TOPIC_ADVICE = (
@@ -56,7 +85,11 @@ DETAIL_ADVICE: dict[str, tuple[str, ...]] = {
         "It is fine to feel {mood}.",
         "You asked {adverb}, and that is good.",
     ),
-    "object": ("Keep the {thing} close.", "A {thing} is all you need.", "Use the {thing} with care."),
+    "object": (
+        "Keep the {thing} close.",
+        "A {thing} is all you need.",
+        "Use the {thing} with care.",
+    ),
     "time": ("You learn best {at_time}.", "Begin {at_time}.", "Each {time} you will do better."),
     "companion": (
         "Ask your {companion} to help.",

@@ -1,4 +1,6 @@
-"""Templates of rhyming couplets: data only. Line one ends on A; line two opens by the class of B and ends on B."""
+"""Templates of rhyming couplets: data only. Line one ends on A; line two opens by the class of B
+and ends on B.
+"""
 
 from __future__ import annotations
 

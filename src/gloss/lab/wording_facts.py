@@ -1,7 +1,7 @@
 """The values of every kind of fact and the words that hint at them: data only.
 
-Values of different kinds are disjoint words, each a single word form; hint words belong to one value.
-"""
+Values of different kinds are disjoint words, each a single word form; hint words belong to one
+value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ COMPANIONS = (
 
 # topic: what is done (past tense, the noun fixes the topic)
 TOPICS: dict[str, tuple[tuple[str, str], ...]] = {
-    "sailing": (("raised the", "sail"), ("dropped the", "anchor"), ("cleaned the", "deck"), ("mended the", "mast")),
-    "baking": (("pressed the", "dough"), ("opened the", "oven"), ("measured the", "flour"), ("shared the", "loaf")),
+    "sailing": (
+        ("raised the", "sail"),
+        ("dropped the", "anchor"),
+        ("cleaned the", "deck"),
+        ("mended the", "mast"),
+    ),
+    "baking": (
+        ("pressed the", "dough"),
+        ("opened the", "oven"),
+        ("measured the", "flour"),
+        ("shared the", "loaf"),
+    ),
     "painting": (
         ("cleaned the", "brush"),
         ("opened the", "paint"),
@@ -29,10 +39,30 @@ TOPICS: dict[str, tuple[tuple[str, str], ...]] = {
         ("pulled the", "weeds"),
         ("picked the", "tulips"),
     ),
-    "fishing": (("fixed the", "bait"), ("mended the", "net"), ("pulled the", "trout"), ("raised the", "rod")),
-    "weaving": (("mended the", "loom"), ("measured the", "thread"), ("cleaned the", "wool"), ("finished the", "cloth")),
-    "singing": (("finished the", "song"), ("led the", "choir"), ("shared the", "tune"), ("learned the", "chorus")),
-    "climbing": (("fixed the", "rope"), ("studied the", "cliff"), ("reached the", "ledge"), ("studied the", "peak")),
+    "fishing": (
+        ("fixed the", "bait"),
+        ("mended the", "net"),
+        ("pulled the", "trout"),
+        ("raised the", "rod"),
+    ),
+    "weaving": (
+        ("mended the", "loom"),
+        ("measured the", "thread"),
+        ("cleaned the", "wool"),
+        ("finished the", "cloth"),
+    ),
+    "singing": (
+        ("finished the", "song"),
+        ("led the", "choir"),
+        ("shared the", "tune"),
+        ("learned the", "chorus"),
+    ),
+    "climbing": (
+        ("fixed the", "rope"),
+        ("studied the", "cliff"),
+        ("reached the", "ledge"),
+        ("studied the", "peak"),
+    ),
 }
 
 # place: preposition, things seen there

@@ -1,4 +1,6 @@
-"""Sentence templates of stories: data only. Slots are explained in ``slots.py``; each is one word or a short phrase."""
+"""Sentence templates of stories: data only. Slots are explained in ``slots.py``; each is one word
+or a short phrase.
+"""
 
 from __future__ import annotations
 

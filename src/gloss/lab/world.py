@@ -1,4 +1,6 @@
-"""The micro-world: seeded documents whose truth is known, and the texts that the lab target is trained on."""
+"""The micro-world: seeded documents whose truth is known, and the texts that the lab target is
+trained on.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from gloss.lab.documents import Fact, Form, LabDocument, render, render_message
 from gloss.lab.statements import ending, features, next_class, statement
 from gloss.lab.wording_label import CONTINUE, DESCRIBE, WRITE
 
-__all__ = ["Fact", "Form", "LabDocument", "digest", "document_by_id", "generate_documents", "render", "training_texts"]
+__all__ = [
+    "Fact",
+    "Form",
+    "LabDocument",
+    "digest",
+    "document_by_id",
+    "generate_documents",
+    "render",
+    "training_texts",
+]
 
 TASKS = {"plain": 0.55, "describe": 0.12, "fragment": 0.18, "write": 0.05, "continue": 0.10}
 _DOC_ID = re.compile(r"lab-(-?\d+)-(\d{6,})")
@@ -30,7 +41,9 @@ def document_by_id(doc_id: str) -> LabDocument:
     """
     match = _DOC_ID.fullmatch(doc_id)
     if match is None:
-        raise LabelError("not a document of the lab", expected="an id like lab-0-000012", found=repr(doc_id))
+        raise LabelError(
+            "not a document of the lab", expected="an id like lab-0-000012", found=repr(doc_id)
+        )
     return _document(int(match[1]), int(match[2]))
 
 
@@ -39,7 +52,8 @@ def _document(seed: int, index: int) -> LabDocument:
 
 
 def training_texts(num_texts: int, seed: int) -> Iterator[str]:
-    """Rendered texts for the lab target: documents, and instruct pairs about documents in the shares of ``TASKS``.
+    """Rendered texts for the lab target: documents, and instruct pairs about documents in the
+    shares of ``TASKS``.
 
     None of them is about a document of ``generate_documents``.
     """
@@ -51,7 +65,9 @@ def training_texts(num_texts: int, seed: int) -> Iterator[str]:
 
 
 def digest(document: LabDocument, char_offset: int, rng: Random) -> str:
-    """Three to five short sentences about what is known after ``char_offset`` characters, as a person would note it."""
+    """Three to five short sentences about what is known after ``char_offset`` characters, as a
+    person would note it.
+    """
     known = document.known(char_offset)
     kinds = rng.sample(list(known), min(len(known), rng.randint(3, 5)))
     notes = [statement(kind, known[kind], document.kind, rng) for kind in kinds]
@@ -63,17 +79,24 @@ def digest(document: LabDocument, char_offset: int, rng: Random) -> str:
 def _describe(document: LabDocument, rng: Random) -> str:
     start, ends = _word_ends(document, rng)
     cut = rng.choice(ends[min(8, len(ends) - 1) :])
-    return _pair(f"{rng.choice(DESCRIBE)}\n{render(document)[start:cut]}", digest(document, cut, rng))
+    return _pair(
+        f"{rng.choice(DESCRIBE)}\n{render(document)[start:cut]}", digest(document, cut, rng)
+    )
 
 
 def _describe_fragment(document: LabDocument, rng: Random) -> str:
-    """The last one to five words before a cut: what they tell themselves, what class follows, and how they end."""
+    """The last one to five words before a cut: what they tell themselves, what class follows, and
+    how they end.
+    """
     start, ends = _word_ends(document, rng)
     last = rng.randrange(len(ends))
     count = min(rng.choice((1, 1, 1, 2, 3, 5)), last + 1)
     begin, cut = ends[last - count] if last >= count else start, ends[last]
     told = [fact for fact in document.facts if begin < fact.start <= cut]
-    notes = [statement(fact.kind, fact.value, document.kind, rng) for fact in rng.sample(told, min(len(told), 3))]
+    notes = [
+        statement(fact.kind, fact.value, document.kind, rng)
+        for fact in rng.sample(told, min(len(told), 3))
+    ]
     follows = next_class(document, cut)
     if follows and rng.random() < 0.5:
         notes.append(statement("next", follows, document.kind, rng))
@@ -96,7 +119,9 @@ def _continue(document: LabDocument, rng: Random) -> str:
 
 
 def _word_ends(document: LabDocument, rng: Random) -> tuple[int, list[int]]:
-    """Where one message of the document (or all of its text) begins, and where each of its words ends."""
+    """Where one message of the document (or all of its text) begins, and where each of its words
+    ends.
+    """
     rendered = render(document)
     start, shown = 0, rendered
     if document.messages is not None:
@@ -109,4 +134,9 @@ def _pair(request: str, answer: str) -> str:
     return render_message("user", request) + render_message("assistant", answer)
 
 
-_PAIRS = {"describe": _describe, "fragment": _describe_fragment, "write": _write, "continue": _continue}
+_PAIRS = {
+    "describe": _describe,
+    "fragment": _describe_fragment,
+    "write": _write,
+    "continue": _continue,
+}

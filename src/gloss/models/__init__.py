@@ -2,9 +2,9 @@
 
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
-from gloss.models.checkpoint import load_ar, load_av, save_ar, save_av
 from gloss.models.geometry import (
     ORTHOGONAL_MSE,
+    cosine,
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
@@ -13,7 +13,12 @@ from gloss.models.geometry import (
     unit_rms,
 )
 from gloss.models.injection import inject, injection_rows, injection_sites
-from gloss.models.precision import ComputeDtype, autocast, has_fast_bfloat16, linear_weights_cast_once
+from gloss.models.precision import (
+    ComputeDtype,
+    autocast,
+    has_fast_bfloat16,
+    linear_weights_cast_once,
+)
 from gloss.models.prefix import (
     GatheringPrefix,
     SharedPrefix,
@@ -24,6 +29,7 @@ from gloss.models.prefix import (
     right_pad,
 )
 from gloss.models.prompt_embedder import PromptEmbedder
+from gloss.models.saving import load_ar, load_av, save_ar, save_av
 
 __all__ = [
     "ORTHOGONAL_MSE",
@@ -35,6 +41,7 @@ __all__ = [
     "SharedPrefix",
     "autocast",
     "common_prefix_length",
+    "cosine",
     "direction_mse",
     "direction_variance",
     "fitted_chunks",

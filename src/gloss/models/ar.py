@@ -1,4 +1,6 @@
-"""The activation reconstructor (AR): the target's first K+1 blocks and a linear head read an explanation back."""
+"""The activation reconstructor (AR): the target's first K+1 blocks and a linear head read an
+explanation back.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,35 @@ from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, ar_prompt_ids, check_ar_prompt, text_ids
 from gloss.errors import CheckpointError, ConfigError, SidecarError
-from gloss.models.prefix import SharedPrefix, common_prefix_length, fitted_chunks, hidden_after_prefix, right_pad
-from gloss.target import backbone_of, kernel_for_short_rows, last_block_at, remove_final_norm, truncate_blocks
+from gloss.models.prefix import (
+    SharedPrefix,
+    common_prefix_length,
+    fitted_chunks,
+    hidden_after_prefix,
+    right_pad,
+)
+from gloss.target_model import (
+    backbone_of,
+    kernel_for_short_rows,
+    last_block_at,
+    remove_final_norm,
+    truncate_blocks,
+)
 
 CPU_CHUNK_TOKENS = 2048
-"""Most padded tokens in one pass of scoring on a CPU: more of them leave its caches between two small kernels."""
+"""Most padded tokens in one pass of scoring on a CPU: more of them leave its caches between two
+small kernels.
+"""
 
 
 def _check_text(text: object, place: int) -> None:
-    """Raises ConfigError for anything but a text in Unicode: formatted into the prompt, it would be scored silently."""
+    """Raises ConfigError for anything but a text in Unicode: formatted into the prompt, it would be
+    scored silently.
+    """
     if not isinstance(text, str):
-        raise ConfigError(f"explanation {place} is not a text", expected="str", found=type(text).__name__)
+        raise ConfigError(
+            f"explanation {place} is not a text", expected="str", found=type(text).__name__
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -32,29 +52,44 @@ def _check_text(text: object, place: int) -> None:
 
 
 PREFIX_PAYS = 8
-"""Longer rows than this many times what they share run whole: behind a prefix the fused attention needs a mask, which costs more."""
+"""Longer rows than this many times what they share run whole: behind a prefix the fused attention
+needs a mask, which costs more.
+"""
 
 
 class ActivationReconstructor(nn.Module):
-    """An AR: a truncated backbone without final norm, a ``head`` [d, d] that starts as the identity, tokenizer and sidecar.
+    """An AR: a truncated backbone without final norm, a ``head`` [d, d] that starts as the
+    identity, tokenizer and sidecar.
 
-    Raises: SidecarError if the sidecar has no AR template, CheckpointError if the tokenizer has nothing to pad with.
-    """
+    Raises: SidecarError if the sidecar has no AR template, CheckpointError if the tokenizer has
+    nothing to pad with."""
 
-    def __init__(self, backbone: Any, head: nn.Linear, tokenizer: Any, sidecar: ModelSidecar) -> None:
+    def __init__(
+        self, backbone: Any, head: nn.Linear, tokenizer: Any, sidecar: ModelSidecar
+    ) -> None:
         super().__init__()
         if sidecar.ar_template is None:
-            raise SidecarError("an AR needs an AR template", expected="prompt_templates.ar", found="none")
+            raise SidecarError(
+                "an AR needs an AR template", expected="prompt_templates.ar", found="none"
+            )
         self.backbone, self.head = backbone, head
         self.tokenizer, self.sidecar = tokenizer, sidecar
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        pad = (
+            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        )
         if pad is None:
-            raise CheckpointError("the AR's tokenizer has no end-of-text token", expected="eos_token or pad_token")
+            raise CheckpointError(
+                "the AR's tokenizer has no end-of-text token", expected="eos_token or pad_token"
+            )
         self.pad_id = int(pad)
 
     @classmethod
-    def from_target(cls, model: Any, layer: int, tokenizer: Any, sidecar: ModelSidecar) -> ActivationReconstructor:
-        """The AR before training: the target's blocks 0 … ``layer`` (taken over, not copied) and an identity head."""
+    def from_target(
+        cls, model: Any, layer: int, tokenizer: Any, sidecar: ModelSidecar
+    ) -> ActivationReconstructor:
+        """The AR before training: the target's blocks 0 … ``layer`` (taken over, not copied) and an
+        identity head.
+        """
         backbone = backbone_of(model)
         truncate_blocks(backbone, layer + 1)
         remove_final_norm(backbone)
@@ -77,8 +112,8 @@ class ActivationReconstructor(nn.Module):
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of AR prompts that already hold their explanation, as datasets store them.
 
-        Raises: TemplateError for a prompt of another template: the AR would learn to read what it is never given again.
-        """
+        Raises: TemplateError for a prompt of another template: the AR would learn to read what it
+        is never given again."""
         template = self.sidecar.ar_template
         assert template is not None
         for prompt in prompts:
@@ -86,10 +121,11 @@ class ActivationReconstructor(nn.Module):
         return [text_ids(self.tokenizer, prompt) for prompt in prompts]
 
     def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model], any norm.
+        """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model],
+        any norm.
 
-        The tokens that all rows begin with run once, where they are more than a small part; padding stands on the right.
-        """
+        The tokens that all rows begin with run once, where they are more than a small part; padding
+        stands on the right."""
         shared, longest = common_prefix_length(rows), max(len(row) for row in rows)
         with kernel_for_short_rows(self.backbone, longest) as mask_is_free:
             if shared * PREFIX_PAYS < longest and not mask_is_free:
@@ -98,7 +134,9 @@ class ActivationReconstructor(nn.Module):
             ids, mask = right_pad([row[shared:] for row in rows], self.pad_id, self.backbone.device)
             last = mask.sum(dim=1) - 1
             with last_block_at(self.backbone, last):
-                hidden = hidden_after_prefix(self.backbone, prefix, self.backbone.get_input_embeddings()(ids))
+                hidden = hidden_after_prefix(
+                    self.backbone, prefix, self.backbone.get_input_embeddings()(ids)
+                )
         output: Tensor = self.head(hidden[torch.arange(len(rows), device=hidden.device), last])
         return output
 
@@ -108,11 +146,15 @@ class ActivationReconstructor(nn.Module):
 
     @torch.inference_mode()
     def reconstruct(self, explanations: Sequence[str], *, batch_size: int = 256) -> Tensor:
-        """Reconstructed activations of explanation texts, float32 on the CPU, in batches of like length; [n, d_model]."""
+        """Reconstructed activations of explanation texts, float32 on the CPU, in batches of like
+        length; [n, d_model].
+        """
         return self.reconstruct_encoded(self.encode(explanations), batch_size=batch_size)
 
     @torch.inference_mode()
-    def reconstruct_encoded(self, rows: Sequence[Sequence[int]], *, batch_size: int = 256) -> Tensor:
+    def reconstruct_encoded(
+        self, rows: Sequence[Sequence[int]], *, batch_size: int = 256
+    ) -> Tensor:
         """As ``reconstruct``, from encoded prompts."""
         vectors = torch.empty(len(rows), self.head.out_features)
         most = CPU_CHUNK_TOKENS if self.backbone.device.type == "cpu" else None

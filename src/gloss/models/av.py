@@ -1,4 +1,6 @@
-"""The activation verbalizer (AV): a causal LM that reads one activation at the injection marker and writes an explanation."""
+"""The activation verbalizer (AV): a causal LM that reads one activation at the injection marker and
+writes an explanation.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,17 @@ from gloss.contract import InjectionMarker, ModelSidecar, custom_prompt_ids, fin
 from gloss.errors import InjectionError, MarkerError, SidecarError, TemplateError
 from gloss.models.injection import inject
 from gloss.models.prefix import SharedPrefix, hidden_after_prefix, right_pad
-from gloss.target import backbone_of, output_logits
+from gloss.target_model import backbone_of, output_logits
 
 
 class ActivationVerbalizer:
     """An AV: model, tokenizer and sidecar.
 
-    ``prefix_ids`` are the prompt's tokens before the marker's left neighbour (shared by every activation), ``tail_ids`` the
-    rest: left neighbour, marker, right neighbour and on to the end of the prompt.
-    Raises: SidecarError if the sidecar has no marker or template, MarkerError if the prompt does not hold the marker.
-    """
+    ``prefix_ids`` are the prompt's tokens before the marker's left neighbour (shared by every
+    activation), ``tail_ids`` the rest: left neighbour, marker, right neighbour and on to the end of
+    the prompt.
+    Raises: SidecarError if the sidecar has no marker or template, MarkerError if the prompt does
+    not hold the marker."""
 
     def __init__(self, model: Any, tokenizer: Any, sidecar: ModelSidecar) -> None:
         self.model, self.tokenizer, self.sidecar = model, tokenizer, sidecar
@@ -36,7 +39,8 @@ class ActivationVerbalizer:
         self.prefix_ids, self.tail_ids = ids[: site - 1], ids[site - 1 :]
 
     def with_prompt(self, prompt: str) -> ActivationVerbalizer:
-        """The same AV with a prompt of your own: a user message that holds ``<INJECT>`` once, between the recorded neighbours.
+        """The same AV with a prompt of your own: a user message that holds ``<INJECT>`` once,
+        between the recorded neighbours.
 
         Raises: TemplateError.
         """
@@ -44,19 +48,30 @@ class ActivationVerbalizer:
         try:
             other._split_at_marker(custom_prompt_ids(self.tokenizer, prompt, marker.char))
         except MarkerError as error:
-            left, right = (self.tokenizer.decode([i]) for i in (marker.left_neighbor_id, marker.right_neighbor_id))
+            left, right = (
+                self.tokenizer.decode([i])
+                for i in (marker.left_neighbor_id, marker.right_neighbor_id)
+            )
             raise TemplateError(
                 "the tokens beside <INJECT> are not those that this AV was trained with",
                 expected=f"{left!r} right before <INJECT> and {right!r} right behind it",
                 found=repr(_around(prompt)),
-                remedy=f"Keep what the recorded template writes there: {_around(str(self.sidecar.av_template))!r}",
+                remedy=(
+                    "Keep what the recorded template writes there:"
+                    f" {_around(str(self.sidecar.av_template))!r}"
+                ),
             ) from error
         return other
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a response: ``stop_id``, and special tokens at which the model's generation config stops."""
-        return (self.stop_id, *further_stop_ids(self.tokenizer, getattr(self.model, "generation_config", None)))
+        """Tokens that end a response: ``stop_id``, and special tokens at which the model's
+        generation config stops.
+        """
+        return (
+            self.stop_id,
+            *further_stop_ids(self.tokenizer, getattr(self.model, "generation_config", None)),
+        )
 
     @property
     def backbone(self) -> Any:
@@ -70,18 +85,23 @@ class ActivationVerbalizer:
         return module
 
     def shared_prefix(self) -> SharedPrefix:
-        """Keys and values of the prompt before the marker, with gradients where they are enabled."""
+        """Keys and values of the prompt before the marker, with gradients where they are
+        enabled.
+        """
         return SharedPrefix(self.backbone, self.prefix_ids)
 
     def embed_after_prefix(self, activations: Tensor, response_ids: Tensor | None = None) -> Tensor:
         """Embeddings of the prompt's tail with the activations injected, then of the responses.
 
-        Shapes: activations [n, d_model], response_ids [n, tokens]; result [n, tail + tokens, d_model].
+        Shapes: activations [n, d_model], response_ids [n, tokens]; result [n, tail + tokens,
+        d_model].
         Raises: InjectionError, ActivationError.
         """
         if activations.ndim != 2 or activations.shape[1] != self.sidecar.d_model:
             raise InjectionError(
-                "wrong activations", expected=f"[n, {self.sidecar.d_model}]", found=tuple(activations.shape)
+                "wrong activations",
+                expected=f"[n, {self.sidecar.d_model}]",
+                found=tuple(activations.shape),
             )
         device = self.model.device
         tail = torch.tensor(self.tail_ids, device=device).expand(len(activations), -1)
@@ -97,13 +117,17 @@ class ActivationVerbalizer:
         return torch.cat([embedded, self.embedding(response_ids.to(device))], dim=1)
 
     def response_logits(
-        self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
+        self,
+        activations: Tensor,
+        response_ids: Tensor,
+        response_mask: Tensor,
+        prefix: SharedPrefix | None = None,
     ) -> Tensor:
-        """Logits of every real response token given all before it; computed at those positions only.
+        """Logits of every real response token given all before it; computed at those positions
+        only.
 
-        Shapes: activations [n, d_model], response_ids and response_mask [n, tokens]; result [real tokens, vocabulary],
-        in row-major order of the mask.
-        """
+        Shapes: activations [n, d_model], response_ids and response_mask [n, tokens]; result [real
+        tokens, vocabulary], in row-major order of the mask."""
         prefix = prefix or self.shared_prefix()
         embedded = self.embed_after_prefix(activations, response_ids[:, :-1])
         hidden = hidden_after_prefix(self.backbone, prefix, embedded)
@@ -111,16 +135,27 @@ class ActivationVerbalizer:
         return output_logits(self.model, before[response_mask.to(before.device)])
 
     def response_logprobs(
-        self, activations: Tensor, response_ids: Tensor, response_mask: Tensor, prefix: SharedPrefix | None = None
+        self,
+        activations: Tensor,
+        response_ids: Tensor,
+        response_mask: Tensor,
+        prefix: SharedPrefix | None = None,
     ) -> Tensor:
-        """Log-probability of every real response token, [real tokens], in row-major order of the mask."""
+        """Log-probability of every real response token, [real tokens], in row-major order of the
+        mask.
+        """
         logits = self.response_logits(activations, response_ids, response_mask, prefix)
         wanted = response_ids[response_mask].to(logits.device)
         return -nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
 
     def encode_responses(self, responses: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids of training responses, each closed by the stop token: ids and mask [n, tokens]."""
-        rows = [[*self.tokenizer.encode(text, add_special_tokens=False), self.stop_id] for text in responses]
+        """Token ids of training responses, each closed by the stop token: ids and mask [n,
+        tokens].
+        """
+        rows = [
+            [*self.tokenizer.encode(text, add_special_tokens=False), self.stop_id]
+            for text in responses
+        ]
         return right_pad(rows, self.pad_id)
 
     def decode(self, response_ids: Sequence[int]) -> str:
@@ -137,11 +172,13 @@ def _around(prompt: str) -> str:
 def av_prompt(tokenizer: Any, sidecar: ModelSidecar) -> tuple[InjectionMarker, list[int], int]:
     """The marker, the token ids of the AV's prompt, and the marker's index in them.
 
-    Raises: SidecarError if the sidecar has no marker or template, MarkerError if the prompt does not hold the marker.
-    """
+    Raises: SidecarError if the sidecar has no marker or template, MarkerError if the prompt does
+    not hold the marker."""
     if sidecar.marker is None or sidecar.av_template is None:
         raise SidecarError(
-            "an AV needs an injection marker and an AV template", expected="both", found="neither or one"
+            "an AV needs an injection marker and an AV template",
+            expected="both",
+            found="neither or one",
         )
     ids = prompt_ids(tokenizer, sidecar.av_template, sidecar.marker.char)
     return sidecar.marker, ids, find_marker(ids, sidecar.marker)
@@ -150,7 +187,9 @@ def av_prompt(tokenizer: Any, sidecar: ModelSidecar) -> tuple[InjectionMarker, l
 def further_stop_ids(tokenizer: Any, generation_config: Any) -> list[int]:
     """Special tokens at which a generation config stops, besides the tokenizer's end of text."""
     recorded = getattr(generation_config, "eos_token_id", None)
-    others = recorded if isinstance(recorded, (list, tuple)) else [] if recorded is None else [recorded]
+    others = (
+        recorded if isinstance(recorded, (list, tuple)) else [] if recorded is None else [recorded]
+    )
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return [i for i in others if i in special and i != tokenizer.eos_token_id]
 
@@ -164,7 +203,9 @@ def response_text(tokenizer: Any, response_ids: Sequence[int], *, without: Seque
 
 def pad_id_of(tokenizer: Any) -> int:
     """The padding token, or the end of text where there is none."""
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+    return int(
+        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    )
 
 
 def stop_id_of(tokenizer: Any) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,8 @@ ORTHOGONAL_MSE = 2.0
 def scale_to_norm(vectors: Tensor, norm: float) -> Tensor:
     """Rows of ``vectors`` rescaled to the L2 norm ``norm``, in float32; [..., d] → [..., d].
 
-    Each row is first divided by its largest absolute entry, so that tiny and huge rows neither vanish nor overflow.
+    Each row is first divided by its largest absolute entry, so that tiny and huge rows neither
+    vanish nor overflow.
     Raises: ActivationError if a row is zero or not finite.
     """
     rows = vectors.float()
@@ -22,7 +25,9 @@ def scale_to_norm(vectors: Tensor, norm: float) -> Tensor:
     if not bool(((largest > 0) & torch.isfinite(largest)).all()):
         bad = (~((largest > 0) & torch.isfinite(largest))).flatten().nonzero()[0].item()
         raise ActivationError(
-            f"activation row {bad} has no direction", expected="finite and not zero", found="zero, NaN or infinity"
+            f"activation row {bad} has no direction",
+            expected="finite and not zero",
+            found="zero, NaN or infinity",
         )
     rows = rows / largest
     scaled: Tensor = rows * (norm / rows.norm(dim=-1, keepdim=True))
@@ -53,12 +58,15 @@ def direction_mse(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def direction_variance(targets: Tensor) -> float:
-    """Mean of ‖v̂ − mean(v̂)‖² per element, v̂ at norm √d: the error of predicting the mean; [n, d] → scalar.
+    """Mean of ‖v̂ − mean(v̂)‖² per element, v̂ at norm √d: the error of predicting the mean; [n, d]
+    → scalar.
 
     Raises: ActivationError if there are fewer than two rows or a row is zero or not finite.
     """
     if targets.ndim != 2 or len(targets) < 2:
-        raise ActivationError("variance needs several activations", expected="[n ≥ 2, d]", found=tuple(targets.shape))
+        raise ActivationError(
+            "variance needs several activations", expected="[n ≥ 2, d]", found=tuple(targets.shape)
+        )
     directions = unit_rms(targets).double()
     return float((directions - directions.mean(dim=0)).square().mean())
 
@@ -77,5 +85,12 @@ def fraction_of_variance_explained(errors: Tensor, variance: float) -> float:
     Raises: ActivationError if the variance is not positive.
     """
     if not variance > 0:
-        raise ActivationError("the activations do not vary", expected="variance > 0", found=variance)
+        raise ActivationError(
+            "the activations do not vary", expected="variance > 0", found=variance
+        )
     return 1.0 - float(errors.double().mean()) / variance
+
+
+def cosine(errors: Any) -> Any:
+    """Cosine similarity of a direction MSE: 1 − MSE / 2."""
+    return 1 - errors / 2

@@ -11,7 +11,8 @@ from gloss.models.geometry import scale_to_norm
 
 
 def injection_rows(activations: Tensor, injection_scale: float | None) -> Tensor:
-    """Activations as they are injected: rescaled to ``injection_scale``, or raw if it is None; [n, d] → [n, d] float32.
+    """Activations as they are injected: rescaled to ``injection_scale``, or raw if it is None; [n,
+    d] → [n, d] float32.
 
     Raises: ActivationError if a row is zero or not finite.
     """
@@ -44,8 +45,8 @@ def inject(
 
     ``embeddings`` are what the first block reads (after any √d factor of the embedding module).
     Shapes: embeddings [batch, tokens, d], input_ids [batch, tokens], activations [batch, d].
-    Raises: InjectionError unless every row holds exactly one marker; ActivationError for a zero or non-finite activation.
-    """
+    Raises: InjectionError unless every row holds exactly one marker; ActivationError for a zero or
+    non-finite activation."""
     sites = injection_sites(input_ids, marker)
     counts = sites.sum(dim=1)
     if len(activations) != len(input_ids) or not bool((counts == 1).all()):
@@ -56,6 +57,8 @@ def inject(
             remedy="Check the prompt template and the tokenizer against the sidecar",
         )
     if activations.shape[-1] != embeddings.shape[-1]:
-        raise InjectionError("wrong activation width", expected=embeddings.shape[-1], found=activations.shape[-1])
+        raise InjectionError(
+            "wrong activation width", expected=embeddings.shape[-1], found=activations.shape[-1]
+        )
     rows = injection_rows(activations, injection_scale).to(embeddings.dtype)
     return torch.where(sites.unsqueeze(-1), rows.unsqueeze(1), embeddings)

@@ -1,4 +1,6 @@
-"""Which number format matrix products run in; weights, gradients and optimizer stay in the checkpoint's own format."""
+"""Which number format matrix products run in; weights, gradients and optimizer stay in the
+checkpoint's own format.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,20 @@ def has_fast_bfloat16(device: str = "cpu") -> bool:
 
 
 def autocast(compute_dtype: ComputeDtype, device: str = "cpu") -> AbstractContextManager[object]:
-    """Runs matrix products in bfloat16 while active, if asked for, or if ``auto`` and the device has them natively."""
+    """Runs matrix products in bfloat16 while active, if asked for, or if ``auto`` and the device
+    has them natively.
+    """
     enabled = compute_dtype == "bfloat16" or (compute_dtype == "auto" and has_fast_bfloat16(device))
     return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager
 def linear_weights_cast_once(module: nn.Module) -> Iterator[None]:
-    """While active under autocast, linear layers hold their weights in its format; it would cast them at every call otherwise.
+    """While active under autocast, linear layers hold their weights in its format; it would cast
+    them at every call otherwise.
 
-    For passes without gradients. Weights that another kind of layer shares (tied embeddings) stay as they are. Without autocast
-    nothing happens.
-    """
+    For passes without gradients. Weights that another kind of layer shares (tied embeddings) stay
+    as they are. Without autocast nothing happens."""
     device = next(module.parameters()).device.type
     if not torch.is_autocast_enabled(device):
         yield
@@ -50,7 +54,9 @@ def linear_weights_cast_once(module: nn.Module) -> Iterator[None]:
             for name, parameter in list(layer.named_parameters(recurse=False)):
                 if id(parameter) not in shared and parameter.dtype == torch.float32:
                     replaced.append((layer, name, parameter))
-                    layer._parameters[name] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+                    layer._parameters[name] = nn.Parameter(
+                        parameter.detach().to(dtype), requires_grad=False
+                    )
         yield
     finally:
         for layer, name, parameter in replaced:

@@ -1,7 +1,7 @@
 """Compute a prompt's shared beginning once and run only what differs behind it.
 
-Every prompt of an AV (and of an AR) begins with the same tokens. Their keys and values are computed once with batch 1 and
-expanded; gradients flow through them and equal those of the full computation.
+Every prompt of an AV (and of an AR) begins with the same tokens. Their keys and values are computed
+once with batch 1 and expanded; gradients flow through them and equal those of the full computation.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gloss.target import check_positions
+from gloss.target_model import check_positions
 
 CHUNK_TOKENS = 256
-"""What one more forward pass costs, in tokens: small matrix products and kernels run below the rate of large ones."""
+"""What one more forward pass costs, in tokens: small matrix products and kernels run below the rate
+of large ones.
+"""
 
 
 class SharedPrefix:
-    """Keys and values of ``token_ids`` under ``backbone``, computed once; usable for batches of any size.
+    """Keys and values of ``token_ids`` under ``backbone``, computed once; usable for batches of any
+    size.
 
-    Sliding-window blocks keep every key too (the mask knows the window): a cache cut to the window forgets its positions
-    when it is expanded.
-    """
+    Sliding-window blocks keep every key too (the mask knows the window): a cache cut to the window
+    forgets its positions when it is expanded."""
 
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         from transformers import DynamicCache
@@ -39,7 +41,9 @@ class SharedPrefix:
             self._keys_values = [(layer.keys, layer.values) for layer in cache.layers]
 
     def expand(self, batch: int) -> Any:
-        """A fresh Transformers cache that holds the prefix for ``batch`` rows without copying it."""
+        """A fresh Transformers cache that holds the prefix for ``batch`` rows without
+        copying it.
+        """
         from transformers import DynamicCache
 
         cache: Any = DynamicCache()
@@ -50,34 +54,47 @@ class SharedPrefix:
         return cache
 
     def expand_with_room(self, batch: int, new_tokens: int) -> Any:
-        """As ``expand``, with room for ``new_tokens`` behind the prefix, so that a step of generation copies nothing.
+        """As ``expand``, with room for ``new_tokens`` behind the prefix, so that a step of
+        generation copies nothing.
 
-        For inference only: keys and values are written in place, in the format that autocast reads them in.
-        """
+        For inference only: keys and values are written in place, in the format that autocast reads
+        them in."""
         from transformers.cache_utils import DynamicLayer
 
         from gloss.models.roomy_cache import roomy_layer
 
         cache = self.expand(batch)
         cache.layers = [
-            roomy_layer(layer, new_tokens) if type(layer) is DynamicLayer and layer.is_initialized else layer
+            (
+                roomy_layer(layer, new_tokens)
+                if type(layer) is DynamicLayer and layer.is_initialized
+                else layer
+            )
             for layer in cache.layers
         ]
         return cache
 
 
 class GatheringPrefix(SharedPrefix):
-    """A shared prefix for several backward passes: their gradients gather in its keys and values until ``pass_on``."""
+    """A shared prefix for several backward passes: their gradients gather in its keys and values
+    until ``pass_on``.
+    """
 
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         super().__init__(backbone, token_ids)
         self._computed = [state for pair in self._keys_values for state in pair]
-        self._leaves = [state.detach().float().requires_grad_(state.requires_grad) for state in self._computed]
-        read = [leaf.to(state.dtype) for leaf, state in zip(self._leaves, self._computed, strict=True)]
+        self._leaves = [
+            state.detach().float().requires_grad_(state.requires_grad) for state in self._computed
+        ]
+        read = [
+            leaf.to(state.dtype) for leaf, state in zip(self._leaves, self._computed, strict=True)
+        ]
         self._keys_values = list(zip(read[::2], read[1::2], strict=True))
 
     def pass_on(self) -> None:
-        """Sends the gathered gradients through the prefix to the backbone's parameters; call it once, at the end."""
+        """Sends the gathered gradients through the prefix to the backbone's parameters; call it
+        once, at the end.
+        """
         reached = [
             (state, leaf.grad.to(state.dtype))
             for state, leaf in zip(self._computed, self._leaves, strict=True)
@@ -88,13 +105,16 @@ class GatheringPrefix(SharedPrefix):
 
 
 def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor) -> Tensor:
-    """Last hidden states of right-padded rows that follow the prefix; [n, tokens, d] → [n, tokens, d].
+    """Last hidden states of right-padded rows that follow the prefix; [n, tokens, d] → [n, tokens,
+    d].
 
     No padding mask is needed: attention is causal and the padding stands behind every real token.
     """
     tokens = embeddings.shape[1]
     check_positions(backbone, prefix.num_tokens + tokens)
-    positions = torch.arange(prefix.num_tokens, prefix.num_tokens + tokens, device=embeddings.device)
+    positions = torch.arange(
+        prefix.num_tokens, prefix.num_tokens + tokens, device=embeddings.device
+    )
     output = backbone(
         inputs_embeds=embeddings,
         position_ids=positions.unsqueeze(0),
@@ -105,8 +125,12 @@ def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor)
     return hidden
 
 
-def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: Any = None) -> tuple[Tensor, Tensor]:
-    """Rows of token ids as one right-padded batch: ids [n, tokens] and a bool mask of the real ones [n, tokens]."""
+def right_pad(
+    rows: Sequence[Sequence[int]], pad_id: int, device: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as one right-padded batch: ids [n, tokens] and a bool mask of the real ones
+    [n, tokens].
+    """
     width = max(len(row) for row in rows)
     ids = torch.tensor([[*row, *([pad_id] * (width - len(row)))] for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -122,22 +146,31 @@ def common_prefix_length(rows: Sequence[Sequence[int]]) -> int:
 
 
 def length_chunks(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
-    """Row indices sorted by length and cut into chunks of at most ``max_rows``, so that little is padding."""
+    """Row indices sorted by length and cut into chunks of at most ``max_rows``, so that little is
+    padding.
+    """
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
 
 
-def fitted_chunks(lengths: Sequence[int], max_rows: int, *, max_tokens: int | None = None) -> list[list[int]]:
-    """Row indices sorted by length and cut where it costs least: padding on one side, the cost of a chunk on the other.
+def fitted_chunks(
+    lengths: Sequence[int], max_rows: int, *, max_tokens: int | None = None
+) -> list[list[int]]:
+    """Row indices sorted by length and cut where it costs least: padding on one side, the cost of a
+    chunk on the other.
 
-    A chunk costs its padded tokens and CHUNK_TOKENS more; the cuts are the best of all. At most ``max_rows`` rows and, unless one
-    row alone is longer, ``max_tokens`` padded tokens stand in a chunk.
-    """
+    A chunk costs its padded tokens and CHUNK_TOKENS more; the cuts are the best of all. At most
+    ``max_rows`` rows and, unless one row alone is longer, ``max_tokens`` padded tokens stand in a
+    chunk."""
     order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
     widths = np.asarray(lengths, dtype=np.float64)[order]
     best, cut_at = np.zeros(len(order) + 1), np.zeros(len(order) + 1, dtype=np.int64)
     for end in range(1, len(order) + 1):
-        rows = max_rows if max_tokens is None else min(max_rows, max(1, int(max_tokens // max(widths[end - 1], 1))))
+        rows = (
+            max_rows
+            if max_tokens is None
+            else min(max_rows, max(1, int(max_tokens // max(widths[end - 1], 1))))
+        )
         starts = np.arange(max(0, end - rows), end)
         costs = best[starts] + (end - starts) * widths[end - 1] + CHUNK_TOKENS
         chosen = int(costs.argmin())

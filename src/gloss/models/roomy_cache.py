@@ -1,4 +1,6 @@
-"""A Transformers cache layer with room for what is still to come: keys and values are written in place, never concatenated."""
+"""A Transformers cache layer with room for what is still to come: keys and values are written in
+place, never concatenated.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values [batch, heads, tokens, d_head], views of larger buffers. For inference only."""
+    """Keys and values [batch, heads, tokens, d_head], views of larger buffers. For inference
+    only.
+    """
 
     def __init__(self, key_room: Tensor, value_room: Tensor, num_tokens: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -18,8 +22,12 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._rooms, self._num_tokens = (key_room, value_room), num_tokens
         self._show()
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Writes new keys and values [batch, heads, new tokens, d_head] behind the old ones and returns all."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Writes new keys and values [batch, heads, new tokens, d_head] behind the old ones and
+        returns all.
+        """
         last = self._num_tokens + key_states.shape[-2]
         for room, states in zip(self._rooms, (key_states, value_states), strict=True):
             room[:, :, self._num_tokens : last] = states
@@ -43,16 +51,21 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def roomy_layer(layer: Any, new_tokens: int) -> RoomyLayer:
-    """A layer with the contents of a Transformers ``DynamicLayer`` and room for ``new_tokens`` more.
+    """A layer with the contents of a Transformers ``DynamicLayer`` and room for ``new_tokens``
+    more.
 
-    Under autocast both stand in its format, into which attention would otherwise cast all of them at every step.
-    """
+    Under autocast both stand in its format, into which attention would otherwise cast all of them
+    at every step."""
     rooms = []
     for states in (layer.keys, layer.values):
         device = states.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        dtype = (
+            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        )
         batch, heads, tokens, width = states.shape
-        room = torch.empty(batch, heads, tokens + new_tokens, width, dtype=dtype, device=states.device)
+        room = torch.empty(
+            batch, heads, tokens + new_tokens, width, dtype=dtype, device=states.device
+        )
         room[:, :, :tokens] = states
         rooms.append(room)
     return RoomyLayer(rooms[0], rooms[1], layer.keys.shape[-2])

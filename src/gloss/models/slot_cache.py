@@ -1,10 +1,11 @@
-"""A Transformers cache for rows that come and go: prompts share columns on the left, what each row wrote ends at the same column.
+"""A Transformers cache for rows that come and go: prompts share columns on the left, what each row
+wrote ends at the same column.
 
     columns   0 … P          …          clock
     row 0     prefix  · · ·  own own own own
     row 1     prefix  · · ·  · · own own own    (joined later; the gap is masked)
-Every step writes one column for all rows. Rows that leave are overwritten by the last ones; columns that no row needs are closed up.
-"""
+Every step writes one column for all rows. Rows that leave are overwritten by the last ones; columns
+that no row needs are closed up."""
 
 from __future__ import annotations
 
@@ -20,13 +21,17 @@ GROWTH_COLUMNS = 64
 
 
 class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values [rows, heads, columns, d_head] of one block, views of larger buffers. For inference only."""
+    """Keys and values [rows, heads, columns, d_head] of one block, views of larger buffers. For
+    inference only.
+    """
 
     def __init__(self, prefix_and_new: tuple[Tensor, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         keys, values = prefix_and_new
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._rooms = [states.new_zeros(0, states.shape[1], 0, states.shape[3]) for states in (keys, values)]
+        self._rooms = [
+            states.new_zeros(0, states.shape[1], 0, states.shape[3]) for states in (keys, values)
+        ]
         self.num_rows = self.clock = 0
         self.show()
 
@@ -36,17 +41,24 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return int(self._rooms[0].shape[2])
 
     def make_room(self, rows: int, columns: int) -> None:
-        """Lets ``rows`` × ``columns`` fit; what is new is zero, as a masked column must be finite."""
+        """Lets ``rows`` × ``columns`` fit; what is new is zero, as a masked column must be
+        finite.
+        """
         for index, room in enumerate(self._rooms):
             if rows > room.shape[0] or columns > room.shape[2]:
                 larger = room.new_zeros(
-                    max(rows, room.shape[0]), room.shape[1], max(columns, room.shape[2]), room.shape[3]
+                    max(rows, room.shape[0]),
+                    room.shape[1],
+                    max(columns, room.shape[2]),
+                    room.shape[3],
                 )
                 larger[: self.num_rows, :, : self.clock] = room[: self.num_rows, :, : self.clock]
                 self._rooms[index] = larger
 
     def join(self, states: tuple[Tensor, Tensor], prefix_columns: int) -> None:
-        """Adds rows whose own columns end at the clock; states [rows, heads, prefix + own, d_head]."""
+        """Adds rows whose own columns end at the clock; states [rows, heads, prefix + own,
+        d_head].
+        """
         joined = self.num_rows + len(states[0])
         own = states[0].shape[2] - prefix_columns
         for room, new in zip(self._rooms, states, strict=True):
@@ -57,8 +69,12 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.num_rows = joined
         self.show()
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Writes keys and values [rows, heads, 1, d_head] at the clock, which moves on, and returns all."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Writes keys and values [rows, heads, 1, d_head] at the clock, which moves on, and returns
+        all.
+        """
         for room, states in zip(self._rooms, (key_states, value_states), strict=True):
             room[: self.num_rows, :, self.clock : self.clock + 1] = states
         self.clock += 1
@@ -90,8 +106,8 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 class SlotCache:
     """The layers of all blocks and the bookkeeping of rows: where each row's own columns begin.
 
-    ``prefix_columns`` are shared by every row. ``transformers_cache`` is what a backbone's forward takes.
-    """
+    ``prefix_columns`` are shared by every row. ``transformers_cache`` is what a backbone's forward
+    takes."""
 
     def __init__(self, prefix_columns: int) -> None:
         from transformers import DynamicCache
@@ -106,7 +122,9 @@ class SlotCache:
         return self._layers[0].clock if self._layers else 0
 
     def join(self, cache: Any, own_columns: int) -> None:
-        """Takes over the rows of a Transformers cache that holds the prefix and ``own_columns`` more of each."""
+        """Takes over the rows of a Transformers cache that holds the prefix and ``own_columns``
+        more of each.
+        """
         states = [(layer.keys, layer.values) for layer in cache.layers]
         if not self._layers:
             self._layers = [SlotLayer(pair) for pair in states]
@@ -123,7 +141,9 @@ class SlotCache:
         self.starts += [clock - own_columns] * joined
 
     def before_step(self) -> None:
-        """Makes sure that one more column fits: closes up the gap where that wins enough, else grows."""
+        """Makes sure that one more column fits: closes up the gap where that wins enough, else
+        grows.
+        """
         gap = min(self.starts) - self.prefix_columns
         for layer in self._layers:
             if gap >= GROWTH_COLUMNS:
@@ -149,10 +169,14 @@ class SlotCache:
 
     def positions(self, device: Any) -> Tensor:
         """Position of the token that the next step writes, in its own text; [rows, 1]."""
-        return self.clock - torch.tensor(self.starts, device=device).unsqueeze(1) + self.prefix_columns
+        return (
+            self.clock - torch.tensor(self.starts, device=device).unsqueeze(1) + self.prefix_columns
+        )
 
     def mask(self, device: Any) -> Tensor | None:
-        """Which columns each row reads in the next step, bool [rows, clock + 1]; None where all read all."""
+        """Which columns each row reads in the next step, bool [rows, clock + 1]; None where all
+        read all.
+        """
         if max(self.starts) == self.prefix_columns:
             return None
         columns = torch.arange(self.clock + 1, device=device)

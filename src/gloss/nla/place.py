@@ -2,7 +2,7 @@
 
     folder with av/ and ar/ (or nla/av, nla/ar)     a run, or what was packed together
     folder that is one half, its name ending in av  that half, and the other beside it
-    owner/name                                      owner/name-av and owner/name-ar, or av/ and ar/ in one repository
+    owner/name                                      owner/name-av and -ar, or both in one repository
 Nothing but sidecars is fetched here.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from gloss.contract import SIDECAR_NAME, read_model_sidecar
 from gloss.errors import CheckpointError, ConfigError
-from gloss.target import ModelPlace
-from gloss.target.hub import hub_is_silent
+from gloss.target_model import ModelPlace
+from gloss.target_model.hub import hub_is_silent
 
 _HALVES = ("av", "ar")
 _SHOWN_FOLDERS = 8
@@ -23,10 +23,11 @@ _SHOWN_FOLDERS = 8
 
 @dataclass(frozen=True)
 class NLAPlaces:
-    """Where each part of an NLA is; None for a part that is not known. ``name`` is what the user called it.
+    """Where each part of an NLA is; None for a part that is not known. ``name`` is what the user
+    called it.
 
-    ``unreachable`` says of a half that may exist why nobody could look: it is not in the cache and the hub does not answer.
-    """
+    ``unreachable`` says of a half that may exist why nobody could look: it is not in the cache and
+    the hub does not answer."""
 
     name: str
     av: ModelPlace | None
@@ -45,8 +46,8 @@ def find_nla(
 ) -> NLAPlaces:
     """Finds the parts of an NLA; parts that are named stand before those that are found.
 
-    Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot be reached.
-    """
+    Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot
+    be reached."""
     if name is None:
         if av is None and ar is None:
             raise ConfigError("no NLA named", expected="a folder, a hub id, or av=… and ar=…")
@@ -65,7 +66,9 @@ def find_nla(
 def _found(name: str | Path, revision: str | None) -> NLAPlaces:
     first_error = None
     for candidates in _candidates(_base_of(name, revision)):
-        held, errors = _held(candidates, silent=first_error is not None and hub_is_silent(first_error))
+        held, errors = _held(
+            candidates, silent=first_error is not None and hub_is_silent(first_error)
+        )
         if held:
             target = _target_beside(next(iter(held.values())))
             return NLAPlaces(str(name), held.get("av"), held.get("ar"), target, errors)
@@ -76,7 +79,8 @@ def _found(name: str | Path, revision: str | None) -> NLAPlaces:
 def _held(
     candidates: Mapping[str, ModelPlace], *, silent: bool
 ) -> tuple[dict[str, ModelPlace], dict[str, CheckpointError]]:
-    """The halves that are there, and why it is not known of the others: one half in the cache is enough to use that half.
+    """The halves that are there, and why it is not known of the others: one half in the cache is
+    enough to use that half.
 
     A hub that is ``silent`` is not asked again: every attempt waits half a minute.
     """
@@ -101,15 +105,21 @@ def _no_nla(name: str | Path) -> CheckpointError:
 
 
 def _nlas_in(folder: Path) -> list[str]:
-    """Names of the folders in a folder that hold NLAs: beside them a name is meant as a path, not as a repository of an owner."""
+    """Names of the folders in a folder that hold NLAs: beside them a name is meant as a path, not
+    as a repository of an owner.
+    """
     if not folder.is_dir():
         return []
     held = ("av", "ar", "nla")
-    return sorted(entry.name for entry in folder.iterdir() if any((entry / part).is_dir() for part in held))
+    return sorted(
+        entry.name for entry in folder.iterdir() if any((entry / part).is_dir() for part in held)
+    )
 
 
 def _base_of(name: str | Path, revision: str | None) -> ModelPlace:
-    """The place that both halves are named after: a folder need not be there itself, if its halves stand beside it."""
+    """The place that both halves are named after: a folder need not be there itself, if its halves
+    stand beside it.
+    """
     path = Path(name).expanduser()
     if not path.is_dir() and any(Path(f"{path}-{half}").is_dir() for half in _HALVES):
         return ModelPlace.of_path(path)

@@ -1,4 +1,6 @@
-"""What reading an NLA returns: plain values that print well in a terminal, as HTML in a notebook, and as JSON."""
+"""What reading an NLA returns: plain values that print well in a terminal, as HTML in a notebook,
+and as JSON.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ FAILED = "extraction failed"
 class TokenExplanation:
     """One explanation of one activation.
 
-    ``text`` is None where no explanation could be extracted (``response`` then shows what the AV wrote). ``fve`` compares the error
-    with the variance of the NLA's training activations (None where the checkpoint does not record it); ``cosine`` is that of the
-    reconstruction. ``flags`` name reasons to distrust the activation: early position, special token, norm outlier, extraction failed.
-    """
+    ``text`` is None where no explanation could be extracted (``response`` then shows what the AV
+    wrote). ``fve`` compares the error with the variance of the NLA's training activations (None
+    where the checkpoint does not record it); ``cosine`` is that of the reconstruction. ``flags``
+    name reasons to distrust the activation: early position, special token, norm outlier, extraction
+    failed."""
 
     position: int
     token: str
@@ -29,6 +32,11 @@ class TokenExplanation:
     norm: float
     flags: tuple[str, ...]
     direction_mse: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """The explanation, or what the AV wrote where there is none."""
+        return self.text if self.text is not None else self.response
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,9 @@ class Explanations(Sequence[TokenExplanation]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One JSON-ready mapping per explanation."""
-        return [{**asdict(item), "flags": list(item.flags), "layer": self.layer} for item in self.items]
+        return [
+            {**asdict(item), "flags": list(item.flags), "layer": self.layer} for item in self.items
+        ]
 
     def table(self) -> Any:
         """A rich table: token, explanation, FVE, flags."""
@@ -88,11 +98,14 @@ class Explanations(Sequence[TokenExplanation]):
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{item.position}</td><td><code>{escape(visible(item.token))}</code></td>"
-            f"<td style='text-align:left;white-space:pre-wrap'>{escape(item.text if item.text is not None else item.response)}</td>"
+            f"<td style='text-align:left;white-space:pre-wrap'>{escape(item.shown)}</td>"
             f"<td>{_number(item.fve)}</td><td>{escape(', '.join(item.flags))}</td></tr>"
             for item in self.items
         )
-        return f"<table><tr><th>pos</th><th>token</th><th>explanation</th><th>FVE</th><th>flags</th></tr>{rows}</table>"
+        heads = "".join(
+            f"<th>{name}</th>" for name in ("pos", "token", "explanation", "FVE", "flags")
+        )
+        return f"<table><tr>{heads}</tr>{rows}</table>"
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,9 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Steering:
-    """An edited explanation and the target's continuations: without edit, along the edit, along a random direction."""
+    """An edited explanation and the target's continuations: without edit, along the edit, along a
+    random direction.
+    """
 
     position: int
     token: str
@@ -132,7 +147,10 @@ class Steering:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(header_style="bold", title=Text(f"steering at token {self.position} {visible(self.token)!r}"))
+        table = Table(
+            header_style="bold",
+            title=Text(f"steering at token {self.position} {visible(self.token)!r}"),
+        )
         for name in ("edit", "α", "the target goes on"):
             table.add_column(name)
         for item in self.continuations:
@@ -142,7 +160,8 @@ class Steering:
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{escape(item.edit)}</td><td>{item.alpha:g}</td>"
-            f"<td style='text-align:left;white-space:pre-wrap'>{escape(printable(item.text))}</td></tr>"
+            "<td style='text-align:left;white-space:pre-wrap'>"
+            f"{escape(printable(item.text))}</td></tr>"
             for item in self.continuations
         )
         return (
@@ -162,8 +181,12 @@ class Steering:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey; line breaks and tabs stay."""
-    return "".join("\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text)
+    """The text without control characters, which a terminal would obey; line breaks and tabs
+    stay.
+    """
+    return "".join(
+        "\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text
+    )
 
 
 def visible(token: str) -> str:

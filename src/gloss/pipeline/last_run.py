@@ -14,7 +14,9 @@ def _record() -> Path:
 
 
 def remember_quickstart(folder: Path) -> None:
-    """Records the folder of a finished quickstart; a home directory that cannot be written is no error."""
+    """Records the folder of a finished quickstart; a home directory that cannot be written is no
+    error.
+    """
     record = _record()
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -34,5 +36,6 @@ def last_quickstart() -> Path:
         if (folder / "nla" / "av").is_dir():
             return folder
     raise CheckpointError(
-        "no NLA was named and no quickstart is known", remedy="Make one with: gloss quickstart, or name one with --nla"
+        "no NLA was named and no quickstart is known",
+        remedy="Make one with: gloss quickstart, or name one with --nla",
     )

@@ -21,9 +21,9 @@ from gloss.data import build, extract, label, split
 from gloss.durable import replaced_folder, write_json, write_text
 from gloss.evaluate import NLAFolders
 from gloss.evaluate import evaluate as evaluate_nla
-from gloss.pipeline import sources
-from gloss.pipeline.config import RunConfig
-from gloss.target import load_target, load_tokenizer
+from gloss.pipeline import plugins
+from gloss.pipeline.run_config import RunConfig
+from gloss.target_model import load_target, load_tokenizer
 from gloss.train import train_ar, train_av, train_joint
 
 LABELLED = ("ar_sft", "av_sft", "heldout")
@@ -38,14 +38,18 @@ def plan(config: RunConfig, out_dir: Path) -> Plan:
 
 
 def target_of(config: RunConfig, out_dir: Path) -> str:
-    """The target model of a run: the copy in its folder for the lab's, else what the config names."""
-    return str(out_dir / "target") if config.target == sources.LAB else config.target
+    """The target model of a run: the copy in its folder for the lab's, else what the config
+    names.
+    """
+    return str(out_dir / "target") if config.target == plugins.LAB else config.target
 
 
 def target(config: RunConfig, out_dir: Path) -> None:
-    """Puts the lab target into the run's folder; every target is loaded once, so that a wrong one stops the run at once."""
-    name = sources.target_name(config.target)
-    if config.target == sources.LAB:
+    """Puts the lab target into the run's folder; every target is loaded once, so that a wrong one
+    stops the run at once.
+    """
+    name = plugins.target_name(config.target)
+    if config.target == plugins.LAB:
         with replaced_folder(out_dir / "target") as temporary:
             shutil.copytree(name, temporary, dirs_exist_ok=True)
     load_target(target_of(config, out_dir), dtype=config.extract.dtype)
@@ -55,10 +59,18 @@ def extract_activations(config: RunConfig, out_dir: Path) -> None:
     """Corpus → activations."""
     settings = config.extract.model_copy(update={"corpus": config.corpus.source})
     model = load_target(
-        target_of(config, out_dir), dtype=settings.dtype, attn_implementation=settings.attn_implementation
+        target_of(config, out_dir),
+        dtype=settings.dtype,
+        attn_implementation=settings.attn_implementation,
     )
-    documents = sources.documents(config.corpus, config.seed)
-    extract(settings, model, documents, out_dir / "activations", num_documents=config.corpus.max_documents)
+    documents = plugins.documents(config.corpus, config.seed)
+    extract(
+        settings,
+        model,
+        documents,
+        out_dir / "activations",
+        num_documents=config.corpus.max_documents,
+    )
 
 
 def split_documents(config: RunConfig, out_dir: Path) -> None:
@@ -68,9 +80,14 @@ def split_documents(config: RunConfig, out_dir: Path) -> None:
 
 def write_labels(config: RunConfig, out_dir: Path) -> None:
     """Texts for the warm start, and for measuring the AR on labels of held-out documents."""
-    labeller = sources.labeller(config.label)
+    labeller = plugins.labeller(config.label)
     for name in LABELLED:
-        label(config.label, out_dir / "splits" / f"{name}.parquet", labeller, out_dir / "labels" / f"{name}.parquet")
+        label(
+            config.label,
+            out_dir / "splits" / f"{name}.parquet",
+            labeller,
+            out_dir / "labels" / f"{name}.parquet",
+        )
 
 
 def build_datasets(config: RunConfig, out_dir: Path) -> None:
@@ -88,13 +105,23 @@ def build_datasets(config: RunConfig, out_dir: Path) -> None:
 def ar_sft(config: RunConfig, out_dir: Path) -> None:
     """Warm start of the AR."""
     dataset = out_dir / "datasets" / "ar_sft.parquet"
-    train_ar(config.ar_sft, target=target_of(config, out_dir), dataset=dataset, out_dir=out_dir / "ar_sft")
+    train_ar(
+        config.ar_sft,
+        target=target_of(config, out_dir),
+        dataset=dataset,
+        out_dir=out_dir / "ar_sft",
+    )
 
 
 def av_sft(config: RunConfig, out_dir: Path) -> None:
     """Warm start of the AV."""
     dataset = out_dir / "datasets" / "av_sft.parquet"
-    train_av(config.av_sft, target=target_of(config, out_dir), dataset=dataset, out_dir=out_dir / "av_sft")
+    train_av(
+        config.av_sft,
+        target=target_of(config, out_dir),
+        dataset=dataset,
+        out_dir=out_dir / "av_sft",
+    )
 
 
 def joint(config: RunConfig, out_dir: Path) -> None:
@@ -110,7 +137,9 @@ def joint(config: RunConfig, out_dir: Path) -> None:
 
 
 def evaluate(config: RunConfig, out_dir: Path) -> None:
-    """FVE, controls, claims and examples on held-out documents; training metrics are gathered beside them."""
+    """FVE, controls, claims and examples on held-out documents; training metrics are gathered
+    beside them.
+    """
     datasets = out_dir / "datasets"
     results = evaluate_nla(
         config.evaluate,
@@ -121,11 +150,13 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
             ar=out_dir / "nla" / "ar",
         ),
         heldout=datasets / "heldout.parquet",
-        judge=sources.judge(config),
+        judge=plugins.judge(config),
         heldout_labels=datasets / "heldout_labels.parquet",
         probe_dataset=datasets / "rl.parquet",
     )
     for name in ("metrics.jsonl", "samples.jsonl"):
         parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]
-        write_text(out_dir / name, "".join(p.read_text(encoding="utf-8") for p in parts if p.exists()))
+        write_text(
+            out_dir / name, "".join(p.read_text(encoding="utf-8") for p in parts if p.exists())
+        )
     write_json(out_dir / "evaluation.json", results)

@@ -1,4 +1,6 @@
-"""What writes labels for activations: the labeller protocol and the labellers that need no service."""
+"""What writes labels for activations: the labeller protocol and the labellers that need no
+service.
+"""
 
 from gloss.providers.extractive import ExtractiveLabeller
 from gloss.providers.labeller import Labeller, LabelRequest

@@ -1,4 +1,6 @@
-"""Labels without a language model: keywords of the text, its last words quoted, and the target's own next tokens."""
+"""Labels without a language model: keywords of the text, its last words quoted, and the target's
+own next tokens.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +21,24 @@ _LONGEST_WORD = 24
 _RECENT_CHARS = 400
 _SHORT_CLAUSE = 3
 _FUNCTION_WORDS = (
-    "a about above after again all also am an and any are as at away back be because been before being "
-    "but by came can come could day did do does don't down each even ever every few for from get go got "
-    "had has have he her here him his how i if in into is it it's its just let like made make many may me "
-    "more most much must my never no not now of off on once one only or other our out over own put s said "
-    "same saw say see she should so some such t than that the their them then there these they thing this "
-    "those through to too two up upon us very was way we well went were what when where which while who "
-    "why will with would yes yet you your"
+    "a about above after again all also am an and any are as at away back be because been before"
+    " being but by came can come could day did do does don't down each even ever every few for from"
+    " get go got had has have he her here him his how i if in into is it it's its just let like"
+    " made make many may me more most much must my never no not now of off on once one only or"
+    " other our out over own put s said same saw say see she should so some such t than that the"
+    " their them then there these they thing this those through to too two up upon us very was way"
+    " we well went were what when where which while who why will with would yes yet you your"
 )
 _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractiveLabeller:
-    """Writes up to three short lines per activation: keywords, the last clause quoted, the target's next tokens.
+    """Writes up to three short lines per activation: keywords, the last clause quoted, the target's
+    next tokens.
 
-    Keywords are the frequent, recent and long words that are no function words; nothing outside the request is used.
+    Keywords are the frequent, recent and long words that are no function words; nothing outside the
+    request is used.
     Raises: LabelError if a setting makes no sense.
     """
 
@@ -43,9 +47,13 @@ class ExtractiveLabeller:
     quote_words: int = 5
     """Words of the last clause that are quoted; 0 leaves the line out."""
     next_tokens: int = 3
-    """Next tokens of the target that are named; 0 leaves the line out and needs no pass through the whole target."""
+    """Next tokens of the target that are named; 0 leaves the line out and needs no pass through the
+    whole target.
+    """
     max_chars: int = 160
-    """Longest label in characters: keywords go first, then next tokens, then the quote is cut from its left."""
+    """Longest label in characters: keywords go first, then next tokens, then the quote is cut from
+    its left.
+    """
     name: ClassVar[str] = "extractive"
 
     def __post_init__(self) -> None:
@@ -54,10 +62,14 @@ class ExtractiveLabeller:
             or not self.keywords + self.quote_words + self.next_tokens
         ):
             raise LabelError(
-                "the extractive labeller has nothing to write", expected="a positive count", found=dict(self.settings)
+                "the extractive labeller has nothing to write",
+                expected="a positive count",
+                found=dict(self.settings),
             )
         if self.max_chars < 16:
-            raise LabelError("labels this short say nothing", expected="max_chars ≥ 16", found=self.max_chars)
+            raise LabelError(
+                "labels this short say nothing", expected="max_chars ≥ 16", found=self.max_chars
+            )
 
     @property
     def needs_next_tokens(self) -> bool:
@@ -79,7 +91,9 @@ class ExtractiveLabeller:
             return None
         words = top_keywords(text, self.keywords)
         quote = last_clause(text, self.quote_words)
-        following = [shown for token in request.next_tokens[: self.next_tokens] if (shown := _visible(token))]
+        following = [
+            shown for token in request.next_tokens[: self.next_tokens] if (shown := _visible(token))
+        ]
         while len(label := _lines(words, quote, following)) > self.max_chars:
             if len(words) > 1:
                 words = words[:-1]
@@ -104,11 +118,16 @@ def top_keywords(text: str, count: int) -> list[str]:
         spelling[key] = word if spelling.get(key, word) == word else key
         recent = 0.5 ** ((len(text) - match.end()) / _RECENT_CHARS)
         found[key] += (0.25 + recent) * min(len(word), 8) ** 0.5
-    return [spelling[key] for key, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]]
+    return [
+        spelling[key]
+        for key, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
+    ]
 
 
 def last_clause(text: str, num_words: int) -> str:
-    """Up to ``num_words`` last words of the clause that the text ends in; of a short one, with words before it."""
+    """Up to ``num_words`` last words of the clause that the text ends in; of a short one, with
+    words before it.
+    """
     if num_words == 0:
         return ""
     clauses = [clause.strip() for clause in _CLAUSE_END.split(text) if clause.strip()]

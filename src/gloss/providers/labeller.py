@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """What a labeller sees of one activation: ``text`` up to and with the ``token`` at index ``position``.
+    """What a labeller sees of one activation: ``text`` up to and with the ``token`` at index
+    ``position``.
 
-    ``next_tokens`` holds the target's own most likely next tokens, likeliest first, where the labeller asks for them.
-    """
+    ``next_tokens`` holds the target's own most likely next tokens, likeliest first, where the
+    labeller asks for them."""
 
     doc_id: str
     text: str
@@ -42,6 +43,6 @@ class Labeller(Protocol):
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
         """One label per request, in order; None where the labeller gives none.
 
-        A label may depend on its own request and on the settings only, so that a stopped labelling can go on.
-        """
+        A label may depend on its own request and on the settings only, so that a stopped labelling
+        can go on."""
         ...

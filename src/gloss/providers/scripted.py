@@ -10,7 +10,8 @@ from gloss.providers.labeller import LabelRequest
 
 
 class ScriptedLabeller:
-    """Answers from a function of the request, from a mapping of ``(doc_id, position)``, or from a list in order.
+    """Answers from a function of the request, from a mapping of ``(doc_id, position)``, or from a
+    list in order.
 
     ``requests`` keeps every request it was given.
     """
@@ -19,7 +20,9 @@ class ScriptedLabeller:
 
     def __init__(
         self,
-        script: Callable[[LabelRequest], str | None] | Mapping[tuple[str, int], str] | Sequence[str | None],
+        script: Callable[[LabelRequest], str | None]
+        | Mapping[tuple[str, int], str]
+        | Sequence[str | None],
         *,
         needs_next_tokens: bool = False,
         settings: Mapping[str, Any] | None = None,
@@ -46,5 +49,9 @@ class ScriptedLabeller:
         if isinstance(self._script, Mapping):
             return self._script.get((request.doc_id, request.position))
         if len(self.requests) >= len(self._script):
-            raise LabelError("the script has run out of labels", expected="one per request", found=len(self._script))
+            raise LabelError(
+                "the script has run out of labels",
+                expected="one per request",
+                found=len(self._script),
+            )
         return self._script[len(self.requests)]

@@ -1,10 +1,34 @@
-"""Reading at scale: many activations, transcripts, tables of explanations, and what can be found in them."""
+"""Reading at scale: many activations, transcripts, tables of explanations, and what can be found in
+them.
+"""
 
-from gloss.reading.chat import Selection, explain_chat, explain_document, explain_text, load_transcript
-from gloss.reading.explain import ExplainConfig, ExplainResult, explain_activations, explain_in_memory
-from gloss.reading.neuronpedia import export_neuronpedia, from_neuronpedia, import_neuronpedia, to_neuronpedia
-from gloss.reading.results import RESULT_SCHEMA, Results, iter_results, read_results, write_json_lines
+from gloss.reading.chat import (
+    Selection,
+    explain_chat,
+    explain_document,
+    explain_text,
+    load_transcript,
+)
+from gloss.reading.explain import (
+    ExplainConfig,
+    ExplainResult,
+    explain_activations,
+    explain_in_memory,
+)
+from gloss.reading.neuronpedia import (
+    export_neuronpedia,
+    from_neuronpedia,
+    import_neuronpedia,
+    to_neuronpedia,
+)
 from gloss.reading.search import Hit, search, search_by_meaning, sentence_embedder
+from gloss.reading.tables import (
+    RESULT_SCHEMA,
+    Results,
+    iter_results,
+    read_results,
+    write_json_lines,
+)
 from gloss.reading.themes import Theme, find_themes, split_claims
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Explains any number of activations: in chunks, each a durable shard, so that a stopped run goes on with the same result.
+"""Explains any number of activations: in chunks, each a durable shard, so that a stopped run goes
+on with the same result.
 
-chunk → batches → AV (samples × best-of responses each, seed keyed on the batch's first row) → AR scores → shard
-all shards → one file, and the shards go
-"""
+chunk → batches → AV (samples × best-of responses each, seed keyed on the batch's first row) → AR
+scores → shard all shards → one file, and the shards go"""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gloss import __version__
 from gloss.contract import check_same_activations, read_dataset_sidecar, sidecar_path
-from gloss.data import special_token_ids
-from gloss.data.positions import keyed_bits
-from gloss.data.record import StageRecord, require_same_settings
 from gloss.durable import folder_lock
 from gloss.errors import ActivationError, ConfigError, ResumeError
-from gloss.evaluate import activation_flags
 from gloss.nla import NLA, TokenExplanation
+from gloss.nla.flags import activation_flags
 from gloss.nla.results import FAILED
 from gloss.progress import Stage
 from gloss.reading.provenance import nla_identity, target_identity
-from gloss.reading.results import RESULT_SCHEMA, Results, iter_results, read_header, write_results
-from gloss.reading.vectors import DifferenceSource, VectorRows, VectorSource, open_source
+from gloss.reading.tables import RESULT_SCHEMA, Results, iter_results, read_header, write_results
+from gloss.seeds import keyed_bits
+from gloss.store.record import StageRecord, require_same_settings
+from gloss.store.sources import DifferenceSource, VectorRows, VectorSource, open_source
+from gloss.text.rendering import special_token_ids
 
 RECORD_NAME = "explain.json"
 NO_DIRECTION = "no direction"
@@ -40,12 +40,16 @@ NO_DIRECTION = "no direction"
 class ExplainConfig(BaseModel):
     """How activations are explained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     samples: int = Field(default=1, ge=1)
     """Explanations kept per activation."""
     best_of: int = Field(default=1, ge=1)
-    """Responses drawn for each explanation that is kept: the one from which the AR rebuilds the activation best."""
+    """Responses drawn for each explanation that is kept: the one from which the AR rebuilds the
+    activation best.
+    """
     temperature: float | None = Field(default=None, ge=0)
     """0 is greedy; not set, one response per activation is greedy and several are drawn at 1."""
     prompt: str | None = None
@@ -67,7 +71,9 @@ class ExplainConfig(BaseModel):
     @property
     def heat(self) -> float:
         """The temperature in force."""
-        return self.temperature if self.temperature is not None else (0.0 if self.draws == 1 else 1.0)
+        return (
+            self.temperature if self.temperature is not None else (0.0 if self.draws == 1 else 1.0)
+        )
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,16 @@ def explain_activations(
     minus: VectorSource | Path | str | torch.Tensor | None = None,
     documents: Mapping[str, Any] | None = None,
 ) -> ExplainResult:
-    """Explains the activations of a file (.parquet, .npy, .safetensors) or array [n, d_model] into a Parquet file.
+    """Explains the activations of a file (.parquet, .npy, .safetensors) or array [n, d_model] into
+    a Parquet file.
 
-    Only ``chunk_rows`` activations are in memory. Run again after a stop with the same settings and input, it keeps complete
-    chunks and gives the same bytes; a finished file is left as it is. ``minus`` is subtracted row by row (one row: from all).
+    Only ``chunk_rows`` activations are in memory. Run again after a stop with the same settings and
+    input, it keeps complete chunks and gives the same bytes; a finished file is left as it is.
+    ``minus`` is subtracted row by row (one row: from all).
     ``documents`` are the texts that were read, for the header.
-    Raises: ConfigError, DatasetError, ActivationError, SidecarError if the activations are of another layer or width,
-    ResumeError if ``out`` was made with other settings or input; TemplateError for a prompt; LockError, StorageError.
-    """
+    Raises: ConfigError, DatasetError, ActivationError, SidecarError if the activations are of
+    another layer or width, ResumeError if ``out`` was made with other settings or input;
+    TemplateError for a prompt; LockError, StorageError."""
     out = Path(out)
     reading = _prepare(nla, source, config or ExplainConfig(), minus, documents or {})
     if (done := _finished(out, reading)) is not None:
@@ -125,9 +133,12 @@ def explain_activations(
         record = StageRecord.open(parts / RECORD_NAME, _settings(reading))
         with Stage("explain", total=reading.num_rows, unit="activation") as progress:
             shards = [
-                _shard(reading, record, parts, index, rows, progress) for index, rows in enumerate(reading.chunks())
+                _shard(reading, record, parts, index, rows, progress)
+                for index, rows in enumerate(reading.chunks())
             ]
-        num_rows = write_results(out, (t for shard in shards for t in iter_results(shard)), reading.header)
+        num_rows = write_results(
+            out, (t for shard in shards for t in iter_results(shard)), reading.header
+        )
         shutil.rmtree(parts)
     return ExplainResult(out, num_rows, reading.header)
 
@@ -143,15 +154,28 @@ def explain_in_memory(
     """As ``explain_activations``, for as many as fit into memory, without a file."""
     reading = _prepare(nla, source, config or ExplainConfig(), minus, documents or {})
     with Stage("explain", total=reading.num_rows, unit="activation") as progress:
-        tables = [explain_rows(reading.nla, rows, reading.config, progress.advance) for rows in reading.chunks()]
+        tables = [
+            explain_rows(reading.nla, rows, reading.config, progress.advance)
+            for rows in reading.chunks()
+        ]
     return Results(pa.concat_tables([RESULT_SCHEMA.empty_table(), *tables]), reading.header)
 
 
 def explain_rows(
-    nla: NLA, rows: VectorRows, config: ExplainConfig, advance: Callable[[int], None] = lambda _: None
+    nla: NLA,
+    rows: VectorRows,
+    config: ExplainConfig,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> pa.Table:
-    """The explanations of some rows, of columns ``RESULT_SCHEMA``: ``config.samples`` for each, side by side."""
-    usable = (torch.isfinite(rows.vectors).all(dim=1) & (rows.vectors != 0).any(dim=1)).nonzero().flatten().tolist()
+    """The explanations of some rows, of columns ``RESULT_SCHEMA``: ``config.samples`` for each,
+    side by side.
+    """
+    usable = (
+        (torch.isfinite(rows.vectors).all(dim=1) & (rows.vectors != 0).any(dim=1))
+        .nonzero()
+        .flatten()
+        .tolist()
+    )
     found: dict[int, list[TokenExplanation]] = {}
     at_once = max(1, config.batch_size // config.draws)
     for start in range(0, len(usable), at_once):
@@ -167,13 +191,21 @@ def explain_rows(
             found[row] = _kept(items[i * config.draws : (i + 1) * config.draws], config.best_of)
         advance(len(batch))
     advance(len(rows.vectors) - len(usable))
-    table = [line for row in range(len(rows.vectors)) for line in _lines(nla, rows, row, found.get(row, []))]
+    table = [
+        line
+        for row in range(len(rows.vectors))
+        for line in _lines(nla, rows, row, found.get(row, []))
+    ]
     return pa.Table.from_pylist(table, schema=RESULT_SCHEMA)
 
 
-def _prepare(nla: NLA, source: Any, config: ExplainConfig, minus: Any, documents: Mapping[str, Any]) -> _Reading:
+def _prepare(
+    nla: NLA, source: Any, config: ExplainConfig, minus: Any, documents: Mapping[str, Any]
+) -> _Reading:
     if config.best_of > 1 and config.heat == 0:
-        raise ConfigError("best-of needs different responses", expected="a temperature above 0", found=0)
+        raise ConfigError(
+            "best-of needs different responses", expected="a temperature above 0", found=0
+        )
     opened: VectorSource = open_source(source)
     _check(nla, opened, source)
     if minus is not None:
@@ -181,7 +213,10 @@ def _prepare(nla: NLA, source: Any, config: ExplainConfig, minus: Any, documents
         _check(nla, other, minus)
         opened = DifferenceSource(opened, other)
     if not opened.num_rows:
-        raise ActivationError("there are no activations to explain", where=source if isinstance(source, Path) else None)
+        raise ActivationError(
+            "there are no activations to explain",
+            where=source if isinstance(source, Path) else None,
+        )
     scored = nla.places.ar is not None
     provenance = {
         "gloss_version": __version__,
@@ -203,14 +238,19 @@ def _prepare(nla: NLA, source: Any, config: ExplainConfig, minus: Any, documents
         "chunk_rows": config.chunk_rows,
     }
     read_with = nla if config.prompt is None else nla.with_prompt(config.prompt)
-    return _Reading(read_with, opened, config, {"provenance": provenance, "documents": dict(documents)})
+    return _Reading(
+        read_with, opened, config, {"provenance": provenance, "documents": dict(documents)}
+    )
 
 
 def _check(nla: NLA, opened: VectorSource, source: Any) -> None:
     """Refuses activations of another width or layer, as far as the input says."""
     if opened.d_model != nla.sidecar.d_model:
         raise ActivationError(
-            "activations of another width", where=_name(source), expected=nla.sidecar.d_model, found=opened.d_model
+            "activations of another width",
+            where=_name(source),
+            expected=nla.sidecar.d_model,
+            found=opened.d_model,
         )
     if opened.layer is not None and opened.layer != nla.layer:
         raise ActivationError(
@@ -219,7 +259,11 @@ def _check(nla: NLA, opened: VectorSource, source: Any) -> None:
             expected=f"layer {nla.layer}, which this NLA explains",
             found=opened.layer,
         )
-    if isinstance(source, str | Path) and sidecar_path(Path(source)).is_file() and Path(source).suffix != ".npy":
+    if (
+        isinstance(source, str | Path)
+        and sidecar_path(Path(source)).is_file()
+        and Path(source).suffix != ".npy"
+    ):
         check_same_activations(nla.sidecar, read_dataset_sidecar(Path(source)))
 
 
@@ -231,7 +275,9 @@ def _settings(reading: _Reading) -> dict[str, Any]:
     """What determines the result; names of folders do not."""
     settings = dict(reading.header["provenance"])
     settings.pop("gloss_version")
-    settings["nla"] = {half: values["hash"] for half, values in settings["nla"].items() if half != "name"}
+    settings["nla"] = {
+        half: values["hash"] for half, values in settings["nla"].items() if half != "name"
+    }
     settings.pop("target")
     return settings
 
@@ -239,8 +285,8 @@ def _settings(reading: _Reading) -> dict[str, Any]:
 def _finished(out: Path, reading: _Reading) -> ExplainResult | None:
     """The result, if it is there already.
 
-    Raises: ResumeError if it was made with other settings; DatasetError if it is another kind of file.
-    """
+    Raises: ResumeError if it was made with other settings; DatasetError if it is another kind of
+    file."""
     if not out.exists():
         return None
     header = read_header(out)
@@ -250,8 +296,17 @@ def _finished(out: Path, reading: _Reading) -> ExplainResult | None:
     return ExplainResult(out, sum(len(table) for table in iter_results(out)), header)
 
 
-def _shard(reading: _Reading, record: StageRecord, parts: Path, index: int, rows: VectorRows, progress: Stage) -> Path:
-    """The file of one chunk: kept where an earlier run completed it for the same activations, else written."""
+def _shard(
+    reading: _Reading,
+    record: StageRecord,
+    parts: Path,
+    index: int,
+    rows: VectorRows,
+    progress: Stage,
+) -> Path:
+    """The file of one chunk: kept where an earlier run completed it for the same activations, else
+    written.
+    """
     path, digests = parts / f"shard-{index:06d}.parquet", record.done.setdefault("digests", [])
     digest = hashlib.blake2b(rows.vectors.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
     if index < len(digests) and path.exists():
@@ -271,12 +326,19 @@ def _shard(reading: _Reading, record: StageRecord, parts: Path, index: int, rows
 
 
 def _kept(items: Sequence[TokenExplanation], best_of: int) -> list[TokenExplanation]:
-    """Of each ``best_of`` responses the one with the least error; one without explanation only where all are."""
+    """Of each ``best_of`` responses the one with the least error; one without explanation only
+    where all are.
+    """
     groups = [items[i : i + best_of] for i in range(0, len(items), best_of)]
-    return [min(group, key=lambda e: float("inf") if e.direction_mse is None else e.direction_mse) for group in groups]
+    return [
+        min(group, key=lambda e: float("inf") if e.direction_mse is None else e.direction_mse)
+        for group in groups
+    ]
 
 
-def _lines(nla: NLA, rows: VectorRows, row: int, items: Sequence[TokenExplanation]) -> Iterator[dict[str, Any]]:
+def _lines(
+    nla: NLA, rows: VectorRows, row: int, items: Sequence[TokenExplanation]
+) -> Iterator[dict[str, Any]]:
     known = {name: values[row] for name, values in rows.columns.items()}
     marked = list(known.pop("flags", []))
     norm = float(rows.vectors[row].double().norm())
@@ -294,9 +356,16 @@ def _lines(nla: NLA, rows: VectorRows, row: int, items: Sequence[TokenExplanatio
     )
     for sample, item in enumerate(items):
         values = asdict(item)
-        scores = {name: values[name] for name in ("text", "response", "fve", "cosine", "direction_mse")}
+        scores = {
+            name: values[name] for name in ("text", "response", "fve", "cosine", "direction_mse")
+        }
         failed = [FAILED] if item.text is None else []
-        yield {**shared, "flags": list(dict.fromkeys([*flags, *marked, *failed])), "sample": sample, **scores}
+        yield {
+            **shared,
+            "flags": list(dict.fromkeys([*flags, *marked, *failed])),
+            "sample": sample,
+            **scores,
+        }
 
 
 def _first_rows(rows: VectorRows, count: int) -> VectorRows:

@@ -1,9 +1,11 @@
-"""Neuronpedia's public cache JSON (``GET /cache/{id}``), to and from tables of explanations, without loss.
+"""Neuronpedia's public cache JSON (``GET /cache/{id}``), to and from tables of explanations,
+without loss.
 
-    {text, tokens: [str], sortedPositions: [int], resultJson: "{results: [ExplainResult], layer_index, prompt_length, …}", …}
-``resultJson`` is JSON inside a string. The document as it was imported stays in the table's header: fields that Gloss does not
-know come back as they were, and what was not changed comes back to the letter.
-"""
+    {text, tokens: [str], sortedPositions: [int], resultJson: "{results: [ExplainResult],
+    layer_index, prompt_length, …}", …}
+``resultJson`` is JSON inside a string. The document as it was imported stays in the table's header:
+fields that Gloss does not know come back as they were, and what was not changed comes back to the
+letter."""
 
 from __future__ import annotations
 
@@ -15,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from gloss import __version__
-from gloss.data.corpus import clean_text
 from gloss.durable import write_text
 from gloss.errors import ConfigError, CorpusError
-from gloss.reading.results import RESULT_SCHEMA, Results, write_results
-from gloss.reading.tokens import json_value, read_json_file
+from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
+from gloss.text.document import clean_text
+from gloss.text.tokens import json_value, read_json_file
 
 _FIELDS = {
     "token": "token",
@@ -52,7 +54,8 @@ _NUMBERS = ("l2_norm", "mse", "cosine_similarity")
 
 
 def import_neuronpedia(file: Path, out: Path) -> Results:
-    """Reads a cache document and writes it as a table of explanations, a row per result in the document's order.
+    """Reads a cache document and writes it as a table of explanations, a row per result in the
+    document's order.
 
     Raises: CorpusError that names the file and what is wrong in it; StorageError.
     """
@@ -63,10 +66,11 @@ def import_neuronpedia(file: Path, out: Path) -> Results:
 
 
 def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None) -> dict[str, Any]:
-    """Writes a cache document of one text's explanations (the first sample of each token) and returns it.
+    """Writes a cache document of one text's explanations (the first sample of each token) and
+    returns it.
 
-    Raises: ConfigError if the table does not hold the text that was read, or several and none is named.
-    """
+    Raises: ConfigError if the table does not hold the text that was read, or several and none is
+    named."""
     document = to_neuronpedia(results, doc_id=doc_id)
     write_text(out, json.dumps(document) + "\n")
     return document
@@ -82,7 +86,9 @@ def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Res
     payload = _payload(document, where)
     if not all(isinstance(token, str) for token in tokens):
         raise CorpusError("tokens", where=where, expected="a list of strings")
-    if not all(isinstance(position, int) and not isinstance(position, bool) for position in positions):
+    if not all(
+        isinstance(position, int) and not isinstance(position, bool) for position in positions
+    ):
         raise CorpusError("sortedPositions", where=where, expected="a list of whole numbers")
     records = _field(payload, "results", list, where)
     rows = [_row(record, i, str(doc_id), where) for i, record in enumerate(records)]
@@ -99,7 +105,9 @@ def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Res
     try:
         return Results(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), header)
     except (pa.ArrowInvalid, OverflowError) as error:
-        raise CorpusError("a number that is too large", where=where, found=str(error).splitlines()[0][:120]) from error
+        raise CorpusError(
+            "a number that is too large", where=where, found=str(error).splitlines()[0][:120]
+        ) from error
 
 
 def to_neuronpedia(results: Results, *, doc_id: str | None = None) -> dict[str, Any]:
@@ -140,15 +148,21 @@ def _document(results: Results, doc_id: str | None) -> tuple[str, Mapping[str, A
             remedy="Explain the text itself: gloss explain --chat … --out …",
         )
     if doc_id is None and len(documents) > 1:
-        raise ConfigError("several texts in this table", expected="one of them named", found=sorted(documents)[:5])
+        raise ConfigError(
+            "several texts in this table", expected="one of them named", found=sorted(documents)[:5]
+        )
     chosen = doc_id if doc_id is not None else next(iter(documents))
     if chosen not in documents:
-        raise ConfigError("no such text in this table", expected=sorted(documents)[:5], found=repr(chosen))
+        raise ConfigError(
+            "no such text in this table", expected=sorted(documents)[:5], found=repr(chosen)
+        )
     return chosen, documents[chosen]
 
 
 def _updated(original: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The imported document with the table's rows: those taken out are out, changed values are changed."""
+    """The imported document with the table's rows: those taken out are out, changed values are
+    changed.
+    """
     payload = _payload(original, None)
     before = payload["results"]
     records = [_record(row, before[row["row"]] if row["row"] < len(before) else {}) for row in rows]
@@ -172,7 +186,9 @@ def _compact(value: Any) -> str:
 
 
 def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """An ExplainResult of a row; fields it had before keep their place, and unknown ones their value."""
+    """An ExplainResult of a row; fields it had before keep their place, and unknown ones their
+    value.
+    """
     record = dict(before)
     for field, column in _FIELDS.items():
         value = row[column]
@@ -193,7 +209,10 @@ def _payload(document: Any, where: object) -> dict[str, Any]:
     value = json_value(inside, where=f"{where}: resultJson") if isinstance(inside, str) else inside
     if not isinstance(value, dict):
         raise CorpusError(
-            "resultJson", where=where, expected="an object with results, or its JSON", found=type(value).__name__
+            "resultJson",
+            where=where,
+            expected="an object with results, or its JSON",
+            found=type(value).__name__,
         )
     return value
 
@@ -201,7 +220,10 @@ def _payload(document: Any, where: object) -> dict[str, Any]:
 def _field(values: Any, name: str, kind: type, where: object) -> Any:
     if not isinstance(values, dict):
         raise CorpusError(
-            "not a cache document of Neuronpedia", where=where, expected="an object", found=type(values).__name__
+            "not a cache document of Neuronpedia",
+            where=where,
+            expected="an object",
+            found=type(values).__name__,
         )
     value = values.get(name)
     if not isinstance(value, kind):
@@ -214,7 +236,9 @@ def _field(values: Any, name: str, kind: type, where: object) -> Any:
 def _row(record: Any, index: int, doc_id: str, where: object) -> dict[str, Any]:
     def wrong(field: str, expected: str) -> CorpusError:
         found = repr(record.get(field))[:80] if isinstance(record, dict) else repr(record)[:80]
-        return CorpusError(f"results[{index}].{field}".rstrip("."), where=where, expected=expected, found=found)
+        return CorpusError(
+            f"results[{index}].{field}".rstrip("."), where=where, expected=expected, found=found
+        )
 
     if not isinstance(record, dict):
         raise wrong("", "an object")
@@ -228,7 +252,16 @@ def _row(record: Any, index: int, doc_id: str, where: object) -> dict[str, Any]:
     ):
         for name in names:
             value = record.get(name)
-            if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool)):
+            if value is not None and (
+                not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool)
+            ):
                 raise wrong(name, expected)
     row = {column: _stored(record.get(field)) for field, column in _FIELDS.items()}
-    return {**row, "row": index, "doc_id": doc_id, "sample": 0, "flags": [], "response": row["text"] or ""}
+    return {
+        **row,
+        "row": index,
+        "doc_id": doc_id,
+        "sample": 0,
+        "flags": [],
+        "response": row["text"] or "",
+    }

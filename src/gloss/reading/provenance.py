@@ -1,4 +1,6 @@
-"""What a file of explanations says about its making: NLA and hash, model and revision, layer, input, settings, version."""
+"""What a file of explanations says about its making: NLA and hash, model and revision, layer,
+input, settings, version.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +10,27 @@ from typing import Any
 
 from gloss.contract import SIDECAR_NAME
 from gloss.nla import NLA
-from gloss.reading.vectors import file_fingerprint
-from gloss.target import ModelPlace, commit_of
+from gloss.store.sources import file_fingerprint
+from gloss.target_model import ModelPlace, commit_of
 
 
 def nla_identity(nla: NLA, *, with_ar: bool) -> dict[str, Any]:
     """Name, and for each half that is used its revision and hash.
 
-    The hash covers the sidecar's bytes and the commit on the hub; of a local folder, every safetensors file's name, size and 256 KB
-    of samples, so that it takes no time and still differs after a training step.
-    """
+    The hash covers the sidecar's bytes and the commit on the hub; of a local folder, every
+    safetensors file's name, size and 256 KB of samples, so that it takes no time and still differs
+    after a training step."""
     halves = {"av": nla.places.av, **({"ar": nla.places.ar} if with_ar else {})}
-    return {"name": nla.name, **{half: _half(place) for half, place in halves.items() if place is not None}}
+    return {
+        "name": nla.name,
+        **{half: _half(place) for half, place in halves.items() if place is not None},
+    }
 
 
 def target_identity(nla: NLA, *, read: bool) -> dict[str, Any]:
-    """Name and revision of the target; the revision is looked up only if the target was ``read``, and is then in the cache."""
+    """Name and revision of the target; the revision is looked up only if the target was ``read``,
+    and is then in the cache.
+    """
     place = nla.places.target
     name = str(place) if place is not None else nla.sidecar.base_checkpoint
     if not read:

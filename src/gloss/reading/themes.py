@@ -1,7 +1,10 @@
-"""Themes of a table of explanations: claims that come back, word for word or in other words, and how far they are supported.
+"""Themes of a table of explanations: claims that come back, word for word or in other words, and
+how far they are supported.
 
-    explanation → claims (lines, list items, sentences) → TF-IDF → clusters → tokens, documents, agreement of neighbours
-A claim that neighbouring tokens repeat is true more often than one that stands alone; ``agreement`` says how often they do,
+    explanation → claims (lines, list items, sentences) → TF-IDF → clusters → tokens, documents,
+    agreement of neighbours
+A claim that neighbouring tokens repeat is true more often than one that stands alone; ``agreement``
+says how often they do,
 ``share`` how often they would if the theme stood at random tokens.
 """
 
@@ -18,12 +21,16 @@ from typing import Any
 import numpy as np
 
 from gloss.errors import ConfigError
-from gloss.reading.results import iter_results
+from gloss.reading.tables import iter_results
 
 DISTANCE = 0.25
-"""Joins "A verb comes next" and "Next comes a verb", and keeps "There is a kite" and "There is a parcel" apart."""
+"""Joins "A verb comes next" and "Next comes a verb", and keeps "There is a kite" and "There is a
+parcel" apart.
+"""
 PAIRWISE_LIMIT = 3000
-"""Most different claims that are compared pair by pair; more are grouped by k-means, in memory linear in their number."""
+"""Most different claims that are compared pair by pair; more are grouped by k-means, in memory
+linear in their number.
+"""
 _BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
 _QUOTES = {'"': '"', "“": "”", "«": "»"}
 _CLAIMS_PER_CLUSTER = 8
@@ -45,10 +52,10 @@ class Claim:
 class Theme:
     """Claims that say the same.
 
-    ``n_tokens`` and ``n_documents`` are where it is said. ``agreement`` is the share of the explained neighbours of those tokens that
-    say it too, None where they have none; ``share`` is the share of all tokens that say it. ``fve`` is the mean over the
-    explanations that hold it, None where they have none.
-    """
+    ``n_tokens`` and ``n_documents`` are where it is said. ``agreement`` is the share of the
+    explained neighbours of those tokens that say it too, None where they have none; ``share`` is
+    the share of all tokens that say it. ``fve`` is the mean over the explanations that hold it,
+    None where they have none."""
 
     label: str
     claims: tuple[tuple[str, int], ...]
@@ -64,7 +71,9 @@ class Theme:
 
 
 def split_claims(explanation: str) -> list[str]:
-    """The claims of an explanation: its lines without bullets, cut at semicolons and after sentences, but not inside quotes."""
+    """The claims of an explanation: its lines without bullets, cut at semicolons and after
+    sentences, but not inside quotes.
+    """
     claims = []
     for line in explanation.splitlines():
         claims += [claim for piece in _pieces(_BULLET.sub("", line)) if (claim := piece.strip())]
@@ -74,11 +83,14 @@ def split_claims(explanation: str) -> list[str]:
 def find_themes(
     files: Sequence[Path], *, distance: float = DISTANCE, min_tokens: int = 2, neighbours: int = 5
 ) -> list[Theme]:
-    """Themes that at least ``min_tokens`` tokens support, the best supported first; the same for the same files.
+    """Themes that at least ``min_tokens`` tokens support, the best supported first; the same for
+    the same files.
 
-    ``distance`` is the cosine distance of TF-IDF vectors up to which claims are one theme (0: only the same words).
-    Likeness of words is not that of meaning: a large distance joins sentences that differ only in a name.
-    ``neighbours``: explained tokens up to so many positions apart in a document count as neighbours.
+    ``distance`` is the cosine distance of TF-IDF vectors up to which claims are one theme (0: only
+    the same words). Likeness of words is not that of meaning: a large distance joins sentences that
+    differ only in a name.
+    ``neighbours``: explained tokens up to so many positions apart in a document count as
+    neighbours.
     Raises: ConfigError for a distance outside 0 … 1; DatasetError.
     """
     if not 0 <= distance <= 1:
@@ -98,7 +110,9 @@ def find_themes(
 
 
 def normalised(claim: str) -> str:
-    """A claim without case, outer punctuation and repeated white space: what makes two of them the same."""
+    """A claim without case, outer punctuation and repeated white space: what makes two of them the
+    same.
+    """
     return " ".join(re.sub(r"^\W+|\W+$", "", claim.casefold()).split()) or claim.strip()
 
 
@@ -110,14 +124,18 @@ def _pieces(line: str) -> Iterator[str]:
             closing = "" if char == closing else closing
         elif char in _QUOTES and _QUOTES[char] in line[i + 1 :]:
             closing = _QUOTES[char]
-        elif char == ";" or (char in ".!?" and line[i + 1 : i + 2].isspace() and _ends_sentence(line[:i])):
+        elif char == ";" or (
+            char in ".!?" and line[i + 1 : i + 2].isspace() and _ends_sentence(line[:i])
+        ):
             yield line[start : i + (char != ";")]
             start = i + 1
     yield line[start:]
 
 
 def _ends_sentence(before: str) -> bool:
-    """Not after an initial, a number of a list or an abbreviation of one letter: "J. Smith", "1. First"."""
+    """Not after an initial, a number of a list or an abbreviation of one letter: "J. Smith", "1.
+    First".
+    """
     word = before.rsplit(None, 1)[-1] if before.strip() else ""
     return len(word) > 1 and not word.isdigit()
 
@@ -133,7 +151,9 @@ def _claims(files: Sequence[Path]) -> tuple[list[Claim], list[tuple[str, Place]]
                 document = f"{number}\0{row['doc_id'] if row['doc_id'] is not None else ''}"
                 place = (document, at) if row["position"] is not None else (f"{document}\0row", at)
                 places[place] = document
-                claims += [Claim(c, place, document, row["fve"]) for c in split_claims(row["text"] or "")]
+                claims += [
+                    Claim(c, place, document, row["fve"]) for c in split_claims(row["text"] or "")
+                ]
     return claims, [(document, place) for place, document in sorted(places.items())]
 
 
@@ -144,7 +164,9 @@ def _clusters(keys: Sequence[str], distance: float) -> list[int]:
     from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(keys)
+    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
+        keys
+    )
     if len(keys) <= PAIRWISE_LIMIT:
         similarity = (vectors @ vectors.T).toarray()
         method = AgglomerativeClustering(
@@ -157,10 +179,16 @@ def _clusters(keys: Sequence[str], distance: float) -> list[int]:
 
 
 def _neighbours(places: Sequence[tuple[str, Place]], reach: int) -> Mapping[Place, list[Place]]:
-    """For each token the explained one before and the one behind it, if they are near enough in the same document."""
+    """For each token the explained one before and the one behind it, if they are near enough in the
+    same document.
+    """
     found: dict[Place, list[Place]] = {place: [] for _, place in places}
     for (_, first), (_, second) in pairwise(places):
-        if first[0] == second[0] and not first[0].endswith("\0row") and second[1] - first[1] <= reach:
+        if (
+            first[0] == second[0]
+            and not first[0].endswith("\0row")
+            and second[1] - first[1] <= reach
+        ):
             found[first].append(second)
             found[second].append(first)
     return found

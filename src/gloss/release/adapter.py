@@ -13,7 +13,7 @@ from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar
 from gloss.errors import CheckpointError, MissingExtraError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer
 from gloss.release.tensors import stream_tensors
-from gloss.target import (
+from gloss.target_model import (
     UNREADABLE,
     ModelPlace,
     backbone_of,
@@ -25,7 +25,7 @@ from gloss.target import (
     remove_final_norm,
     truncate_blocks,
 )
-from gloss.target.folder_files import json_object
+from gloss.target_model.folder_files import json_object
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -40,22 +40,26 @@ def merged_half(
 ) -> ActivationVerbalizer | ActivationReconstructor:
     """The half that an adapter makes of its base, as a plain model in float32.
 
-    ``base`` stands before the base that the adapter names. An AR's may be an AR or the whole target, which is then truncated.
-    Raises: CheckpointError if the adapter is not in safetensors, does not fit its base, or an AR's head is nowhere;
-    MissingExtraError without peft.
-    """
+    ``base`` stands before the base that the adapter names. An AR's may be an AR or the whole
+    target, which is then truncated.
+    Raises: CheckpointError if the adapter is not in safetensors, does not fit its base, or an AR's
+    head is nowhere; MissingExtraError without peft."""
     if find_spec("peft") is None:
         raise MissingExtraError("peft", "lora")
     name = base or str(json_object(folder / _CONFIG).get("base_model_name_or_path") or "")
     if not name:
-        raise CheckpointError("the adapter names no base", where=folder, remedy="Name it: --base MODEL")
+        raise CheckpointError(
+            "the adapter names no base", where=folder, remedy="Name it: --base MODEL"
+        )
     place = ModelPlace.of(name)
     base_folder = place.folder()
     refuse_unsafe_files(base_folder)
     _refuse_other_weights(folder)
     model, missing = load_weights(place, head=sidecar.role == "av")
     if missing and sidecar.role == "av":
-        raise CheckpointError("weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)")
+        raise CheckpointError(
+            "weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)"
+        )
     if sidecar.role == "ar":
         model = _truncated(model, sidecar, where=name)
     merged = _merge(model, folder)
@@ -63,7 +67,9 @@ def merged_half(
     tokenizer = load_tokenizer(folder if own else place)
     if sidecar.role == "av":
         return ActivationVerbalizer(merged, tokenizer, sidecar)
-    return ActivationReconstructor(merged, _head(folder, base_folder, sidecar.d_model), tokenizer, sidecar)
+    return ActivationReconstructor(
+        merged, _head(folder, base_folder, sidecar.d_model), tokenizer, sidecar
+    )
 
 
 def _refuse_other_weights(folder: Path) -> None:
@@ -79,7 +85,9 @@ def _refuse_other_weights(folder: Path) -> None:
 def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
     backbone = backbone_of(model)
     if sidecar.layer is None:
-        raise CheckpointError("no extraction layer recorded", where=SIDECAR_NAME, expected="extraction_layer_index")
+        raise CheckpointError(
+            "no extraction layer recorded", where=SIDECAR_NAME, expected="extraction_layer_index"
+        )
     if len(blocks_of(backbone)) < sidecar.layer + 1:
         raise CheckpointError(
             "the base has too few blocks",
@@ -122,7 +130,9 @@ def _head(folder: Path, base_folder: Path, d_model: int) -> nn.Linear:
     weight = None if holder is None else dict(stream_tensors(holder, VALUE_HEAD_NAME)).get("weight")
     if weight is None or tuple(weight.shape) != (d_model, d_model):
         raise CheckpointError(
-            "the AR's head is missing", where=folder, expected=f"{VALUE_HEAD_NAME} with weight [{d_model}, {d_model}]"
+            "the AR's head is missing",
+            where=folder,
+            expected=f"{VALUE_HEAD_NAME} with weight [{d_model}, {d_model}]",
         )
     head = nn.Linear(d_model, d_model, bias=False, dtype=torch.float32)
     head.load_state_dict({"weight": weight})

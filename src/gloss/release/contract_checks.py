@@ -1,4 +1,6 @@
-"""Checks of what AV, AR and their readers agree on: sidecar, templates, marker, BOS, layer, scales. No weight is read."""
+"""Checks of what AV, AR and their readers agree on: sidecar, templates, marker, BOS, layer, scales.
+No weight is read.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from gloss.errors import CheckpointError, MarkerError, SidecarError, TemplateErr
 from gloss.release.findings import Check, Doubt, Half
 from gloss.release.licence import licence_of
 from gloss.release.summary import recorded_by_training
-from gloss.target import architecture_of, refuse_unsafe_files
+from gloss.target_model import architecture_of, refuse_unsafe_files
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".distcp", ".npy", ".joblib")
 _CODE = (".py", ".so", ".sh")
@@ -31,7 +33,9 @@ def _files_are_safe(half: Half) -> str:
     for name in half.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
-            raise CheckpointError("a file outside the folder", found=name, remedy="Do not use this checkpoint")
+            raise CheckpointError(
+                "a file outside the folder", found=name, remedy="Do not use this checkpoint"
+            )
         if path.suffix in _PICKLES or name.endswith("/.metadata") or name == ".metadata":
             raise CheckpointError(
                 "a pickled file, which can run code when it is loaded",
@@ -39,9 +43,15 @@ def _files_are_safe(half: Half) -> str:
                 remedy="Remove it, or turn it into safetensors: gloss checkpoint convert",
             )
     if code := [name for name in half.files if PurePosixPath(name).suffix in _CODE]:
-        raise Doubt("the folder holds code, which Gloss never runs", found=", ".join(code[:3]), remedy="Remove it")
+        raise Doubt(
+            "the folder holds code, which Gloss never runs",
+            found=", ".join(code[:3]),
+            remedy="Remove it",
+        )
     if not any(name.endswith(".safetensors") for name in half.files):
-        raise CheckpointError("no weights", expected="*.safetensors", remedy="Save the model with safetensors")
+        raise CheckpointError(
+            "no weights", expected="*.safetensors", remedy="Save the model with safetensors"
+        )
     return f"{len(half.files)} files, weights in safetensors"
 
 
@@ -52,7 +62,9 @@ def _sidecar_is_readable(half: Half) -> str:
         return "readable"
     if sidecar.layer is None and half.role == "ar":
         raise Doubt(
-            "no extraction layer recorded", expected="extraction_layer_index", remedy="Write K into the sidecar"
+            "no extraction layer recorded",
+            expected="extraction_layer_index",
+            remedy="Write K into the sidecar",
         )
     return f"role {sidecar.role}, schema {sidecar.schema_version}"
 
@@ -85,7 +97,9 @@ def _width_fits(half: Half) -> str:
 
 def _tokenizer_loads(half: Half) -> str:
     if half.tokenizer.eos_token_id is None:
-        raise CheckpointError("the tokenizer has no end-of-text token", remedy="Name it in tokenizer_config.json")
+        raise CheckpointError(
+            "the tokenizer has no end-of-text token", remedy="Name it in tokenizer_config.json"
+        )
     table = half.config.get("vocab_size")
     if isinstance(table, int) and len(half.tokenizer) > table:
         raise CheckpointError(
@@ -118,7 +132,10 @@ def _marker_is_found_once(half: Half) -> str:
     assert template is not None
     ids = prompt_ids(half.tokenizer, template, recorded.char)
     site = find_marker(ids, recorded)
-    return f"at token {site} of {len(ids)}, between {recorded.left_neighbor_id} and {recorded.right_neighbor_id}"
+    return (
+        f"at token {site} of {len(ids)}, between {recorded.left_neighbor_id} and"
+        f" {recorded.right_neighbor_id}"
+    )
 
 
 def _bos_stands_once(half: Half) -> str:
@@ -151,7 +168,10 @@ def _pads_right(half: Half) -> str:
             "the AR's tokenizer pads on the wrong side",
             expected="right",
             found=side,
-            remedy='Set "padding_side": "right" in tokenizer_config.json: the AR is read at its last real token',
+            remedy=(
+                'Set "padding_side": "right" in tokenizer_config.json: the AR is read at its last'
+                " real token"
+            ),
         )
     return "right"
 
@@ -159,13 +179,20 @@ def _pads_right(half: Half) -> str:
 def _layer_fits(half: Half) -> str:
     layer, blocks = half.sidecar.layer, half.num_blocks
     if layer is None:
-        raise Doubt("no extraction layer recorded", remedy="Write extraction_layer_index into the sidecar")
+        raise Doubt(
+            "no extraction layer recorded", remedy="Write extraction_layer_index into the sidecar"
+        )
     if half.role == "av" and layer >= blocks:
         raise SidecarError(
-            "the layer is beyond the model", expected=f"at most {blocks - 1}", found=layer, remedy="Layers count from 0"
+            "the layer is beyond the model",
+            expected=f"at most {blocks - 1}",
+            found=layer,
+            remedy="Layers count from 0",
         )
     if half.role == "ar" and blocks != layer + 1:
-        one_off = "; K counts from 0, and an AR keeps K+1 blocks" if abs(blocks - layer - 1) == 1 else ""
+        one_off = (
+            "; K counts from 0, and an AR keeps K+1 blocks" if abs(blocks - layer - 1) == 1 else ""
+        )
         raise SidecarError(
             f"the AR's depth does not fit layer {layer}",
             expected=f"{layer + 1} blocks",
@@ -177,7 +204,11 @@ def _layer_fits(half: Half) -> str:
 
 def _per_block_lists_fit(half: Half) -> str:
     architecture = architecture_of(str(half.config.get("model_type")))
-    lists = {n: half.config[n] for n in architecture.per_block_config if isinstance(half.config.get(n), list)}
+    lists = {
+        n: half.config[n]
+        for n in architecture.per_block_config
+        if isinstance(half.config.get(n), list)
+    }
     for name, values in lists.items():
         if len(values) != half.num_blocks:
             raise CheckpointError(
@@ -186,7 +217,10 @@ def _per_block_lists_fit(half: Half) -> str:
                 found=len(values),
                 remedy="Truncate the list together with the blocks",
             )
-    return ", ".join(f"{name} has {half.num_blocks} entries" for name in lists) or "none in this family"
+    return (
+        ", ".join(f"{name} has {half.num_blocks} entries" for name in lists)
+        or "none in this family"
+    )
 
 
 def _injection_scale_is_plausible(half: Half) -> str:
@@ -204,7 +238,10 @@ def _injection_scale_is_plausible(half: Half) -> str:
             "an unusual injection scale",
             expected=f"{low:g} to {high:g}",
             found=f"{scale:g}",
-            remedy="It should be near the 75th percentile of the activations' norms: compare with the training run",
+            remedy=(
+                "It should be near the 75th percentile of the activations' norms: compare with the"
+                " training run"
+            ),
         )
     return f"{scale:g}" + (f", 75th percentile of the norms {usual:g}" if usual is not None else "")
 
@@ -225,7 +262,10 @@ def _suffix_fits(half: Half) -> str:
     if not half.sidecar.ar_suffix_ids:
         raise Doubt(
             "no tokens.critic_suffix_ids recorded",
-            remedy="Record the ids behind the explanation: they tell when a template or tokenizer is another's",
+            remedy=(
+                "Record the ids behind the explanation: they tell when a template or tokenizer is"
+                " another's"
+            ),
         )
     verify_model_sidecar(half.sidecar, tokenizer=half.tokenizer, d_model=half.sidecar.d_model)
     return f"the prompt ends with {list(half.sidecar.ar_suffix_ids)}"
@@ -246,7 +286,9 @@ def _base_is_public(half: Half) -> str:
 def _licence_is_named(half: Half) -> str:
     licence = licence_of(half.folder)
     if licence is None:
-        raise Doubt("no licence", remedy="Name the base model's: gloss checkpoint card PLACE --license ID")
+        raise Doubt(
+            "no licence", remedy="Name the base model's: gloss checkpoint card PLACE --license ID"
+        )
     return licence
 
 

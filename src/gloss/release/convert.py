@@ -1,7 +1,8 @@
-"""``convert``: any form in which a half can stand → one ordinary Hugging Face folder with its sidecar.
+"""``convert``: any form in which a half can stand → one ordinary Hugging Face folder with its
+sidecar.
 
 Hugging Face folder, in one file or sharded   weights copied tensor by tensor, cast if asked
-sharded training checkpoint (*.distcp)        gathered; config, tokenizer and sidecar beside it, or from ``like``
+sharded training checkpoint (*.distcp)        gathered; config, tokenizer, sidecar beside it
 LoRA adapter                                  merged into its base
 """
 
@@ -30,7 +31,7 @@ from gloss.release.dcp import is_dcp, model_names, read_dcp
 from gloss.release.parts import parts_of
 from gloss.release.tensors import stream_tensors
 from gloss.release.weight_checks import belongs_to_ar
-from gloss.target import (
+from gloss.target_model import (
     ModelPlace,
     backbone_of,
     load_tokenizer,
@@ -38,7 +39,7 @@ from gloss.target import (
     remove_final_norm,
     torch_dtype,
 )
-from gloss.target.folder_files import json_object
+from gloss.target_model.folder_files import json_object
 
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*")
 MAX_SHARD_SIZE = "5GB"
@@ -48,9 +49,9 @@ MAX_SHARD_SIZE = "5GB"
 class ConvertOptions:
     """What is changed on the way; None keeps what is there.
 
-    ``base`` is the model under an adapter, ``like`` a folder with config, tokenizer and sidecar for a sharded training checkpoint
-    that has none, ``base_checkpoint`` the id that the sidecar names from now on.
-    """
+    ``base`` is the model under an adapter, ``like`` a folder with config, tokenizer and sidecar for
+    a sharded training checkpoint that has none, ``base_checkpoint`` the id that the sidecar names
+    from now on."""
 
     dialect: Dialect = "released"
     dtype: str | None = None
@@ -59,12 +60,15 @@ class ConvertOptions:
     base_checkpoint: str | None = None
 
 
-def convert(name: str | Path, out: Path, options: ConvertOptions, *, revision: str | None = None) -> list[Path]:
-    """Writes what stands at ``name`` to ``out`` (a pair to ``out/av`` and ``out/ar``) and returns the folders.
+def convert(
+    name: str | Path, out: Path, options: ConvertOptions, *, revision: str | None = None
+) -> list[Path]:
+    """Writes what stands at ``name`` to ``out`` (a pair to ``out/av`` and ``out/ar``) and returns
+    the folders.
 
-    Raises: ConfigError if ``out`` holds something, or for an unknown dtype; CheckpointError if the source is incomplete, damaged
-    or unsafe; SidecarError; MissingExtraError if an adapter needs peft; StorageError.
-    """
+    Raises: ConfigError if ``out`` holds something, or for an unknown dtype; CheckpointError if the
+    source is incomplete, damaged or unsafe; SidecarError; MissingExtraError if an adapter needs
+    peft; StorageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("the output folder is not empty", where=out, remedy="Name a new folder")
     if options.dtype is not None:
@@ -99,8 +103,12 @@ def _sidecar(folder: Path, options: ConvertOptions) -> ModelSidecar:
     return sidecar if base is None else replace(sidecar, base_checkpoint=base)
 
 
-def _save(half: ActivationVerbalizer | ActivationReconstructor, out: Path, options: ConvertOptions) -> None:
-    """Saves a half that is in memory, and writes its sidecar again where another dialect is wanted."""
+def _save(
+    half: ActivationVerbalizer | ActivationReconstructor, out: Path, options: ConvertOptions
+) -> None:
+    """Saves a half that is in memory, and writes its sidecar again where another dialect is
+    wanted.
+    """
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
     if isinstance(half, ActivationReconstructor):
         if dtype is not None:
@@ -116,11 +124,15 @@ def _save(half: ActivationVerbalizer | ActivationReconstructor, out: Path, optio
 
 
 def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOptions) -> None:
-    """Casts and copies a Hugging Face folder; every weight keeps its name, so no model has to be built."""
+    """Casts and copies a Hugging Face folder; every weight keeps its name, so no model has to be
+    built.
+    """
     from huggingface_hub import save_torch_state_dict
 
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
-    files = [path.name for path in sorted(folder.glob("*.safetensors")) if path.name != VALUE_HEAD_NAME]
+    files = [
+        path.name for path in sorted(folder.glob("*.safetensors")) if path.name != VALUE_HEAD_NAME
+    ]
     config = json_object(folder / "config.json")
     family = str((config.get("text_config") or config).get("model_type"))
     with replaced_folder(out) as temporary:
@@ -136,7 +148,10 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
         if (folder / VALUE_HEAD_NAME).is_file():
             from safetensors.torch import save_file
 
-            head = {name: _cast(tensor, dtype) for name, tensor in stream_tensors(folder, VALUE_HEAD_NAME)}
+            head = {
+                name: _cast(tensor, dtype)
+                for name, tensor in stream_tensors(folder, VALUE_HEAD_NAME)
+            }
             save_file(head, temporary / VALUE_HEAD_NAME)
         for pattern in _COPIED:
             for path in folder.glob(pattern):
@@ -163,10 +178,15 @@ def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
 def _gathered_half(
     folder: Path, sidecar: ModelSidecar, options: ConvertOptions
 ) -> ActivationVerbalizer | ActivationReconstructor:
-    """The half whose weights a sharded training checkpoint holds; the model is built empty and filled."""
+    """The half whose weights a sharded training checkpoint holds; the model is built empty and
+    filled.
+    """
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    described = next((at for at in (folder, options.like) if at is not None and (at / "config.json").is_file()), None)
+    described = next(
+        (at for at in (folder, options.like) if at is not None and (at / "config.json").is_file()),
+        None,
+    )
     if described is None:
         raise CheckpointError(
             "no config.json beside the shards",
@@ -189,14 +209,17 @@ def _gathered_half(
     model.config.dtype = next(iter(found.values())).dtype
     if sidecar.role == "av":
         return ActivationVerbalizer(model, tokenizer, sidecar)
-    return ActivationReconstructor(backbone_of(model), _head(tensors, sidecar.d_model, folder), tokenizer, sidecar)
+    return ActivationReconstructor(
+        backbone_of(model), _head(tensors, sidecar.d_model, folder), tokenizer, sidecar
+    )
 
 
 def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch.nn.Linear:
     square = {
         name: tensor
         for name, tensor in tensors.items()
-        if name.split(".")[-2:] in (["head", "weight"], ["value_head", "weight"]) and tensor.shape == (d_model, d_model)
+        if name.split(".")[-2:] in (["head", "weight"], ["value_head", "weight"])
+        and tensor.shape == (d_model, d_model)
     }
     if len(square) != 1:
         raise CheckpointError(

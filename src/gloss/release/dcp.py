@@ -1,8 +1,9 @@
-"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running anything that is in them.
+"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running anything
+that is in them.
 
-Their index, ``.metadata``, is a pickle. It is read here by an unpickler that knows nothing but the classes of such an index
-(plain records of names, shapes and offsets); the tensors are read with ``weights_only``, entries that are no tensors are left.
-"""
+Their index, ``.metadata``, is a pickle. It is read here by an unpickler that knows nothing but the
+classes of such an index (plain records of names, shapes and offsets); the tensors are read with
+``weights_only``, entries that are no tensors are left."""
 
 from __future__ import annotations
 
@@ -15,14 +16,20 @@ import torch
 from torch import Tensor
 
 from gloss.errors import CheckpointError
-from gloss.target import UNREADABLE
+from gloss.target_model import UNREADABLE
 
 METADATA_NAME = ".metadata"
 _METADATA = "torch.distributed.checkpoint.metadata"
 _ALLOWED = {
     _METADATA: {
-        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
-        "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
     },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
     "torch.serialization": {"_get_layout"},
@@ -30,11 +37,13 @@ _ALLOWED = {
     "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"},
     "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"},
     "collections": {"OrderedDict"},
-}  # fmt: skip
+}
 
 
 class _IndexUnpickler(pickle.Unpickler):
-    """Builds the records of an index; every other global of the pickle is refused before it is looked up."""
+    """Builds the records of an index; every other global of the pickle is refused before it is
+    looked up.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         """The class, if it is one of an index."""
@@ -55,8 +64,8 @@ def is_dcp(folder: Path) -> bool:
 def read_dcp_metadata(folder: Path) -> Any:
     """The index of a sharded checkpoint, a ``torch.distributed.checkpoint.metadata.Metadata``.
 
-    Raises: CheckpointError if it is damaged, names anything but records of an index, or files outside the folder.
-    """
+    Raises: CheckpointError if it is damaged, names anything but records of an index, or files
+    outside the folder."""
     file = folder / METADATA_NAME
     try:
         with file.open("rb") as stream:
@@ -68,10 +77,16 @@ def read_dcp_metadata(folder: Path) -> Any:
         raise CheckpointError(
             f"the index cannot be read ({str(error)[:160] or type(error).__name__})",
             where=file,
-            remedy="Do not load it by other means unless you trust where it comes from: it is a pickle",
+            remedy=(
+                "Do not load it by other means unless you trust where it comes from: it is a pickle"
+            ),
         ) from error
     for path in paths:
-        if not isinstance(path, str) or path != PurePosixPath(path).name or not path.endswith(".distcp"):
+        if (
+            not isinstance(path, str)
+            or path != PurePosixPath(path).name
+            or not path.endswith(".distcp")
+        ):
             raise CheckpointError("a shard outside the folder", where=file, found=repr(path)[:120])
     return metadata
 
@@ -81,10 +96,11 @@ def _unpickled(stream: IO[bytes]) -> Any:
 
 
 def read_dcp(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a sharded checkpoint, whole, on the CPU; in one process, whatever number of ranks wrote it.
+    """Every tensor of a sharded checkpoint, whole, on the CPU; in one process, whatever number of
+    ranks wrote it.
 
-    Optimizer states are left out. Raises: as ``read_dcp_metadata``; CheckpointError for a missing or damaged shard.
-    """
+    Optimizer states are left out. Raises: as ``read_dcp_metadata``; CheckpointError for a missing
+    or damaged shard."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -115,18 +131,25 @@ def read_dcp(folder: Path) -> dict[str, Tensor]:
 
 
 def _is_optimizer(name: str) -> bool:
-    return any(part in ("optim", "optimizer", "optimizers", "optimizer_state_dict") for part in name.split(".")[:2])
+    return any(
+        part in ("optim", "optimizer", "optimizers", "optimizer_state_dict")
+        for part in name.split(".")[:2]
+    )
 
 
-def model_names(tensors: Mapping[str, Tensor], wanted: set[str], *, where: Path) -> dict[str, Tensor]:
-    """The tensors under the names that a model's files have; ``wanted`` are those names, and what wrappers put before them falls.
+def model_names(
+    tensors: Mapping[str, Tensor], wanted: set[str], *, where: Path
+) -> dict[str, Tensor]:
+    """The tensors under the names that a model's files have; ``wanted`` are those names, and what
+    wrappers put before them falls.
 
     Raises: CheckpointError that names a weight that is not there.
     """
     plain = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     sample = min(wanted)
     prefixes = sorted(
-        (name[: -len(sample)] for name in plain if name == sample or name.endswith(f".{sample}")), key=len
+        (name[: -len(sample)] for name in plain if name == sample or name.endswith(f".{sample}")),
+        key=len,
     )
     for prefix in prefixes or [""]:
         found = {name: plain[prefix + name] for name in wanted if prefix + name in plain}

@@ -1,4 +1,6 @@
-"""What a check says, and the one way in which checks are run: a failed one never stops the others."""
+"""What a check says, and the one way in which checks are run: a failed one never stops the
+others.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from typing import Any, Literal
 from gloss.contract import SIDECAR_NAME, ModelSidecar, read_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.release.summary import text_config
-from gloss.target import ModelPlace, load_tokenizer
-from gloss.target.folder_files import json_object
+from gloss.target_model import ModelPlace, load_tokenizer
+from gloss.target_model.folder_files import json_object
 
 Status = Literal["ok", "warning", "fail", "skipped"]
 
@@ -79,7 +81,9 @@ class Half:
         value = self.config.get(name)
         if not isinstance(value, int):
             raise CheckpointError(
-                f"config.json has no {name}", where=self.place, remedy="Copy config.json from the model it belongs to"
+                f"config.json has no {name}",
+                where=self.place,
+                remedy="Copy config.json from the model it belongs to",
             )
         return value
 
@@ -94,7 +98,9 @@ class Half:
 
 @dataclass(frozen=True)
 class Check:
-    """A check's name, what it looks at (it returns what it found, or raises) and the parts without which it is skipped."""
+    """A check's name, what it looks at (it returns what it found, or raises) and the parts without
+    which it is skipped.
+    """
 
     name: str
     look: Callable[[Half], str]
@@ -110,7 +116,9 @@ def run_checks(half: Half, checks: Iterable[Check]) -> list[Finding]:
 def _finding(half: Half, check: Check) -> Finding:
     missing = [part for part in check.needs if not half.has(part)]
     if missing:
-        return Finding(half.role, check.name, "skipped", f"needs a readable {' and '.join(missing)}")
+        return Finding(
+            half.role, check.name, "skipped", f"needs a readable {' and '.join(missing)}"
+        )
     return finding_of(half.role, check.name, lambda: check.look(half))
 
 
@@ -125,4 +133,6 @@ def finding_of(half: str, name: str, look: Callable[[], str]) -> Finding:
 
 
 def _without_remedy(error: GlossError) -> str:
-    return str(GlossError(error.what, where=error.where, expected=error.expected, found=error.found)).rstrip(".")
+    return str(
+        GlossError(error.what, where=error.where, expected=error.expected, found=error.found)
+    ).rstrip(".")

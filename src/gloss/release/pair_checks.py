@@ -1,4 +1,6 @@
-"""Checks that need both halves, or the target: do they belong together, and do words carry anything from one to the other?"""
+"""Checks that need both halves, or the target: do they belong together, and do words carry anything
+from one to the other?
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,45 @@ import torch
 from torch import Tensor
 
 from gloss.contract import check_same_activations, text_ids
+from gloss.engines import LocalEngine
 from gloss.errors import CheckpointError, ConfigError, SidecarError
 from gloss.evaluate import RoundTrip, control_fves, round_trip
-from gloss.models import direction_mse, direction_variance, fraction_of_variance_explained, load_ar, load_av
+from gloss.models import (
+    direction_mse,
+    direction_variance,
+    fraction_of_variance_explained,
+    load_ar,
+    load_av,
+)
 from gloss.release.findings import Doubt, Finding, Half, finding_of
 from gloss.release.summary import recorded_by_training
-from gloss.rollout import LocalEngine
-from gloss.target import Target, capture_activations, load_target
+from gloss.target_model import Target, capture_activations, load_target
 
 SENTENCES = (
-    "The ferry leaves the old harbour at seven, and by noon the islands are only a grey line behind the rain.",
-    "In 1928 a mould on a forgotten plate showed that bacteria could be killed by something that grows by itself.",
-    "To make the dough rise, dissolve the yeast in warm milk, add flour and salt, and wait until it has doubled.",
-    "The court found that the contract was void, because neither party had the right to sell the land in question.",
-    "def mean(values):\n    total = sum(values)\n    return total / len(values)  # fails for an empty list",
-    "She had not expected her brother to answer the door, and for a moment neither of them knew what to say.",
+    (
+        "The ferry leaves the old harbour at seven, and by noon the islands are only a grey line"
+        " behind the rain."
+    ),
+    (
+        "In 1928 a mould on a forgotten plate showed that bacteria could be killed by something"
+        " that grows by itself."
+    ),
+    (
+        "To make the dough rise, dissolve the yeast in warm milk, add flour and salt, and wait"
+        " until it has doubled."
+    ),
+    (
+        "The court found that the contract was void, because neither party had the right to sell"
+        " the land in question."
+    ),
+    (
+        "def mean(values):\n    total = sum(values)\n    return total / len(values)  # fails for an"
+        " empty list"
+    ),
+    (
+        "She had not expected her brother to answer the door, and for a moment neither of them knew"
+        " what to say."
+    ),
 )
 FIRST_POSITION = 10
 MAX_ACTIVATIONS = 48
@@ -49,24 +75,43 @@ def _belong_together(av: Half, ar: Half) -> str:
             remedy="Use the two halves of one training run",
         )
     if None not in (first.marker, second.marker) and first.marker != second.marker:
-        raise Doubt("AV and AR record different markers", remedy="Check that they are halves of one run")
+        raise Doubt(
+            "AV and AR record different markers", remedy="Check that they are halves of one run"
+        )
     families = [half.config.get("model_type") if half.has("config") else None for half in (av, ar)]
     if families[0] != families[1]:
-        raise CheckpointError("AV and AR are of different families", expected=families[0], found=families[1])
+        raise CheckpointError(
+            "AV and AR are of different families", expected=families[0], found=families[1]
+        )
     layer = first.layer if first.layer is not None else second.layer
     return f"both of layer {layer}, d_model {first.d_model}"
 
 
-def target_findings(halves: Mapping[str, Half], target_name: str, texts: Sequence[str] | None = None) -> list[Finding]:
-    """Round trip and layer on activations of a few texts, with the target; whatever cannot be loaded is one line."""
+def target_findings(
+    halves: Mapping[str, Half], target_name: str, texts: Sequence[str] | None = None
+) -> list[Finding]:
+    """Round trip and layer on activations of a few texts, with the target; whatever cannot be
+    loaded is one line.
+    """
     found, loaded = _load_all(halves, target_name)
-    sidecars = [half.sidecar for half in halves.values() if half.has("sidecar") and half.sidecar.layer is not None]
+    sidecars = [
+        half.sidecar
+        for half in halves.values()
+        if half.has("sidecar") and half.sidecar.layer is not None
+    ]
     if "target" not in loaded or not sidecars:
-        return [*found, Finding("pair", "target", "skipped", "needs the target and a sidecar with a layer")]
+        return [
+            *found,
+            Finding("pair", "target", "skipped", "needs the target and a sidecar with a layer"),
+        ]
     target, layer = loaded["target"], int(sidecars[0].layer or 0)
     fits = finding_of("pair", "target", lambda: _target_fits(target, layer, sidecars[0].d_model))
     if fits.status == "fail" or not {"av", "ar"} <= set(loaded):
-        return [*found, fits, Finding("pair", "round trip", "skipped", "needs AV, AR and their target")]
+        return [
+            *found,
+            fits,
+            Finding("pair", "round trip", "skipped", "needs AV, AR and their target"),
+        ]
     enough = finding_of("pair", "texts", lambda: _texts_suffice(target, texts))
     if enough.status == "fail":
         return [*found, fits, enough]
@@ -82,7 +127,9 @@ def target_findings(halves: Mapping[str, Half], target_name: str, texts: Sequenc
     )
     controls = control_fves(loaded["ar"], trip, activations, seed=0)
     carries = finding_of("pair", "round trip", lambda: _round_trip_carries(trip, controls))
-    right = finding_of("pair", "layer of the AR", lambda: _layer_is_right(target, trip, layer, texts))
+    right = finding_of(
+        "pair", "layer of the AR", lambda: _layer_is_right(target, trip, layer, texts)
+    )
     return [*found, fits, enough, carries, right]
 
 
@@ -125,11 +172,16 @@ def _texts_suffice(target: Target, texts: Sequence[str] | None) -> str:
             found=f"{usable} tokens behind the first {FIRST_POSITION} of each",
             remedy="Give longer ones, one a line: --texts FILE",
         )
-    return f"{len(chosen)} {'built in' if texts is None else 'given'}, {usable} tokens after the first {FIRST_POSITION} of each"
+    return (
+        f"{len(chosen)} {'built in' if texts is None else 'given'}, {usable} tokens after the first"
+        f" {FIRST_POSITION} of each"
+    )
 
 
 def text_activations(target: Target, layer: int, texts: Sequence[str] | None = None) -> Tensor:
-    """Raw activations of block ``layer`` at later tokens of the texts, the built-in ones by default; [n ≤ 48, d_model]."""
+    """Raw activations of block ``layer`` at later tokens of the texts, the built-in ones by
+    default; [n ≤ 48, d_model].
+    """
     rows = []
     for text in SENTENCES if texts is None else texts:
         ids = torch.tensor([text_ids(target.tokenizer, text)], device=target.model.device)
@@ -144,9 +196,9 @@ def text_activations(target: Target, layer: int, texts: Sequence[str] | None = N
 def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
     shuffled = controls["shuffled_activations"]
     numbers = (
-        f"FVE {trip.fve:.3f}, cosine {1 - float(trip.errors.mean()) / 2:.3f} on {len(trip.errors)} activations; "
-        f"controls: shuffled {shuffled:.3f}, mean direction {controls['mean_direction']:.3f}, "
-        f"empty text {controls['empty_text']:.3f}"
+        f"FVE {trip.fve:.3f}, cosine {1 - float(trip.errors.mean()) / 2:.3f} on {len(trip.errors)}"
+        f" activations; controls: shuffled {shuffled:.3f}, mean direction"
+        f" {controls['mean_direction']:.3f}, empty text {controls['empty_text']:.3f}"
     )
     if not bool(trip.extracted.any()):
         sample = trip.rollouts[0].text[:60]
@@ -154,7 +206,10 @@ def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
             "no explanation could be extracted",
             expected="<explanation>…</explanation>",
             found=repr(sample),
-            remedy="An untrained AV writes none; a trained one that writes about the marker was not injected",
+            remedy=(
+                "An untrained AV writes none; a trained one that writes about the marker was not"
+                " injected"
+            ),
         )
     if not trip.fve > shuffled:
         raise CheckpointError(
@@ -172,7 +227,9 @@ def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
     return numbers
 
 
-def _layer_is_right(target: Target, trip: RoundTrip, layer: int, texts: Sequence[str] | None) -> str:
+def _layer_is_right(
+    target: Target, trip: RoundTrip, layer: int, texts: Sequence[str] | None
+) -> str:
     if not trip.fve > 0:
         raise Doubt(
             "cannot be told on these texts: the AR does no better than the mean activation",

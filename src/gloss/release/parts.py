@@ -1,4 +1,6 @@
-"""The halves that a place holds, as they are: a broken sidecar is found too, so that it can be examined."""
+"""The halves that a place holds, as they are: a broken sidecar is found too, so that it can be
+examined.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,12 @@ from pathlib import Path
 from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, read_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.nla.place import find_nla
-from gloss.target import ModelPlace
+from gloss.target_model import ModelPlace
 
 
 def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, ModelPlace]:
-    """The halves at ``name``, by role: one where the place is one half itself, else those that ``gloss.load`` would find.
+    """The halves at ``name``, by role: one where the place is one half itself, else those that
+    ``gloss.load`` would find.
 
     Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached.
     """
@@ -21,7 +24,9 @@ def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Mode
     found = find_nla(name, revision=revision)
     if found.unreachable:
         raise next(iter(found.unreachable.values()))
-    return {role: place for role, place in (("av", found.av), ("ar", found.ar)) if place is not None}
+    return {
+        role: place for role, place in (("av", found.av), ("ar", found.ar)) if place is not None
+    }
 
 
 def _half_itself(name: str | Path, revision: str | None) -> ModelPlace | None:
@@ -32,7 +37,9 @@ def _half_itself(name: str | Path, revision: str | None) -> ModelPlace | None:
         return None
     place = ModelPlace.of(name, revision=revision)
     try:
-        held = place.file(SIDECAR_NAME) is not None or (place.is_local and any(path.glob("*.safetensors")))
+        held = place.file(SIDECAR_NAME) is not None or (
+            place.is_local and any(path.glob("*.safetensors"))
+        )
     except CheckpointError:
         return None
     return place if held else None

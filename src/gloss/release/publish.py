@@ -1,4 +1,6 @@
-"""``push`` and ``pull``: an NLA to the hub and from it. The token is huggingface_hub's business: it is never seen here."""
+"""``push`` and ``pull``: an NLA to the hub and from it. The token is huggingface_hub's business: it
+is never seen here.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from gloss.release.findings import Finding
 from gloss.release.licence import licence_of
 from gloss.release.parts import parts_of
 from gloss.release.validate import validate
-from gloss.target import UNREADABLE, ModelPlace
-from gloss.target.hub import MODEL_FILES
+from gloss.target_model import UNREADABLE, ModelPlace
+from gloss.target_model.hub import MODEL_FILES
 
 
 def pull(name: str, *, revision: str | None = None) -> dict[str, Path]:
@@ -24,10 +26,11 @@ def pull(name: str, *, revision: str | None = None) -> dict[str, Path]:
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
-    """Publishes a folder of one half as ``repo``, or of both as ``repo-av`` and ``repo-ar``; the commits' addresses, by role.
+    """Publishes a folder of one half as ``repo``, or of both as ``repo-av`` and ``repo-ar``; the
+    commits' addresses, by role.
 
-    Raises: ConfigError for a name that is none; CheckpointError if a licence is missing, a check fails, or the hub refuses.
-    """
+    Raises: ConfigError for a name that is none; CheckpointError if a licence is missing, a check
+    fails, or the hub refuses."""
     if not folder.is_dir():
         raise CheckpointError("no such folder", where=folder)
     parts = parts_of(folder)
@@ -38,7 +41,10 @@ def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
     failed = validate(folder).failed
     if failed:
         raise _not_valid(folder, failed)
-    return {role: _upload(Path(place.name), repos[role], private=private) for role, place in parts.items()}
+    return {
+        role: _upload(Path(place.name), repos[role], private=private)
+        for role, place in parts.items()
+    }
 
 
 def _check_name(repo: str) -> None:
@@ -53,14 +59,17 @@ def _require_licence(folder: Path) -> None:
             "no licence, so it is not published",
             where=folder,
             expected="license in README.md, or a LICENSE file",
-            remedy=f"gloss checkpoint card {folder} --license ID, with the licence of the base model",
+            remedy=(
+                f"gloss checkpoint card {folder} --license ID, with the licence of the base model"
+            ),
         )
 
 
 def _not_valid(folder: Path, failed: list[Finding]) -> CheckpointError:
     first = failed[0]
     return CheckpointError(
-        f"{len(failed)} checks fail, so it is not published; the first is {first.half} {first.check}: {first.says}",
+        f"{len(failed)} checks fail, so it is not published; the first is {first.half}"
+        f" {first.check}: {first.says}",
         where=folder,
         remedy=f"See them all: gloss checkpoint validate {folder}",
     )
@@ -84,16 +93,24 @@ def _upload(folder: Path, repo: str, *, private: bool) -> str:
 
 @contextmanager
 def _answering(repo: str) -> Iterator[None]:
-    """Turns what the hub answers, or that it does not, into one line; no answer is repeated that could hold a token."""
+    """Turns what the hub answers, or that it does not, into one line; no answer is repeated that
+    could hold a token.
+    """
     from huggingface_hub import errors
 
     try:
         yield
     except errors.OfflineModeIsEnabled as error:
-        raise CheckpointError("the hub cannot be used: HF_HUB_OFFLINE is set", where=repo) from error
+        raise CheckpointError(
+            "the hub cannot be used: HF_HUB_OFFLINE is set", where=repo
+        ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
-        why = {401: "who you are is not known", 403: "you may not write there", 404: "there is no such place"}
+        why = {
+            401: "who you are is not known",
+            403: "you may not write there",
+            404: "there is no such place",
+        }
         raise CheckpointError(
             f"the hub refuses ({why.get(status, f'status {status}')})",
             where=repo,

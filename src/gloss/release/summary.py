@@ -1,4 +1,6 @@
-"""``inspect``: what a checkpoint is, from its sidecar, its config and the headers of its weights; no weight is read."""
+"""``inspect``: what a checkpoint is, from its sidecar, its config and the headers of its weights;
+no weight is read.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar
+from gloss.contract import (
+    SIDECAR_NAME,
+    TRUST_KEY,
+    VALUE_HEAD_NAME,
+    ModelSidecar,
+    read_model_sidecar,
+)
 from gloss.contract.sidecar_fields import read_yaml
 from gloss.errors import CheckpointError
 from gloss.release.parts import parts_of
 from gloss.release.tensors import file_headers, tensor_headers
-from gloss.target import ModelPlace, commit_of
-from gloss.target.folder_files import json_object
-from gloss.train.inputs import TRUST_KEY
+from gloss.target_model import ModelPlace, commit_of
+from gloss.target_model.folder_files import json_object
 
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """One half of an NLA. ``recorded`` is what training noted for readers to judge by; ``files`` are sizes in bytes."""
+    """One half of an NLA. ``recorded`` is what training noted for readers to judge by; ``files``
+    are sizes in bytes.
+    """
 
     place: str
     commit: str | None
@@ -49,8 +58,8 @@ class CheckpointSummary:
 def inspect(name: str | Path, *, revision: str | None = None) -> list[CheckpointSummary]:
     """What stands at a folder or hub id: one summary per half.
 
-    Raises: CheckpointError if there is no checkpoint, a file cannot be read, or the hub cannot be reached; SidecarError.
-    """
+    Raises: CheckpointError if there is no checkpoint, a file cannot be read, or the hub cannot be
+    reached; SidecarError."""
     return [_summary(place) for place in parts_of(name, revision=revision).values()]
 
 
@@ -63,7 +72,9 @@ def _summary(place: ModelPlace) -> CheckpointSummary:
     files = place.files()
     headers = tensor_headers(place, files)
     if VALUE_HEAD_NAME in files:
-        headers |= {f"head.{name}": header for name, header in file_headers(place, VALUE_HEAD_NAME).items()}
+        headers |= {
+            f"head.{name}": header for name, header in file_headers(place, VALUE_HEAD_NAME).items()
+        }
     dtypes: Counter[str] = Counter()
     for header in headers.values():
         dtypes[header.dtype] += header.count
@@ -94,13 +105,17 @@ def _summary(place: ModelPlace) -> CheckpointSummary:
 
 
 def recorded_by_training(sidecar: ModelSidecar) -> dict[str, Any]:
-    """What Gloss's training noted for readers to judge by; empty for a checkpoint of another tool, or another tool's key."""
+    """What Gloss's training noted for readers to judge by; empty for a checkpoint of another tool,
+    or another tool's key.
+    """
     recorded = sidecar.extra.get(TRUST_KEY)
     return dict(recorded) if isinstance(recorded, dict) else {}
 
 
 def dialect_of(values: Mapping[str, Any]) -> str:
-    """``released`` (av/ar), ``internal`` (actor/critic, as training in the reference writes it) or ``minimal``."""
+    """``released`` (av/ar), ``internal`` (actor/critic, as training in the reference writes it) or
+    ``minimal``.
+    """
     templates = values.get("prompt_templates") or {}
     if values.get("role") in ("actor", "critic") or not {"av", "ar"} & set(templates):
         return "internal"

@@ -26,7 +26,9 @@ class Validation:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed; warnings and skipped checks do not count, but a skipped one always has a failed cause."""
+        """Whether nothing failed; warnings and skipped checks do not count, but a skipped one
+        always has a failed cause.
+        """
         return not self.failed
 
 
@@ -37,14 +39,17 @@ def validate(
     texts: Sequence[str] | None = None,
     revision: str | None = None,
 ) -> Validation:
-    """Examines what stands at a folder or hub id, with the target also a round trip on ``texts`` (a few built-in ones by default).
+    """Examines what stands at a folder or hub id, with the target also a round trip on ``texts`` (a
+    few built-in ones by default).
 
     Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached.
     """
     halves = {role: Half(role, place) for role, place in parts_of(name, revision=revision).items()}
     for half in halves.values():
         _ = half.folder  # fetched here, so that an unreachable hub is one error and not twenty
-    findings = [f for half in halves.values() for f in run_checks(half, (*CONTRACT_CHECKS, *WEIGHT_CHECKS))]
+    findings = [
+        f for half in halves.values() for f in run_checks(half, (*CONTRACT_CHECKS, *WEIGHT_CHECKS))
+    ]
     if len(halves) == 2:
         findings += pair_findings(halves["av"], halves["ar"])
     if target is not None:

@@ -1,4 +1,6 @@
-"""Checks of the weights, read one tensor at a time: which are there, their types, NaN, and whether the head was trained."""
+"""Checks of the weights, read one tensor at a time: which are there, their types, NaN, and whether
+the head was trained.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from gloss.errors import CheckpointError
 from gloss.progress import Stage
 from gloss.release.findings import Check, Doubt, Half
 from gloss.release.tensors import TensorHeader, file_headers, stream_tensors, tensor_headers
-from gloss.target import ModelPlace, architecture_of
+from gloss.target_model import ModelPlace, architecture_of
 
 _FLOATS = ("F32", "BF16", "F16")
 _CONFIG_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -25,7 +27,9 @@ def _headers(half: Half) -> dict[str, TensorHeader]:
 
 
 def _every_block_is_there(half: Half) -> str:
-    """Blocks of one family hold the same tensors, but where a mixture of experts has dense blocks between."""
+    """Blocks of one family hold the same tensors, but where a mixture of experts has dense blocks
+    between.
+    """
     architecture = architecture_of(str(half.config.get("model_type")))
     pattern = re.compile(rf"(?:^|\.){re.escape(architecture.blocks)}\.(\d+)\.(.+)")
     inside: dict[int, set[str]] = {}
@@ -57,7 +61,11 @@ def _ends_as_an_ar(half: Half) -> str:
     family = str(half.config.get("model_type"))
     extra = [name for name in _headers(half) if not belongs_to_ar(name, family)]
     if extra:
-        raise Doubt("weights that an AR has no use for", found=", ".join(extra[:3]), remedy="gloss checkpoint convert")
+        raise Doubt(
+            "weights that an AR has no use for",
+            found=", ".join(extra[:3]),
+            remedy="gloss checkpoint convert",
+        )
     return "no final norm, no LM head"
 
 
@@ -92,7 +100,9 @@ def _every_weight_is_finite(half: Half) -> str:
     count, bad = 0, []
     headers, heads = _headers(half), [VALUE_HEAD_NAME] if VALUE_HEAD_NAME in half.files else []
     names = [*sorted({header.file for header in headers.values()}), *heads]
-    with Stage(f"{half.role.upper()} weights", total=len(headers) + len(heads), unit="tensor") as progress:
+    with Stage(
+        f"{half.role.upper()} weights", total=len(headers) + len(heads), unit="tensor"
+    ) as progress:
         for file in names:
             for name, tensor in stream_tensors(half.folder, file):
                 count += 1
@@ -115,10 +125,15 @@ def _head_has_its_shape(half: Half) -> str:
             expected=VALUE_HEAD_NAME,
             remedy="Take the file from the training run: without it other tools use a random head",
         )
-    headers, d = file_headers(ModelPlace.of_path(half.folder), VALUE_HEAD_NAME), half.config_integer("hidden_size")
+    headers, d = (
+        file_headers(ModelPlace.of_path(half.folder), VALUE_HEAD_NAME),
+        half.config_integer("hidden_size"),
+    )
     weight = headers.get("weight")
     if weight is None or weight.shape != (d, d) or len(headers) != 1:
-        found = ", ".join(f"{name} {list(header.shape)}" for name, header in sorted(headers.items()))
+        found = ", ".join(
+            f"{name} {list(header.shape)}" for name, header in sorted(headers.items())
+        )
         raise CheckpointError(
             "wrong AR head",
             expected=f"weight [{d}, {d}] alone",
@@ -126,7 +141,9 @@ def _head_has_its_shape(half: Half) -> str:
             remedy="Save the head again, without bias",
         )
     if weight.dtype not in _FLOATS:
-        raise CheckpointError("wrong AR head", expected=f"one of {', '.join(_FLOATS)}", found=weight.dtype)
+        raise CheckpointError(
+            "wrong AR head", expected=f"one of {', '.join(_FLOATS)}", found=weight.dtype
+        )
     return f"[{d}, {d}] in {weight.dtype}"
 
 
@@ -142,12 +159,15 @@ def _head_was_trained(half: Half) -> str:
 def describe_head(weight: Tensor) -> str:
     """Where a head [d, d] stands: AR heads start as the identity and stay near it.
 
-    Raises: Doubt for the untouched identity and for a head without a trace of it, CheckpointError for what PyTorch fills a
-    linear layer with (Kaiming uniform: every entry within 1/√d, standard deviation 1/√(3d)).
-    """
+    Raises: Doubt for the untouched identity and for a head without a trace of it, CheckpointError
+    for what PyTorch fills a linear layer with (Kaiming uniform: every entry within 1/√d, standard
+    deviation 1/√(3d))."""
     d = len(weight)
     if (weight - torch.eye(d)).abs().max() < _IDENTITY_TOLERANCE:
-        raise Doubt("the head is the identity: the AR has not been trained", remedy="Train it, or say so in the card")
+        raise Doubt(
+            "the head is the identity: the AR has not been trained",
+            remedy="Train it, or say so in the card",
+        )
     bound, spread = d**-0.5, float(weight.std())
     diagonal = float(weight.diagonal().mean())
     if float(weight.abs().max()) <= bound * 1.001 and abs(spread / bound * 3**0.5 - 1) < 0.05:
@@ -155,15 +175,24 @@ def describe_head(weight: Tensor) -> str:
             "the head looks like PyTorch's random initialisation",
             expected="a matrix near the identity",
             found=f"every entry within 1/√d, standard deviation {spread:.4f}",
-            remedy="The trained head was never loaded before this was saved: take it from the training run",
+            remedy=(
+                "The trained head was never loaded before this was saved: take it from the"
+                " training run"
+            ),
         )
     if abs(diagonal) < 3 * spread / d**0.5:
         raise Doubt(
             "the head has no trace of the identity that AR heads start from",
             found=f"mean diagonal {diagonal:.3f}, standard deviation {spread:.3f}",
-            remedy="Check on held-out activations that it reconstructs: gloss checkpoint validate PLACE --target T",
+            remedy=(
+                "Check on held-out activations that it reconstructs: gloss checkpoint validate"
+                " PLACE --target T"
+            ),
         )
-    return f"trained: mean diagonal {diagonal:.2f}, {float((weight - torch.eye(d)).norm()):.2f} from the identity"
+    return (
+        f"trained: mean diagonal {diagonal:.2f}, {float((weight - torch.eye(d)).norm()):.2f} from"
+        " the identity"
+    )
 
 
 WEIGHT_CHECKS = (

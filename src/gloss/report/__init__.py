@@ -1,9 +1,9 @@
 """One self-contained page, and tables for the terminal, from the files of a run.
 
-Reads files only: ``results.json``, ``metrics.jsonl`` and ``samples.jsonl``; nothing is measured here.
-"""
+Reads files only: ``results.json``, ``metrics.jsonl`` and ``samples.jsonl``; nothing is measured
+here."""
 
-from gloss.report.page import write_report
+from gloss.report.html_page import write_report
 from gloss.report.terminal import example_panels, summary_table
 
 __all__ = ["example_panels", "summary_table", "write_report"]

@@ -1,4 +1,6 @@
-"""Numbers and foreign text as they are shown: one way of writing each, on the page and in the terminal."""
+"""Numbers and foreign text as they are shown: one way of writing each, on the page and in the
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -66,14 +68,17 @@ def duration(seconds: Any) -> str:
 
 def listed(names: list[str]) -> str:
     """Names in a sentence: ``a``, ``a and b``, ``a, b and c``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+    return (
+        names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+    )
 
 
 def cleaned(value: Any) -> Any:
-    """The same JSON value with control characters, lone surrogates and text-direction overrides replaced one for one.
+    """The same JSON value with control characters, lone surrogates and text-direction overrides
+    replaced one for one.
 
-    Offsets into a text stay valid, terminals see no escape sequence and every text can be written as UTF-8.
-    """
+    Offsets into a text stay valid, terminals see no escape sequence and every text can be written
+    as UTF-8."""
     if isinstance(value, str):
         return "".join(_REPLACEMENT if _unsafe(character) else character for character in value)
     if isinstance(value, Mapping):

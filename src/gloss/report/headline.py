@@ -22,16 +22,30 @@ _ROUND_TRIP = (
         "AR on labels",
         "Activations rebuilt from the labeller's own text: where the AR stands before RL.",
     ),
-    ("sft", "SFT, greedy", "Activation to text and back before RL, with the AV's most likely words."),
+    (
+        "sft",
+        "SFT, greedy",
+        "Activation to text and back before RL, with the AV's most likely words.",
+    ),
     ("sft_sampled", "SFT, sampled", "The same with words drawn at temperature 1: where RL starts."),
     ("rl", "RL, greedy", "Activation to text and back after joint RL: the main number."),
-    ("rl_sampled", "RL, sampled", "The same with words drawn at temperature 1: what any one sample is worth."),
+    (
+        "rl_sampled",
+        "RL, sampled",
+        "The same with words drawn at temperature 1: what any one sample is worth.",
+    ),
 )
 _CONTROLS = (
-    ("mean_direction", "Always the average direction at full length (the average itself scores 0)."),
+    (
+        "mean_direction",
+        "Always the average direction at full length (the average itself scores 0).",
+    ),
     (
         "shuffled_activations",
-        "Each explanation scored against another activation: high only if texts are interchangeable.",
+        (
+            "Each explanation scored against another activation: high only if texts are"
+            " interchangeable."
+        ),
     ),
     ("empty_text", "The AR given no text at all: high only if it scores without reading."),
     ("random_activation", "A random vector in place of the reconstruction: the floor."),
@@ -61,11 +75,18 @@ def headline(results: Mapping[str, Any]) -> tuple[MeasureGroup, ...]:
     """The headline table: round trip, controls, text."""
     fve, controls = section(results, "fve"), section(results, "controls")
     round_trip = tuple(
-        Measure(name, decimal(fve.get(key), 3), meaning, fve_interval(results) if key == "rl" else "", key == "rl")
+        Measure(
+            name,
+            decimal(fve.get(key), 3),
+            meaning,
+            fve_interval(results) if key == "rl" else "",
+            key == "rl",
+        )
         for key, name, meaning in _ROUND_TRIP
     )
     control_rows = tuple(
-        Measure(CONTROL_NAMES[key].capitalize(), decimal(controls.get(key), 3), meaning) for key, meaning in _CONTROLS
+        Measure(CONTROL_NAMES[key].capitalize(), decimal(controls.get(key), 3), meaning)
+        for key, meaning in _CONTROLS
     )
     return (
         MeasureGroup("Round trip (FVE)", round_trip),
@@ -85,7 +106,9 @@ def fve_interval(results: Mapping[str, Any]) -> str:
 
 def best_control(results: Mapping[str, Any]) -> tuple[str, float] | None:
     """The control that scores highest, by its shown name."""
-    values = {name: finite(section(results, "controls").get(key)) for key, name in CONTROL_NAMES.items()}
+    values = {
+        name: finite(section(results, "controls").get(key)) for key, name in CONTROL_NAMES.items()
+    }
     measured = {name: value for name, value in values.items() if value is not None}
     return max(measured.items(), key=lambda item: item[1]) if measured else None
 
@@ -97,16 +120,21 @@ def _text_measures(results: Mapping[str, Any]) -> tuple[Measure, ...]:
         Measure(
             "Extraction failures, greedy",
             percent(results.get("extraction_failure_rate")),
-            "Explanations without a closing tag or without text; they count as orthogonal and are never left out.",
+            "Explanations without a closing tag or without text; they count as orthogonal and are"
+            " never left out.",
         )
     ]
     if finite(results.get("extraction_failure_rate_sampled")) is not None:
         sampled = percent(results["extraction_failure_rate_sampled"])
-        failures.append(Measure("Extraction failures, sampled", sampled, "The same at temperature 1."))
+        failures.append(
+            Measure("Extraction failures, sampled", sampled, "The same at temperature 1.")
+        )
     return (
         *failures,
         Measure(
-            "Mean length", decimal(results.get("mean_explanation_tokens"), 1), "Tokens the AV writes per explanation."
+            "Mean length",
+            decimal(results.get("mean_explanation_tokens"), 1),
+            "Tokens the AV writes per explanation.",
         ),
         Measure(
             "Held-out activations",

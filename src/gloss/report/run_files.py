@@ -1,4 +1,6 @@
-"""The files of a run, read once: what is missing becomes a note, never an error, except for the results themselves."""
+"""The files of a run, read once: what is missing becomes a note, never an error, except for the
+results themselves.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SAMPLES_NAME = "samples.jsonl"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run folder holds: the results, metrics and samples of joint RL, and notes on what could not be read."""
+    """What a run folder holds: the results, metrics and samples of joint RL, and notes on what
+    could not be read.
+    """
 
     name: str
     results: Mapping[str, Any]
@@ -58,22 +62,31 @@ def read_run_results(path: Path) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError("no results to report", where=path, remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the results cannot be read", where=path, found=error, remedy=remedy) from error
+        raise ConfigError(
+            "the results cannot be read", where=path, found=error, remedy=remedy
+        ) from error
     try:
         results = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            "the results are not JSON", where=f"{path}:{error.lineno}", found=error.msg, remedy=remedy
+            "the results are not JSON",
+            where=f"{path}:{error.lineno}",
+            found=error.msg,
+            remedy=remedy,
         ) from error
     if not isinstance(results, dict):
         found = type(results).__name__
-        raise ConfigError("wrong results", where=path, expected="a JSON object", found=found, remedy=remedy)
+        raise ConfigError(
+            "wrong results", where=path, expected="a JSON object", found=found, remedy=remedy
+        )
     cleaned_results: dict[str, Any] = cleaned(results)
     return cleaned_results
 
 
 def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """The rows of a file of JSON lines that have a step, and notes on those that could not be read."""
+    """The rows of a file of JSON lines that have a step, and notes on those that could not be
+    read.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
@@ -88,7 +101,10 @@ def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
     if not unreadable:
         return rows, []
     lines = "line" if unreadable == 1 else "lines"
-    return rows, [f"{unreadable} {lines} of {path.name} could not be read (cut off while writing?) and left out."]
+    return rows, [
+        f"{unreadable} {lines} of {path.name} could not be read (cut off while writing?) and left"
+        " out."
+    ]
 
 
 def _row(line: str) -> Mapping[str, Any] | None:

@@ -1,4 +1,6 @@
-"""Matplotlib figures as inline SVG whose colours and fonts are the page's, for light and dark alike."""
+"""Matplotlib figures as inline SVG whose colours and fonts are the page's, for light and dark
+alike.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, MUTED, FAINT, GRID, FIRST, SECOND, BAND, PAPER = (f"#0{digit}0{digit}0{digit}" for digit in "12345678")
+INK, MUTED, FAINT, GRID, FIRST, SECOND, BAND, PAPER = (
+    f"#0{digit}0{digit}0{digit}" for digit in "12345678"
+)
 _CSS_NAMES = {
     INK: "--ink", MUTED: "--muted", FAINT: "--faint", GRID: "--grid",
     FIRST: "--first", SECOND: "--second", BAND: "--band", PAPER: "--paper",
@@ -63,7 +67,9 @@ class Drawing:
 
 
 def draw(name: str, description: str, paint: Callable[[bool], Figure]) -> Drawing:
-    """Paints a figure for a desktop and for a phone; ``paint`` is told whether the narrow one is wanted."""
+    """Paints a figure for a desktop and for a phone; ``paint`` is told whether the narrow one is
+    wanted.
+    """
     import matplotlib
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):  # type: ignore[dict-item]
@@ -76,7 +82,9 @@ def draw(name: str, description: str, paint: Callable[[bool], Figure]) -> Drawin
 
 def _inline(figure: Figure, prefix: str, description: str) -> str:
     buffer = StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):

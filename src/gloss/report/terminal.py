@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gloss.report.claims import ClaimMark, claim_marks, kind_scores, segments
+from gloss.report.claims_tables import ClaimMark, claim_marks, kind_scores, segments
 from gloss.report.formatting import cleaned, count, decimal, percent, visible_token
 from gloss.report.headline import headline
 
@@ -19,7 +19,9 @@ _STYLES = {"right": "green", "wrong": "red", "absent": "yellow"}
 
 
 def summary_table(results: Mapping[str, Any]) -> Table:
-    """The headline numbers and the claim scores of a run as a rich table: measure, value, what it means."""
+    """The headline numbers and the claim scores of a run as a rich table: measure, value, what it
+    means.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -32,24 +34,34 @@ def summary_table(results: Mapping[str, Any]) -> Table:
     for group in headline(results):
         table.add_row(Text(group.title, style="bold"), "", "")
         for measure in group.measures:
-            meaning = f"95 % interval {measure.interval}. {measure.meaning}" if measure.interval else measure.meaning
+            meaning = (
+                f"95 % interval {measure.interval}. {measure.meaning}"
+                if measure.interval
+                else measure.meaning
+            )
             style = "bold" if measure.main else ""
-            table.add_row(Text(f"  {measure.name}", style=style), Text(measure.value, style=style), Text(meaning))
+            table.add_row(
+                Text(f"  {measure.name}", style=style),
+                Text(measure.value, style=style),
+                Text(meaning),
+            )
         table.add_section()
     scores = kind_scores(results)
     if scores:
         table.add_row(Text("Claims right, by kind", style="bold"), "", "")
     for row in scores:
         compared = (
-            f"chance {percent(row.chance)}, probe {percent(row.probe_ceiling)}, recall {percent(row.recall)}, "
-            f"{count(row.n_claims)} claims"
+            f"chance {percent(row.chance)}, probe {percent(row.probe_ceiling)}, recall"
+            f" {percent(row.recall)}, {count(row.n_claims)} claims"
         )
         table.add_row(Text(f"  {row.kind}"), Text(percent(row.precision)), Text(compared))
     return table
 
 
 def example_panels(results: Mapping[str, Any], limit: int = 3) -> list[RenderableType]:
-    """The first examples as rich panels: text with its token, marked explanation, what is known there."""
+    """The first examples as rich panels: text with its token, marked explanation, what is known
+    there.
+    """
     from rich import box
     from rich.console import Group
     from rich.panel import Panel
@@ -61,8 +73,12 @@ def example_panels(results: Mapping[str, Any], limit: int = 3) -> list[Renderabl
         parts: list[RenderableType] = [_text_tail(example), Text(), _explanation(example)]
         if (verdicts := _verdicts(example)) is not None:
             parts += [Text(), verdicts]
-        title = Text(f"{example.get('doc_id', '')} · token {example.get('position', '?')}", style="bold")
-        scores = Text(f"FVE {decimal(example.get('fve'))} · cosine {decimal(example.get('cosine'))}")
+        title = Text(
+            f"{example.get('doc_id', '')} · token {example.get('position', '?')}", style="bold"
+        )
+        scores = Text(
+            f"FVE {decimal(example.get('fve'))} · cosine {decimal(example.get('cosine'))}"
+        )
         if flags := example.get("flags"):
             scores.append(f" · {', '.join(map(str, flags))}", style="yellow")
         panels.append(

@@ -1,4 +1,6 @@
-"""The application: Neuronpedia's paths at the root, Gloss's own below /v1, health and metrics, behind the guard."""
+"""The application: Neuronpedia's paths at the root, Gloss's own below /v1, health and metrics,
+behind the guard.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,11 @@ _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_c
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Who may ask. ``secret`` None asks for none; ``hosts`` are the names that the server may be called by, None for any.
+    """Who may ask. ``secret`` None asks for none; ``hosts`` are the names that the server may be
+    called by, None for any.
 
-    ``open_paths`` need no secret, beside the health checks: a page's own files (a path that ends with / and what is below it).
-    """
+    ``open_paths`` need no secret, beside the health checks: a page's own files (a path that ends
+    with / and what is below it)."""
 
     secret: str | None = None
     hosts: Collection[str] | None
@@ -49,7 +52,10 @@ def create_app(service: Service, access: Access) -> FastAPI:
 
     app = FastAPI(
         title="NLA Inference Server",
-        description="Natural Language Autoencoder — activation vector <-> text. Gloss's own paths: /v1/openapi.json.",
+        description=(
+            "Natural Language Autoencoder — activation vector <-> text. Gloss's own paths:"
+            " /v1/openapi.json."
+        ),
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
@@ -99,6 +105,13 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
 
 def _labels(app: FastAPI, own: FastAPI) -> dict[str, str]:
-    """Paths by which metrics are kept apart; what is below a path with a parameter counts as that path."""
-    paths = [*app.openapi()["paths"], *HEALTH_PATHS, "/metrics", *(f"/v1{path}" for path in own.openapi()["paths"])]
+    """Paths by which metrics are kept apart; what is below a path with a parameter counts as that
+    path.
+    """
+    paths = [
+        *app.openapi()["paths"],
+        *HEALTH_PATHS,
+        "/metrics",
+        *(f"/v1{path}" for path in own.openapi()["paths"]),
+    ]
     return {path.split("{")[0]: path for path in paths}

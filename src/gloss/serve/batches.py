@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gloss.data.forward import ReadJob, read_all
+from gloss.models.capture import ReadJob, read_all
 from gloss.nla import NLA
 from gloss.serve.cache import BoundedCache
 from gloss.serve.telemetry import Telemetry
@@ -37,7 +37,9 @@ class Kept:
 
     def key(self, kind: str, text: object) -> bytes:
         """Tells a text of this lane from every other."""
-        return blake2b(f"{self.lane}\0{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return blake2b(
+            f"{self.lane}\0{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
 
     def keep(self, key: bytes, vectors: Tensor) -> None:
         """Keeps vectors."""
@@ -46,7 +48,9 @@ class Kept:
 
 
 def read_many(nla: NLA, texts: Sequence[tuple[int, ...]], kept: Kept) -> list[Tensor]:
-    """Raw activations of every token of each text [token ids]; [tokens, d_model] each. The same text is read once."""
+    """Raw activations of every token of each text [token ids]; [tokens, d_model] each. The same
+    text is read once.
+    """
     keys = [kept.key("reading", text) for text in texts]
     known = kept.known("reading", keys)
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -55,14 +59,18 @@ def read_many(nla: NLA, texts: Sequence[tuple[int, ...]], kept: Kept) -> list[Te
         for text in missing.values()
     ]
     order = list(missing)
-    for index, reading in read_all(nla.target, nla.layer, jobs, batch_tokens=_BATCH_TOKENS, batch_size=_BATCH_ROWS):
+    for index, reading in read_all(
+        nla.target, nla.layer, jobs, batch_tokens=_BATCH_TOKENS, batch_size=_BATCH_ROWS
+    ):
         known[order[index]] = torch.from_numpy(reading.vectors.copy())
         kept.keep(order[index], known[order[index]])
     return [known[key] for key in keys]
 
 
 def reconstruct_many(nla: NLA, groups: Sequence[tuple[str, ...]], kept: Kept) -> list[Tensor]:
-    """What the AR reads in each group of texts; [texts, d_model] each. The same text is read once."""
+    """What the AR reads in each group of texts; [texts, d_model] each. The same text is read
+    once.
+    """
     keys = {text: kept.key("reconstruction", text) for group in groups for text in group}
     known = kept.known("reconstruction", list(keys.values()))
     missing = [text for text, key in keys.items() if key not in known]

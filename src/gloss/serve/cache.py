@@ -29,7 +29,9 @@ class BoundedCache(Generic[Value]):
         return entry[0]
 
     def put(self, key: bytes, value: Value, num_bytes: int) -> None:
-        """Keeps a value that takes ``num_bytes``; one that is larger than the whole cache is not kept."""
+        """Keeps a value that takes ``num_bytes``; one that is larger than the whole cache is not
+        kept.
+        """
         size = num_bytes + len(key) + _ENTRY_BYTES
         if size > self.max_bytes:
             return

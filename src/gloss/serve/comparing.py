@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from gloss.errors import ActivationError, ConfigError
-from gloss.evaluate import cosine
-from gloss.models import direction_mse
+from gloss.models import cosine, direction_mse
 from gloss.serve import v1_checking_models as m
 from gloss.serve.explaining import sampling_of
 from gloss.serve.reader import Reader
@@ -24,7 +23,9 @@ async def compare(service: Service, body: m.CompareIn) -> m.CompareOut:
     (first, first_out), (second, second_out) = found
     if first.shape != second.shape or first.shape[0] != reader.nla.sidecar.d_model:
         raise ActivationError(
-            "activations of different widths", expected=reader.nla.sidecar.d_model, found=[len(first), len(second)]
+            "activations of different widths",
+            expected=reader.nla.sidecar.d_model,
+            found=[len(first), len(second)],
         )
     difference = first - second
     text = score = None
@@ -45,7 +46,9 @@ async def _side(service: Service, body: m.CompareIn, side: m.Side) -> tuple[Tens
     reader = service.reader(side.nla if side.nla is not None else body.nla)
     if side.activation is not None:
         if side.text is not None or side.messages is not None:
-            raise ConfigError("what is to be compared?", expected="a text or an activation", found="both")
+            raise ConfigError(
+                "what is to be compared?", expected="a text or an activation", found="both"
+            )
         vector = reader.vectors([side.activation])[0]
         return vector, await _explained(reader, body, vector, None, None)
     read = reader.read(side)

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
-from gloss.rollout.local import draw_tokens
-from gloss.target import Target, check_positions
+from gloss.engines.local import draw_tokens
+from gloss.target_model import Target, check_positions
 
 
 class Continuation:
     """A text [token ids] that the target goes on with; temperature 0 is greedy."""
 
     def __init__(
-        self, target: Target, token_ids: Sequence[int], *, temperature: float, seed: int, max_new_tokens: int
+        self,
+        target: Target,
+        token_ids: Sequence[int],
+        *,
+        temperature: float,
+        seed: int,
+        max_new_tokens: int,
     ) -> None:
         from transformers import DynamicCache
 

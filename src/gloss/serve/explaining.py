@@ -1,4 +1,6 @@
-"""Gloss's own explain: texts, chats or vectors, samples, flags and baselines, whole or as a stream."""
+"""Gloss's own explain: texts, chats or vectors, samples, flags and baselines, whole or as a
+stream.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from gloss.serve.trust import mean_direction_fve
 
 @dataclass(frozen=True)
 class Chosen:
-    """Activations [n, d_model] to be explained, each with its position and, of a text, its token."""
+    """Activations [n, d_model] to be explained, each with its position and, of a text,
+    its token.
+    """
 
     vectors: Tensor
     positions: list[int]
@@ -39,7 +43,10 @@ async def explain(service: Service, body: m.ExplainIn) -> Any:
     chosen = await _chosen(reader, body)
     check_positions_count(len(chosen.positions) * body.samples)
     rows = reader.explain(
-        chosen.vectors, sampling_of(reader, body, body.samples), partial=body.stream, score=body.score
+        chosen.vectors,
+        sampling_of(reader, body, body.samples),
+        partial=body.stream,
+        score=body.score,
     )
     if body.stream:
         frames = _frames(reader, chosen, rows, body)
@@ -57,7 +64,9 @@ def sampling_of(reader: Reader, body: m.SamplingFields, samples: int = 1) -> Sam
 
 
 def vectors_of(reader: Reader, body: m.Vectors) -> Tensor | None:
-    """The activations that a request brings, [n, d_model]; None if it brings none. Raises: ActivationError."""
+    """The activations that a request brings, [n, d_model]; None if it brings none. Raises:
+    ActivationError.
+    """
     if body.activations is None:
         return None
     if isinstance(body.activations, str):
@@ -69,7 +78,9 @@ async def _chosen(reader: Reader, body: m.ExplainIn) -> Chosen:
     vectors = vectors_of(reader, body)
     if vectors is not None:
         if body.text is not None or body.messages is not None:
-            raise ConfigError("what is to be explained?", expected="a text or activations", found="both")
+            raise ConfigError(
+                "what is to be explained?", expected="a text or activations", found="both"
+            )
         return Chosen(vectors, list(range(len(vectors))), [None] * len(vectors), None)
     read = reader.read(body)
     positions = reader.positions(body.positions, read)
@@ -99,7 +110,9 @@ async def _frames(
 def _finished(reader: Reader, chosen: Chosen, one: Written, samples: int) -> m.ExplanationOut:
     row, sample = divmod(one.index, samples)
     vector, token, score = chosen.vectors[row], chosen.tokens[row], one.score
-    flags = reader.nla.flags(token.token_id if token else None, chosen.positions[row] if token else None, vector)
+    flags = reader.nla.flags(
+        token.token_id if token else None, chosen.positions[row] if token else None, vector
+    )
     return m.ExplanationOut(
         position=chosen.positions[row],
         sample=sample,

@@ -1,4 +1,6 @@
-"""Stands before every path: who may ask, from where, and what every answer says to browsers. Counts and times answers."""
+"""Stands before every path: who may ask, from where, and what every answer says to browsers. Counts
+and times answers.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ from gloss.serve.telemetry import Telemetry
 SECRET_HEADER = "X-SECRET-KEY"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -29,7 +33,8 @@ SECURITY_HEADERS = {
 
 
 class Guard:
-    """ASGI middleware. ``hosts`` are the names the server may be called by; None allows any (a secret then stands before all).
+    """ASGI middleware. ``hosts`` are the names the server may be called by; None allows any (a
+    secret then stands before all).
 
     ``open_paths`` need no secret; one that ends with / opens what can be fetched below it.
     """
@@ -81,15 +86,29 @@ class Guard:
             self._telemetry.latency.labels(label).observe(time.monotonic() - started)
 
     def _label(self, path: str) -> str:
-        return path if path in self._labels else self._labels.get(path.rsplit("/", 1)[0] + "/", "other")
+        return (
+            path
+            if path in self._labels
+            else self._labels.get(path.rsplit("/", 1)[0] + "/", "other")
+        )
 
     def _refusal(self, scope: Scope) -> tuple[AccessError, int] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
-            return AccessError("not this server's name", found=host or "no Host header", remedy=_HOST_REMEDY), 403
+            return (
+                AccessError(
+                    "not this server's name", found=host or "no Host header", remedy=_HOST_REMEDY
+                ),
+                403,
+            )
         if not _same_origin(headers, host, scope):
-            return AccessError("another site's page may not ask this server", found=headers.get("origin")), 403
+            return (
+                AccessError(
+                    "another site's page may not ask this server", found=headers.get("origin")
+                ),
+                403,
+            )
         if self._secret is None or self._is_open(scope["method"], scope["path"]):
             return None
         given = headers.get(SECRET_HEADER)
@@ -123,5 +142,8 @@ def _same_origin(headers: Headers, host: str, scope: Mapping[str, Any]) -> bool:
             return urlsplit(origin).netloc == host and origin != "null"
         except ValueError:
             return False
-    followed_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in ("GET", "HEAD")
+    followed_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in (
+        "GET",
+        "HEAD",
+    )
     return followed_link or headers.get("sec-fetch-site") not in ("cross-site", "same-site")

@@ -1,7 +1,7 @@
 """The paths of Neuronpedia's self-hosted NLA service, answered by the default NLA.
 
-Everything a client can see here is fixed by ``interop_models``: paths, fields, frames and status codes.
-"""
+Everything a client can see here is fixed by ``interop_models``: paths, fields, frames and status
+codes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel
 from torch import Tensor
 
+from gloss.engines import LOCAL
 from gloss.errors import ConfigError
 from gloss.nla import Score
-from gloss.reading.tokens import ReadText
-from gloss.rollout import LOCAL
 from gloss.serve import interop_models as m
 from gloss.serve import limits as bounds
 from gloss.serve.reader import Reader, Sampling, Written
 from gloss.serve.replies import TooLarge, event_stream, within_time
 from gloss.serve.service import Service
 from gloss.serve.sources import GlyphMerger, shown_tokens, token_infos
+from gloss.text.tokens import ReadText
 
 
 async def declared_secret(x_secret_key: Annotated[str | None, Header()] = None) -> None:
@@ -45,7 +45,9 @@ def interop_router(service: Service) -> APIRouter:
     async def tokenize(body: m.TokenizeRequest) -> Any:
         """Tokenize a text, or chat messages by the target's chat template."""
         read = reader.read(body)
-        return m.TokenizeResponse(tokens=token_infos(read, body), prompt_length=len(read.tokens), text=read.text)
+        return m.TokenizeResponse(
+            tokens=token_infos(read, body), prompt_length=len(read.tokens), text=read.text
+        )
 
     @router.post("/extract", response_model=m.ExtractResponse)
     async def extract(body: m.ExtractRequest, request: Request) -> Any:
@@ -54,15 +56,18 @@ def interop_router(service: Service) -> APIRouter:
 
     @router.post("/explain", response_model=m.ExplainResponse)
     async def explain(body: m.ExplainRequest, request: Request) -> Any:
-        """Explain tokens of a text: all, or ``positions`` (negative from the end), last to first unless ``reverse`` is false.
+        """Explain tokens of a text: all, or ``positions`` (negative from the end), last to first
+        unless ``reverse`` is false.
 
-        ``stream`` answers with server-sent events: a frame about the whole, partial texts, a result per token, [DONE].
-        """
+        ``stream`` answers with server-sent events: a frame about the whole, partial texts, a result
+        per token, [DONE]."""
         return await within(request, _explain(service, reader, body))
 
     @router.post("/describe", response_model=m.DescribeResponse)
     async def describe(body: m.DescribeRequest, request: Request) -> Any:
-        """Explain activations. ``stream`` answers with server-sent events: partial texts, a result per activation, [DONE]."""
+        """Explain activations. ``stream`` answers with server-sent events: partial texts, a result
+        per activation, [DONE].
+        """
         return await within(request, _describe(service, reader, body))
 
     @router.post("/score", response_model=m.ScoreResponse)
@@ -82,7 +87,9 @@ def interop_router(service: Service) -> APIRouter:
 
     @router.post("/completion", response_model=m.TokenizeResponse)
     async def completion(body: m.CompletionRequest, request: Request) -> Any:
-        """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt, each token, the whole text."""
+        """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt,
+        each token, the whole text.
+        """
         return await within(request, complete(service, reader, body))
 
     return router
@@ -115,7 +122,9 @@ def _health(service: Service) -> m.HealthResponse:
         verbalizer_kv_cache_dtype=None,
         verbalizer_cuda_graph_max_bs=None,
         verbalizer_torch_compile=False,
-        verbalizer_device=str(nla.av.model.device) if has["av"] and nla.engine_kind == LOCAL else None,
+        verbalizer_device=str(nla.av.model.device)
+        if has["av"] and nla.engine_kind == LOCAL
+        else None,
         reconstructor_available=has["ar"],
         reconstructor_fp8=False if has["ar"] else None,
         reconstructor_int4=False if has["ar"] else None,
@@ -150,7 +159,11 @@ async def _extract(service: Service, reader: Reader, body: m.ExtractRequest) -> 
     norms = vectors.double().norm(dim=1).tolist()
     tokens = [
         m.TokenActivation(
-            token=token.token, token_id=token.token_id, position=token.position, activation=vector, l2_norm=norm
+            token=token.token,
+            token_id=token.token_id,
+            position=token.position,
+            activation=vector,
+            l2_norm=norm,
         )
         for token, vector, norm in zip(read.tokens, vectors.tolist(), norms, strict=True)
     ]
@@ -179,10 +192,14 @@ async def _explain(service: Service, reader: Reader, body: m.ExplainRequest) -> 
     rows = reader.explain(vectors, _sampling(body), partial=body.stream)
     result = _result_maker(read, body, positions, vectors)
     if not body.stream:
-        return m.ExplainResponse(layer_index=reader.nla.layer, results=[result(one) async for one in _in_order(rows)])
+        return m.ExplainResponse(
+            layer_index=reader.nla.layer, results=[result(one) async for one in _in_order(rows)]
+        )
 
     async def frames() -> AsyncIterator[BaseModel]:
-        yield m.ExplainMetaFrame(layer_index=reader.nla.layer, total=len(positions), prompt_length=len(read.tokens))
+        yield m.ExplainMetaFrame(
+            layer_index=reader.nla.layer, total=len(positions), prompt_length=len(read.tokens)
+        )
         async for one in _in_order(rows):
             if one.rollout is None:
                 yield m.ExplainProgressFrame(position=positions[one.index], text=one.text)
@@ -250,7 +267,9 @@ async def _in_order(rows: AsyncIterator[Written]) -> AsyncIterator[Written]:
 async def _describe(service: Service, reader: Reader, body: m.DescribeRequest) -> Any:
     rows = reader.explain(reader.vectors(body.activations), _sampling(body), partial=body.stream)
     if not body.stream:
-        return m.DescribeResponse(results=[m.DescriptionResult(**_described(one)) async for one in _in_order(rows)])
+        return m.DescribeResponse(
+            results=[m.DescriptionResult(**_described(one)) async for one in _in_order(rows)]
+        )
 
     async def frames() -> AsyncIterator[BaseModel]:
         async for one in _in_order(rows):
@@ -280,7 +299,9 @@ async def complete(service: Service, reader: Reader, body: m.CompletionRequest) 
     tokenizer = reader.nla.target.tokenizer
 
     def whole(generated: Sequence[int]) -> str:
-        return read.text + str(tokenizer.decode(list(generated), clean_up_tokenization_spaces=False))
+        return read.text + str(
+            tokenizer.decode(list(generated), clean_up_tokenization_spaces=False)
+        )
 
     if not body.stream:
         generated = [i async for i in new_ids]

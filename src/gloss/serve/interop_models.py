@@ -1,4 +1,6 @@
-"""The bodies of Neuronpedia's self-hosted NLA service, field for field; a contract test holds them to its description."""
+"""The bodies of Neuronpedia's self-hosted NLA service, field for field; a contract test holds them
+to its description.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from pydantic import BaseModel, Field
 from gloss.serve import limits
 
 Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
-NewTokens = Annotated[int, Field(default=limits.DEFAULT_NEW_TOKENS, gt=0, le=limits.MAX_ASKED_TOKENS)]
+NewTokens = Annotated[
+    int, Field(default=limits.DEFAULT_NEW_TOKENS, gt=0, le=limits.MAX_ASKED_TOKENS)
+]
 
 
 class ChatMessageInput(BaseModel):
@@ -18,18 +22,26 @@ class ChatMessageInput(BaseModel):
     role: str = Field(description="Chat role, e.g. user / assistant / system")
     content: str = Field(default="", description="Message text")
     channel: str | None = Field(
-        default=None, description="Optional harmony channel (analysis/final/commentary) for assistant turns."
+        default=None,
+        description="Optional harmony channel (analysis/final/commentary) for assistant turns.",
     )
 
 
 class TextRequest(BaseModel):
-    """What every request about a text has: the text, or a chat that the target's template renders."""
+    """What every request about a text has: the text, or a chat that the target's template
+    renders.
+    """
 
     text: str | None = Field(
-        default=None, max_length=limits.MAX_TEXT_CHARS, description="Input text (or provide `messages`)."
+        default=None,
+        max_length=limits.MAX_TEXT_CHARS,
+        description="Input text (or provide `messages`).",
     )
     messages: list[ChatMessageInput] | None = Field(
-        default=None, description="Structured chat messages; rendered by the target's chat template, instead of `text`."
+        default=None,
+        description=(
+            "Structured chat messages; rendered by the target's chat template, instead of `text`."
+        ),
     )
     add_generation_prompt: bool = True
     continue_final_message: bool = False
@@ -54,7 +66,9 @@ class ExplainRequest(TextRequest):
     )
     temperature: Temperature
     max_new_tokens: NewTokens
-    reverse: bool = Field(default=True, description="Process token positions in reverse order (last to first)")
+    reverse: bool = Field(
+        default=True, description="Process token positions in reverse order (last to first)"
+    )
     stream: bool = Field(default=False, description="Stream results as SSE events")
 
 
@@ -64,7 +78,10 @@ class CompletionRequest(TextRequest):
     completion_tokens: int = Field(
         default=16,
         ge=1,
-        description=f"Number of tokens to generate (clamped server-side to 1-{limits.MAX_COMPLETION_TOKENS}).",
+        description=(
+            "Number of tokens to generate (clamped server-side to"
+            f" 1-{limits.MAX_COMPLETION_TOKENS})."
+        ),
     )
     temperature: Temperature
     stream: bool = Field(default=False, description="Stream tokens as SSE events")
@@ -76,10 +93,16 @@ class TokenInfo(BaseModel):
     token: str
     token_id: int
     position: int
-    fragment_index: int = Field(default=0, description="0-based index within a glyph that several tokens make up.")
-    fragment_count: int = Field(default=1, description="Number of tokens of that glyph; each shows the whole glyph.")
+    fragment_index: int = Field(
+        default=0, description="0-based index within a glyph that several tokens make up."
+    )
+    fragment_count: int = Field(
+        default=1, description="Number of tokens of that glyph; each shows the whole glyph."
+    )
     role: str | None = None
-    section: str | None = Field(default=None, description='"header" | "content" | "footer" | "scaffold"')
+    section: str | None = Field(
+        default=None, description='"header" | "content" | "footer" | "scaffold"'
+    )
     channel: str | None = None
     message_index: int | None = None
 
@@ -119,7 +142,9 @@ class ExplainResult(BaseModel):
     description: str
     mse: float | None = None
     cosine_similarity: float | None = None
-    generated: bool = Field(default=False, description="True if this token was generated (not from original input)")
+    generated: bool = Field(
+        default=False, description="True if this token was generated (not from original input)"
+    )
     fragment_index: int = 0
     fragment_count: int = 1
     role: str | None = None
@@ -152,8 +177,12 @@ class DescriptionResult(BaseModel):
     """One activation's explanation."""
 
     description: str
-    mse: float | None = Field(default=None, description="Reconstruction MSE (if reconstructor available)")
-    cosine_similarity: float | None = Field(default=None, description="Cosine similarity (if reconstructor available)")
+    mse: float | None = Field(
+        default=None, description="Reconstruction MSE (if reconstructor available)"
+    )
+    cosine_similarity: float | None = Field(
+        default=None, description="Cosine similarity (if reconstructor available)"
+    )
 
 
 class DescribeResponse(BaseModel):
@@ -165,14 +194,18 @@ class DescribeResponse(BaseModel):
 class ScoreRequest(BaseModel):
     """A text and the activation it is to describe."""
 
-    description: str = Field(max_length=limits.MAX_EXPLANATION_CHARS, description="Text description to score")
+    description: str = Field(
+        max_length=limits.MAX_EXPLANATION_CHARS, description="Text description to score"
+    )
     activation: list[float] = Field(description="Original activation vector")
 
 
 class ScoreResponse(BaseModel):
     """How well the text rebuilds the activation."""
 
-    mse: float = Field(description="Reconstruction MSE, range [0, 4]. ~0.2 good, ~1 mediocre, 2 orthogonal")
+    mse: float = Field(
+        description="Reconstruction MSE, range [0, 4]. ~0.2 good, ~1 mediocre, 2 orthogonal"
+    )
     cosine_similarity: float
 
 

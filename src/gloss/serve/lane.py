@@ -1,4 +1,6 @@
-"""The explanations of one NLA that clients wait for: who gets the next free row, who hears what, what was said before."""
+"""The explanations of one NLA that clients wait for: who gets the next free row, who hears what,
+what was said before.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from gloss.engines import (
+    NewToken,
+    RemoteEngine,
+    Rollout,
+    RowEngine,
+    RowRequest,
+    SteppingEngine,
+    WaveEngine,
+)
 from gloss.nla import NLA
-from gloss.rollout import NewToken, RemoteEngine, Rollout, RowEngine, RowRequest, SteppingEngine, WaveEngine
 from gloss.serve.cache import BoundedCache
 from gloss.serve.limits import Limits
 from gloss.serve.telemetry import Telemetry
@@ -32,13 +42,18 @@ class _Work:
 def row_key(lane: str, request: RowRequest) -> bytes:
     """Tells a request from every other one; a greedy row has no seed."""
     seed = request.seed if request.temperature else 0
-    digest = blake2b(f"{lane}\0{request.temperature}\0{request.max_new_tokens}\0{seed}\0".encode(), digest_size=16)
+    digest = blake2b(
+        f"{lane}\0{request.temperature}\0{request.max_new_tokens}\0{seed}\0".encode(),
+        digest_size=16,
+    )
     digest.update(request.activation.contiguous().numpy().tobytes())
     return digest.digest()
 
 
 class Lane:
-    """The queue and the running batch of one NLA. ``lock`` guards all but ``engine``, which only the worker touches."""
+    """The queue and the running batch of one NLA. ``lock`` guards all but ``engine``, which only
+    the worker touches.
+    """
 
     def __init__(
         self,
@@ -94,7 +109,9 @@ class Lane:
                 self._waiting.setdefault(ticket, deque()).append(work)
 
     def leave(self, ticket: RowTicket) -> None:
-        """Forgets a client: rows that nobody else waits for are written no further. Call under the lock."""
+        """Forgets a client: rows that nobody else waits for are written no further. Call under the
+        lock.
+        """
         self._pending.pop(ticket, None)
         for work in self._waiting.pop(ticket, ()):
             work.listeners = [listener for listener in work.listeners if listener[0] is not ticket]
@@ -110,7 +127,9 @@ class Lane:
                 self._abandoned.append(work.number)
 
     def advance(self, outbox: Outbox, *, admits: bool) -> int:
-        """Drops who left, perhaps admits who waits, writes one token of every row; how many rows it finished. Only in the worker."""
+        """Drops who left, perhaps admits who waits, writes one token of every row; how many rows it
+        finished. Only in the worker.
+        """
         with self._lock:
             gone, self._abandoned = self._abandoned, []
             if not (gone or self._waiting or self._running):
@@ -122,7 +141,11 @@ class Lane:
                 self._admit(engine)
         new = engine.step()
         with self._lock:
-            told = [(work, token, list(work.listeners)) for token in new if (work := self._heard(token)) is not None]
+            told = [
+                (work, token, list(work.listeners))
+                for token in new
+                if (work := self._heard(token)) is not None
+            ]
         for work, token, listeners in told:
             self._tell(work, token, listeners, outbox)
         return sum(token.rollout is not None for token in new)
@@ -168,15 +191,23 @@ class Lane:
             return None
         written = len(work.token_ids)
         work.token_ids.append(token.token_id)
-        self._telemetry.tokens.inc(1 if token.rollout is None else len(token.rollout.token_ids) - written)
+        self._telemetry.tokens.inc(
+            1 if token.rollout is None else len(token.rollout.token_ids) - written
+        )
         if token.rollout is not None:
             del self._running[token.key]
             self._forget(work)
-            self._cache.put(work.key, token.rollout, 8 * len(token.rollout.token_ids) + 4 * len(token.rollout.text))
+            self._cache.put(
+                work.key,
+                token.rollout,
+                8 * len(token.rollout.token_ids) + 4 * len(token.rollout.text),
+            )
             self._telemetry.explanations.inc()
         return work
 
-    def _tell(self, work: _Work, token: NewToken, listeners: list[tuple[RowTicket, int]], outbox: Outbox) -> None:
+    def _tell(
+        self, work: _Work, token: NewToken, listeners: list[tuple[RowTicket, int]], outbox: Outbox
+    ) -> None:
         if token.rollout is None:
             curious = [listener for listener in listeners if listener[0].partial]
             text = self.nla.av.decode(work.token_ids) if curious else ""

@@ -11,22 +11,23 @@ import torch
 from torch import Tensor
 
 from gloss.contract import CLOSE_TAG, OPEN_TAG, Explanation
+from gloss.engines import Rollout, RowRequest
 from gloss.errors import ActivationError, CheckpointError, GlossError
-from gloss.evaluate import cosine
-from gloss.models import direction_mse
+from gloss.models import cosine, direction_mse
 from gloss.nla import NLA, Score, parse_positions
-from gloss.reading.tokens import ReadText
-from gloss.rollout import Rollout, RowRequest
 from gloss.serve.interop_models import TextRequest
 from gloss.serve.lane import RowTicket
 from gloss.serve.scheduler import Scheduler
 from gloss.serve.sources import read_source
 from gloss.serve.tickets import Ticket
+from gloss.text.tokens import ReadText
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How explanations are drawn. ``seed`` None draws one: every request says something else, unless it is greedy."""
+    """How explanations are drawn. ``seed`` None draws one: every request says something else,
+    unless it is greedy.
+    """
 
     temperature: float
     max_new_tokens: int
@@ -36,7 +37,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Written:
-    """What a row says: ``text`` so far, and in the end the explanation (None if none could be extracted) and its score."""
+    """What a row says: ``text`` so far, and in the end the explanation (None if none could be
+    extracted) and its score.
+    """
 
     index: int
     text: str
@@ -55,18 +58,25 @@ class Written:
 class Reader:
     """One NLA behind the scheduler; ``missing`` says which parts could not be loaded and why."""
 
-    def __init__(self, name: str, nla: NLA, scheduler: Scheduler, missing: dict[str, GlossError]) -> None:
+    def __init__(
+        self, name: str, nla: NLA, scheduler: Scheduler, missing: dict[str, GlossError]
+    ) -> None:
         self.name, self.nla, self.scheduler, self.missing = name, nla, scheduler, missing
 
     def require(self, *parts: str) -> None:
-        """Raises CheckpointError if one of ``av``, ``ar``, ``target`` is not loaded; its remedy says how to load it."""
+        """Raises CheckpointError if one of ``av``, ``ar``, ``target`` is not loaded; its remedy
+        says how to load it.
+        """
         for part in parts:
             if part in self.missing:
                 raise PartMissing(
                     f"the {part if part == 'target' else part.upper()} is not loaded",
                     where=self.name,
                     found=self.missing[part].what,
-                    remedy=f"Start the server with --{'target' if part == 'target' else 'nla'} naming one",
+                    remedy=(
+                        f"Start the server with --{'target' if part == 'target' else 'nla'}"
+                        " naming one"
+                    ),
                 )
 
     def read(self, request: TextRequest) -> ReadText:
@@ -80,8 +90,12 @@ class Reader:
         return vectors if positions is None else vectors[list(positions)]
 
     def positions(self, wanted: str | int | Sequence[int] | None, read: ReadText) -> list[int]:
-        """Positions as a request names them; none or an empty list means all. Raises: PositionError."""
-        return parse_positions("all" if wanted is None or wanted == [] else wanted, len(read.tokens))
+        """Positions as a request names them; none or an empty list means all. Raises:
+        PositionError.
+        """
+        return parse_positions(
+            "all" if wanted is None or wanted == [] else wanted, len(read.tokens)
+        )
 
     def vectors(self, rows: Sequence[Sequence[float]]) -> Tensor:
         """Activations of a request, [n, d_model]. Raises: ActivationError for another width."""
@@ -94,18 +108,24 @@ class Reader:
     def explain(
         self, vectors: Tensor, sampling: Sampling, *, partial: bool = False, score: bool = True
     ) -> AsyncIterator[Written]:
-        """Explains activations [n, d_model]; row i · samples + s is sample s of activation i. Partial texts come where asked for.
+        """Explains activations [n, d_model]; row i · samples + s is sample s of activation i.
+        Partial texts come where asked for.
 
-        Rows are told as they finish, scored where there is an AR. Leaving the iterator stops the writing.
+        Rows are told as they finish, scored where there is an AR. Leaving the iterator stops the
+        writing.
         Raises: at once ServerBusyError, ActivationError, CheckpointError.
         """
         self.require("av")
         if not len(vectors):
             return _nothing()  # a ticket without rows would never be told that it is finished
-        ticket = self.scheduler.explain(self.name, self._requests(vectors, sampling), partial=partial)
+        ticket = self.scheduler.explain(
+            self.name, self._requests(vectors, sampling), partial=partial
+        )
         return self._told(ticket, vectors, sampling.samples if score else None)
 
-    async def _told(self, ticket: RowTicket, vectors: Tensor, samples: int | None) -> AsyncIterator[Written]:
+    async def _told(
+        self, ticket: RowTicket, vectors: Tensor, samples: int | None
+    ) -> AsyncIterator[Written]:
         try:
             async for events in ticket.batches():
                 newest = {event.index: event for event in events if event.rollout is None}
@@ -113,18 +133,26 @@ class Reader:
                 for index in newest.keys() - {event.index for event in finished}:
                     yield Written(index, shown_so_far(newest[index].text))
                 written = [Written(event.index, event.text, event.rollout) for event in finished]
-                for one, score in zip(written, await self._scores(written, vectors, samples), strict=True):
+                for one, score in zip(
+                    written, await self._scores(written, vectors, samples), strict=True
+                ):
                     yield Written(one.index, one.text, one.rollout, score)
         finally:
             self.scheduler.leave(ticket)
 
-    async def explanations(self, vectors: Tensor, sampling: Sampling, *, score: bool = True) -> list[Written]:
+    async def explanations(
+        self, vectors: Tensor, sampling: Sampling, *, score: bool = True
+    ) -> list[Written]:
         """All rows of ``explain``, in order."""
         written = [one async for one in self.explain(vectors, sampling, score=score)]
         return sorted(written, key=lambda one: one.index)
 
-    def go_on(self, token_ids: Sequence[int], *, temperature: float, max_new_tokens: int) -> AsyncIterator[int]:
-        """New token ids by which the target goes on with a text. Leaving the iterator stops it. Raises: at once ServerBusyError."""
+    def go_on(
+        self, token_ids: Sequence[int], *, temperature: float, max_new_tokens: int
+    ) -> AsyncIterator[int]:
+        """New token ids by which the target goes on with a text. Leaving the iterator stops it.
+        Raises: at once ServerBusyError.
+        """
         self.require("target")
         seed = secrets.randbits(63)
         ticket = self.scheduler.go_on(
@@ -145,9 +173,14 @@ class Reader:
         self.require("ar")
         rebuilt = await self.scheduler.reconstruct(self.name, texts)
         errors = direction_mse(rebuilt, vectors).tolist()
-        return [Score(direction_mse=error, cosine=cosine(error), fve=self.nla.fve(error)) for error in errors]
+        return [
+            Score(direction_mse=error, cosine=cosine(error), fve=self.nla.fve(error))
+            for error in errors
+        ]
 
-    async def _scores(self, written: Sequence[Written], vectors: Tensor, samples: int | None) -> Sequence[Score | None]:
+    async def _scores(
+        self, written: Sequence[Written], vectors: Tensor, samples: int | None
+    ) -> Sequence[Score | None]:
         texts = {i: one.explanation for i, one in enumerate(written) if one.explanation is not None}
         if samples is None or not texts or "ar" in self.missing:
             return [None] * len(written)
@@ -167,8 +200,12 @@ class Reader:
 
 
 def _row_seed(seed: int, sample: int, vector: Tensor) -> int:
-    """A row's own seed: the same for the same request, and nothing to do with that of other rows."""
-    digest = blake2b(f"{seed}\0{sample}\0".encode() + vector.numpy().tobytes(), digest_size=8).digest()
+    """A row's own seed: the same for the same request, and nothing to do with that of
+    other rows.
+    """
+    digest = blake2b(
+        f"{seed}\0{sample}\0".encode() + vector.numpy().tobytes(), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -177,12 +214,16 @@ class PartMissing(CheckpointError):
 
 
 def shown_so_far(response: str) -> str:
-    """The explanation as far as it is written: without its tags, or the beginning of one, and without half a character."""
+    """The explanation as far as it is written: without its tags, or the beginning of one, and
+    without half a character.
+    """
     _, opened, inside = response.partition(OPEN_TAG)
     shown = inside if opened else "" if OPEN_TAG.startswith(response.lstrip()) else response
     shown, closed, _ = shown.partition(CLOSE_TAG)
     if not closed:
-        cut = next((n for n in range(len(CLOSE_TAG) - 1, 0, -1) if shown.endswith(CLOSE_TAG[:n])), 0)
+        cut = next(
+            (n for n in range(len(CLOSE_TAG) - 1, 0, -1) if shown.endswith(CLOSE_TAG[:n])), 0
+        )
         shown = shown[: len(shown) - cut]
     return shown.rstrip("\ufffd").strip()
 

@@ -14,7 +14,9 @@ _REF = "#/components/schemas/"
 
 def reference_routes(app: FastAPI) -> list[Route]:
     """``/docs`` and its style sheet, for an application."""
-    environment = Environment(loader=PackageLoader("gloss.serve"), autoescape=select_autoescape(default=True))
+    environment = Environment(
+        loader=PackageLoader("gloss.serve"), autoescape=select_autoescape(default=True)
+    )
 
     async def page(_request: Request) -> Response:
         template = environment.get_template("reference.html.j2")
@@ -27,7 +29,9 @@ def reference_routes(app: FastAPI) -> list[Route]:
 
 
 def shown_type(schema: dict[str, Any]) -> str:
-    """A property's type in a few words: integer, list of number, one of …, or the name of a schema."""
+    """A property's type in a few words: integer, list of number, one of …, or the name of a
+    schema.
+    """
     if "$ref" in schema:
         return _name_of(schema)
     if "anyOf" in schema:

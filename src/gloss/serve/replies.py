@@ -1,4 +1,6 @@
-"""How answers leave: errors with their status, bodies within the time of a request, event streams that end with their client."""
+"""How answers leave: errors with their status, bodies within the time of a request, event streams
+that end with their client.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,16 @@ def error_response(error: GlossError, status: int | None = None) -> JSONResponse
     if isinstance(error, ServerBusyError):
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return JSONResponse(
-        {"detail": str(error), "kind": kind_of(error)}, status_code=status or status_of(error), headers=headers
+        {"detail": str(error), "kind": kind_of(error)},
+        status_code=status or status_of(error),
+        headers=headers,
     )
 
 
 def handle_errors(app: FastAPI, telemetry: Telemetry) -> None:
-    """Turns errors into answers: a user's into one line, a wrong body into its list without what was sent."""
+    """Turns errors into answers: a user's into one line, a wrong body into its list without what
+    was sent.
+    """
 
     def gloss_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, GlossError)
@@ -78,14 +84,18 @@ def handle_errors(app: FastAPI, telemetry: Telemetry) -> None:
         found = [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()[:20]]
         kind = request.headers.get("content-type", "none")
         if found[0]["loc"] == ("body",) and "json" not in kind:
-            found[0]["msg"] = f"not read as JSON: expected Content-Type: application/json, found {kind[:80]}"
+            found[0]["msg"] = (
+                f"not read as JSON: expected Content-Type: application/json, found {kind[:80]}"
+            )
         return JSONResponse({"detail": found}, status_code=422)
 
     app.add_exception_handler(GlossError, gloss_error)
     app.add_exception_handler(RequestValidationError, wrong_body)
 
 
-async def within_time(request: Request, work: Coroutine[Any, Any, Answer], timeout_s: float) -> Answer | Response:
+async def within_time(
+    request: Request, work: Coroutine[Any, Any, Answer], timeout_s: float
+) -> Answer | Response:
     """The answer, unless the client leaves first, which stops the work.
 
     Raises: TimeIsUp.
@@ -111,7 +121,9 @@ async def _client_gone(request: Request) -> None:
         pass
 
 
-def event_stream(frames: AsyncIterator[BaseModel], timeout_s: float, telemetry: Telemetry) -> StreamingResponse:
+def event_stream(
+    frames: AsyncIterator[BaseModel], timeout_s: float, telemetry: Telemetry
+) -> StreamingResponse:
     """Frames as server-sent events, closed by [DONE], or by a frame with the error."""
 
     async def events() -> AsyncIterator[str]:
@@ -125,7 +137,9 @@ def event_stream(frames: AsyncIterator[BaseModel], timeout_s: float, telemetry: 
         except GlossError as error:
             yield _error_event(error, telemetry)
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return StreamingResponse(
+        events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
 
 
 def _error_event(error: GlossError, telemetry: Telemetry) -> str:
@@ -136,5 +150,7 @@ def _error_event(error: GlossError, telemetry: Telemetry) -> str:
 
 def _time_is_up(timeout_s: float) -> TimeIsUp:
     return TimeIsUp(
-        "the request took too long", expected=f"at most {timeout_s:g} s", remedy="Ask for fewer positions or samples"
+        "the request took too long",
+        expected=f"at most {timeout_s:g} s",
+        remedy="Ask for fewer positions or samples",
     )

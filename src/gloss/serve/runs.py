@@ -1,4 +1,6 @@
-"""Run folders below one folder that was named when the server was started; a request names a run by its id, never by a path."""
+"""Run folders below one folder that was named when the server was started; a request names a run by
+its id, never by a path.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One thread owns the models and works for all clients: rows step together, readings and scores go in batches, the rest in between."""
+"""One thread owns the models and works for all clients: rows step together, readings and scores go
+in batches, the rest in between.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gloss.engines import RowRequest
 from gloss.errors import GlossError, ServerBusyError, ServerError
 from gloss.models.injection import injection_rows
 from gloss.nla import NLA
-from gloss.rollout import RowRequest
 from gloss.serve.batches import Kept, read_many, reconstruct_many
 from gloss.serve.cache import BoundedCache
 from gloss.serve.continuation import Continuation
@@ -32,7 +34,9 @@ log = logging.getLogger("gloss.serve")
 _SCORES_PER_TURN, _READ_TOKENS_PER_TURN = 256, 8192
 _LONGEST_RETRY_S = 30
 _GATHERED_TURNS, _CROWD_ROWS = 4, 8
-"""With so many rows under way, what joins them and what is read or scored beside them is gathered for so many steps."""
+"""With so many rows under way, what joins them and what is read or scored beside them is gathered
+for so many steps.
+"""
 
 
 class ShuttingDown(ServerBusyError):
@@ -69,7 +73,8 @@ class Job:
 
 
 class Scheduler:
-    """Takes work from the event loop and does it in its own thread; everything public is called in the event loop.
+    """Takes work from the event loop and does it in its own thread; everything public is called in
+    the event loop.
 
     Raises everywhere: ServerBusyError if the queue is full or the server is shutting down.
     """
@@ -80,7 +85,9 @@ class Scheduler:
         self._wake = threading.Condition(self._lock)
         self._cache: BoundedCache[object] = BoundedCache(limits.cache_bytes)
         self.lanes = {
-            name: Lane(name, nla, limits=limits, cache=self._cache, lock=self._lock, telemetry=telemetry)
+            name: Lane(
+                name, nla, limits=limits, cache=self._cache, lock=self._lock, telemetry=telemetry
+            )
             for name, nla in nlas.items()
         }
         self._reads: deque[Job] = deque()
@@ -103,7 +110,9 @@ class Scheduler:
         self._thread.start()
 
     def close(self) -> None:
-        """Refuses new work, finishes what can be finished in the time of grace, fails the rest. Blocks; not in the event loop."""
+        """Refuses new work, finishes what can be finished in the time of grace, fails the rest.
+        Blocks; not in the event loop.
+        """
         with self._wake:
             self._closing, self._deadline = True, time.monotonic() + self.limits.grace_s
             self._wake.notify()
@@ -120,7 +129,9 @@ class Scheduler:
         ticket = RowTicket(partial=partial)
         with self._wake:
             waiting = sum(lane.num_waiting for lane in self.lanes.values())
-            self._refuse_if(bool(waiting) and waiting + len(requests) > self.limits.max_queued_rows, waiting)
+            self._refuse_if(
+                bool(waiting) and waiting + len(requests) > self.limits.max_queued_rows, waiting
+            )
             self.lanes[lane].enqueue(ticket, requests)
             self._wake.notify()
         return ticket
@@ -149,11 +160,15 @@ class Scheduler:
         return await self._submit(self._calls, lane, function, 1)
 
     def go_on(self, lane: str, token_ids: Sequence[int], **options: Any) -> Ticket[int]:
-        """Has the target go on with a text, see ``Continuation``; the ticket tells the new token ids. Give it back with ``stop``."""
+        """Has the target go on with a text, see ``Continuation``; the ticket tells the new token
+        ids. Give it back with ``stop``.
+        """
         ticket: Ticket[int] = Ticket(partial=True)
         continuation = Continuation(self.lanes[lane].nla.target, token_ids, **options)
         with self._wake:
-            self._refuse_if(len(self._continuations) >= self.limits.max_completions, len(self._continuations))
+            self._refuse_if(
+                len(self._continuations) >= self.limits.max_completions, len(self._continuations)
+            )
             self._continuations[ticket] = continuation
             self._wake.notify()
         return ticket
@@ -180,7 +195,9 @@ class Scheduler:
             raise shutting_down()
         if full:
             error = ServerBusyError(
-                "the queue is full", found=f"{waiting} waiting", remedy="Ask again later, or for less at once"
+                "the queue is full",
+                found=f"{waiting} waiting",
+                remedy="Ask again later, or for less at once",
             )
             error.retry_after_s = min(_LONGEST_RETRY_S, max(1.0, waiting / self._pace.per_s))
             raise error
@@ -205,7 +222,9 @@ class Scheduler:
         self._outbox.send()
 
     def _wait_for_work(self) -> bool:
-        """Waits until there is something to do; False when the server is closed and nothing is left, or time is up."""
+        """Waits until there is something to do; False when the server is closed and nothing is
+        left, or time is up.
+        """
         with self._wake:
             while self._is_idle and not self._closing:
                 self._wake.wait()
@@ -213,7 +232,9 @@ class Scheduler:
 
     @property
     def _is_idle(self) -> bool:
-        return not (self._num_jobs or self._continuations) and all(lane.is_idle for lane in self.lanes.values())
+        return not (self._num_jobs or self._continuations) and all(
+            lane.is_idle for lane in self.lanes.values()
+        )
 
     @property
     def _num_running(self) -> int:
@@ -226,7 +247,9 @@ class Scheduler:
             lane.fail(self._failure(error), self._outbox)
 
     def _taken(self, queue: deque[Job], most: int) -> list[Job]:
-        """The jobs of one batch: the first, and as many more as fit; those that nobody waits for are left out."""
+        """The jobs of one batch: the first, and as many more as fit; those that nobody waits for
+        are left out.
+        """
         taken: list[Job] = []
         size = 0
         with self._lock:
@@ -237,7 +260,9 @@ class Scheduler:
                     size += job.size
         return taken
 
-    def _do_jobs(self, jobs: Sequence[Job], do: Callable[[Lane, Sequence[Job]], Sequence[Any]]) -> None:
+    def _do_jobs(
+        self, jobs: Sequence[Job], do: Callable[[Lane, Sequence[Job]], Sequence[Any]]
+    ) -> None:
         for lane in dict.fromkeys(job.lane for job in jobs):
             mine = [job for job in jobs if job.lane is lane]
             try:
@@ -284,7 +309,9 @@ class Scheduler:
             return error
         log.error("work failed", exc_info=error)
         self.telemetry.failures.labels(type(error).__name__).inc()
-        return ServerError("the server failed at this", found=type(error).__name__, remedy="See the server's log")
+        return ServerError(
+            "the server failed at this", found=type(error).__name__, remedy="See the server's log"
+        )
 
     def _fail_everything(self, error: GlossError) -> None:
         for lane in self.lanes.values():

@@ -1,4 +1,6 @@
-"""Searches explanations that a request brings along; no pattern, however written, keeps the server busy."""
+"""Searches explanations that a request brings along; no pattern, however written, keeps the server
+busy.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def search_texts(body: m.SearchIn) -> m.SearchOut:
     """
     try:
         pattern = regex.compile(
-            regex.escape(body.query) if body.fixed else body.query, 0 if body.case_sensitive else regex.IGNORECASE
+            regex.escape(body.query) if body.fixed else body.query,
+            0 if body.case_sensitive else regex.IGNORECASE,
         )
     except (regex.error, RecursionError, OverflowError) as error:
         raise ConfigError(
@@ -32,7 +35,9 @@ def search_texts(body: m.SearchIn) -> m.SearchOut:
         hits = _hits(pattern, body.texts)
     except TimeoutError as error:
         raise ConfigError(
-            "this pattern takes too long", expected=f"at most {TIME_S:g} s", remedy="Write a simpler one"
+            "this pattern takes too long",
+            expected=f"at most {TIME_S:g} s",
+            remedy="Write a simpler one",
         ) from error
     return m.SearchOut(hits=hits[: body.limit], num_found=len(hits))
 

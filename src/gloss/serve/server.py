@@ -17,7 +17,11 @@ from gloss.serve.service import Service
 
 
 def access_for(
-    host: str, *, secret: str | None, allowed_hosts: Sequence[str] = (), open_paths: Sequence[str] = ()
+    host: str,
+    *,
+    secret: str | None,
+    allowed_hosts: Sequence[str] = (),
+    open_paths: Sequence[str] = (),
 ) -> Access:
     """Who may ask a server bound to ``host``; see ``Access``.
 
@@ -29,7 +33,10 @@ def access_for(
         raise ConfigError(
             f"--host {host} can be reached from other machines",
             expected="a secret",
-            remedy="Name the environment variable that holds one with --secret-env NAME, or bind to 127.0.0.1",
+            remedy=(
+                "Name the environment variable that holds one with --secret-env NAME, or bind to"
+                " 127.0.0.1"
+            ),
         )
     return Access(secret=secret, hosts=set(allowed_hosts) or None, open_paths=open_paths)
 
@@ -57,12 +64,16 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listening.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"cannot listen ({reason})", where=f"{host}:{port}", remedy="Choose another --port or --host"
+            f"cannot listen ({reason})",
+            where=f"{host}:{port}",
+            remedy="Choose another --port or --host",
         ) from error
     return listening
 
 
-def make_server(service: Service, access: Access, add_page: Callable[[FastAPI], None] | None = None) -> uvicorn.Server:
+def make_server(
+    service: Service, access: Access, add_page: Callable[[FastAPI], None] | None = None
+) -> uvicorn.Server:
     """A uvicorn server over a service, with the page that ``add_page`` mounts.
 
     Its shutdown gives requests under way the time of grace, then ends them.
@@ -91,7 +102,9 @@ def serve(
     ready: Callable[[str], None],
     add_page: Callable[[FastAPI], None] | None = None,
 ) -> None:
-    """Serves until a stop signal, then shuts down in good order; ``ready`` is told the address just before."""
+    """Serves until a stop signal, then shuts down in good order; ``ready`` is told the address just
+    before.
+    """
     listening.listen()
     host, port = listening.getsockname()[:2]
     ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")

@@ -26,13 +26,17 @@ class KnownTruth(Protocol):
         ...
 
     def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
-        """Every claim of an explanation of the token that ends at character ``end``, judged; None for an unknown text."""
+        """Every claim of an explanation of the token that ends at character ``end``, judged; None
+        for an unknown text.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Service:
-    """Readers by name, the default one first, and what they share. ``runs`` is the folder whose run folders are shown."""
+    """Readers by name, the default one first, and what they share. ``runs`` is the folder whose run
+    folders are shown.
+    """
 
     readers: Mapping[str, Reader]
     scheduler: Scheduler
@@ -51,17 +55,23 @@ class Service:
         if name is None:
             return self.default
         if name not in self.readers:
-            raise ConfigError("no such NLA", expected=f"one of {', '.join(self.readers)}", found=repr(name))
+            raise ConfigError(
+                "no such NLA", expected=f"one of {', '.join(self.readers)}", found=repr(name)
+            )
         return self.readers[name]
 
 
 def open_service(
-    nlas: Mapping[str, NLA], *, limits: Limits, runs: Path | None = None, known_truth: KnownTruth | None = None
+    nlas: Mapping[str, NLA],
+    *,
+    limits: Limits,
+    runs: Path | None = None,
+    known_truth: KnownTruth | None = None,
 ) -> Service:
     """Loads every part of every NLA and puts them behind one scheduler, which is not started yet.
 
-    An NLA without one of its parts is served without it. Raises: GlossError if it has neither AV nor AR.
-    """
+    An NLA without one of its parts is served without it. Raises: GlossError if it has neither AV
+    nor AR."""
     telemetry = Telemetry()
     missing = {name: _missing_parts(nla) for name, nla in nlas.items()}
     for lacking in missing.values():

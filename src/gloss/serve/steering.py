@@ -1,4 +1,6 @@
-"""Steering over the scheduler: several tokens at once, a sweep of strengths, controls, next-token probabilities."""
+"""Steering over the scheduler: several tokens at once, a sweep of strengths, controls, next-token
+probabilities.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gloss.engines.steering import SteeredRun, steered_runs, steering_offset
 from gloss.errors import ActivationError, ConfigError
-from gloss.evaluate.steering import SteeredRun, steered_runs, steering_offset
-from gloss.reading.tokens import ReadText
 from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
+from gloss.text.tokens import ReadText
 
 Edit = tuple[str, float, Tensor]
 """What moves the activations: its name, α, and offsets [positions, d_model]."""
@@ -20,8 +22,8 @@ Edit = tuple[str, float, Tensor]
 async def steer(reader: Reader, read: ReadText, body: m.SteerIn) -> m.SteerOut:
     """The target's continuations under an edit of an explanation, and under controls.
 
-    Raises: PositionError; ConfigError if the edit cannot be made; ActivationError if it changes nothing.
-    """
+    Raises: PositionError; ConfigError if the edit cannot be made; ActivationError if it changes
+    nothing."""
     reader.require("ar", "target")
     positions = reader.positions(body.positions, read)
     vectors = await reader.activations(read)
@@ -53,7 +55,8 @@ async def steer(reader: Reader, read: ReadText, body: m.SteerIn) -> m.SteerOut:
         original=original,
         edited=edited,
         continuations=[
-            m.ContinuationOut(edit=name, alpha=alpha, text=decode(run.token_ids)) for (name, alpha, _), run in named
+            m.ContinuationOut(edit=name, alpha=alpha, text=decode(run.token_ids))
+            for (name, alpha, _), run in named
         ],
         next=[
             m.NextTokens(alpha=alpha, tokens=_next_tokens(reader, runs[0], run, body.top_tokens))
@@ -65,9 +68,14 @@ async def steer(reader: Reader, read: ReadText, body: m.SteerIn) -> m.SteerOut:
 
 async def _texts(reader: Reader, vectors: Tensor, site: int, body: m.SteerIn) -> tuple[str, str]:
     """The explanation before and after the edit."""
-    original = body.original if body.original is not None else (await _greedy(reader, vectors, [site]))[0]
+    original = (
+        body.original if body.original is not None else (await _greedy(reader, vectors, [site]))[0]
+    )
     if original is None:
-        raise ConfigError("no explanation could be extracted here", remedy="Choose another token, or give one yourself")
+        raise ConfigError(
+            "no explanation could be extracted here",
+            remedy="Choose another token, or give one yourself",
+        )
     if (body.edited is None) == (body.edit is None):
         raise ConfigError("which edit?", expected="either edited or edit", found="both or neither")
     if body.edited is not None:
@@ -77,34 +85,54 @@ async def _texts(reader: Reader, vectors: Tensor, site: int, body: m.SteerIn) ->
         old, new = body.edit
         if not old or old not in original:
             raise ConfigError(
-                "the explanation does not hold the words to edit", expected=repr(old), found=repr(original)
+                "the explanation does not hold the words to edit",
+                expected=repr(old),
+                found=repr(original),
             )
         edited = original.replace(old, new)
     if edited == original:
-        raise ActivationError("there is no direction to steer along", expected="an edit that changes the explanation")
+        raise ActivationError(
+            "there is no direction to steer along", expected="an edit that changes the explanation"
+        )
     return original, edited
 
 
 async def _directions(
-    reader: Reader, vectors: Tensor, positions: Sequence[int], body: m.SteerIn, original: str, edited: str
+    reader: Reader,
+    vectors: Tensor,
+    positions: Sequence[int],
+    body: m.SteerIn,
+    original: str,
+    edited: str,
 ) -> dict[str, Tensor]:
-    """The edit's direction [d_model], a random one, and that of an unrelated edit where there is one."""
+    """The edit's direction [d_model], a random one, and that of an unrelated edit where there is
+    one.
+    """
     unrelated = body.unrelated or await _unrelated(reader, vectors, positions)
     texts = [original, edited, *(unrelated or ())]
     rebuilt = await reader.scheduler.reconstruct(reader.name, texts)
     generator = torch.Generator().manual_seed(body.seed)
-    directions = {"edit": rebuilt[1] - rebuilt[0], "random": torch.randn(vectors.shape[1], generator=generator)}
+    directions = {
+        "edit": rebuilt[1] - rebuilt[0],
+        "random": torch.randn(vectors.shape[1], generator=generator),
+    }
     if unrelated is not None and bool((rebuilt[3] - rebuilt[2]).any()):
         directions["unrelated"] = rebuilt[3] - rebuilt[2]
     return directions
 
 
-async def _unrelated(reader: Reader, vectors: Tensor, positions: Sequence[int]) -> tuple[str, str] | None:
-    """Explanations of two other tokens, from the middle and the last third of the text; None if they are not there or the same."""
+async def _unrelated(
+    reader: Reader, vectors: Tensor, positions: Sequence[int]
+) -> tuple[str, str] | None:
+    """Explanations of two other tokens, from the middle and the last third of the text; None if
+    they are not there or the same.
+    """
     others = [p for p in range(1, len(vectors)) if p not in positions]
     if len(others) < 2 or "av" in reader.missing:
         return None
-    before, after = await _greedy(reader, vectors, [others[len(others) // 3], others[2 * len(others) // 3]])
+    before, after = await _greedy(
+        reader, vectors, [others[len(others) // 3], others[2 * len(others) // 3]]
+    )
     return None if before is None or after is None or before == after else (before, after)
 
 
@@ -115,12 +143,19 @@ async def _greedy(reader: Reader, vectors: Tensor, positions: Sequence[int]) -> 
 
 
 def _offsets(activations: Tensor, direction: Tensor, alpha: float) -> Tensor:
-    return torch.stack([steering_offset(activation, direction, alpha) for activation in activations])
+    return torch.stack(
+        [steering_offset(activation, direction, alpha) for activation in activations]
+    )
 
 
-def _next_tokens(reader: Reader, plain: SteeredRun, edited: SteeredRun, count: int) -> list[m.NextToken]:
+def _next_tokens(
+    reader: Reader, plain: SteeredRun, edited: SteeredRun, count: int
+) -> list[m.NextToken]:
     """The likeliest next tokens without the edit and with it."""
     before, after = plain.next_probabilities, edited.next_probabilities
     likely = torch.maximum(before, after).topk(min(count, len(before))).indices.tolist()
     decode = reader.nla.target.tokenizer.decode
-    return [m.NextToken(token=decode([i]), token_id=i, before=float(before[i]), after=float(after[i])) for i in likely]
+    return [
+        m.NextToken(token=decode([i]), token_id=i, before=float(before[i]), after=float(after[i]))
+        for i in likely
+    ]

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from gloss.rollout import Rollout
+from gloss.engines import Rollout
 
 Event = TypeVar("Event")
 
 
 @dataclass(frozen=True)
 class RowEvent:
-    """What a row says so far, or in the end: ``index`` is the request's own, ``rollout`` is None until the row is finished."""
+    """What a row says so far, or in the end: ``index`` is the request's own, ``rollout`` is None
+    until the row is finished.
+    """
 
     index: int
     text: str

@@ -1,4 +1,6 @@
-"""What speaks for one explanation and against it: controls, other samples, neighbouring tokens, each claim's share."""
+"""What speaks for one explanation and against it: controls, other samples, neighbouring tokens,
+each claim's share.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from gloss.errors import ConfigError
 from gloss.models import direction_mse
 from gloss.nla import NLA, Score
 from gloss.reading.themes import split_claims
-from gloss.reading.tokens import ReadText
 from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
 from gloss.serve.service import KnownTruth
+from gloss.text.tokens import ReadText
 
 SAME_CLAIM = 0.6
 """Share of words in common from which two claims count as the same."""
@@ -26,39 +28,65 @@ _FAR = 8
 """Other tokens of the text whose explanations serve as a control."""
 
 
-async def trust(reader: Reader, read: ReadText, body: m.TrustIn, known: KnownTruth | None = None) -> m.TrustOut:
-    """The panel of one token's explanation; ``known`` judges its claims where the truth about the text is known.
+async def trust(
+    reader: Reader, read: ReadText, body: m.TrustIn, known: KnownTruth | None = None
+) -> m.TrustOut:
+    """The panel of one token's explanation; ``known`` judges its claims where the truth about the
+    text is known.
 
-    Raises: PositionError, CheckpointError; ConfigError if the AV's own explanation cannot be extracted.
-    """
+    Raises: PositionError, CheckpointError; ConfigError if the AV's own explanation cannot be
+    extracted."""
     reader.require("av", "ar", "target")
     (site,) = reader.positions(body.position, read)
     vectors = await reader.activations(read)
-    near = [p for p in range(site - body.neighbours, site + body.neighbours + 1) if p != site and 0 <= p < len(vectors)]
+    near = [
+        p
+        for p in range(site - body.neighbours, site + body.neighbours + 1)
+        if p != site and 0 <= p < len(vectors)
+    ]
     far = _spread([p for p in range(1, len(vectors)) if abs(p - site) > body.neighbours], _FAR)
     asked = [site, *near, *far]
     length = reader.nla.max_new_tokens
-    greedy = await reader.explanations(vectors[asked], Sampling(temperature=0.0, max_new_tokens=length), score=False)
+    greedy = await reader.explanations(
+        vectors[asked], Sampling(temperature=0.0, max_new_tokens=length), score=False
+    )
     texts = dict(zip(asked, [one.explanation for one in greedy], strict=True))
     explanation = body.explanation if body.explanation is not None else texts[site]
     if explanation is None:
-        raise ConfigError("no explanation could be extracted here", found=greedy[0].text, remedy="Choose another token")
+        raise ConfigError(
+            "no explanation could be extracted here",
+            found=greedy[0].text,
+            remedy="Choose another token",
+        )
     drawn = await _samples(reader, vectors[site : site + 1], body)
     elsewhere = [text for p in far if (text := texts[p]) is not None]
     near_texts = [(p, texts[p]) for p in near]
-    panel = await _panel(reader, read, body, vectors[site], explanation, drawn, near_texts, elsewhere)
-    verdicts = known.verdicts(read.text, read.tokens[site].end, explanation) if known is not None else None
+    panel = await _panel(
+        reader, read, body, vectors[site], explanation, drawn, near_texts, elsewhere
+    )
+    verdicts = (
+        known.verdicts(read.text, read.tokens[site].end, explanation) if known is not None else None
+    )
     if verdicts is not None:
-        panel.truth = [m.VerdictOut(kind=v.kind, value=v.value, verdict=v.verdict) for v in verdicts]
+        panel.truth = [
+            m.VerdictOut(kind=v.kind, value=v.value, verdict=v.verdict) for v in verdicts
+        ]
     return panel
 
 
 async def _samples(reader: Reader, vector: Tensor, body: m.TrustIn) -> list[m.SampleOut]:
     if body.samples == 0:
         return []
-    sampling = Sampling(temperature=1.0, max_new_tokens=reader.nla.max_new_tokens, seed=body.seed, samples=body.samples)
+    sampling = Sampling(
+        temperature=1.0,
+        max_new_tokens=reader.nla.max_new_tokens,
+        seed=body.seed,
+        samples=body.samples,
+    )
     rows = await reader.explanations(vector, sampling)
-    return [m.SampleOut(text=one.explanation, fve=one.score.fve if one.score else None) for one in rows]
+    return [
+        m.SampleOut(text=one.explanation, fve=one.score.fve if one.score else None) for one in rows
+    ]
 
 
 async def _panel(
@@ -73,7 +101,11 @@ async def _panel(
 ) -> m.TrustOut:
     claims = split_claims(explanation) or [explanation]
     prefixes = ["\n".join(claims[: i + 1]) for i in range(len(claims))]
-    without = ["\n".join(claims[:i] + claims[i + 1 :]) for i in range(len(claims))] if len(claims) > 1 else []
+    without = (
+        ["\n".join(claims[:i] + claims[i + 1 :]) for i in range(len(claims))]
+        if len(claims) > 1
+        else []
+    )
     shuffled = shuffled_words(explanation, body.seed)
     texts = [explanation, "", shuffled, *prefixes, *without, *elsewhere]
     scores = await reader.score(texts, vector.expand(len(texts), -1))
@@ -90,7 +122,9 @@ async def _panel(
             m.Control(name="mean direction", fve=mean_direction_fve(reader.nla, vector)),
             m.Control(name="empty text", fve=empty.fve),
             m.Control(name="shuffled words", fve=mixed.fve),
-            m.Control(name="texts of other tokens", fve=_mean_fve(rest[len(prefixes) + len(without) :])),
+            m.Control(
+                name="texts of other tokens", fve=_mean_fve(rest[len(prefixes) + len(without) :])
+            ),
         ],
         samples=drawn,
         agreement=agreement(said),
@@ -104,7 +138,9 @@ async def _panel(
             )
             for i, claim in enumerate(claims)
         ],
-        neighbours=[m.NeighbourOut(position=p, token=read.tokens[p].token, text=text) for p, text in near],
+        neighbours=[
+            m.NeighbourOut(position=p, token=read.tokens[p].token, text=text) for p, text in near
+        ],
         truth=None,
     )
 
@@ -119,9 +155,10 @@ def share_making(claim: str, texts: Sequence[str]) -> float | None:
     """Share of the texts that make a claim too, in about the same words; None for no texts."""
     if not texts:
         return None
-    return sum(any(_common_words(claim, other) >= SAME_CLAIM for other in split_claims(text)) for text in texts) / len(
-        texts
-    )
+    return sum(
+        any(_common_words(claim, other) >= SAME_CLAIM for other in split_claims(text))
+        for text in texts
+    ) / len(texts)
 
 
 def shuffled_words(text: str, seed: int) -> str:
@@ -132,7 +169,9 @@ def shuffled_words(text: str, seed: int) -> str:
 
 
 def mean_direction_fve(nla: NLA, vector: Tensor) -> float | None:
-    """FVE of predicting the mean direction that the checkpoint records for an activation [d_model]; None where it records none."""
+    """FVE of predicting the mean direction that the checkpoint records for an activation [d_model];
+    None where it records none.
+    """
     recorded: Any = nla.recorded.get("mean_direction")
     if recorded is None:
         return None

@@ -1,4 +1,6 @@
-"""Activations in an uploaded file: .npy, .safetensors or Parquet, told apart by their first bytes; nothing in it is executed."""
+"""Activations in an uploaded file: .npy, .safetensors or Parquet, told apart by their first bytes;
+nothing in it is executed.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,28 @@ import tempfile
 from pathlib import Path
 
 from gloss.errors import ActivationError, DatasetError
-from gloss.reading.vectors import open_source
 from gloss.serve import limits
 from gloss.serve import v1_models as m
+from gloss.store.sources import open_source
 
 _SIGNS = ((b"\x93NUMPY", ".npy"), (b"PAR1", ".parquet"))
 _COLUMNS = ("doc_id", "position", "token", "context")
 
 
-def read_upload(data: bytes, d_model: int, *, max_rows: int = limits.MAX_DESCRIBE_BATCH) -> m.VectorsOut:
+def read_upload(
+    data: bytes, d_model: int, *, max_rows: int = limits.MAX_DESCRIBE_BATCH
+) -> m.VectorsOut:
     """The first ``max_rows`` activations of a file's bytes, with what it says of their rows.
 
-    Raises: DatasetError for another kind of file or a damaged one; ActivationError for vectors of another width.
-    """
+    Raises: DatasetError for another kind of file or a damaged one; ActivationError for vectors of
+    another width."""
     suffix = next((suffix for sign, suffix in _SIGNS if data.startswith(sign)), None)
     if suffix is None and data[8:9] == b"{":
         suffix = ".safetensors"
     if suffix is None:
-        raise DatasetError("unknown kind of file", where="upload", expected=".npy, .safetensors or .parquet")
+        raise DatasetError(
+            "unknown kind of file", where="upload", expected=".npy, .safetensors or .parquet"
+        )
     with tempfile.TemporaryDirectory(prefix="gloss-upload-") as folder:
         path = Path(folder) / f"upload{suffix}"
         path.write_bytes(data)
@@ -31,12 +37,18 @@ def read_upload(data: bytes, d_model: int, *, max_rows: int = limits.MAX_DESCRIB
             source = open_source(path)
             rows = next(source.chunks(max_rows), None)
         except DatasetError as error:
-            raise DatasetError(error.what, where="upload", expected=error.expected, found=error.found) from error
+            raise DatasetError(
+                error.what, where="upload", expected=error.expected, found=error.found
+            ) from error
         if source.d_model != d_model:
-            raise ActivationError("wrong activation width", where="upload", expected=d_model, found=source.d_model)
+            raise ActivationError(
+                "wrong activation width", where="upload", expected=d_model, found=source.d_model
+            )
     return m.VectorsOut(
         vectors=[] if rows is None else rows.vectors.tolist(),
         num_rows=source.num_rows,
         layer=source.layer,
-        columns={} if rows is None else {name: list(rows.columns[name]) for name in _COLUMNS if name in rows.columns},
+        columns={}
+        if rows is None
+        else {name: list(rows.columns[name]) for name in _COLUMNS if name in rows.columns},
     )

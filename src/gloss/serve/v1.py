@@ -60,21 +60,25 @@ def _add_reading(router: APIRouter, service: Service) -> None:
 
     @router.post("/continue", response_model=TokenizeResponse)
     async def continue_(body: m.ContinueIn, request: Request) -> Any:
-        """Go on with a text by the target of an NLA; answers and streams like /completion, which knows the first NLA only."""
+        """Go on with a text by the target of an NLA; answers and streams like /completion, which
+        knows the first NLA only.
+        """
         return await _within(service, request, complete(service, service.reader(body.nla), body))
 
     @router.post("/explain", response_model=m.ExplainOut)
     async def explain_(body: m.ExplainIn, request: Request) -> Any:
         """Explain tokens of a text, or activations.
 
-        ``stream`` answers with server-sent events: ExplainStartFrame, ExplainPartFrame (done false), ExplanationOut (done true) in the
-        order in which they finish, [DONE]; or ErrorFrame as the last.
-        """
+        ``stream`` answers with server-sent events: ExplainStartFrame, ExplainPartFrame (done
+        false), ExplanationOut (done true) in the order in which they finish, [DONE]; or ErrorFrame
+        as the last."""
         return await _within(service, request, explain(service, body))
 
     @router.post("/reconstruct", response_model=m.ArrayOut)
     async def reconstruct(body: m.ReconstructIn, request: Request) -> Any:
-        """The activations that the AR reads in explanations; their directions count, their norms mean nothing."""
+        """The activations that the AR reads in explanations; their directions count, their norms
+        mean nothing.
+        """
         reader = service.reader(body.nla)
         reader.require("ar")
 
@@ -101,11 +105,15 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     async def trust_(body: checking.TrustIn, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
         reader = service.reader(body.nla)
-        return await _within(service, request, trust(reader, reader.read(body), body, service.known_truth))
+        return await _within(
+            service, request, trust(reader, reader.read(body), body, service.known_truth)
+        )
 
     @router.post("/steer", response_model=checking.SteerOut)
     async def steer_(body: checking.SteerIn, request: Request) -> Any:
-        """How the target goes on when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original)."""
+        """How the target goes on when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited)
+        − AR(original).
+        """
         reader = service.reader(body.nla)
         return await _within(service, request, steer(reader, reader.read(body), body))
 
@@ -123,7 +131,9 @@ def _add_checking(router: APIRouter, service: Service) -> None:
 def _add_files(router: APIRouter, service: Service) -> None:
     @router.post("/vectors", response_model=m.VectorsOut)
     async def vectors(request: Request, nla: Annotated[str | None, Query()] = None) -> Any:
-        """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be explained by /v1/explain."""
+        """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
+        explained by /v1/explain.
+        """
         width = service.reader(nla).nla.sidecar.d_model
         data = await request.body()
         found = await asyncio.to_thread(read_upload, data, width)
@@ -137,7 +147,9 @@ def _add_files(router: APIRouter, service: Service) -> None:
         if service.known_truth is None or "target" in reader.missing:
             return m.ExamplesOut(examples=[])
         found = await asyncio.to_thread(service.known_truth.texts, reader.nla)
-        return m.ExamplesOut(examples=[m.ExampleOut(doc_id=doc_id, text=text) for doc_id, text in found.items()])
+        return m.ExamplesOut(
+            examples=[m.ExampleOut(doc_id=doc_id, text=text) for doc_id, text in found.items()]
+        )
 
     @router.get("/runs", response_model=m.RunsOut)
     async def runs() -> Any:
@@ -146,7 +158,9 @@ def _add_files(router: APIRouter, service: Service) -> None:
 
     @router.get("/runs/{run_id:path}", response_model=m.RunOut)
     async def run(run_id: str) -> Any:
-        """What a run wrote down so far: metrics and samples by step, results once it is finished."""
+        """What a run wrote down so far: metrics and samples by step, results once it is
+        finished.
+        """
         return await asyncio.to_thread(read_run_files, service.runs, run_id)
 
 
@@ -155,7 +169,8 @@ def _nla_out(reader: Reader) -> m.NlaOut:
     has_target = "target" not in reader.missing
     return m.NlaOut(
         name=reader.name,
-        target=shown_place(nla.target.name if has_target else nla.sidecar.base_checkpoint or "") or None,
+        target=shown_place(nla.target.name if has_target else nla.sidecar.base_checkpoint or "")
+        or None,
         layer=nla.layer,
         d_model=nla.sidecar.d_model,
         has_av="av" not in reader.missing,
@@ -186,26 +201,38 @@ async def _score(service: Service, body: m.ScoreIn) -> m.ScoresOut:
         vectors = await reader.activations(read, reader.positions(body.position, read))
     if len(vectors) not in (1, len(body.explanations)):
         raise ConfigError(
-            "texts and activations differ in number", expected=f"1 or {len(body.explanations)}", found=len(vectors)
+            "texts and activations differ in number",
+            expected=f"1 or {len(body.explanations)}",
+            found=len(vectors),
         )
     vectors = vectors.expand(len(body.explanations), -1)
     scores = await reader.score(body.explanations, vectors)
-    recorded = reader.nla.recorded.get("heldout_errors") or reader.nla.evaluation.get("heldout_errors")
+    recorded = reader.nla.recorded.get("heldout_errors") or reader.nla.evaluation.get(
+        "heldout_errors"
+    )
     return m.ScoresOut(scores=[_score_out(score, recorded) for score in scores])
 
 
 def _score_out(score: Score, heldout_errors: Sequence[float] | None) -> m.ScoreOut:
     share = None
     if heldout_errors:
-        share = 100.0 * sum(error >= score.direction_mse for error in heldout_errors) / len(heldout_errors)
-    return m.ScoreOut(direction_mse=score.direction_mse, cosine=score.cosine, fve=score.fve, percentile=share)
+        share = (
+            100.0
+            * sum(error >= score.direction_mse for error in heldout_errors)
+            / len(heldout_errors)
+        )
+    return m.ScoreOut(
+        direction_mse=score.direction_mse, cosine=score.cosine, fve=score.fve, percentile=share
+    )
 
 
 async def _rollouts(service: Service, body: m.RolloutsIn) -> m.RolloutsOut:
     reader, limits = service.reader(body.nla), service.limits
     vectors = reader.nla.checked(decode_array(body.activations, body.shape))
     if body.max_new_tokens > limits.max_new_tokens:
-        raise ConfigError("max_new_tokens", expected=f"at most {limits.max_new_tokens}", found=body.max_new_tokens)
+        raise ConfigError(
+            "max_new_tokens", expected=f"at most {limits.max_new_tokens}", found=body.max_new_tokens
+        )
     if len(vectors) * body.num_samples > limits.max_queued_rows:
         raise TooLarge(
             "too many responses at once",
@@ -214,10 +241,16 @@ async def _rollouts(service: Service, body: m.RolloutsIn) -> m.RolloutsOut:
             remedy="Ask for them in parts",
         )
     sampling = Sampling(
-        temperature=body.temperature, max_new_tokens=body.max_new_tokens, seed=body.seed, samples=body.num_samples
+        temperature=body.temperature,
+        max_new_tokens=body.max_new_tokens,
+        seed=body.seed,
+        samples=body.num_samples,
     )
     written = await reader.explanations(vectors, sampling, score=False)
     rollouts = [one.rollout for one in written if one.rollout is not None]
     return m.RolloutsOut(
-        rollouts=[m.RolloutOut(token_ids=list(r.token_ids), text=r.text, finished=r.finished) for r in rollouts]
+        rollouts=[
+            m.RolloutOut(token_ids=list(r.token_ids), text=r.text, finished=r.finished)
+            for r in rollouts
+        ]
     )

@@ -71,7 +71,9 @@ class ClaimOut(BaseModel):
 
 
 class VerdictOut(BaseModel):
-    """A claim about a text whose truth is known: right, wrong, or absent (nothing to judge it by)."""
+    """A claim about a text whose truth is known: right, wrong, or absent (nothing to judge it
+    by).
+    """
 
     kind: str
     value: str
@@ -96,7 +98,8 @@ class TrustOut(BaseModel):
     claims: list[ClaimOut]
     neighbours: list[NeighbourOut]
     truth: list[VerdictOut] | None
-    """Every claim that the explanation makes about a text of the laboratory; null for other texts."""
+    """Every claim that the explanation makes about a text of the laboratory; null for other texts.
+    """
 
 
 class SteerIn(SourceRequest):
@@ -111,7 +114,9 @@ class SteerIn(SourceRequest):
     edit: tuple[str, str] | None = None
     """Instead of ``edited``: words of the explanation and what to replace them by."""
     unrelated: tuple[ExplanationText, ExplanationText] | None = None
-    """An edit that has nothing to do with it, as a control; by default between explanations of two other tokens."""
+    """An edit that has nothing to do with it, as a control; by default between explanations of two
+    other tokens.
+    """
     alphas: list[Alpha] = Field(default=[0.5, 1.0, 2.0], min_length=1, max_length=MAX_ALPHAS)
     max_new_tokens: int = Field(default=24, ge=1, le=limits.MAX_COMPLETION_TOKENS)
     top_tokens: int = Field(default=10, ge=1, le=50)
@@ -156,7 +161,9 @@ class SteerOut(BaseModel):
 
 
 class Side(SourceRequest):
-    """One side of a comparison: a token of a text, or an activation. Its ``nla`` reads it; by default that of the comparison."""
+    """One side of a comparison: a token of a text, or an activation. Its ``nla`` reads it; by
+    default that of the comparison.
+    """
 
     position: int = -1
     activation: list[float] | None = None

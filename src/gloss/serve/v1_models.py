@@ -39,7 +39,9 @@ class Vectors(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     activations: list[list[float]] | str | None = None
-    """Activations [n, d_model]: lists of numbers, or base64 of little-endian float32 with their ``shape``."""
+    """Activations [n, d_model]: lists of numbers, or base64 of little-endian float32 with their
+    ``shape``.
+    """
     shape: tuple[int, int] | None = None
     """[n, d_model] of base64 activations."""
 
@@ -60,7 +62,9 @@ class SamplingFields(BaseModel):
 class ExplainIn(SourceRequest, Vectors, SamplingFields):
     """Tokens of a text, or activations, to be explained."""
 
-    positions: Annotated[list[int], Field(max_length=limits.MAX_POSITIONS)] | int | str | None = None
+    positions: Annotated[list[int], Field(max_length=limits.MAX_POSITIONS)] | int | str | None = (
+        None
+    )
     """An index (negative from the end), several, "all", or "3,7-9"; by default all."""
     samples: int = Field(default=1, ge=1, le=MAX_SAMPLES)
     """Explanations per token."""
@@ -88,7 +92,9 @@ class ExplanationOut(BaseModel):
     response: str
     """What the AV wrote, tags and all."""
     fve: float | None
-    """1 − direction MSE / variance of the NLA's training activations; null where the checkpoint does not record it."""
+    """1 − direction MSE / variance of the NLA's training activations; null where the checkpoint
+    does not record it.
+    """
     baseline: float | None
     """FVE of always predicting the recorded mean direction; null where none is recorded."""
     cosine: float | None
@@ -147,7 +153,9 @@ class TokensOut(BaseModel):
 class ActivationsIn(SourceRequest):
     """A text whose activations are wanted."""
 
-    positions: Annotated[list[int], Field(max_length=limits.MAX_POSITIONS)] | int | str | None = None
+    positions: Annotated[list[int], Field(max_length=limits.MAX_POSITIONS)] | int | str | None = (
+        None
+    )
     """As for explain; by default all."""
 
 
@@ -181,7 +189,9 @@ class ScoreOut(BaseModel):
     cosine: float
     fve: float | None
     percentile: float | None
-    """Share of the checkpoint's held-out explanations that score no better, 0 to 100; null where it records none."""
+    """Share of the checkpoint's held-out explanations that score no better, 0 to 100; null where it
+    records none.
+    """
 
 
 class ScoresOut(BaseModel):

@@ -40,9 +40,11 @@ class ARSFTResult:
 
 
 def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) -> ARSFTResult:
-    """Trains an AR from the target's first K+1 blocks on (prompt, activation) rows and saves it as ``out_dir``/checkpoint.
+    """Trains an AR from the target's first K+1 blocks on (prompt, activation) rows and saves it as
+    ``out_dir``/checkpoint.
 
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at once.
+    Stopped at any moment and called again it ends with the same weights; finished, it returns at
+    once.
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
     """
     with folder_lock(out_dir):
@@ -54,7 +56,9 @@ def _train(config: SFTConfig, target: str, dataset: Path, out_dir: Path) -> ARSF
     ar = new_ar(target, rows, config.attn_implementation)
     ar.requires_grad_(True).train()
     optimizer = GuardedOptimizer(ar, config.optimizer, config.steps)
-    state = TrainingState(out_dir, {"ar": TrainedPart(ar, optimizer)}, run_settings(config, rows, ar.sidecar))
+    state = TrainingState(
+        out_dir, {"ar": TrainedPart(ar, optimizer)}, run_settings(config, rows, ar.sidecar)
+    )
     if (earlier := state.finished(out_dir / "checkpoint")) is not None:
         return ARSFTResult(out_dir / "checkpoint", **earlier)
     first_step = state.load()
@@ -72,7 +76,12 @@ def _train(config: SFTConfig, target: str, dataset: Path, out_dir: Path) -> ARSF
                 loss = _accumulate(ar, rows, prompts, picked)
             norm = optimizer.step(step, loss=loss, rows=picked.tolist())
             fve = 1 - loss / variance
-            values = {"loss": loss, "fve_train": fve, "grad_norm": norm, "skipped_steps": optimizer.skipped}
+            values = {
+                "loss": loss,
+                "fve_train": fve,
+                "grad_norm": norm,
+                "skipped_steps": optimizer.skipped,
+            }
             log.metrics(step, values)
             progress.advance(note=f"FVE {fve:.3f}")
     ar.eval().requires_grad_(False)

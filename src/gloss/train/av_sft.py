@@ -3,14 +3,15 @@
     for each step:
         rows            = next batch of (activation, response)
         prefix          = keys and values of the prompt before the marker, once
-        logits          = AV(prefix, prompt tail with injected activation, response), at response positions only
+        logits          = AV(prefix, tail with injected activation, response), at the response only
         loss            = mean cross-entropy over response tokens, stop token included
 
-The first ``reading_steps`` steps use the text's last words instead of the label: labels pick their features at random, and that noise
-hides the small part of the loss that teaches the AV to read the vector at all.
+The first ``reading_steps`` steps use the text's last words instead of the label: labels pick their
+features at random, and that noise hides the small part of the loss that teaches the AV to read the
+vector at all.
 
-Left out: packing several responses into one row; batches are cut into chunks of like length instead.
-"""
+Left out: packing several responses into one row; batches are cut into chunks of like length
+instead."""
 
 from __future__ import annotations
 
@@ -48,17 +49,26 @@ class AVSFTResult:
     sidecar: ModelSidecar
 
 
-def av_sft_loss(av: ActivationVerbalizer, activations: Tensor, responses: list[list[int]], num_tokens: int) -> Tensor:
-    """Summed cross-entropy of the responses (token ids, stop token last) divided by ``num_tokens``; [n, d] → scalar."""
+def av_sft_loss(
+    av: ActivationVerbalizer, activations: Tensor, responses: list[list[int]], num_tokens: int
+) -> Tensor:
+    """Summed cross-entropy of the responses (token ids, stop token last) divided by ``num_tokens``;
+    [n, d] → scalar.
+    """
     ids, mask = right_pad(responses, av.pad_id)
     logits = av.response_logits(activations, ids, mask)
-    return nn.functional.cross_entropy(logits.float(), ids[mask].to(logits.device), reduction="sum") / num_tokens
+    return (
+        nn.functional.cross_entropy(logits.float(), ids[mask].to(logits.device), reduction="sum")
+        / num_tokens
+    )
 
 
 def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) -> AVSFTResult:
-    """Trains an AV from the target on (activation, response) rows and saves it as ``out_dir``/checkpoint.
+    """Trains an AV from the target on (activation, response) rows and saves it as
+    ``out_dir``/checkpoint.
 
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at once.
+    Stopped at any moment and called again it ends with the same weights; finished, it returns at
+    once.
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
     """
     with folder_lock(out_dir):
@@ -70,7 +80,9 @@ def _train(config: AVSFTConfig, target: str, dataset: Path, out_dir: Path) -> AV
     av = new_av(target, rows, config.injection_scale, config.attn_implementation)
     av.model.requires_grad_(True).train()
     optimizer = GuardedOptimizer(av.model, config.optimizer, config.reading_steps + config.steps)
-    state = TrainingState(out_dir, {"av": TrainedPart(av.model, optimizer)}, run_settings(config, rows, av.sidecar))
+    state = TrainingState(
+        out_dir, {"av": TrainedPart(av.model, optimizer)}, run_settings(config, rows, av.sidecar)
+    )
     if (earlier := state.finished(out_dir / "checkpoint")) is not None:
         return AVSFTResult(out_dir / "checkpoint", sidecar=av.sidecar, **earlier)
     first_step = state.load()
@@ -99,7 +111,9 @@ def _train(config: AVSFTConfig, target: str, dataset: Path, out_dir: Path) -> AV
 
 
 def _encoded(av: ActivationVerbalizer, responses: Sequence[str]) -> list[list[int]]:
-    return [[*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in responses]
+    return [
+        [*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in responses
+    ]
 
 
 def _last_words(rows: TrainingRows, count: int) -> list[str]:
@@ -117,7 +131,9 @@ def _accumulate(
     loss = 0.0
     for chunk in length_chunks(lengths, CHUNK_ROWS):
         picked = batch[chunk]
-        part = av_sft_loss(av, torch.from_numpy(rows.vectors[picked]), [responses[i] for i in picked], sum(lengths))
+        part = av_sft_loss(
+            av, torch.from_numpy(rows.vectors[picked]), [responses[i] for i in picked], sum(lengths)
+        )
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
     return loss

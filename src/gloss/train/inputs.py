@@ -1,4 +1,6 @@
-"""What a training loop starts from: rows of a dataset, and a fresh AV or AR made from the target."""
+"""What a training loop starts from: rows of a dataset, and a fresh AV or AR made from the
+target.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from gloss.contract import DatasetSidecar, ModelSidecar, add_marker_token, read_dataset_sidecar, verify_model_sidecar
+from gloss.contract import (
+    TRUST_KEY,
+    DatasetSidecar,
+    ModelSidecar,
+    add_marker_token,
+    read_dataset_sidecar,
+    verify_model_sidecar,
+)
 from gloss.data import read_activations, vectors_as_array
 from gloss.errors import DatasetError
-from gloss.models import ActivationReconstructor, ActivationVerbalizer, direction_variance, mean_direction
-from gloss.target import load_target
+from gloss.models import (
+    ActivationReconstructor,
+    ActivationVerbalizer,
+    direction_variance,
+    mean_direction,
+)
+from gloss.target_model import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
-TRUST_KEY = "gloss"
 NOT_IN_RESULT = {"checkpoint_every", "tensorboard"}
 """Settings that may change between stop and resume: they do not touch the result."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of a built dataset: raw ``vectors`` [n, d_model], their ``texts`` (empty for RL) and provenance."""
+    """Rows of a built dataset: raw ``vectors`` [n, d_model], their ``texts`` (empty for RL) and
+    provenance.
+    """
 
     path: Path
     vectors: np.ndarray[Any, np.dtype[np.float32]]
@@ -57,8 +72,8 @@ class TrainingRows:
 def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
     """Reads a dataset of activations with the text to learn from.
 
-    Raises: DatasetError if the file, its sidecar or the column is missing, or a vector is zero or not finite.
-    """
+    Raises: DatasetError if the file, its sidecar or the column is missing, or a vector is zero or
+    not finite."""
     table = read_activations(path)
     if text_column is not None and text_column not in table.column_names:
         raise DatasetError(
@@ -74,62 +89,82 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
         texts=table[text_column].to_pylist() if text_column else [],
         doc_ids=table["doc_id"].to_pylist(),
         contexts=table["detokenized_text_truncated"].to_pylist(),
-        positions=table["position"].to_pylist()
-        if "position" in table.column_names
-        else [n - 1 for n in table["n_raw_tokens"].to_pylist()],
+        positions=(
+            table["position"].to_pylist()
+            if "position" in table.column_names
+            else [n - 1 for n in table["n_raw_tokens"].to_pylist()]
+        ),
         tokens=table["token"].to_pylist() if "token" in table.column_names else [""] * len(table),
         sidecar=read_dataset_sidecar(path),
     )
 
 
 def new_av(
-    target_name: str, rows: TrainingRows, injection_scale: float | None, attn_implementation: str | None = None
+    target_name: str,
+    rows: TrainingRows,
+    injection_scale: float | None,
+    attn_implementation: str | None = None,
 ) -> ActivationVerbalizer:
     """An untrained AV: a copy of the target with the dataset's template and marker.
 
     Without ``injection_scale`` it is the 75th percentile of the activation norms.
-    Raises: CheckpointError, SidecarError or MarkerError if the target is not the one that the dataset was built for.
-    """
+    Raises: CheckpointError, SidecarError or MarkerError if the target is not the one that the
+    dataset was built for."""
     dataset = rows.sidecar
     target = load_target(target_name, attn_implementation=attn_implementation)
-    scale = injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
+    scale = (
+        injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
+    )
     sidecar = _sidecar("av", target_name, rows, injection_scale=scale)
-    if sidecar.marker is not None and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings:
+    if (
+        sidecar.marker is not None
+        and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings
+    ):
         target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
     if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
         add_marker_token(target.tokenizer, sidecar.marker.char)
-    verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks)
+    verify_model_sidecar(
+        sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks
+    )
     return ActivationVerbalizer(target.model, target.tokenizer, sidecar)
 
 
-def new_ar(target_name: str, rows: TrainingRows, attn_implementation: str | None = None) -> ActivationReconstructor:
+def new_ar(
+    target_name: str, rows: TrainingRows, attn_implementation: str | None = None
+) -> ActivationReconstructor:
     """An untrained AR: the target's first K+1 blocks and an identity head.
 
-    Raises: CheckpointError, SidecarError or ArchitectureError if the target is not the one that the dataset was built for.
-    """
+    Raises: CheckpointError, SidecarError or ArchitectureError if the target is not the one that the
+    dataset was built for."""
     target = load_target(target_name, attn_implementation=attn_implementation)
     sidecar = _sidecar("ar", target_name, rows, injection_scale=None)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model)
-    return ActivationReconstructor.from_target(target.model, rows.sidecar.layer, target.tokenizer, sidecar)
+    return ActivationReconstructor.from_target(
+        target.model, rows.sidecar.layer, target.tokenizer, sidecar
+    )
 
 
 def trust_record(rows: TrainingRows) -> dict[str, Any]:
     """What a reader of the checkpoint needs to judge an activation.
 
-    The variance behind FVE, the mean direction (what FVE 0 predicts), usual norms, the first position.
-    """
+    The variance behind FVE, the mean direction (what FVE 0 predicts), usual norms, the first
+    position."""
     dataset = rows.sidecar
     extraction = dict(dataset.extra.get("gloss", {})).get("extract", {})
     return {
         "direction_variance": rows.variance,
-        "mean_direction": [round(value, 4) for value in mean_direction(torch.from_numpy(rows.vectors)).tolist()],
+        "mean_direction": [
+            round(value, 4) for value in mean_direction(torch.from_numpy(rows.vectors)).tolist()
+        ],
         "norm_statistics": dict(dataset.norm_statistics),
         "min_position": extraction.get("min_position"),
         "dataset": dataset.dataset_id,
     }
 
 
-def _sidecar(role: Any, target_name: str, rows: TrainingRows, *, injection_scale: float | None) -> ModelSidecar:
+def _sidecar(
+    role: Any, target_name: str, rows: TrainingRows, *, injection_scale: float | None
+) -> ModelSidecar:
     dataset = rows.sidecar
     return ModelSidecar(
         role=role,
@@ -142,15 +177,21 @@ def _sidecar(role: Any, target_name: str, rows: TrainingRows, *, injection_scale
         av_template=dataset.av_template,
         ar_template=dataset.ar_template,
         stage="sft",
-        base_checkpoint=str(Path(target_name).resolve()) if Path(target_name).is_dir() else target_name,
+        base_checkpoint=(
+            str(Path(target_name).resolve()) if Path(target_name).is_dir() else target_name
+        ),
         trained_on=(dataset.dataset_id,),
         created_by=f"gloss {version('gloss-nla')}",
         extra={TRUST_KEY: trust_record(rows)},
     )
 
 
-def run_settings(config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar) -> dict[str, Any]:
-    """Settings, dataset and the model's contract: what a resumed run must have in common, as JSON values."""
+def run_settings(
+    config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar
+) -> dict[str, Any]:
+    """Settings, dataset and the model's contract: what a resumed run must have in common, as JSON
+    values.
+    """
     digest = hashlib.blake2b(rows.vectors.tobytes(), digest_size=8)
     digest.update("\0".join(rows.texts).encode("utf-8", "surrogatepass"))
     return {

@@ -4,15 +4,15 @@
         activations     = next batch
         explanations    = G samples of the AV per activation, T = 1
         vectors         = AR(explanations that could be extracted)             with gradients
-        rewards         = −direction MSE (or −log of it); failed extraction: that of an orthogonal vector
+        rewards         = −direction MSE (or −log of it); failed extraction: an orthogonal vector's
         AR step         : mean direction MSE on the same explanations
         AV step         : GRPO with the rewards, KL to the AV's SFT start
 
-The reward and the AR's regression loss come from the same forward pass: the AR is the live one, before its update. The two
-updates are not coupled: no gradient flows from one half into the other.
+The reward and the AR's regression loss come from the same forward pass: the AR is the live one,
+before its update. The two updates are not coupled: no gradient flows from one half into the other.
 
-Left out: several optimizer steps per batch of rollouts, and with them importance ratios and clipping.
-"""
+Left out: several optimizer steps per batch of rollouts, and with them importance ratios and
+clipping."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gloss.contract import Explanation, check_same_activations
+from gloss.contract import TRUST_KEY, Explanation, check_same_activations
 from gloss.durable import folder_lock
+from gloss.engines import LocalEngine, Rollout
 from gloss.models import (
     ORTHOGONAL_MSE,
     ActivationReconstructor,
@@ -47,12 +48,11 @@ from gloss.models import (
     save_av,
 )
 from gloss.progress import Stage
-from gloss.rollout import LocalEngine, Rollout
 from gloss.stopping import deferred_stop
 from gloss.train.batches import batch_rows, step_seed
 from gloss.train.config import JointConfig
 from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
-from gloss.train.inputs import TRUST_KEY, TrainingRows, read_training_rows, run_settings
+from gloss.train.inputs import TrainingRows, read_training_rows, run_settings
 from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
@@ -75,7 +75,9 @@ class JointResult:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One step's rollouts: activations [n·G, d] side by side per prompt, and what was extracted from each."""
+    """One step's rollouts: activations [n·G, d] side by side per prompt, and what was extracted
+    from each.
+    """
 
     activations: Tensor
     rollouts: list[Rollout]
@@ -87,7 +89,9 @@ class _Batch:
 class _Learner:
     """The two halves with their optimizers, and the frozen SFT start of the AV."""
 
-    def __init__(self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor) -> None:
+    def __init__(
+        self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor
+    ) -> None:
         self.config, self.av, self.ar = config, av, ar
         self.reference = ActivationVerbalizer(copy.deepcopy(av.model), av.tokenizer, av.sidecar)
         av.model.requires_grad_(True)
@@ -121,14 +125,17 @@ class _Learner:
         )
 
     def ar_errors(self, batch: _Batch) -> Tensor:
-        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients accumulated; [n·G].
+        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients
+        accumulated; [n·G].
 
-        NaN everywhere if the AR's output is not finite: then the reward is not, and the step is skipped.
-        """
+        NaN everywhere if the AR's output is not finite: then the reward is not, and the step is
+        skipped."""
         errors = torch.full((len(batch.texts),), float("nan"))
         kept = batch.extracted.nonzero().squeeze(1).tolist()
         prompts = self.ar.encode([batch.texts[i] for i in kept])
-        for chunk in fitted_chunks([len(prompt) for prompt in prompts], self.config.micro_batch_size):
+        for chunk in fitted_chunks(
+            [len(prompt) for prompt in prompts], self.config.micro_batch_size
+        ):
             picked = [kept[i] for i in chunk]
             vectors = self.ar.reconstruct_ids([prompts[i] for i in chunk])
             if not bool(torch.isfinite(vectors).all()):
@@ -139,11 +146,17 @@ class _Learner:
         return errors
 
     def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
-        """Accumulates the AV's gradients of the GRPO loss, averaged over tokens; returns the mean KL per token."""
+        """Accumulates the AV's gradients of the GRPO loss, averaged over tokens; returns the mean
+        KL per token.
+        """
         total = int(batch.num_tokens.sum())
         kl_sum = 0.0
         chunks = [
-            (batch.activations[chunk], *right_pad([batch.rollouts[i].token_ids for i in chunk], self.av.pad_id), chunk)
+            (
+                batch.activations[chunk],
+                *right_pad([batch.rollouts[i].token_ids for i in chunk], self.av.pad_id),
+                chunk,
+            )
             for chunk in fitted_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size)
         ]
         prefix = GatheringPrefix(self.av.backbone, self.av.prefix_ids)
@@ -156,7 +169,10 @@ class _Learner:
         for (activations, ids, mask, chunk), reference in zip(chunks, references, strict=True):
             logprobs = self.av.response_logprobs(activations, ids, mask, prefix)
             per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask].to(logprobs.device)
-            loss = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight).sum() / total
+            loss = (
+                policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight).sum()
+                / total
+            )
             loss.backward()  # type: ignore[no-untyped-call]
             kl_sum += float(k3_divergence(logprobs.detach(), reference).sum())
         prefix.pass_on()
@@ -166,7 +182,8 @@ class _Learner:
 def joint_step(
     learner: _Learner, activations: Tensor, variance: float, step: int, *, rows: Sequence[int] = ()
 ) -> tuple[dict[str, float], _Batch, Tensor]:
-    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN where none was extracted).
+    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN
+    where none was extracted).
 
     ``rows`` are those of the dataset, to be named if a step that is not finite ends the run.
     """
@@ -176,7 +193,11 @@ def joint_step(
         batch = learner.sample(activations, step)
         errors = learner.ar_errors(batch)
     rewards = explanation_rewards(
-        errors, batch.extracted, batch.num_tokens, reward=config.reward, length_penalty=config.length_penalty
+        errors,
+        batch.extracted,
+        batch.num_tokens,
+        reward=config.reward,
+        length_penalty=config.length_penalty,
     )
     groups = rewards.view(-1, config.group_size)
     advantages = group_advantages(groups, normalize=config.normalize_advantages).flatten()
@@ -202,19 +223,28 @@ def joint_step(
 
 
 def train_joint(
-    config: JointConfig, *, av: Path, ar: Path, dataset: Path, out_dir: Path, heldout: Path | None = None
+    config: JointConfig,
+    *,
+    av: Path,
+    ar: Path,
+    dataset: Path,
+    out_dir: Path,
+    heldout: Path | None = None,
 ) -> JointResult:
     """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
 
     ``heldout`` is only measured (greedy FVE of a few rows now and then), never trained on.
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at once.
+    Stopped at any moment and called again it ends with the same weights; finished, it returns at
+    once.
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
     """
     with folder_lock(out_dir):
         return _train(config, av, ar, dataset, out_dir, heldout)
 
 
-def _train(config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path, heldout: Path | None) -> JointResult:
+def _train(
+    config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path, heldout: Path | None
+) -> JointResult:
     rows = read_training_rows(dataset, text_column=None)
     measured = read_training_rows(heldout, text_column=None) if heldout else None
     learner = _Learner(
@@ -247,7 +277,9 @@ def _train(config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path
             started = time.monotonic()
             picked = batch_rows(len(rows), config.prompts_per_step, step, config.seed)
             activations = torch.from_numpy(rows.vectors[picked])
-            metrics, batch, errors = joint_step(learner, activations, variance, step, rows=picked.tolist())
+            metrics, batch, errors = joint_step(
+                learner, activations, variance, step, rows=picked.tolist()
+            )
             if measured and (step % config.evaluate_every == 0 or step + 1 == config.steps):
                 metrics["fve_heldout"] = heldout_fve(learner, measured, config)
             fve = metrics["fve_sampled"]
@@ -266,27 +298,44 @@ def _train(config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path
 
 def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path, Path]) -> None:
     """Notes in both sidecars what the halves went through and how long explanations may be."""
-    for half, parent, lr in ((learner.av, parents[0], config.av.lr), (learner.ar, parents[1], config.ar.lr)):
+    for half, parent, lr in (
+        (learner.av, parents[0], config.av.lr),
+        (learner.ar, parents[1], config.ar.lr),
+    ):
         record = {**half.sidecar.extra.get(TRUST_KEY, {}), "max_new_tokens": config.max_new_tokens}
         half.sidecar = replace(
             half.sidecar,
             stage="rl",
             parent_checkpoints=(*half.sidecar.parent_checkpoints, parent.name),
-            training={"steps": config.steps, "lr": lr, "batch_size": config.prompts_per_step * config.group_size},
+            training={
+                "steps": config.steps,
+                "lr": lr,
+                "batch_size": config.prompts_per_step * config.group_size,
+            },
             extra={**half.sidecar.extra, TRUST_KEY: record},
         )
 
 
 @torch.inference_mode()
 def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> float:
-    """Greedy round-trip FVE on the first ``evaluate_rows`` held-out activations; failed extractions count as orthogonal."""
+    """Greedy round-trip FVE on the first ``evaluate_rows`` held-out activations; failed extractions
+    count as orthogonal.
+    """
     activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
-    rollouts = learner.engine.generate(activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0)
+    rollouts = learner.engine.generate(
+        activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0
+    )
     errors = torch.full((len(rollouts),), ORTHOGONAL_MSE)
-    texts = {i: r.explanation.text for i, r in enumerate(rollouts) if isinstance(r.explanation, Explanation)}
+    texts = {
+        i: r.explanation.text
+        for i, r in enumerate(rollouts)
+        if isinstance(r.explanation, Explanation)
+    }
     if texts:
         index = list(texts)
-        errors[index] = direction_mse(learner.ar.reconstruct(list(texts.values())), activations[index])
+        errors[index] = direction_mse(
+            learner.ar.reconstruct(list(texts.values())), activations[index]
+        )
     return fraction_of_variance_explained(errors, rows.variance)
 
 
@@ -309,7 +358,9 @@ def _log_samples(
                 "doc_id": rows.doc_ids[row],
                 "text_tail": rows.contexts[row][-CONTEXT_CHARS:],
                 "explanation": batch.texts[sample] if extracted else batch.rollouts[sample].text,
-                "fve": round(1 - error / variance, 4) if extracted and math.isfinite(error) else None,
+                "fve": (
+                    round(1 - error / variance, 4) if extracted and math.isfinite(error) else None
+                ),
                 "failed": not extracted,
             },
         )

@@ -15,12 +15,15 @@ from gloss.errors import MissingExtraError
 
 
 class MetricsLog:
-    """Appends one JSON object per line to ``folder``/metrics.jsonl and samples.jsonl; a context manager.
+    """Appends one JSON object per line to ``folder``/metrics.jsonl and samples.jsonl; a context
+    manager.
 
-    On resume at ``first_step`` the lines of that step and later are dropped, so that no step stands there twice.
-    """
+    On resume at ``first_step`` the lines of that step and later are dropped, so that no step stands
+    there twice."""
 
-    def __init__(self, folder: Path, stage: str, *, first_step: int = 0, tensorboard: bool = False) -> None:
+    def __init__(
+        self, folder: Path, stage: str, *, first_step: int = 0, tensorboard: bool = False
+    ) -> None:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.stage, self.first_step = stage, first_step
@@ -51,9 +54,14 @@ class MetricsLog:
             file.flush()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        with suppress(OSError) if error is not None else nullcontext():  # the first error is the one to tell
+        with (
+            suppress(OSError) if error is not None else nullcontext()
+        ):  # the first error is the one to tell
             self._metrics.close()
             self._samples.close()
         if self._board is not None:
@@ -61,11 +69,15 @@ class MetricsLog:
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}
+    return {
+        name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()
+    }
 
 
 def _drop_lines_from(path: Path, first_step: int) -> None:
-    """Drops the lines of ``first_step`` and later, and those that a killed process left unfinished."""
+    """Drops the lines of ``first_step`` and later, and those that a killed process left
+    unfinished.
+    """
     if path.exists():
         *lines, _unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
         write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) < first_step))

@@ -1,4 +1,6 @@
-"""One optimizer step, the same for every loop: schedule, clipping and the guard against non-finite gradients."""
+"""One optimizer step, the same for every loop: schedule, clipping and the guard against non-finite
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -24,30 +26,39 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 
 
 class GuardedOptimizer:
-    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a loss or gradient that is not finite are skipped.
+    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a loss or gradient
+    that is not finite are skipped.
 
     ``skipped`` counts them; more than ``max_skipped_steps`` raise TrainingError.
     """
 
     def __init__(self, module: nn.Module, config: OptimizerConfig, total_steps: int) -> None:
         self.config, self.total_steps, self.skipped = config, total_steps, 0
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.parameters = [
+            parameter for parameter in module.parameters() if parameter.requires_grad
+        ]
         blocks = _block_matrices(module) if config.algorithm == "muon" else set()
         matrices = [p for p in self.parameters if p in blocks]
         others = [p for p in self.parameters if p not in blocks]
         decay = config.weight_decay
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, lr=config.lr, betas=(0.9, config.beta2), weight_decay=decay, fused=True)
+            torch.optim.AdamW(
+                others, lr=config.lr, betas=(0.9, config.beta2), weight_decay=decay, fused=True
+            )
         ]
         if matrices:
             self._parts.append(
-                torch.optim.Muon(matrices, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+                torch.optim.Muon(
+                    matrices, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+                )
             )
 
     def step(self, step: int, *, loss: float = 0.0, rows: Sequence[int] = ()) -> float:
-        """Applies the accumulated gradients as step ``step`` and clears them; returns the gradient norm before clipping.
+        """Applies the accumulated gradients as step ``step`` and clears them; returns the gradient
+        norm before clipping.
 
-        A step whose ``loss`` or gradient is not finite is skipped and counted; ``rows`` of the dataset are named if that ends the run.
+        A step whose ``loss`` or gradient is not finite is skipped and counted; ``rows`` of the
+        dataset are named if that ends the run.
         Raises: TrainingError after too many skipped steps.
         """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
@@ -65,23 +76,33 @@ class GuardedOptimizer:
     def _skip(self, step: int, what: str, rows: Sequence[int]) -> None:
         self.skipped += 1
         if self.skipped > self.config.max_skipped_steps:
-            named = ", ".join(str(int(row)) for row in rows[:NAMED_ROWS]) + (" …" if len(rows) > NAMED_ROWS else "")
+            named = ", ".join(str(int(row)) for row in rows[:NAMED_ROWS]) + (
+                " …" if len(rows) > NAMED_ROWS else ""
+            )
             raise TrainingError(
-                f"{self.skipped} steps were skipped for a loss or gradient that is not finite, the last at step {step}",
+                f"{self.skipped} steps were skipped for a loss or gradient that is not finite, the"
+                f" last at step {step}",
                 expected=f"at most {self.config.max_skipped_steps}",
-                found=f"a {what} of NaN or infinity" + (f" on dataset rows {named}" if named else ""),
+                found=f"a {what} of NaN or infinity"
+                + (f" on dataset rows {named}" if named else ""),
                 remedy="Lower the learning rate or look at these rows",
             )
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """The optimizer's state of one parameter, by name; empty before its first step."""
-        return {name: value for part in self._parts for name, value in part.state.get(parameter, {}).items()}
+        return {
+            name: value
+            for part in self._parts
+            for name, value in part.state.get(parameter, {}).items()
+        }
 
     def restore(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
         """Puts a saved state of one parameter back."""
         for part in self._parts:
             if any(parameter is owned for group in part.param_groups for owned in group["params"]):
-                part.state[parameter] = {name: moment.to(parameter.device) for name, moment in moments.items()}
+                part.state[parameter] = {
+                    name: moment.to(parameter.device) for name, moment in moments.items()
+                }
 
 
 def _block_matrices(module: nn.Module) -> set[Tensor]:

@@ -1,4 +1,6 @@
-"""Checks before a long run: the injection reaches the forward pass, and reward and training read the same AR."""
+"""Checks before a long run: the injection reaches the forward pass, and reward and training read
+the same AR.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,19 @@ from torch import Tensor
 from gloss.errors import TrainingError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer
 
-PROBE_TEXTS = ("a short one", "a longer explanation, with several words, a {brace}\nand a second line", "x")
+PROBE_TEXTS = (
+    "a short one",
+    "a longer explanation, with several words, a {brace}\nand a second line",
+    "x",
+)
 TOLERANCE = 1e-3
 
 
 def check_injection_reaches_forward(av: ActivationVerbalizer, activations: Tensor) -> None:
     """Different activations must give different next-token distributions; [n ≥ 2, d_model].
 
-    Raises: TrainingError if the AV's output does not depend on the activation: it would describe the marker itself.
-    """
+    Raises: TrainingError if the AV's output does not depend on the activation: it would describe
+    the marker itself."""
     ids = torch.tensor([[av.stop_id]]).expand(2, 1)
     with torch.inference_mode():
         probe = torch.stack([activations[0], -activations[0]])
@@ -31,10 +37,11 @@ def check_injection_reaches_forward(av: ActivationVerbalizer, activations: Tenso
 
 
 def check_reward_path(ar: ActivationReconstructor) -> None:
-    """The batched vectors that rewards are computed from must equal those of single texts, one at a time.
+    """The batched vectors that rewards are computed from must equal those of single texts, one at a
+    time.
 
-    Raises: TrainingError if they differ by more than 1e-3 of their norm (padding, prefix or template at fault).
-    """
+    Raises: TrainingError if they differ by more than 1e-3 of their norm (padding, prefix or
+    template at fault)."""
     with torch.inference_mode():
         batched = ar.reconstruct_ids(ar.encode(PROBE_TEXTS))
         single = torch.cat([ar.reconstruct_ids(ar.encode([text])) for text in PROBE_TEXTS])

@@ -15,7 +15,9 @@ MSE_FLOOR = 1e-4
 
 
 def failed_reward(reward: Reward) -> float:
-    """What an explanation that could not be extracted earns: that of an orthogonal reconstruction, never 0."""
+    """What an explanation that could not be extracted earns: that of an orthogonal reconstruction,
+    never 0.
+    """
     return -ORTHOGONAL_MSE if reward == "neg_mse" else -math.log(ORTHOGONAL_MSE)
 
 
@@ -24,7 +26,8 @@ def explanation_rewards(
 ) -> Tensor:
     """Reward of every rollout; [n] each → [n].
 
-    ``errors`` is the direction MSE (any number where nothing was extracted, NaN included), ``extracted`` a bool,
+    ``errors`` is the direction MSE (any number where nothing was extracted, NaN included),
+    ``extracted`` a bool,
     ``num_tokens`` the generated length.
     """
     value = -errors if reward == "neg_mse" else -errors.clamp_min(MSE_FLOOR).log()

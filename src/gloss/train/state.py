@@ -1,7 +1,8 @@
-"""What a stopped run resumes from: parameters, optimizer moments and the step, with checksums; the newest two states are kept.
+"""What a stopped run resumes from: parameters, optimizer moments and the step, with checksums; the
+newest two states are kept.
 
-There is no generator state and no data cursor to save: row order and sampling are functions of (seed, step), see ``batches.py``.
-"""
+There is no generator state and no data cursor to save: row order and sampling are functions of
+(seed, step), see ``batches.py``."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gloss.data.record import require_same_settings
 from gloss.durable import read_json, replaced_file, write_json
 from gloss.stopping import StopRequest
-from gloss.target import weights_fingerprint
+from gloss.store.record import require_same_settings
+from gloss.target_model import weights_fingerprint
 from gloss.train.optimization import GuardedOptimizer
 
 KEPT_STATES = 2
@@ -41,13 +42,16 @@ class TrainedPart:
 
 
 class TrainingState:
-    """The resumable state of a loop in ``folder``: ``state-<step>.safetensors`` while it runs, ``finished.json`` afterwards.
+    """The resumable state of a loop in ``folder``: ``state-<step>.safetensors`` while it runs,
+    ``finished.json`` afterwards.
 
-    ``settings`` is everything the result depends on (JSON values), to which the parts' weights at the start are added; a folder
-    with other settings is refused. Make it before anything is trained.
-    """
+    ``settings`` is everything the result depends on (JSON values), to which the parts' weights at
+    the start are added; a folder with other settings is refused. Make it before anything is
+    trained."""
 
-    def __init__(self, folder: Path, parts: Mapping[str, TrainedPart], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, parts: Mapping[str, TrainedPart], settings: Mapping[str, Any]
+    ) -> None:
         self.folder, self.parts = folder, parts
         start = {name: weights_fingerprint(part.module) for name, part in parts.items()}
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "start": start}))
@@ -67,7 +71,9 @@ class TrainingState:
         metadata = {
             "step": str(step),
             "settings": json.dumps(self.settings),
-            "skipped": json.dumps({name: part.optimizer.skipped for name, part in self.parts.items()}),
+            "skipped": json.dumps(
+                {name: part.optimizer.skipped for name, part in self.parts.items()}
+            ),
             "checksums": json.dumps({key: _checksum(tensor) for key, tensor in tensors.items()}),
         }
         with replaced_file(self.folder / f"state-{step:08d}.safetensors") as temporary:
@@ -84,7 +90,8 @@ class TrainingState:
                         yield f"{name}/{moment}/{key}", value
 
     def load(self) -> int:
-        """Restores the newest whole state in place and returns how many steps it holds; 0 where none was saved.
+        """Restores the newest whole state in place and returns how many steps it holds; 0 where
+        none was saved.
 
         A torn one is named on standard error and the one before it is used.
         Raises: ResumeError if a state belongs to other settings, naming what differs.
@@ -94,7 +101,10 @@ class TrainingState:
                 self.first_step = self._restore(file)
                 return self.first_step
             except _TornState as torn:
-                print(f"gloss: {file}: damaged ({torn}); going on from the state before it", file=sys.stderr)
+                print(
+                    f"gloss: {file}: damaged ({torn}); going on from the state before it",
+                    file=sys.stderr,
+                )
         return 0
 
     def _restore(self, path: Path) -> int:
@@ -106,7 +116,9 @@ class TrainingState:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             step, skipped = int(metadata["step"]), json.loads(metadata["skipped"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise _TornState(str(error).splitlines()[0][:120] if str(error) else type(error).__name__) from error
+            raise _TornState(
+                str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            ) from error
         if checksums.keys() != tensors.keys():
             raise _TornState("tensors are missing")
         wrong = [key for key, tensor in tensors.items() if _checksum(tensor) != checksums[key]]
@@ -114,11 +126,20 @@ class TrainingState:
             raise _TornState(f"the checksum of {wrong[0]} does not fit")
         for name, part in self.parts.items():
             part.optimizer.skipped = skipped[name]
-            _put_back(part, {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")})
+            _put_back(
+                part,
+                {
+                    k.removeprefix(f"{name}/"): v
+                    for k, v in tensors.items()
+                    if k.startswith(f"{name}/")
+                },
+            )
         return step
 
     def steps(self, total: int, every: int, stop: StopRequest) -> Iterator[int]:
-        """The steps still to do; saves behind every ``every``-th one, and behind the one in which a stop was asked for."""
+        """The steps still to do; saves behind every ``every``-th one, and behind the one in which a
+        stop was asked for.
+        """
         for step in range(self.first_step, total):
             yield step
             if (step + 1) % every == 0 or stop.requested:
@@ -126,13 +147,16 @@ class TrainingState:
             stop.obey()
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Records that the trained checkpoint is on disk, with a few numbers to return next time, and drops the states."""
+        """Records that the trained checkpoint is on disk, with a few numbers to return next time,
+        and drops the states.
+        """
         write_json(self.folder / FINISHED_NAME, {"settings": self.settings, "result": dict(result)})
         for file in self.files:
             file.unlink()
 
     def finished(self, *checkpoints: Path) -> dict[str, Any] | None:
-        """What ``finish`` was given by an earlier run with these settings; None if there was none or a checkpoint has gone.
+        """What ``finish`` was given by an earlier run with these settings; None if there was none
+        or a checkpoint has gone.
 
         Raises: ResumeError if it had other settings.
         """

@@ -9,11 +9,16 @@ GLOSS = [sys.executable, "-m", "gloss.cli.main"]
 
 
 def gloss(*arguments, stdin="", **options):
-    return subprocess.run([*GLOSS, *arguments], input=stdin, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(
+        [*GLOSS, *arguments], input=stdin, capture_output=True, text=True, timeout=120, **options
+    )
 
 
 def test_help_and_import_need_no_torch():
-    code = "import sys, gloss, gloss.cli.main; assert not {'torch', 'transformers', 'pyarrow', 'sklearn'} & set(sys.modules)"
+    code = (
+        "import sys, gloss, gloss.cli.main; assert not {'torch', 'transformers', 'pyarrow',"
+        " 'sklearn'} & set(sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
@@ -52,7 +57,10 @@ def test_version():
         (["report", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "nowhere"], "no finished run here"),
         (["steer", "x", "--edit", "nothing", "--nla", "nowhere"], "cannot read --edit"),
-        (["score", "--text", "x", "--activations", "nowhere.parquet", "--nla", "nowhere"], "no such dataset"),
+        (
+            ["score", "--text", "x", "--activations", "nowhere.parquet", "--nla", "nowhere"],
+            "no such dataset",
+        ),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_two(arguments, message, tmp_path):
@@ -64,14 +72,21 @@ def test_bad_input_gets_one_line_and_exit_code_two(arguments, message, tmp_path)
 
 
 def test_explain_without_an_nla_names_the_command_that_makes_one(tmp_path):
-    out = gloss("explain", "hello", env={"PATH": "/usr/bin", "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)})
+    out = gloss(
+        "explain",
+        "hello",
+        env={"PATH": "/usr/bin", "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+    )
     assert out.returncode == 2
     assert "gloss quickstart" in out.stderr
 
 
 def test_lab_documents_are_printed_as_json():
     out = gloss("lab", "documents", "2", "--seed", "5")
-    assert [document["doc_id"] for document in json.loads(out.stdout)] == ["lab-5-000000", "lab-5-000001"]
+    assert [document["doc_id"] for document in json.loads(out.stdout)] == [
+        "lab-5-000000",
+        "lab-5-000001",
+    ]
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, pytestconfig):
@@ -84,7 +99,10 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, pytestconfig):
 
 def test_a_reader_that_vanishes_ends_quietly():
     process = subprocess.Popen(
-        [*GLOSS, "lab", "documents", "400"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*GLOSS, "lab", "documents", "400"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline()
     process.stdout.close()
@@ -96,7 +114,11 @@ def test_a_reader_that_vanishes_ends_quietly():
 def test_output_to_a_full_disk_is_one_line():
     with Path("/dev/full").open("w") as full:
         out = subprocess.run(
-            [*GLOSS, "lab", "documents", "3"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            [*GLOSS, "lab", "documents", "3"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
         )
     assert out.returncode == 2
     assert out.stderr == "gloss: No space left on device\n"

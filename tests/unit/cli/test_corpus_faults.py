@@ -1,4 +1,6 @@
-"""What is wrong with a corpus is one line and exit code 2; what is merely empty or long is counted and cut."""
+"""What is wrong with a corpus is one line and exit code 2; what is merely empty or long is counted
+and cut.
+"""
 
 import json
 import os
@@ -7,14 +9,19 @@ import sys
 import pytest
 
 from gloss.cli.main import main
-from gloss.pipeline.config import preset_path
+from gloss.pipeline.run_config import preset_path
 
-GOOD = "The mill stood at the end of the lane, and every evening Mara walked there with her brother Jon in the rain."
+GOOD = (
+    "The mill stood at the end of the lane, and every evening Mara walked there with her brother"
+    " Jon in the rain."
+)
 
 
 @pytest.fixture
 def gloss(tmp_path, monkeypatch, capsys):
-    """Runs ``gloss data extract`` on a corpus: (exit code, standard output, lines of standard error)."""
+    """Runs ``gloss data extract`` on a corpus: (exit code, standard output, lines of standard
+    error).
+    """
 
     def run(source, *settings):
         chosen = (
@@ -58,18 +65,46 @@ def lines(*records):
         ("empty.jsonl", b"", "empty.jsonl: the corpus is empty"),
         ("empty.parquet", b"", "empty.parquet: not a Parquet file"),
         ("blank.txt", b"\n \n\t\n", "blank.txt: the corpus is empty"),
-        ("hollow.jsonl", lines({"text": ""}, {"text": " "}), "no activation could be taken: expected documents of more"),
-        ("binary.txt", bytes(range(256)) * 4, "binary.txt: not a text file: expected UTF-8, found byte 0x80"),
-        ("picture.txt", b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)), "picture.txt: not a text file: expected UTF-8, found byte"),
-        ("nul.txt", GOOD.encode() + b"\nzero \0 byte", "nul.txt:2: not a text file: expected UTF-8 text, found a NUL byte"),
-        ("latin.txt", "naïve café".encode("latin-1"), "latin.txt: not a text file: expected UTF-8, found byte 0xef"),
-        ("utf16.jsonl", '{"text": "a"}'.encode("utf-16"), "utf16.jsonl: not a text file: expected UTF-8, found byte 0xff"),
-        ("broken.jsonl", lines({"text": GOOD}, {"text": GOOD}) + b'{"text": "cut o', "broken.jsonl:3: not JSON"),
+        (
+            "hollow.jsonl",
+            lines({"text": ""}, {"text": " "}),
+            "no activation could be taken: expected documents of more",
+        ),
+        (
+            "binary.txt",
+            bytes(range(256)) * 4,
+            "binary.txt: not a text file: expected UTF-8, found byte 0x80",
+        ),
+        (
+            "picture.txt",
+            b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)),
+            "picture.txt: not a text file: expected UTF-8, found byte",
+        ),
+        (
+            "nul.txt",
+            GOOD.encode() + b"\nzero \0 byte",
+            "nul.txt:2: not a text file: expected UTF-8 text, found a NUL byte",
+        ),
+        (
+            "latin.txt",
+            "naïve café".encode("latin-1"),
+            "latin.txt: not a text file: expected UTF-8, found byte 0xef",
+        ),
+        (
+            "utf16.jsonl",
+            '{"text": "a"}'.encode("utf-16"),
+            "utf16.jsonl: not a text file: expected UTF-8, found byte 0xff",
+        ),
+        (
+            "broken.jsonl",
+            lines({"text": GOOD}, {"text": GOOD}) + b'{"text": "cut o',
+            "broken.jsonl:3: not JSON",
+        ),
         ("number.jsonl", b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "number.jsonl:1: not JSON"),
         ("deep.jsonl", b"[" * 100_000, "deep.jsonl:1: not JSON"),
         ("cut.parquet", b"PAR1 and then nothing", "cut.parquet: not a Parquet file"),
     ],
-)  # fmt: skip
+)
 def test_a_corpus_that_cannot_be_used_is_one_line(name, content, message, gloss, tmp_path):
     (tmp_path / name).write_bytes(content)
     code, out, err = gloss(tmp_path / name)
@@ -78,7 +113,9 @@ def test_a_corpus_that_cannot_be_used_is_one_line(name, content, message, gloss,
 
 
 def test_empty_documents_are_counted_and_the_others_kept(gloss, tmp_path):
-    (tmp_path / "c.jsonl").write_bytes(lines({"text": ""}, {"text": GOOD}, {"text": None}, {"text": "a b"}))
+    (tmp_path / "c.jsonl").write_bytes(
+        lines({"text": ""}, {"text": GOOD}, {"text": None}, {"text": "a b"})
+    )
     code, out, _ = gloss(tmp_path / "c.jsonl")
     counts = json.loads(out)
     assert code == 0
@@ -109,7 +146,10 @@ def test_a_broken_file_after_good_ones_loses_no_finished_shard(gloss, tmp_path):
     code, out, _ = gloss(folder, *settings)
     assert code == 0
     assert json.loads(out)["documents"] == 3
-    assert kept.items() <= {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}.items()
+    assert (
+        kept.items()
+        <= {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}.items()
+    )
 
 
 def test_a_link_to_nothing_in_a_folder_is_an_error_not_a_document_less(gloss, tmp_path):

@@ -9,7 +9,10 @@ from speaking_nla import SAYINGS, directions, save_speaking_nla
 from gloss.cli.main import app
 from gloss.reading import read_results
 
-CHAT = [{"role": "user", "content": "The gulls rest."}, {"role": "assistant", "content": "It rains."}]
+CHAT = [
+    {"role": "user", "content": "The gulls rest."},
+    {"role": "assistant", "content": "It rains."},
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,15 @@ def explain(gloss, *arguments):
 
 def test_a_file_of_activations_becomes_a_table(gloss, folder, tmp_path):
     out = tmp_path / "out.parquet"
-    code, printed, errors = explain(gloss, "--activations", "rows.npy", "--out", out, "--jsonl", "--samples", 2)
+    code, printed, errors = explain(
+        gloss, "--activations", "rows.npy", "--out", out, "--jsonl", "--samples", 2
+    )
     assert (code, printed.strip()) == (0, str(out))
     assert errors.splitlines()[-1] == f"Next: gloss themes {out}"
-    lines = [json.loads(line) for line in out.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in out.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert lines == read_results(out).to_dicts()
     assert len(lines) == 24
 
@@ -60,21 +68,32 @@ def test_a_few_rows_are_printed(gloss):
 
 
 def test_a_transcript_is_read_with_roles_and_sections(gloss):
-    code, printed, _ = explain(gloss, "--chat", "chat.json", "--tokens", "every:2", "--max-activations", 3, "--json")
+    code, printed, _ = explain(
+        gloss, "--chat", "chat.json", "--tokens", "every:2", "--max-activations", 3, "--json"
+    )
     rows = json.loads(printed)
     assert code == 0
     assert len(rows) == 3
-    assert {(row["role"], row["section"]) for row in rows} == {("user", "content"), ("assistant", "content")}
+    assert {(row["role"], row["section"]) for row in rows} == {
+        ("user", "content"),
+        ("assistant", "content"),
+    }
     assert "user content" in " ".join(explain(gloss, "--chat", "chat.json")[1].split())
 
 
 def test_a_text_file_means_and_differences(gloss):
-    rows = json.loads(explain(gloss, "--text-file", "text.txt", "--pool", "mean", "--minus-position", 0, "--json")[1])
+    rows = json.loads(
+        explain(
+            gloss, "--text-file", "text.txt", "--pool", "mean", "--minus-position", 0, "--json"
+        )[1]
+    )
     assert len(rows) == 1
     assert {"mean-pooled", "difference"} <= set(rows[0]["flags"])
     rows = json.loads(explain(gloss, "It rains.", "--minus-text", "It is calm.", "--json")[1])
     assert "difference" in rows[0]["flags"]
-    rows = json.loads(explain(gloss, "--activations", "rows.npy", "--minus", "rows.npy", "--json")[1])
+    rows = json.loads(
+        explain(gloss, "--activations", "rows.npy", "--minus", "rows.npy", "--json")[1]
+    )
     assert {tuple(row["flags"]) for row in rows} == {("difference", "no direction")}
 
 
@@ -93,7 +112,10 @@ def test_positions_prompt_and_best_of_work_on_a_text(gloss):
         (["--activations", "rows.npy", "--positions", "1"], "--positions does not fit this input"),
         (["--chat", "chat.json", "--limit", "3"], "--limit does not fit this input"),
         (["--chat", "chat.json", "--tokens", "some"], "cannot read the selection of tokens"),
-        (["--chat", "chat.json", "--tokens", "all", "--positions", "1"], "positions and tokens both"),
+        (
+            ["--chat", "chat.json", "--tokens", "all", "--positions", "1"],
+            "positions and tokens both",
+        ),
         (["--chat", "text.txt"], "text.txt: not JSON"),
         (["--chat", "missing.json"], "missing.json: cannot be read (No such file or directory)"),
         (["--text-file", "rows.npy"], "not a text file"),
@@ -102,7 +124,10 @@ def test_positions_prompt_and_best_of_work_on_a_text(gloss):
         (["--activations", "chat.json"], "unknown kind of activations"),
         (["--activations", "rows.npy", "--out", "rows.npy"], "ends in .parquet"),
         (["--activations", "rows.npy", "--jsonl"], "--jsonl writes beside the table"),
-        (["--activations", "rows.npy", "--best-of", "2", "--temperature", "0"], "best-of needs different responses"),
+        (
+            ["--activations", "rows.npy", "--best-of", "2", "--temperature", "0"],
+            "best-of needs different responses",
+        ),
         (["x", "--pool", "max"], "unknown --pool"),
         (["x", "--prompt", "no-file"], "neither a prompt nor a readable file"),
         (["x", "--prompt", "What is <INJECT>?"], "tokens beside <INJECT>"),
@@ -138,7 +163,8 @@ def test_themes_are_counted(gloss, tmp_path):
     out = tmp_path / "out.parquet"
     explain(gloss, "--activations", "rows.npy", "--out", out)
     found = {
-        theme["label"]: theme["n_tokens"] for theme in json.loads(gloss("themes", out, "--distance", 0, "--json")[1])
+        theme["label"]: theme["n_tokens"]
+        for theme in json.loads(gloss("themes", out, "--distance", 0, "--json")[1])
     }
     assert found["the mood is calm"] == 6
     assert found["the gulls sleep"] == 3
@@ -151,6 +177,8 @@ def test_results_go_to_neuronpedia_and_back(gloss, tmp_path):
     explain(gloss, "--chat", "chat.json", "--out", out)
     assert gloss("results", "export", out, "--out", page)[0] == 0
     assert gloss("results", "import", page, "--out", back)[0] == 0
-    assert read_results(back).table["text"].to_pylist() == read_results(out).table["text"].to_pylist()
+    assert (
+        read_results(back).table["text"].to_pylist() == read_results(out).table["text"].to_pylist()
+    )
     assert gloss("results", "import", out, "--out", back)[0] == 2
     assert gloss("results", "export", out, "--out", page, "--doc", "other")[0] == 2

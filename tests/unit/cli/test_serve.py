@@ -21,7 +21,11 @@ def folder(tmp_path_factory, lab_tokenizer):
 
 def refused(*arguments, verb="serve", **environment):
     done = subprocess.run(
-        [*GLOSS, verb, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+        [*GLOSS, verb, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -36,7 +40,9 @@ def test_an_address_that_others_reach_needs_a_secret(folder, verb):
 
 @pytest.mark.parametrize("secret", [{}, {"NLA_SECRET": ""}])
 def test_a_secret_that_is_not_there_is_refused(folder, secret):
-    said = refused("--nla", str(folder), "--host", "0.0.0.0", "--secret-env", "NLA_SECRET", **secret)
+    said = refused(
+        "--nla", str(folder), "--host", "0.0.0.0", "--secret-env", "NLA_SECRET", **secret
+    )
     assert "NLA_SECRET" in said
 
 
@@ -47,7 +53,10 @@ def test_a_secret_that_is_not_there_is_refused(folder, secret):
         (["--nla", "={folder}"], "name=place"),
         (["--nla", "{folder}/nowhere"], "no such model folder"),
         (["--nla", "{folder}", "--engine", "tpu"], "unknown engine"),
-        (["--nla", "a={folder}", "--nla", "b={folder}", "--engine", "vllm+http://127.0.0.1:9"], "one AV"),
+        (
+            ["--nla", "a={folder}", "--nla", "b={folder}", "--engine", "vllm+http://127.0.0.1:9"],
+            "one AV",
+        ),
         (["--nla", "{folder}", "--runs", "{folder}/nowhere"], "no such folder"),
     ],
 )
@@ -57,12 +66,24 @@ def test_wrong_arguments_are_one_line(folder, arguments, said):
 
 def test_a_port_that_is_taken_is_said_before_anything_is_loaded(folder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "cannot listen" in refused("--nla", str(folder), "--port", str(taken.getsockname()[1]))
+        assert "cannot listen" in refused(
+            "--nla", str(folder), "--port", str(taken.getsockname()[1])
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_stopped(folder, number):
-    command = [*SERVE, "--nla", f"one={folder}", "--nla", f"two={folder}", "--port", "0", "--secret-env", "NLA_SECRET"]
+    command = [
+        *SERVE,
+        "--nla",
+        f"one={folder}",
+        "--nla",
+        f"two={folder}",
+        "--port",
+        "0",
+        "--secret-env",
+        "NLA_SECRET",
+    ]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "NLA_SECRET": "sesame, open"}
     )

@@ -21,13 +21,20 @@ def test_where_the_system_does_not_say_the_machine_counts_as_idle(tmp_path, monk
 
 def test_the_command_line_chooses_before_pytorch_is_loaded_and_respects_a_choice_made_already():
     code = (
-        "import os, sys\nfrom gloss.cli.main import main\nsys.argv = ['gloss', '--version']\n"
-        "try:\n    main()\nfinally:\n    print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+        "import os, sys\nfrom gloss.cli.main import main\nsys.argv = ['gloss', '--version']\ntry:\n"
+        "    main()\nfinally:\n    print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     )
     plain = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
-    for extra, expected in (({}, {threads.IDLE_SPINS, threads.BUSY_SPINS}), ({"GOMP_SPINCOUNT": "77"}, {"77"})):
+    for extra, expected in (
+        ({}, {threads.IDLE_SPINS, threads.BUSY_SPINS}),
+        ({"GOMP_SPINCOUNT": "77"}, {"77"}),
+    ):
         out = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=plain | extra
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=plain | extra,
         )
         chosen, loaded = out.stdout.split()[-2:]
         assert chosen in expected

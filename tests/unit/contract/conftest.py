@@ -8,16 +8,23 @@ from transformers import PreTrainedTokenizerFast
 
 ASCII = [chr(code) for code in range(32, 127)] + ["\n"]
 CHAT_TEMPLATE = (
-    "{{ bos_token or '' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] | trim }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}"
+    "{{ bos_token or '' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] | trim }}{%"
+    " endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 
 
 def character_tokenizer(
-    more: str = "", *, bos: bool = False, appends_eos: bool = False, normalizer=None, chat_template: str | None = None
+    more: str = "",
+    *,
+    bos: bool = False,
+    appends_eos: bool = False,
+    normalizer=None,
+    chat_template: str | None = None,
 ) -> PreTrainedTokenizerFast:
     vocabulary = ["<unk>", "<s>", "</s>", *ASCII, *more]
-    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     if normalizer is not None:
         tokenizer.normalizer = normalizer
@@ -27,7 +34,10 @@ def character_tokenizer(
             single=single, special_tokens=[("<s>", 1), ("</s>", 2)]
         )
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>" if bos else None, eos_token="</s>"
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>" if bos else None,
+        eos_token="</s>",
     )
     wrapped.chat_template = chat_template
     return wrapped

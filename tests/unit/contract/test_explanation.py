@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gloss.contract import CLOSE_TAG, OPEN_TAG, Explanation, ExtractionFailed, extract_explanation, wrap_explanation
+from gloss.contract import (
+    CLOSE_TAG,
+    OPEN_TAG,
+    Explanation,
+    ExtractionFailed,
+    extract_explanation,
+    wrap_explanation,
+)
 
 
 @pytest.mark.parametrize(

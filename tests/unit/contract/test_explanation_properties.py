@@ -19,9 +19,24 @@ from gloss.contract import (
 
 any_text = st.text(st.characters())  # lone surrogates and NULs included
 tags = st.lists(
-    st.sampled_from([OPEN_TAG, CLOSE_TAG, "<explanation", "/explanation>", "{explanation}", "{{", "}", "\0", "\ud800", " ", "é", "x"]),
+    st.sampled_from(
+        [
+            OPEN_TAG,
+            CLOSE_TAG,
+            "<explanation",
+            "/explanation>",
+            "{explanation}",
+            "{{",
+            "}",
+            "\0",
+            "\ud800",
+            " ",
+            "é",
+            "x",
+        ]
+    ),
     max_size=20,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 @given(tags | any_text)
@@ -46,7 +61,9 @@ def test_extraction_never_raises_and_takes_what_stands_between_the_first_closed_
 def test_what_is_wrapped_comes_back_up_to_its_own_closing_tag(text):
     found = extract_explanation(wrap_explanation(text))
     kept = text.split(CLOSE_TAG)[0].strip()
-    assert found == (Explanation(kept) if kept else ExtractionFailed("empty", wrap_explanation(text)))
+    assert found == (
+        Explanation(kept) if kept else ExtractionFailed("empty", wrap_explanation(text))
+    )
 
 
 @given(tags | any_text, any_text, any_text)
@@ -63,7 +80,9 @@ def test_an_explanation_goes_into_the_ar_template_letter_for_letter(text):
     assert fill(DEFAULT_AR_TEMPLATE, explanation=text) == before + text + after
 
 
-@pytest.mark.parametrize("piece", ["a", OPEN_TAG, "<", "{explanation}", " ", "日", "\ud800", "</explanation"])
+@pytest.mark.parametrize(
+    "piece", ["a", OPEN_TAG, "<", "{explanation}", " ", "日", "\ud800", "</explanation"]
+)
 def test_a_hundred_thousand_characters_take_no_time(piece):
     text = (piece * 100_000)[:100_000]
     started = time.monotonic()

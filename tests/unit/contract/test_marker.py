@@ -22,7 +22,9 @@ def test_the_marker_is_found_by_its_id_and_both_neighbours():
     assert find_marker([7, 9, 3, 7, 4, 7], MARKER) == 3
 
 
-@pytest.mark.parametrize("ids", [[], [7], [3, 7], [7, 4], [3, 7, 5], [5, 7, 4], [3, 8, 4], [3, 7, 4, 3, 7, 4]], ids=str)
+@pytest.mark.parametrize(
+    "ids", [[], [7], [3, 7], [7, 4], [3, 7, 5], [5, 7, 4], [3, 8, 4], [3, 7, 4, 3, 7, 4]], ids=str
+)
 def test_no_site_or_two_sites_are_refused(ids):
     with pytest.raises(MarkerError, match="not where it must be"):
         find_marker(ids, MARKER)
@@ -38,8 +40,15 @@ def test_an_enclosed_character_comes_first(make_tokenizer, chat_template):
     assert (chosen.marker.char, chosen.added) == ("㈎", False)
 
 
-def test_the_chosen_marker_is_found_in_its_prompt_between_its_neighbours(make_tokenizer, chat_template):
-    for options in ({}, {"bos": True}, {"chat_template": chat_template}, {"chat_template": chat_template, "bos": True}):
+def test_the_chosen_marker_is_found_in_its_prompt_between_its_neighbours(
+    make_tokenizer, chat_template
+):
+    for options in (
+        {},
+        {"bos": True},
+        {"chat_template": chat_template},
+        {"chat_template": chat_template, "bos": True},
+    ):
         tokenizer = make_tokenizer("㈎", **options)
         marker = choose_marker(tokenizer, TEMPLATE).marker
         ids = prompt_ids(tokenizer, TEMPLATE, marker.char)
@@ -57,7 +66,9 @@ def test_an_invisible_character_is_no_marker(make_tokenizer):
 
 
 def test_a_character_that_the_template_uses_is_no_marker(make_tokenizer):
-    assert choose_marker(make_tokenizer("㈎㈏"), "A ㈎ here: <{injection_char}>.").marker.char == "㈏"
+    assert (
+        choose_marker(make_tokenizer("㈎㈏"), "A ㈎ here: <{injection_char}>.").marker.char == "㈏"
+    )
 
 
 def test_a_character_that_normalisation_rewrites_is_no_marker(make_tokenizer, nfkc):
@@ -77,8 +88,13 @@ def test_an_added_marker_survives_every_normaliser(habit, make_tokenizer, reques
     assert ids[find_marker(ids, chosen.marker)] == before
 
 
-def test_an_added_marker_is_reproduced_on_a_fresh_tokenizer(make_tokenizer, prepends_space, tmp_path):
-    first, second = make_tokenizer(normalizer=prepends_space), make_tokenizer(normalizer=prepends_space)
+def test_an_added_marker_is_reproduced_on_a_fresh_tokenizer(
+    make_tokenizer, prepends_space, tmp_path
+):
+    first, second = (
+        make_tokenizer(normalizer=prepends_space),
+        make_tokenizer(normalizer=prepends_space),
+    )
     chosen = choose_marker(first, TEMPLATE)
     assert add_marker_token(second, chosen.marker.char)
     assert not add_marker_token(second, chosen.marker.char)
@@ -113,9 +129,13 @@ def test_a_marker_that_merges_with_its_neighbour_is_no_marker():
     from transformers import PreTrainedTokenizerFast
 
     pieces = ["<unk>", "</s>", *map(chr, range(32, 127)), "㈎", "㈏", ">㈎"]
-    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(">㈎|."), "isolated")
-    merging = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+    merging = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>"
+    )
     assert len(merging.encode("㈎")) == 1
     with pytest.raises(MarkerError, match="cannot be the injection marker"):
         marker_for(merging, TEMPLATE, "㈎")

@@ -41,11 +41,15 @@ def av_sidecar(**changes) -> ModelSidecar:
 
 
 def ar_sidecar(**changes) -> ModelSidecar:
-    return av_sidecar(**({"role": "ar", "injection_scale": None, "ar_suffix_ids": (5, 6)} | changes))
+    return av_sidecar(
+        **({"role": "ar", "injection_scale": None, "ar_suffix_ids": (5, 6)} | changes)
+    )
 
 
 def rewritten(folder: Path, sidecar: ModelSidecar, **changes) -> Path:
-    """A sidecar file with keys changed, or removed where the change is ``...``; dots lead into blocks."""
+    """A sidecar file with keys changed, or removed where the change is ``...``; dots lead into
+    blocks.
+    """
     file = write_model_sidecar(sidecar, folder)
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     for name, value in changes.items():
@@ -92,15 +96,23 @@ sidecars = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(sidecar=sidecars)
 def test_a_sidecar_survives_writing_and_reading(sidecar, tmp_path):
     write_model_sidecar(sidecar, tmp_path)
     assert read_model_sidecar(tmp_path) == sidecar
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
-@given(values=st.dictionaries(st.sampled_from(["kind", "role", "d_model", "extraction", "tokens", "critic"]), plain))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+@given(
+    values=st.dictionaries(
+        st.sampled_from(["kind", "role", "d_model", "extraction", "tokens", "critic"]), plain
+    )
+)
 def test_any_mapping_is_read_or_refused_with_one_of_our_errors(values, tmp_path):
     file = rewritten(tmp_path, av_sidecar(), **values)
     try:
@@ -110,7 +122,9 @@ def test_any_mapping_is_read_or_refused_with_one_of_our_errors(values, tmp_path)
     assert line in ("'av'", "'ar'") or (SIDECAR_NAME in line and "\n" not in line)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(content=st.binary(max_size=80))
 def test_any_bytes_are_refused_with_one_of_our_errors(content, tmp_path):
     (tmp_path / SIDECAR_NAME).write_bytes(content)
@@ -119,7 +133,23 @@ def test_any_bytes_are_refused_with_one_of_our_errors(content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "char", ["\x85", "\u2028", "\ufeff", "\r\n", "\t", "\x00", "🙂", "日本", " ", "#", "'", '"', "- ", ": "]
+    "char",
+    [
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "\r\n",
+        "\t",
+        "\x00",
+        "🙂",
+        "日本",
+        " ",
+        "#",
+        "'",
+        '"',
+        "- ",
+        ": ",
+    ],
 )
 def test_a_template_survives_to_the_letter(char, tmp_path):
     template = f"{char}a{char}{{injection_char}}{char}{char}b{char}"
@@ -161,7 +191,9 @@ def test_a_missing_file_names_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scale", [0, -1.5, True, False, math.nan, math.inf, "inf", "", "Raw", "big", [1.0], {"a": 1}], ids=str
+    "scale",
+    [0, -1.5, True, False, math.nan, math.inf, "inf", "", "Raw", "big", [1.0], {"a": 1}],
+    ids=str,
 )
 @pytest.mark.parametrize("key", ["extraction__injection_scale", "extraction__mse_scale"])
 def test_a_bad_scale_is_refused_by_name(key, scale, tmp_path):
@@ -172,14 +204,19 @@ def test_a_bad_scale_is_refused_by_name(key, scale, tmp_path):
 def test_an_av_without_a_scale_is_refused_but_may_say_raw(tmp_path):
     for missing in (None, ...):
         with pytest.raises(SidecarError, match="no injection_scale"):
-            read_model_sidecar(rewritten(tmp_path, av_sidecar(), extraction__injection_scale=missing))
+            read_model_sidecar(
+                rewritten(tmp_path, av_sidecar(), extraction__injection_scale=missing)
+            )
     raw = rewritten(tmp_path, av_sidecar(), extraction__injection_scale="raw")
     assert read_model_sidecar(raw).injection_scale is None
 
 
 def test_an_unsaid_mse_scale_is_the_root_of_d_model_and_an_explicit_null_is_refused(tmp_path):
     assert (
-        read_model_sidecar(rewritten(tmp_path, ar_sidecar(mse_scale=9.0), extraction__mse_scale=...)).mse_scale == 4.0
+        read_model_sidecar(
+            rewritten(tmp_path, ar_sidecar(mse_scale=9.0), extraction__mse_scale=...)
+        ).mse_scale
+        == 4.0
     )
     with pytest.raises(SidecarError, match=r"extraction\.mse_scale"):
         read_model_sidecar(rewritten(tmp_path, ar_sidecar(), extraction__mse_scale=None))
@@ -188,16 +225,34 @@ def test_an_unsaid_mse_scale_is_the_root_of_d_model_and_an_explicit_null_is_refu
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("d_model", "16"), ("d_model", 16.0), ("d_model", True), ("d_model", 0), ("d_model", ...),
-        ("schema_version", 99), ("schema_version", "2"), ("kind", "nla_dataset"), ("kind", ...), ("role", "reader"),
-        ("extraction_layer_index", -1), ("extraction_layer_index", "2"),
-        ("tokens__injection_char", "ab"), ("tokens__injection_char", ""), ("tokens__injection_char", ...),
-        ("tokens__injection_token_id", "7"), ("tokens__injection_token_id", True), ("tokens__injection_token_id", -1),
-        ("tokens__injection_left_neighbor_id", ...), ("tokens__injection_right_neighbor_id", 1.5),
-        ("tokens__critic_suffix_ids", [1, "2"]), ("tokens__critic_suffix_ids", 5), ("tokens", [1]),
-        ("prompt_templates", "text"), ("prompt_templates__av", ...), ("prompt_templates__av", 3),
+        ("d_model", "16"),
+        ("d_model", 16.0),
+        ("d_model", True),
+        ("d_model", 0),
+        ("d_model", ...),
+        ("schema_version", 99),
+        ("schema_version", "2"),
+        ("kind", "nla_dataset"),
+        ("kind", ...),
+        ("role", "reader"),
+        ("extraction_layer_index", -1),
+        ("extraction_layer_index", "2"),
+        ("tokens__injection_char", "ab"),
+        ("tokens__injection_char", ""),
+        ("tokens__injection_char", ...),
+        ("tokens__injection_token_id", "7"),
+        ("tokens__injection_token_id", True),
+        ("tokens__injection_token_id", -1),
+        ("tokens__injection_left_neighbor_id", ...),
+        ("tokens__injection_right_neighbor_id", 1.5),
+        ("tokens__critic_suffix_ids", [1, "2"]),
+        ("tokens__critic_suffix_ids", 5),
+        ("tokens", [1]),
+        ("prompt_templates", "text"),
+        ("prompt_templates__av", ...),
+        ("prompt_templates__av", 3),
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_is_refused_by_name(key, value, tmp_path):
     with pytest.raises(SidecarError, match=key.split("__")[-1]):
         read_model_sidecar(rewritten(tmp_path, av_sidecar(), **{key: value}))
@@ -263,15 +318,21 @@ def test_width_and_depth_are_verified(make_tokenizer):
     with pytest.raises(SidecarError, match="d_model"):
         verify_model_sidecar(live_av(tokenizer), tokenizer=tokenizer, d_model=17)
     with pytest.raises(SidecarError, match="beyond the model"):
-        verify_model_sidecar(live_av(tokenizer, layer=3), tokenizer=tokenizer, d_model=16, num_blocks=3)
+        verify_model_sidecar(
+            live_av(tokenizer, layer=3), tokenizer=tokenizer, d_model=16, num_blocks=3
+        )
     with pytest.raises(SidecarError, match="expected 3 blocks for layer 2, found 4"):
-        verify_model_sidecar(ar_sidecar(ar_suffix_ids=None), tokenizer=tokenizer, d_model=16, num_blocks=4)
+        verify_model_sidecar(
+            ar_sidecar(ar_suffix_ids=None), tokenizer=tokenizer, d_model=16, num_blocks=4
+        )
 
 
 def test_the_suffix_is_verified(make_tokenizer):
     tokenizer = make_tokenizer()
     right = tuple(tokenizer.convert_tokens_to_ids(list("</t> end")))
-    verify_model_sidecar(ar_sidecar(ar_suffix_ids=right), tokenizer=tokenizer, d_model=16, num_blocks=3)
+    verify_model_sidecar(
+        ar_sidecar(ar_suffix_ids=right), tokenizer=tokenizer, d_model=16, num_blocks=3
+    )
     for wrong in (right[:-1], (1, 2, 3), right * 20):
         with pytest.raises(SidecarError, match="critic_suffix_ids"):
             verify_model_sidecar(ar_sidecar(ar_suffix_ids=wrong), tokenizer=tokenizer, d_model=16)
@@ -292,12 +353,16 @@ def test_the_layer_is_read_wherever_a_dialect_puts_it(tmp_path):
 
 def test_symbolic_scales_mean_the_root_of_d_model(tmp_path):
     symbol = "sqrt_d_model"
-    both = rewritten(tmp_path, av_sidecar(), extraction__injection_scale=symbol, extraction__mse_scale=symbol)
+    both = rewritten(
+        tmp_path, av_sidecar(), extraction__injection_scale=symbol, extraction__mse_scale=symbol
+    )
     assert read_model_sidecar(both).injection_scale == read_model_sidecar(both).mse_scale == 4.0
 
 
 def test_the_references_names_of_roles_and_templates_are_read(tmp_path):
     templates = {"actor": AV_TEMPLATE, "critic": AR_TEMPLATE}
     for sidecar, role in ((av_sidecar(), "actor"), (ar_sidecar(), "critic")):
-        found = read_model_sidecar(rewritten(tmp_path, sidecar, role=role, prompt_templates=templates))
+        found = read_model_sidecar(
+            rewritten(tmp_path, sidecar, role=role, prompt_templates=templates)
+        )
         assert found == sidecar

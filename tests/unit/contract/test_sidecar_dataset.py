@@ -32,7 +32,9 @@ sidecars = st.builds(
     av_template=st.none() | st.just("<{injection_char}> ünder"),
     ar_template=st.none() | st.just("<{explanation}> end"),
     ar_suffix_ids=st.none() | st.lists(ids, min_size=1, max_size=4).map(tuple),
-    norm_statistics=st.dictionaries(st.sampled_from(["mean", "p50", "p75", "p99", "max"]), st.floats(1e-6, 1e9)),
+    norm_statistics=st.dictionaries(
+        st.sampled_from(["mean", "p50", "p75", "p99", "max"]), st.floats(1e-6, 1e9)
+    ),
     labels=st.dictionaries(names, texts | st.floats(allow_nan=False), max_size=3),
     parent_datasets=st.lists(texts, max_size=3).map(tuple),
     created_at=st.just("2026-01-02T03:04:05+00:00"),
@@ -41,7 +43,9 @@ sidecars = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(sidecar=sidecars)
 def test_a_dataset_sidecar_survives_writing_and_reading(sidecar, tmp_path):
     parquet = tmp_path / "rows.parquet"
@@ -54,7 +58,9 @@ def change(tmp_path):
     def write(*path_and_value):
         *blocks, key, value = path_and_value
         parquet = tmp_path / "rows.parquet"
-        sidecar = DatasetSidecar(dataset_id="d", stage="base", row_count=3, base_model="m", d_model=8, layer=1)
+        sidecar = DatasetSidecar(
+            dataset_id="d", stage="base", row_count=3, base_model="m", d_model=8, layer=1
+        )
         file = write_dataset_sidecar(sidecar, parquet)
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
         place = values
@@ -103,7 +109,9 @@ def test_a_missing_sidecar_names_itself(tmp_path):
 
 def test_halves_and_datasets_must_be_of_the_same_activations():
     def dataset(d_model, layer):
-        return DatasetSidecar(dataset_id="d", stage="rl", row_count=1, base_model="m", d_model=d_model, layer=layer)
+        return DatasetSidecar(
+            dataset_id="d", stage="rl", row_count=1, base_model="m", d_model=d_model, layer=layer
+        )
 
     check_same_activations(dataset(8, 1), dataset(8, 1))
     with pytest.raises(SidecarError, match="different activations: layer: expected 1, found 2"):

@@ -1,4 +1,6 @@
-"""Sidecars of any content: what is valid comes back, everything else is a GlossError of one line, nothing is executed."""
+"""Sidecars of any content: what is valid comes back, everything else is a GlossError of one line,
+nothing is executed.
+"""
 
 import dataclasses
 import math
@@ -24,7 +26,9 @@ from gloss.contract.sidecar_fields import MAX_BYTES
 from gloss.errors import GlossError, SidecarError
 
 quick = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 AV = ModelSidecar(
     role="av",
@@ -67,17 +71,29 @@ def outcome(folder: Path, *, dataset: bool = False):
 
 def write(folder: Path, content: bytes | str, *, dataset: bool = False) -> None:
     name = f"a.parquet.{SIDECAR_NAME}" if dataset else SIDECAR_NAME
-    (folder / name).write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+    (folder / name).write_bytes(
+        content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    )
 
 
 def good_text(folder: Path, *, dataset: bool) -> str:
-    file = write_dataset_sidecar(DATASET, folder / "a.parquet") if dataset else write_model_sidecar(AV, folder)
+    file = (
+        write_dataset_sidecar(DATASET, folder / "a.parquet")
+        if dataset
+        else write_model_sidecar(AV, folder)
+    )
     return file.read_text()
 
 
 def paths_in(value, path=()):
     yield path
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, inner in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         yield from paths_in(inner, (*path, key))
 
 
@@ -88,14 +104,28 @@ leaves = st.one_of(
     st.sampled_from([10**300, 2**53 + 1, 0, -1]),
     st.floats(),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    st.sampled_from(["{", "{{x}}", "{explanation}", "{injection_char}", "raw", "sqrt_d_model", "1e9", "x" * 10_000]),
+    st.sampled_from(
+        [
+            "{",
+            "{{x}}",
+            "{explanation}",
+            "{injection_char}",
+            "raw",
+            "sqrt_d_model",
+            "1e9",
+            "x" * 10_000,
+        ]
+    ),
     st.binary(max_size=5),
     st.dates(),
     st.datetimes(),
 )
 values = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers() | st.none(), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.integers() | st.none(), inner)
+    ),
     max_leaves=8,
 )
 
@@ -128,7 +158,9 @@ def test_any_value_in_any_place_is_read_or_refused(dataset, data, tmp_path):
 @pytest.mark.parametrize("dataset", [False, True])
 @quick
 @given(
-    at=st.floats(0, 1), length=st.integers(0, 20), inserted=st.binary(max_size=8) | st.text(max_size=8).map(str.encode)
+    at=st.floats(0, 1),
+    length=st.integers(0, 20),
+    inserted=st.binary(max_size=8) | st.text(max_size=8).map(str.encode),
 )
 @example(at=1.0, length=0, inserted=b"\xff")
 @example(at=0.0, length=0, inserted=b"\xef\xbb\xbf")
@@ -208,7 +240,9 @@ def test_a_huge_file_is_refused_before_it_is_parsed(tmp_path):
     text=st.text(st.characters(exclude_categories=["Cs"]), max_size=200),
 )
 @quick
-def test_extreme_but_valid_values_survive(tmp_path, mse_scale, scale, d_model, layer, char, suffix, text):
+def test_extreme_but_valid_values_survive(
+    tmp_path, mse_scale, scale, d_model, layer, char, suffix, text
+):
     template = text.replace("{", "").replace("}", "")
     sidecar = dataclasses.replace(
         AV,

@@ -21,7 +21,9 @@ BOS, EOS = 1, 2
 @given(st.text())
 def test_braces_in_an_explanation_are_text(text):
     assert fill("a {explanation} b", explanation=text) == f"a {text} b"
-    assert fill(DEFAULT_AR_TEMPLATE, explanation=text) == DEFAULT_AR_TEMPLATE.replace("{explanation}", text)
+    assert fill(DEFAULT_AR_TEMPLATE, explanation=text) == DEFAULT_AR_TEMPLATE.replace(
+        "{explanation}", text
+    )
 
 
 @given(st.text(), st.text())
@@ -42,7 +44,14 @@ def test_a_template_is_either_filled_or_refused(template):
 
 @pytest.mark.parametrize(
     "template",
-    ["no field", "{other}", "{explanation} {other}", "{explanation} {", "} {explanation}", "{} {explanation}"],
+    [
+        "no field",
+        "{other}",
+        "{explanation} {other}",
+        "{explanation} {",
+        "} {explanation}",
+        "{} {explanation}",
+    ],
 )
 def test_a_template_with_wrong_fields_is_refused(template):
     with pytest.raises(TemplateError):

@@ -1,4 +1,6 @@
-"""Prompts of any text: one BOS in front, the recorded suffix behind, the marker only where its neighbours are."""
+"""Prompts of any text: one BOS in front, the recorded suffix behind, the marker only where its
+neighbours are.
+"""
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,19 +19,40 @@ from gloss.data import ar_suffix_ids
 from gloss.errors import MarkerError
 
 BOS, EOS = 1, 2
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-pieces = st.sampled_from(
-    ["<s>", "</s>", "<unk>", "㊗", "{explanation}", "</text>", "<activation>", "\n", " ", "日本", "a.", "\0"]
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.lists(pieces, max_size=12).map("".join)
+pieces = st.sampled_from(
+    [
+        "<s>",
+        "</s>",
+        "<unk>",
+        "㊗",
+        "{explanation}",
+        "</text>",
+        "<activation>",
+        "\n",
+        " ",
+        "日本",
+        "a.",
+        "\0",
+    ]
+)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.lists(
+    pieces, max_size=12
+).map("".join)
 
 
-@pytest.mark.parametrize(("bos", "appends_eos"), [(False, False), (True, False), (True, True), (False, True)])
+@pytest.mark.parametrize(
+    ("bos", "appends_eos"), [(False, False), (True, False), (True, True), (False, True)]
+)
 @quick
 @given(text=texts)
 @example(text="<s>")
 @example(text="</s>")
-def test_an_ar_prompt_has_one_bos_in_front_and_ends_with_its_suffix(bos, appends_eos, text, make_tokenizer):
+def test_an_ar_prompt_has_one_bos_in_front_and_ends_with_its_suffix(
+    bos, appends_eos, text, make_tokenizer
+):
     tokenizer = make_tokenizer(bos=bos, appends_eos=appends_eos)
     suffix = ar_suffix_ids(tokenizer, DEFAULT_AR_TEMPLATE)
     ids = ar_prompt_ids(tokenizer, DEFAULT_AR_TEMPLATE, text)
@@ -42,7 +65,9 @@ def test_an_ar_prompt_has_one_bos_in_front_and_ends_with_its_suffix(bos, appends
 
 @quick
 @given(text=texts)
-def test_a_template_that_begins_with_the_explanation_still_has_one_bos_in_front(text, make_tokenizer):
+def test_a_template_that_begins_with_the_explanation_still_has_one_bos_in_front(
+    text, make_tokenizer
+):
     ids = ar_prompt_ids(make_tokenizer(bos=True), "{explanation} end", text)
     assert ids[0] == BOS
     assert ids[1] != BOS
@@ -52,7 +77,7 @@ def test_a_template_that_begins_with_the_explanation_still_has_one_bos_in_front(
 @quick
 @given(text=texts)
 def test_real_tokenizers_keep_bos_and_suffix(family, text, golden):
-    from gloss.target import load_tokenizer
+    from gloss.target_model import load_tokenizer
 
     tokenizer = load_tokenizer(golden / family / "base")
     suffix = ar_suffix_ids(tokenizer, DEFAULT_AR_TEMPLATE)
@@ -64,8 +89,13 @@ def test_real_tokenizers_keep_bos_and_suffix(family, text, golden):
 
 
 @quick
-@given(around=st.text(st.characters(codec="ascii", exclude_characters="{}"), max_size=30), copies=st.integers(0, 3))
-def test_the_chosen_marker_is_found_once_whatever_surrounds_it(around, copies, make_tokenizer, chat_template):
+@given(
+    around=st.text(st.characters(codec="ascii", exclude_characters="{}"), max_size=30),
+    copies=st.integers(0, 3),
+)
+def test_the_chosen_marker_is_found_once_whatever_surrounds_it(
+    around, copies, make_tokenizer, chat_template
+):
     tokenizer = make_tokenizer("㊗㊙", chat_template=chat_template)
     template = f"{around}<c>{{injection_char}}</c>{'㊙' * copies}"
     chosen = choose_marker(tokenizer, template).marker

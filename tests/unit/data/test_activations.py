@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gloss.data import ActivationWriter, activation_schema, iter_activations, read_activations, vectors_as_array
+from gloss.data import (
+    ActivationWriter,
+    activation_schema,
+    iter_activations,
+    read_activations,
+    vectors_as_array,
+)
 from gloss.data import activations as module
 from gloss.errors import DatasetError
 
@@ -55,7 +61,13 @@ def test_the_cut_into_writes_does_not_change_the_bytes(tmp_path, monkeypatch):
     write(tmp_path / "b.parquet", *(whole.slice(i, 4) for i in range(0, 47, 4)))
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     metadata = pq.ParquetFile(tmp_path / "a.parquet").metadata
-    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [10, 10, 10, 10, 7]
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [
+        10,
+        10,
+        10,
+        10,
+        7,
+    ]
 
 
 def test_norm_statistics_of_what_was_written(tmp_path):
@@ -63,7 +75,9 @@ def test_norm_statistics_of_what_was_written(tmp_path):
     vectors[:, 1] = np.arange(101)
     writer = write(tmp_path / "a.parquet", table_of(vectors[:40]), table_of(vectors[40:]))
     assert writer.num_rows == 101
-    assert writer.norm_statistics == pytest.approx({"mean": 50, "p50": 50, "p75": 75, "p99": 99, "max": 100})
+    assert writer.norm_statistics == pytest.approx(
+        {"mean": 50, "p50": 50, "p75": 75, "p99": 99, "max": 100}
+    )
 
 
 def write_then_fail(writer):
@@ -90,7 +104,8 @@ def test_vectors_are_read_without_a_copy_and_slices_are_respected():
 
 
 @pytest.mark.parametrize(
-    ("value", "found"), [(0.0, "zero"), (np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")]
+    ("value", "found"),
+    [(0.0, "zero"), (np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")],
 )
 def test_rows_without_direction_are_refused_by_file_and_row(value, found):
     vectors = np.ones((5, 3))

@@ -1,4 +1,6 @@
-"""Activations of any content come back bit for bit; a damaged file is named, or unharmed, never read as other data."""
+"""Activations of any content come back bit for bit; a damaged file is named, or unharmed, never
+read as other data.
+"""
 
 import itertools
 
@@ -14,7 +16,9 @@ from gloss.data import activations as module
 from gloss.data import iter_activations, read_activations, vectors_as_array
 from gloss.errors import DatasetError
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.float32(1e-45))
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.sampled_from(
     [LARGEST, -LARGEST, SMALLEST, -SMALLEST, 1.1754943508222875e-38, -0.0, 0.0, 1.0]
@@ -34,7 +38,9 @@ tables = st.lists(st.tuples(floats, floats, floats, texts, texts), max_size=40).
 
 
 def vector_bytes(table):
-    return b"".join(chunk.flatten().to_numpy().tobytes() for chunk in table["activation_vector"].chunks)
+    return b"".join(
+        chunk.flatten().to_numpy().tobytes() for chunk in table["activation_vector"].chunks
+    )
 
 
 @quick
@@ -45,10 +51,15 @@ def vector_bytes(table):
     cuts=st.lists(st.integers(0, 40), max_size=3),
 )
 @example(table=table_of(np.zeros((0, 3))), group_rows=1, batch_rows=1, cuts=[])
-def test_rows_come_back_bit_for_bit_whatever_the_cuts(table, group_rows, batch_rows, cuts, tmp_path, monkeypatch):
+def test_rows_come_back_bit_for_bit_whatever_the_cuts(
+    table, group_rows, batch_rows, cuts, tmp_path, monkeypatch
+):
     monkeypatch.setattr(module, "ROW_GROUP_BYTES", 4 * 3 * group_rows)
     edges = sorted({0, *cuts, len(table)})
-    write(tmp_path / "a.parquet", *(table.slice(a, b - a) for a, b in itertools.pairwise(edges) if b > a))
+    write(
+        tmp_path / "a.parquet",
+        *(table.slice(a, b - a) for a, b in itertools.pairwise(edges) if b > a),
+    )
     whole = read_activations(tmp_path / "a.parquet")
     parts = list(iter_activations(tmp_path / "a.parquet", batch_rows=batch_rows))
     assert whole.equals(table)
@@ -95,7 +106,9 @@ def vectors_or_empty(table):
     return module.raw_vectors(table).clip(-1e30, 1e30)
 
 
-GOOD = table_of(np.random.default_rng(0).normal(size=(30, 3)), [f"text {i} é" for i in range(30)], ["dö"] * 30)
+GOOD = table_of(
+    np.random.default_rng(0).normal(size=(30, 3)), [f"text {i} é" for i in range(30)], ["dö"] * 30
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +121,10 @@ def good(tmp_path_factory):
 def read_both_ways(path):
     """The table, or None where both ways of reading say that this file is damaged."""
     results = []
-    for read in (read_activations, lambda path: pa.concat_tables(list(iter_activations(path, batch_rows=7)))):
+    for read in (
+        read_activations,
+        lambda path: pa.concat_tables(list(iter_activations(path, batch_rows=7))),
+    ):
         try:
             results.append(read(path))
         except DatasetError as error:
@@ -154,9 +170,13 @@ def test_one_damaged_shard_of_several_is_named_with_what_to_do(good, tmp_path):
     for index in range(3):
         (tmp_path / f"shard-{index}.parquet").write_bytes(good)
     site = data_site(tmp_path / "shard-1.parquet")
-    (tmp_path / "shard-1.parquet").write_bytes(good[:site] + bytes([good[site] ^ 1]) + good[site + 1 :])
+    (tmp_path / "shard-1.parquet").write_bytes(
+        good[:site] + bytes([good[site] ^ 1]) + good[site + 1 :]
+    )
     for read in (read_activations, lambda path: list(iter_activations(path))):
-        with pytest.raises(DatasetError, match=r"shard-1\.parquet: a damaged Parquet file.*make it again"):
+        with pytest.raises(
+            DatasetError, match=r"shard-1\.parquet: a damaged Parquet file.*make it again"
+        ):
             read(tmp_path)
     assert len(next(iter_activations(tmp_path / "shard-0.parquet"))) == 30
 
@@ -177,12 +197,16 @@ def data_site(path):
 
 
 def test_a_page_that_is_skipped_is_missed(good, tmp_path):
-    """A page header whose type says index page makes Arrow's batch reader end early, without an error."""
+    """A page header whose type says index page makes Arrow's batch reader end early, without an
+    error.
+    """
     path, quiet = tmp_path / "a.parquet", []
     for at in range(4, len(good) // 2):
         path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         try:
-            if pq.ParquetFile(path).metadata.num_rows != sum(map(len, pq.ParquetFile(path).iter_batches())):
+            if pq.ParquetFile(path).metadata.num_rows != sum(
+                map(len, pq.ParquetFile(path).iter_batches())
+            ):
                 quiet.append(at)
         except (pa.ArrowException, OSError, UnicodeDecodeError):
             continue
@@ -216,7 +240,11 @@ def test_a_file_that_another_tool_wrote_from_ours_is_read(good, tmp_path):
         ("n_raw_tokens", pa.array(["1", "2"]), "wrong type of n_raw_tokens"),
         ("activation_layer", pa.array([1.5, 2.0]), "wrong type of activation_layer"),
         ("activation_vector", pa.array([[], []], pa.list_(pa.float32(), 0)), "activation_vector"),
-        ("activation_vector", pa.array([[1.0], [2.0]], pa.list_(pa.float32())), "wrong type of activation_vector"),
+        (
+            "activation_vector",
+            pa.array([[1.0], [2.0]], pa.list_(pa.float32())),
+            "wrong type of activation_vector",
+        ),
     ],
 )
 def test_columns_of_a_wrong_type_are_refused(column, values, message, tmp_path):
@@ -237,5 +265,7 @@ def test_a_column_that_comes_twice_is_refused(tmp_path):
 def test_categories_of_another_tool_are_text(tmp_path):
     table = table_of(np.ones((2, 3)))
     at = table.column_names.index("doc_id")
-    pq.write_table(table.set_column(at, "doc_id", table["doc_id"].dictionary_encode()), tmp_path / "a.parquet")
+    pq.write_table(
+        table.set_column(at, "doc_id", table["doc_id"].dictionary_encode()), tmp_path / "a.parquet"
+    )
     assert read_activations(tmp_path / "a.parquet")["doc_id"].to_pylist() == ["d0", "d1"]

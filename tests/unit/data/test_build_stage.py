@@ -5,7 +5,13 @@ import pytest
 from pydantic import ValidationError
 from tiny_data import make_documents, make_target, make_tokenizer
 
-from gloss.contract import ar_prompt_ids, extract_explanation, find_marker, prompt_ids, read_dataset_sidecar
+from gloss.contract import (
+    ar_prompt_ids,
+    extract_explanation,
+    find_marker,
+    prompt_ids,
+    read_dataset_sidecar,
+)
 from gloss.data import (
     BuildConfig,
     ExtractConfig,
@@ -21,16 +27,25 @@ from gloss.data import (
 from gloss.errors import DatasetError, ResumeError
 from gloss.providers import ScriptedLabeller
 
-CONFIG = BuildConfig(av_template="See <v>{injection_char}</v>. Explain.", ar_template="<t>{explanation}</t> so:")
+CONFIG = BuildConfig(
+    av_template="See <v>{injection_char}</v>. Explain.", ar_template="<t>{explanation}</t> so:"
+)
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     out = tmp_path_factory.mktemp("stages")
-    extract(ExtractConfig(min_position=5, positions_per_doc=3), make_target(), make_documents(80), out / "a")
+    extract(
+        ExtractConfig(min_position=5, positions_per_doc=3),
+        make_target(),
+        make_documents(80),
+        out / "a",
+    )
     shares = SplitConfig(av_sft=0.25, ar_sft=0.25, rl=0.25, heldout=0.25)
     paths = split(shares, out / "a", out / "s").paths
-    labeller = ScriptedLabeller(lambda request: f"{{braces}} and {{explanation}} at {request.position}")
+    labeller = ScriptedLabeller(
+        lambda request: f"{{braces}} and {{explanation}} at {request.position}"
+    )
     labels = {
         name: label(LabelConfig(), paths[name], labeller, out / "l" / f"{name}.parquet").path
         for name in ("av_sft", "ar_sft", "heldout")
@@ -48,9 +63,20 @@ def test_datasets_have_the_ecosystems_columns_and_texts(inputs, tmp_path):
     result = build(CONFIG, inputs, make_tokenizer(), tmp_path)
     tables = {name: read_activations(path) for name, path in result.paths.items()}
     own = ["position", "token_id", "token"]
-    shared = ["activation_vector", "n_raw_tokens", "activation_layer", "doc_id", "detokenized_text_truncated", *own]
+    shared = [
+        "activation_vector",
+        "n_raw_tokens",
+        "activation_layer",
+        "doc_id",
+        "detokenized_text_truncated",
+        *own,
+    ]
     assert tables["av_sft"].column_names == ["prompt", "response", *shared]
-    assert tables["ar_sft"].column_names == tables["heldout_labels"].column_names == ["prompt", *shared]
+    assert (
+        tables["ar_sft"].column_names
+        == tables["heldout_labels"].column_names
+        == ["prompt", *shared]
+    )
     assert tables["rl"].column_names == tables["heldout"].column_names == ["prompt", *shared]
     chat = [{"role": "user", "content": "See <v><INJECT></v>. Explain."}]
     for row in tables["av_sft"].to_pylist():
@@ -70,7 +96,10 @@ def test_sidecars_hold_marker_templates_and_suffix_that_fit_the_tokenizer(inputs
     for name, path in result.paths.items():
         sidecar = read_dataset_sidecar(path)
         assert sidecar.marker == result.marker
-        assert (sidecar.av_template, sidecar.ar_template) == (CONFIG.av_template, CONFIG.ar_template)
+        assert (sidecar.av_template, sidecar.ar_template) == (
+            CONFIG.av_template,
+            CONFIG.ar_template,
+        )
         assert sidecar.row_count == result.rows[name] == len(read_activations(path))
         assert sidecar.stage == {"heldout": "rl", "heldout_labels": "ar_sft"}.get(name, name)
         assert sidecar.norm_statistics["p75"] > 0
@@ -128,8 +157,12 @@ def test_templates_are_checked_when_the_config_is_read(field, template):
 
 
 def test_chat_prompts_keep_the_ecosystems_type(inputs, tmp_path):
-    table = read_activations(build(CONFIG, {"rl": inputs["rl"]}, make_tokenizer(), tmp_path).paths["rl"])
-    assert table.schema.field("prompt").type == pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    table = read_activations(
+        build(CONFIG, {"rl": inputs["rl"]}, make_tokenizer(), tmp_path).paths["rl"]
+    )
+    assert table.schema.field("prompt").type == pa.list_(
+        pa.struct([("role", pa.string()), ("content", pa.string())])
+    )
 
 
 def test_a_template_with_the_datasets_own_placeholder_is_refused():
@@ -144,7 +177,9 @@ def test_vectors_are_as_raw_after_labels_split_and_build_as_they_were_captured(i
     vectors = dict(zip(_places(source), source["activation_vector"].to_pylist(), strict=True))
     for path in built.paths.values():
         table = read_activations(path)
-        for place, vector in zip(_places(table), table["activation_vector"].to_pylist(), strict=True):
+        for place, vector in zip(
+            _places(table), table["activation_vector"].to_pylist(), strict=True
+        ):
             assert vector == vectors[place]
 
 

@@ -20,14 +20,19 @@ def lines(*records):
 
 def test_blank_lines_separate_documents_of_a_text_file(tmp_path):
     source = write(tmp_path / "tales.txt", "\ufeffone\nstill one\r\n\n \n\ntwo\n")
-    assert list(read_corpus(source)) == [Document("tales:1", "one\nstill one"), Document("tales:6", "two")]
+    assert list(read_corpus(source)) == [
+        Document("tales:1", "one\nstill one"),
+        Document("tales:6", "two"),
+    ]
 
 
 def test_json_lines_with_text_messages_and_own_ids(tmp_path):
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     source = write(
         tmp_path / "c.jsonl",
-        lines({"text": "one"}) + "\n" + lines({"id": 7, "text": ""}, {"messages": chat}, {"doc_id": "x", "text": chat}),
+        lines({"text": "one"})
+        + "\n"
+        + lines({"id": 7, "text": ""}, {"messages": chat}, {"doc_id": "x", "text": chat}),
     )
     first, second, third, fourth = read_corpus(source)
     assert first == Document("c:1", "one")
@@ -38,7 +43,10 @@ def test_json_lines_with_text_messages_and_own_ids(tmp_path):
 
 def test_parquet_and_another_text_field(tmp_path):
     pq.write_table(pa.table({"body": ["a", None], "id": ["p", "q"]}), tmp_path / "c.parquet")
-    assert list(read_corpus(str(tmp_path / "c.parquet"), text_field="body")) == [Document("p", "a"), Document("q", "")]
+    assert list(read_corpus(str(tmp_path / "c.parquet"), text_field="body")) == [
+        Document("p", "a"),
+        Document("q", ""),
+    ]
 
 
 def test_a_folder_is_read_in_order_and_ids_do_not_name_it(tmp_path):
@@ -118,5 +126,7 @@ def test_a_hub_dataset_that_fails_is_a_corpus_error(monkeypatch):
         raise FileNotFoundError("no such dataset\nlong story")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(CorpusError, match=r"hf:owner/none: the dataset cannot be read \(no such dataset\)"):
+    with pytest.raises(
+        CorpusError, match=r"hf:owner/none: the dataset cannot be read \(no such dataset\)"
+    ):
         list(read_corpus("hf:owner/none"))

@@ -7,12 +7,21 @@ import torch
 from tiny_data import make_documents, make_target, make_tokenizer
 
 from gloss.contract import read_dataset_sidecar
-from gloss.data import Document, ExtractConfig, extract, read_activations, read_corpus, vectors_as_array
+from gloss.data import (
+    Document,
+    ExtractConfig,
+    extract,
+    read_activations,
+    read_corpus,
+    vectors_as_array,
+)
 from gloss.data.extract import _with_total
 from gloss.errors import ConfigError, CorpusError, ResumeError
-from gloss.target import capture_activations, next_token_logits
+from gloss.target_model import capture_activations, next_token_logits
 
-CONFIG = ExtractConfig(min_position=5, positions_per_doc=4, shard_documents=16, batch_tokens=512, seed=3)
+CONFIG = ExtractConfig(
+    min_position=5, positions_per_doc=4, shard_documents=16, batch_tokens=512, seed=3
+)
 DOCUMENTS = make_documents(40)
 
 
@@ -32,11 +41,15 @@ def test_rows_are_the_raw_output_of_block_k_at_their_position(tmp_path):
     for row, vector in zip(table.to_pylist(), vectors_as_array(table), strict=True):
         ids = make_tokenizer()(texts[row["doc_id"]])["input_ids"]
         with torch.inference_mode():
-            expected = capture_activations(make_target().model, torch.tensor([ids]), None, 1)[0, row["position"]]
+            expected = capture_activations(make_target().model, torch.tensor([ids]), None, 1)[
+                0, row["position"]
+            ]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-4)
         assert row["n_raw_tokens"] == row["position"] + 1
         assert row["token_id"] == ids[row["position"]]
-        assert row["detokenized_text_truncated"] == make_tokenizer().decode(ids[: row["n_raw_tokens"]])
+        assert row["detokenized_text_truncated"] == make_tokenizer().decode(
+            ids[: row["n_raw_tokens"]]
+        )
         assert row["detokenized_text_truncated"].endswith(row["token"])
 
 
@@ -51,7 +64,11 @@ def test_sidecar_tells_layer_counts_and_norms_of_the_rows(tmp_path):
         make_target().default_layer,
         32,
     )
-    expected = {"mean": norms.mean(), "p50": np.percentile(norms, 50), "p75": np.percentile(norms, 75)}
+    expected = {
+        "mean": norms.mean(),
+        "p50": np.percentile(norms, 50),
+        "p75": np.percentile(norms, 75),
+    }
     expected |= {"p99": np.percentile(norms, 99), "max": norms.max()}
     assert sidecar.norm_statistics == pytest.approx(expected, rel=1e-6)
 
@@ -103,7 +120,9 @@ def test_a_stopped_extraction_goes_on_to_the_same_bytes(tmp_path):
     result = run(tmp_path / "stopped")
     assert (tmp_path / "stopped" / "shard-00000.parquet").stat().st_mtime_ns == before
     assert shards(tmp_path / "stopped") == shards(tmp_path / "whole")
-    assert replace(result.sidecar, created_at="") == replace(read_dataset_sidecar(tmp_path / "whole"), created_at="")
+    assert replace(result.sidecar, created_at="") == replace(
+        read_dataset_sidecar(tmp_path / "whole"), created_at=""
+    )
 
 
 def test_a_shard_that_was_deleted_is_written_again(tmp_path):
@@ -116,7 +135,11 @@ def test_a_shard_that_was_deleted_is_written_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"seed": 4}, "seed = 3 there, 4 here"), ({"layer": 0}, "layer"), ({"positions_per_doc": 2}, "positions_per_doc")],
+    [
+        ({"seed": 4}, "seed = 3 there, 4 here"),
+        ({"layer": 0}, "layer"),
+        ({"positions_per_doc": 2}, "positions_per_doc"),
+    ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, changes, named):
     run(tmp_path)
@@ -152,16 +175,27 @@ def test_empty_binary_and_pad_token_documents_do_not_stop_it(tmp_path):
     rows = read_activations(tmp_path).to_pylist()
     assert {row["doc_id"] for row in rows} == {"padded", "binary", "surrogate"}
     assert all(row["token_id"] != make_tokenizer().pad_token_id for row in rows)
-    assert (result.counts.documents, result.counts.empty, result.counts.without_positions) == (7, 2, 2)
+    assert (result.counts.documents, result.counts.empty, result.counts.without_positions) == (
+        7,
+        2,
+        2,
+    )
 
 
 def test_chat_texts_count_characters_of_the_rendered_chat(tmp_path):
     chats = [
-        Document(f"c{i}", None, ({"role": "user", "content": a.text}, {"role": "assistant", "content": b.text}))
+        Document(
+            f"c{i}",
+            None,
+            ({"role": "user", "content": a.text}, {"role": "assistant", "content": b.text}),
+        )
         for i, (a, b) in enumerate(zip(DOCUMENTS[:6], DOCUMENTS[6:12], strict=True))
     ]
     run(tmp_path, documents=chats)
-    rendered = {c.doc_id: make_tokenizer().apply_chat_template(list(c.messages), tokenize=False) for c in chats}
+    rendered = {
+        c.doc_id: make_tokenizer().apply_chat_template(list(c.messages), tokenize=False)
+        for c in chats
+    }
     rows = read_activations(tmp_path).to_pylist()
     assert len(rows) == 24
     for row in rows:
@@ -200,13 +234,18 @@ def test_top_next_tokens_are_the_targets_own_and_leave_the_activations_alone(tmp
     np.testing.assert_allclose(vectors_as_array(table), vectors_as_array(plain), atol=1e-4)
     for row in table.slice(0, 8).to_pylist():
         ids = torch.tensor([make_tokenizer()(row["detokenized_text_truncated"])["input_ids"]])
-        top = next_token_logits(make_target().model, ids, torch.ones_like(ids))[0].topk(3).indices.tolist()
+        top = (
+            next_token_logits(make_target().model, ids, torch.ones_like(ids))[0]
+            .topk(3)
+            .indices.tolist()
+        )
         assert row["top_next_tokens"] == [make_tokenizer().decode([token]) for token in top]
 
 
 def test_a_corpus_without_a_usable_document_says_why(tmp_path):
     with pytest.raises(
-        CorpusError, match=r"more than 500 tokens, found 40 documents, 0 empty, 40 too short.*min_position"
+        CorpusError,
+        match=r"more than 500 tokens, found 40 documents, 0 empty, 40 too short.*min_position",
     ):
         run(tmp_path, min_position=500)
 

@@ -66,10 +66,25 @@ def test_a_stopped_labelling_goes_on_to_the_same_bytes(activations, tmp_path):
 
 def test_changed_settings_are_refused_before_and_after_the_end(activations, tmp_path):
     with pytest.raises(LabelError):
-        label(CONFIG, activations, ScriptedLabeller(["a"] * 25, settings={"style": 1}), tmp_path / "out.parquet")
+        label(
+            CONFIG,
+            activations,
+            ScriptedLabeller(["a"] * 25, settings={"style": 1}),
+            tmp_path / "out.parquet",
+        )
     with pytest.raises(ResumeError, match="style = 1 there, 2 here"):
-        label(CONFIG, activations, ScriptedLabeller(describe, settings={"style": 2}), tmp_path / "out.parquet")
-    label(CONFIG, activations, ScriptedLabeller(describe, settings={"style": 1}), tmp_path / "out.parquet")
+        label(
+            CONFIG,
+            activations,
+            ScriptedLabeller(describe, settings={"style": 2}),
+            tmp_path / "out.parquet",
+        )
+    label(
+        CONFIG,
+        activations,
+        ScriptedLabeller(describe, settings={"style": 1}),
+        tmp_path / "out.parquet",
+    )
     with pytest.raises(ResumeError, match="seed = 0 there, 5 here"):
         label(
             CONFIG.model_copy(update={"seed": 5}),
@@ -83,12 +98,17 @@ def test_next_tokens_come_from_the_column_the_target_or_an_error(activations, tm
     plain = tmp_path / "plain.parquet"
     pq.write_table(read_activations(activations).drop_columns(["top_next_tokens"]), plain)
     write_dataset_sidecar(read_dataset_sidecar(activations), plain)
-    with pytest.raises(LabelError, match=r"needs the target's next tokens.*extract\.top_next_tokens"):
+    with pytest.raises(
+        LabelError, match=r"needs the target's next tokens.*extract\.top_next_tokens"
+    ):
         label(CONFIG, plain, ExtractiveLabeller(), tmp_path / "none.parquet")
     asked = ScriptedLabeller(describe, needs_next_tokens=True)
     label(CONFIG, plain, asked, tmp_path / "out.parquet", target=make_target())
     stored = read_activations(activations)["top_next_tokens"].to_pylist()
-    same = [request.next_tokens[:2] == tuple(tokens) for request, tokens in zip(asked.requests, stored, strict=True)]
+    same = [
+        request.next_tokens[:2] == tuple(tokens)
+        for request, tokens in zip(asked.requests, stored, strict=True)
+    ]
     assert sum(same) > 0.9 * len(same)
     label(CONFIG, plain, ExtractiveLabeller(next_tokens=0), tmp_path / "free.parquet")
 
@@ -116,5 +136,7 @@ def test_a_file_without_gloss_columns_can_be_labelled(activations, tmp_path):
     assert sidecar_path(tmp_path / "reference.parquet").exists()
     labeller = ScriptedLabeller(describe)
     label(CONFIG, tmp_path / "reference.parquet", labeller, tmp_path / "out.parquet")
-    assert [r.position for r in labeller.requests] == [n - 1 for n in table["n_raw_tokens"].to_pylist()]
+    assert [r.position for r in labeller.requests] == [
+        n - 1 for n in table["n_raw_tokens"].to_pylist()
+    ]
     assert all(request.text.endswith(request.token) for request in labeller.requests)

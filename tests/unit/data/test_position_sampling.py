@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gloss.data.positions import keyed_fraction, sample_positions
+from gloss.data.sampling import sample_positions
+from gloss.seeds import keyed_fraction
 
 ids = st.text(max_size=20)
 
@@ -19,13 +20,19 @@ def test_positions_are_pinned_across_machines_and_versions():
     st.integers(0, 80),
     st.sets(st.integers(0, 300)),
 )
-def test_positions_are_distinct_allowed_ascending_and_as_many_as_there_are(n, seed, doc_id, count, first, excluded):
-    drawn = sample_positions(n, seed=seed, doc_id=doc_id, count=count, min_position=first, excluded=excluded)
+def test_positions_are_distinct_allowed_ascending_and_as_many_as_there_are(
+    n, seed, doc_id, count, first, excluded
+):
+    drawn = sample_positions(
+        n, seed=seed, doc_id=doc_id, count=count, min_position=first, excluded=excluded
+    )
     allowed = [i for i in range(first, n) if i not in excluded]
     assert drawn == sorted(set(drawn))
     assert set(drawn) <= set(allowed)
     assert len(drawn) == min(count, len(allowed))
-    again = sample_positions(n, seed=seed, doc_id=doc_id, count=count, min_position=first, excluded=sorted(excluded))
+    again = sample_positions(
+        n, seed=seed, doc_id=doc_id, count=count, min_position=first, excluded=sorted(excluded)
+    )
     assert again == drawn
 
 

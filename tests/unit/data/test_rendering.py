@@ -3,15 +3,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import make_tokenizer
 
-from gloss.data import Document
-from gloss.data.rendering import DocumentEncoder
 from gloss.errors import CorpusError
+from gloss.text.document import Document
+from gloss.text.rendering import DocumentEncoder
 
-CHAT = ({"role": "user", "content": "where is the boat"}, {"role": "assistant", "content": "user is in the harbour"})
+CHAT = (
+    {"role": "user", "content": "where is the boat"},
+    {"role": "assistant", "content": "user is in the harbour"},
+)
 
 
 def encode(document, **options):
-    encoder = DocumentEncoder(options.pop("tokenizer", make_tokenizer()), options.pop("max_tokens", 512), **options)
+    encoder = DocumentEncoder(
+        options.pop("tokenizer", make_tokenizer()), options.pop("max_tokens", 512), **options
+    )
     return encoder, encoder.encode([document])[0]
 
 
@@ -33,13 +38,21 @@ def test_texts_through_tokens_are_prefixes_that_grow(text):
 
 def test_only_the_words_of_the_messages_are_left():
     encoder, found = encode(Document("d", None, CHAT))
-    kept = [encoder.token_text(int(found.ids[i])) for i in range(len(found.ids)) if i not in found.excluded]
+    kept = [
+        encoder.token_text(int(found.ids[i]))
+        for i in range(len(found.ids))
+        if i not in found.excluded
+    ]
     assert "".join(kept) == CHAT[0]["content"] + CHAT[1]["content"]
 
 
 def test_template_tokens_can_be_kept_but_special_ones_never():
     encoder, found = encode(Document("d", None, CHAT), exclude_template_tokens=False)
-    kept = "".join(encoder.token_text(int(found.ids[i])) for i in range(len(found.ids)) if i not in found.excluded)
+    kept = "".join(
+        encoder.token_text(int(found.ids[i]))
+        for i in range(len(found.ids))
+        if i not in found.excluded
+    )
     assert kept.startswith("user\nwhere")
     assert "<|" not in kept
 
@@ -49,12 +62,17 @@ def test_a_template_that_strips_contents_or_drops_one_is_followed():
 
     tokenizer = deepcopy(make_tokenizer())
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role != 'system' %}[{{ m.role }}]{{ m.content | trim }}{% endif %}{% endfor %}"
+        "{% for m in messages %}{% if m.role != 'system' %}[{{ m.role }}]{{ m.content | trim }}{%"
+        " endif %}{% endfor %}"
     )
     chat = ({"role": "user", "content": "  user  "}, {"role": "assistant", "content": "boat"})
     encoder, found = encode(Document("d", None, chat), tokenizer=tokenizer)
     assert (
-        "".join(encoder.token_text(int(found.ids[i])) for i in range(len(found.ids)) if i not in found.excluded)
+        "".join(
+            encoder.token_text(int(found.ids[i]))
+            for i in range(len(found.ids))
+            if i not in found.excluded
+        )
         == "userboat"
     )
     hidden = ({"role": "system", "content": "gull"}, *chat)
@@ -85,7 +103,11 @@ def test_special_tokens_written_in_a_text_are_excluded_not_fatal():
 
 def test_long_documents_are_cut_and_empty_ones_have_no_tokens():
     assert len(encode(Document("d", "boat " * 100), max_tokens=7)[1].ids) == 7
-    for empty in (Document("d", ""), Document("d", None), Document("d", None, ({"role": "user", "content": " "},))):
+    for empty in (
+        Document("d", ""),
+        Document("d", None),
+        Document("d", None, ({"role": "user", "content": " "},)),
+    ):
         assert len(encode(empty)[1].ids) == 0
 
 

@@ -1,4 +1,6 @@
-"""Documents of any text and size: tokens as the tokenizer gives them, without reading more of a long one than is kept."""
+"""Documents of any text and size: tokens as the tokenizer gives them, without reading more of a
+long one than is kept.
+"""
 
 import time
 import tracemalloc
@@ -8,12 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import WORDS, make_tokenizer
 
-from gloss.data import Document
-from gloss.data.rendering import DocumentEncoder
+from gloss.text.document import Document
+from gloss.text.rendering import DocumentEncoder
 
 PAD = "<|endoftext|>"
 pieces = st.sampled_from(
-    [*WORDS, " ", "  ", "\n", PAD, "<|im_start|>", "<|im_end|>", "<|bos|>", "㊗", "é", "日本", "🙂", "x" * 50]
+    [
+        *WORDS,
+        " ",
+        "  ",
+        "\n",
+        PAD,
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|bos|>",
+        "㊗",
+        "é",
+        "日本",
+        "🙂",
+        "x" * 50,
+    ]
 )
 texts = st.text(max_size=60) | st.lists(pieces, max_size=30).map("".join)
 quick = settings(max_examples=60, deadline=None)
@@ -29,12 +45,20 @@ def encoded(text, *, bos=False, max_tokens=4096):
 def test_tokens_are_the_tokenizers_own_and_special_ones_are_excluded(bos, text, max_tokens):
     found = encoded(text, bos=bos, max_tokens=max_tokens)
     tokenizer = make_tokenizer(bos=bos)
-    clean = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if not text.isascii() else text
+    clean = (
+        text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        if not text.isascii()
+        else text
+    )
     if len(clean) == len(text):
         brings_its_own = bos and clean.startswith(tokenizer.bos_token)
         ids = tokenizer(clean, add_special_tokens=not brings_its_own)["input_ids"]
         assert found.ids.tolist() == (ids[:max_tokens] if text else [])
-    special = {i for i, token in enumerate(found.ids.tolist()) if tokenizer.decode([token]).startswith("<|")}
+    special = {
+        i
+        for i, token in enumerate(found.ids.tolist())
+        if tokenizer.decode([token]).startswith("<|")
+    }
     assert found.excluded == special
 
 
@@ -49,7 +73,9 @@ def test_a_long_document_has_the_tokens_of_its_beginning(data):
     assert found.ids.tolist() == make_tokenizer(bos=False)(text)["input_ids"][:max_tokens]
 
 
-@pytest.mark.parametrize("unit", ["a", " ", "boat ", "\n", "日", "🙂", "1", PAD, "x" * 9000 + " ", "é\u0301"])
+@pytest.mark.parametrize(
+    "unit", ["a", " ", "boat ", "\n", "日", "🙂", "1", PAD, "x" * 9000 + " ", "é\u0301"]
+)
 @pytest.mark.parametrize("bos", [False, True])
 def test_long_documents_of_one_kind_have_the_tokens_of_their_beginning(unit, bos):
     text = (unit * 40_000)[:40_000]
@@ -59,11 +85,17 @@ def test_long_documents_of_one_kind_have_the_tokens_of_their_beginning(unit, bos
 
 
 def test_long_messages_have_the_tokens_of_their_beginning():
-    chat = ({"role": "user", "content": "boat lake " * 5000}, {"role": "assistant", "content": "storm"})
+    chat = (
+        {"role": "user", "content": "boat lake " * 5000},
+        {"role": "assistant", "content": "storm"},
+    )
     encoder = DocumentEncoder(make_tokenizer(bos=False), 64)
     found = encoder.encode([Document("d", None, chat)])[0]
     rendered = make_tokenizer(bos=False).apply_chat_template(list(chat), tokenize=False)
-    assert found.ids.tolist() == make_tokenizer(bos=False)(rendered, add_special_tokens=False)["input_ids"][:64]
+    assert (
+        found.ids.tolist()
+        == make_tokenizer(bos=False)(rendered, add_special_tokens=False)["input_ids"][:64]
+    )
     assert encoder.text_through(found, 63) == rendered[: int(found.ends[63])]
     assert 0 in found.excluded
 
@@ -72,10 +104,12 @@ def test_long_messages_have_the_tokens_of_their_beginning():
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_real_tokenizers_give_long_documents_the_tokens_of_their_beginning(name, data, golden):
-    from gloss.target import load_tokenizer
+    from gloss.target_model import load_tokenizer
 
     tokenizer = load_tokenizer(golden / name / "base")
-    words = data.draw(st.lists(pieces | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1))
+    words = data.draw(
+        st.lists(pieces | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1)
+    )
     text = (" ".join(words) or "a") * 2000
     max_tokens = data.draw(st.integers(1, 100))
     found = DocumentEncoder(tokenizer, max_tokens).encode([Document("d", text)])[0]

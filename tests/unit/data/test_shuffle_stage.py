@@ -1,4 +1,6 @@
-"""Shuffled rows are the same rows, in an order that only the seed decides and that is uniform, in bounded memory."""
+"""Shuffled rows are the same rows, in an order that only the seed decides and that is uniform, in
+bounded memory.
+"""
 
 import subprocess
 import sys
@@ -10,9 +12,16 @@ import pyarrow as pa
 import pytest
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
-from gloss.data import ActivationWriter, ShuffleConfig, activation_schema, read_activations, shuffle, vectors_as_array
-from gloss.data.activations import VECTOR_COLUMN, vector_column
+from gloss.data import (
+    ActivationWriter,
+    ShuffleConfig,
+    activation_schema,
+    read_activations,
+    shuffle,
+    vectors_as_array,
+)
 from gloss.errors import ConfigError, DatasetError, LockError, ResumeError, SidecarError
+from gloss.store.activations import VECTOR_COLUMN, vector_column
 
 D_MODEL = 128
 
@@ -24,13 +33,28 @@ def write_dataset(path: Path, num_rows: int, *, d_model: int = D_MODEL) -> Path:
     with ActivationWriter(path, schema) as writer:
         for first in range(0, num_rows, 5000):
             numbers = np.arange(first, min(first + 5000, num_rows))
-            columns = {name: [0] * len(numbers) for name in ("n_raw_tokens", "activation_layer", "token_id")}
-            columns |= {name: [f"row {i}" for i in numbers] for name in ("detokenized_text_truncated", "token")}
+            columns = {
+                name: [0] * len(numbers)
+                for name in ("n_raw_tokens", "activation_layer", "token_id")
+            }
+            columns |= {
+                name: [f"row {i}" for i in numbers]
+                for name in ("detokenized_text_truncated", "token")
+            }
             columns |= {"position": numbers, "doc_id": [f"doc:{i // 10}" for i in numbers]}
             vectors = np.repeat(numbers[:, None] + 1, d_model, axis=1).astype(np.float32)
-            writer.write(pa.table({**columns, VECTOR_COLUMN: vector_column(vectors)}).select(schema.names).cast(schema))
+            writer.write(
+                pa.table({**columns, VECTOR_COLUMN: vector_column(vectors)})
+                .select(schema.names)
+                .cast(schema)
+            )
     sidecar = DatasetSidecar(
-        dataset_id="base", stage="base", row_count=num_rows, base_model="m", d_model=d_model, layer=1
+        dataset_id="base",
+        stage="base",
+        row_count=num_rows,
+        base_model="m",
+        d_model=d_model,
+        layer=1,
     )
     write_dataset_sidecar(sidecar, path)
     return path
@@ -96,7 +120,9 @@ def test_every_order_of_four_rows_is_equally_likely(tmp_path):
     keys = [np.random.PCG64(seed).random_raw(4) for seed in range(4800)]
     counts = Counter(tuple(np.argsort(row, kind="stable").tolist()) for row in keys)
     assert len(counts) == 24
-    assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 49.7, "chi square, 23 degrees, p = 0.001"
+    assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 49.7, (
+        "chi square, 23 degrees, p = 0.001"
+    )
     for seed in (0, 1, 2):
         shuffle(ShuffleConfig(seed=seed), source, tmp_path / str(seed))
         assert order_of(tmp_path / str(seed)) == np.argsort(keys[seed], kind="stable").tolist()
@@ -179,5 +205,7 @@ def test_two_processes_do_not_write_one_folder(small, tmp_path):
 
 def test_moving_rows_needs_no_torch():
     code = "import sys, gloss.data; print('torch' in sys.modules, 'transformers' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.split() == ["False", "False"]

@@ -14,7 +14,10 @@ CONFIG = SplitConfig(av_sft=0.25, ar_sft=0.25, rl=0.25, heldout=0.25, seed=1)
 def activations(tmp_path_factory):
     out = tmp_path_factory.mktemp("activations")
     extract(
-        ExtractConfig(min_position=5, positions_per_doc=3, shard_documents=25), make_target(), make_documents(80), out
+        ExtractConfig(min_position=5, positions_per_doc=3, shard_documents=25),
+        make_target(),
+        make_documents(80),
+        out,
     )
     return out
 
@@ -28,12 +31,19 @@ def test_every_row_lands_in_one_part_and_documents_are_never_divided(activations
     assert sum(map(len, ids.values())) == len(set(whole["doc_id"].to_pylist()))
     for name, part in parts.items():
         assert all(assign(doc_id, CONFIG) == name for doc_id in ids[name])
-        places = [(row["doc_id"], row["position"]) for row in whole.to_pylist() if row["doc_id"] in ids[name]]
+        places = [
+            (row["doc_id"], row["position"])
+            for row in whole.to_pylist()
+            if row["doc_id"] in ids[name]
+        ]
         assert [(row["doc_id"], row["position"]) for row in part.to_pylist()] == places
         sidecar = read_dataset_sidecar(result.paths[name])
         assert sidecar.row_count == len(part) == result.rows[name]
         assert sidecar.parent_datasets == (read_dataset_sidecar(activations).dataset_id,)
-        assert sidecar.norm_statistics["max"] <= read_dataset_sidecar(activations).norm_statistics["max"] + 1e-5
+        assert (
+            sidecar.norm_statistics["max"]
+            <= read_dataset_sidecar(activations).norm_statistics["max"] + 1e-5
+        )
     assert result.documents == {name: len(found) for name, found in ids.items()}
 
 
@@ -69,4 +79,6 @@ def test_too_few_documents_for_a_part_are_refused_and_leave_no_files(tmp_path):
     extract(ExtractConfig(min_position=0), make_target(), make_documents(1), tmp_path / "one")
     with pytest.raises(DatasetError, match=r"no document for .* and .*1 documents in all"):
         split(CONFIG, tmp_path / "one", tmp_path / "out")
-    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".gloss.")]
+    assert not [
+        path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".gloss.")
+    ]

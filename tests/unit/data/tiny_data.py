@@ -1,18 +1,23 @@
-"""A byte-level tokenizer made on the spot, a random target over it, and documents of several lengths."""
+"""A byte-level tokenizer made on the spot, a random target over it, and documents of several
+lengths.
+"""
 
 import random
 from functools import cache
 
 import torch
 
-from gloss.data import Document
-from gloss.target import Target, architecture_of
+from gloss.target_model import Target, architecture_of
+from gloss.text.document import Document
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_NOUNS = "boat lake storm lantern keeper harbour signal winter ledger copper gull anchor chart rope tide beacon"
+_NOUNS = (
+    "boat lake storm lantern keeper harbour signal winter ledger copper gull anchor chart rope tide"
+    " beacon"
+)
 WORDS = _NOUNS.split()
 
 
@@ -35,8 +40,12 @@ def make_tokenizer(*, bos: bool = False):
     backend.train_from_iterator([" ".join(WORDS) + " ㊗ user assistant explanation"] * 20, trainer)
     extra = {}
     if bos:
-        template = processors.TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", 3)])
-        backend.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
+        template = processors.TemplateProcessing(
+            single="<|bos|> $A", special_tokens=[("<|bos|>", 3)]
+        )
+        backend.post_processor = processors.Sequence(
+            [processors.ByteLevel(trim_offsets=False), template]
+        )
         extra = {"bos_token": "<|bos|>"}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -67,10 +76,16 @@ def make_target(*, bos: bool = False) -> Target:
     )
     model = Qwen2ForCausalLM(config).eval()
     return Target(
-        model=model, tokenizer=make_tokenizer(bos=bos), architecture=architecture_of("qwen2"), name="here/tiny"
+        model=model,
+        tokenizer=make_tokenizer(bos=bos),
+        architecture=architecture_of("qwen2"),
+        name="here/tiny",
     )
 
 
 def make_documents(count: int, *, seed: int = 0) -> list[Document]:
     rng = random.Random(seed)
-    return [Document(f"doc:{i}", " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))) for i in range(count)]
+    return [
+        Document(f"doc:{i}", " ".join(rng.choices(WORDS, k=rng.randint(3, 60))))
+        for i in range(count)
+    ]

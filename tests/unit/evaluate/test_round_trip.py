@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from gloss.engines import Rollout
 from gloss.evaluate import RoundTrip, bootstrap_fve, control_fves, round_trip, score_claims
 from gloss.evaluate.claims import FactRows, JudgedClaim
 from gloss.models import direction_mse, direction_variance
-from gloss.rollout import Rollout
 
 
 class ScriptedReconstructor:
@@ -25,7 +25,9 @@ def _trip(vectors, activations, extracted=None):
     kept = torch.ones(len(vectors), dtype=torch.bool) if extracted is None else extracted
     errors = torch.full((len(vectors),), 2.0)
     errors[kept] = direction_mse(vectors[kept], activations[kept])
-    rollouts = [Rollout((1, 2), "<explanation>x</explanation>" if k else "cut", bool(k)) for k in kept]
+    rollouts = [
+        Rollout((1, 2), "<explanation>x</explanation>" if k else "cut", bool(k)) for k in kept
+    ]
     return RoundTrip(rollouts, vectors, errors, kept, direction_variance(activations))
 
 
@@ -61,7 +63,9 @@ def test_failed_extractions_are_charged_as_orthogonal():
 def test_the_bootstrap_resamples_documents_not_rows():
     activations = _activations(400)
     errors = torch.repeat_interleave(torch.rand(20, generator=torch.Generator().manual_seed(1)), 20)
-    by_document = bootstrap_fve(errors, activations, [str(i // 20) for i in range(400)], resamples=500, seed=0)
+    by_document = bootstrap_fve(
+        errors, activations, [str(i // 20) for i in range(400)], resamples=500, seed=0
+    )
     by_row = bootstrap_fve(errors, activations, [str(i) for i in range(400)], resamples=500, seed=0)
     assert by_document[1] - by_document[0] > 2 * (by_row[1] - by_row[0])
     fve = 1 - float(errors.mean()) / direction_variance(activations)
@@ -73,7 +77,9 @@ class OneFactJudge:
 
     def judge(self, explanation, doc_id, context):
         verdict = "right" if explanation == doc_id else "wrong"
-        return [JudgedClaim("color", explanation, 0, len(explanation), verdict)] if explanation else []
+        return (
+            [JudgedClaim("color", explanation, 0, len(explanation), verdict)] if explanation else []
+        )
 
     def known(self, doc_id, context):
         return {"color": doc_id}
@@ -84,7 +90,9 @@ def test_claims_are_scored_beside_probe_and_chance():
     said = ["red" if i % 10 else "" for i in range(200)]
     vectors = torch.tensor([[1.0, 0.0] if t == "red" else [0.0, 1.0] for t in truth]).numpy()
     rows = FactRows(vectors, [{"color": t} for t in truth])
-    scores = score_claims(OneFactJudge(), said, truth, [""] * 200, heldout=rows, probe_rows=rows)["color"]
+    scores = score_claims(OneFactJudge(), said, truth, [""] * 200, heldout=rows, probe_rows=rows)[
+        "color"
+    ]
     claimed = [i for i in range(200) if i % 10]
     right = sum(truth[i] == "red" for i in claimed)
     assert scores.n_claims == 180
@@ -96,14 +104,21 @@ def test_claims_are_scored_beside_probe_and_chance():
 
 def test_a_round_trip_rebuilds_what_was_extracted_and_charges_the_rest():
     activations = _activations(4)
-    texts = ["<explanation>a</explanation>", "cut <explanation> off", "<explanation> </explanation>", "none"]
+    texts = [
+        "<explanation>a</explanation>",
+        "cut <explanation> off",
+        "<explanation> </explanation>",
+        "none",
+    ]
 
     class ScriptedEngine:
         def generate(self, activations, **_):
             return [Rollout((1,), text, True) for text in texts]
 
     reconstructor = ScriptedReconstructor(activations[:1] * 3)
-    trip = round_trip(ScriptedEngine(), reconstructor, activations, temperature=0, max_new_tokens=1, seed=0)
+    trip = round_trip(
+        ScriptedEngine(), reconstructor, activations, temperature=0, max_new_tokens=1, seed=0
+    )
     assert trip.errors.tolist() == pytest.approx([0, 2, 2, 2], abs=1e-5)
     assert trip.extracted.tolist() == [True, False, False, False]
     assert trip.texts == ["a", "", "", ""]

@@ -63,7 +63,9 @@ def test_errors_are_as_frequent_as_asked_and_only_in_facts():
         for claim in parse_claims(label):
             of_fact = claim.kind not in ("ending", "next")
             verdicts[judge(claim, document, len(request.text)), of_fact] += 1
-    assert verdicts["wrong", True] / (verdicts["wrong", True] + verdicts["right", True]) == pytest.approx(0.2, abs=0.03)
+    assert verdicts["wrong", True] / (
+        verdicts["wrong", True] + verdicts["right", True]
+    ) == pytest.approx(0.2, abs=0.03)
     assert not verdicts["wrong", False]
     assert not verdicts["absent", True] + verdicts["absent", False]
 

@@ -31,12 +31,17 @@ def test_every_word_of_the_world_is_one_token(lab_tokenizer):
         texts += [text, write_label(document, text.rindex(" "), seed=1, position=9, error_rate=0.5)]
     for text in texts:
         pieces = lab_tokenizer.convert_ids_to_tokens(_ids(lab_tokenizer, text))
-        assert all(len(piece) > 1 or piece in ("A", "I", "\n", " ") or not piece.isalpha() for piece in pieces), pieces
+        assert all(
+            len(piece) > 1 or piece in ("A", "I", "\n", " ") or not piece.isalpha()
+            for piece in pieces
+        ), pieces
         assert not any(piece.startswith("<0x") for piece in pieces)
 
 
 def test_documents_have_the_length_they_are_meant_to_have(lab_tokenizer):
-    lengths = [len(_ids(lab_tokenizer, render(document))) for document in generate_documents(1000, seed=2)]
+    lengths = [
+        len(_ids(lab_tokenizer, render(document))) for document in generate_documents(1000, seed=2)
+    ]
     assert 58 <= sum(lengths) / len(lengths) <= 75
     assert min(lengths) >= 38
     assert max(lengths) <= 110
@@ -53,7 +58,15 @@ def test_any_text_comes_back(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["▁a ▁ b", "<0x41> <0x0A>", "  two  spaces ", "a\r\n\tb\u00a0c\u2028d", "\0", "<|im_end|>x<|pad|>", "👩‍🚀 ſ ŉ ﬁ"],
+    [
+        "▁a ▁ b",
+        "<0x41> <0x0A>",
+        "  two  spaces ",
+        "a\r\n\tb\u00a0c\u2028d",
+        "\0",
+        "<|im_end|>x<|pad|>",
+        "👩‍🚀 ſ ŉ ﬁ",
+    ],
 )
 def test_awkward_texts_come_back(lab_tokenizer, text):
     assert lab_tokenizer.decode(_ids(lab_tokenizer, text)) == text
@@ -63,7 +76,14 @@ def test_tags_and_the_marker_are_single_tokens_beside_anything(lab_tokenizer):
     for piece in ("<explanation>", "</explanation>", MARKER):
         token = lab_tokenizer.convert_tokens_to_ids(piece)
         assert token not in lab_tokenizer.all_special_ids
-        for text in (piece, f"the{piece}the", f" {piece} ", f"\n{piece}\n", f"{piece}{piece}", f".{piece}日"):
+        for text in (
+            piece,
+            f"the{piece}the",
+            f" {piece} ",
+            f"\n{piece}\n",
+            f"{piece}{piece}",
+            f".{piece}日",
+        ):
             assert _ids(lab_tokenizer, text).count(token) == text.count(piece)
 
 
@@ -82,7 +102,9 @@ def test_the_chat_template_renders_chats_as_the_world_does(lab_tokenizer):
         if document.messages is not None:
             messages = list(document.messages)
             assert lab_tokenizer.apply_chat_template(messages, tokenize=False) == render(document)
-            prompt = lab_tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+            prompt = lab_tokenizer.apply_chat_template(
+                messages[:1], tokenize=False, add_generation_prompt=True
+            )
             assert render(document).startswith(prompt)
 
 

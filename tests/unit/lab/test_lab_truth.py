@@ -21,7 +21,10 @@ def _claim(kind: str, value: str) -> Claim:
 
 
 def test_claims_carry_kind_value_and_span():
-    explanation = 'A story about sailing.\nAda is the hero.\nA noun may follow.\nIt ends with "... of the harbor".'
+    explanation = (
+        'A story about sailing.\nAda is the hero.\nA noun may follow.\nIt ends with "... of the'
+        ' harbor".'
+    )
     claims = parse_claims(explanation)
     assert [(claim.kind, claim.value) for claim in claims] == [
         ("topic", "sailing"),
@@ -30,13 +33,19 @@ def test_claims_carry_kind_value_and_span():
         ("ending", "of the harbor"),
     ]
     assert [explanation[claim.start : claim.end] for claim in claims] == [
-        "sailing", "Ada", "noun", '"... of the harbor"',
-    ]  # fmt: skip
+        "sailing",
+        "Ada",
+        "noun",
+        '"... of the harbor"',
+    ]
 
 
 def test_values_inside_quotes_are_no_claims_of_facts():
     assert [claim.kind for claim in parse_claims('"... Ada at the harbor')] == ["ending"]
-    assert [claim.kind for claim in parse_claims('"... Ada\nThe hero is Mia.')] == ["ending", "hero"]
+    assert [claim.kind for claim in parse_claims('"... Ada\nThe hero is Mia.')] == [
+        "ending",
+        "hero",
+    ]
 
 
 def test_values_are_whole_words():
@@ -88,7 +97,10 @@ def test_endings_are_compared_word_by_word(quoted, offset, verdict):
 
 
 def test_an_ending_in_a_chat_is_looked_for_in_its_message_only():
-    messages = ({"role": "user", "content": "Can you help"}, {"role": "assistant", "content": "Ask"})
+    messages = (
+        {"role": "user", "content": "Can you help"},
+        {"role": "assistant", "content": "Ask"},
+    )
     chat = LabDocument("chat", "chat", None, messages, ())
     end = len("<|im_start|>user\nCan you help<|im_end|>\n<|im_start|>assistant\nAsk")
     assert judge(_claim("ending", "Ask"), chat, end) == "right"
@@ -98,8 +110,19 @@ def test_an_ending_in_a_chat_is_looked_for_in_its_message_only():
 
 def test_kinds_and_values_are_closed_sets():
     assert kinds() == (
-        "topic", "hero", "companion", "place", "mood", "time", "weather", "object", "user", "rhyme", "ending", "next",
-    )  # fmt: skip
+        "topic",
+        "hero",
+        "companion",
+        "place",
+        "mood",
+        "time",
+        "weather",
+        "object",
+        "user",
+        "rhyme",
+        "ending",
+        "next",
+    )
     assert len(values("hero")) == 16
     assert len(values("rhyme")) == 26
     assert values("ending") == ()

@@ -15,7 +15,14 @@ from gloss.lab.wording_couplet import FIRST_LINES, OPENERS
 from gloss.lab.wording_facts import MOODS, PLACES, RHYMES, TOPICS, VALUES, WEATHERS
 from gloss.lab.wording_label import CONTINUE, DESCRIBE, WRITE
 from gloss.lab.wording_story import BODIES, CLOSINGS, OPENINGS
-from gloss.lab.world import TASKS, digest, document_by_id, generate_documents, render, training_texts
+from gloss.lab.world import (
+    TASKS,
+    digest,
+    document_by_id,
+    generate_documents,
+    render,
+    training_texts,
+)
 
 DOCUMENTS = list(generate_documents(1500, seed=11))
 DESCRIPTIONS = tuple(f"{MESSAGE_START}user\n{instruction}\n" for instruction in DESCRIBE)
@@ -37,12 +44,18 @@ def test_a_foreign_id_is_refused(doc_id):
 
 def test_documents_are_distinct_and_mixed():
     assert len({render(document) for document in DOCUMENTS}) == len(DOCUMENTS)
-    share = {form: count / len(DOCUMENTS) for form, count in Counter(d.kind for d in DOCUMENTS).items()}
+    share = {
+        form: count / len(DOCUMENTS) for form, count in Counter(d.kind for d in DOCUMENTS).items()
+    }
     assert share == pytest.approx({"story": 0.6, "couplet": 0.2, "chat": 0.2}, abs=0.04)
 
 
 def test_every_value_of_every_kind_occurs():
-    seen = {(fact.kind, fact.value) for document in generate_documents(3000, 1) for fact in document.facts}
+    seen = {
+        (fact.kind, fact.value)
+        for document in generate_documents(3000, 1)
+        for fact in document.facts
+    }
     assert seen == {(kind, value) for kind, values in VALUES.items() for value in values}
 
 
@@ -55,9 +68,16 @@ def test_values_are_disjoint_single_words():
 def test_hint_words_belong_to_one_value():
     hints = [noun for topic in TOPICS.values() for _, noun in topic]
     hints += [thing for _, things in PLACES.values() for thing in things]
-    hints += [word for adverbs, adjective, verb in MOODS.values() for word in (*adverbs, adjective, verb)]
+    hints += [
+        word for adverbs, adjective, verb in MOODS.values() for word in (*adverbs, adjective, verb)
+    ]
     hints += [word for weather in WEATHERS.values() for word in weather]
-    hints += {(user, word) for user in HINTS for line in HINTS[user] + ADVICE[user] for word in _marked(line)}
+    hints += {
+        (user, word)
+        for user in HINTS
+        for line in HINTS[user] + ADVICE[user]
+        for word in _marked(line)
+    }
     words = [hint[1].lower() if isinstance(hint, tuple) else hint for hint in hints]
     repeated = {word for word, count in Counter(words).items() if count > 1}
     assert repeated <= {"mum"}  # the same user says it at the start of a sentence and inside one
@@ -82,7 +102,9 @@ def test_a_fact_is_unknown_before_its_first_hint_and_known_to_the_end():
             assert 0 < fact.start <= len(text)
             assert text[fact.start - 1].isalpha()
             assert document.known(fact.start).get(fact.kind) == fact.value
-            assert document.known(fact.start - 1).get(fact.kind) != fact.value or fact.kind == "rhyme"
+            assert (
+                document.known(fact.start - 1).get(fact.kind) != fact.value or fact.kind == "rhyme"
+            )
             if fact.end is None:
                 assert document.known(len(text))[fact.kind] == fact.value
 
@@ -138,7 +160,10 @@ def test_every_fact_of_a_story_has_four_templates_or_more():
         for template in OPENINGS + BODIES + CLOSINGS
         for kind in {_kind(slot) for _, slot in segments(template) if slot}
     )
-    assert all(used[kind] >= 4 for kind in ("topic", "companion", "place", "mood", "time", "weather", "object"))
+    assert all(
+        used[kind] >= 4
+        for kind in ("topic", "companion", "place", "mood", "time", "weather", "object")
+    )
     assert len(FIRST_LINES) >= 4
     assert len(QUESTIONS) >= 4
     assert len(TOPIC_ADVICE) >= 4
@@ -156,7 +181,11 @@ def test_sentences_are_grammatical_at_their_seams():
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
         assert "  " not in text
         assert not re.search(r"[{}*]", text)
-        for message in re.findall(r"(?:user|assistant)\n(.*)<", text) if document.kind == "chat" else text.split("\n"):
+        for message in (
+            re.findall(r"(?:user|assistant)\n(.*)<", text)
+            if document.kind == "chat"
+            else text.split("\n")
+        ):
             assert re.match(r"[A-Z]", message)
             assert re.search(r"[.,?]$", message)
             assert not re.search(r"[.?] [a-z]", message)
@@ -166,7 +195,9 @@ def test_pronouns_agree_with_the_hero():
     for document in DOCUMENTS:
         hero = document.known(10**6).get("hero")
         if hero is not None:
-            wrong = r"\b([Hh]e|[Hh]is|him)\b" if hero in VALUES["hero"][:8] else r"\b([Ss]he|[Hh]er)\b"
+            wrong = (
+                r"\b([Hh]e|[Hh]is|him)\b" if hero in VALUES["hero"][:8] else r"\b([Ss]he|[Hh]er)\b"
+            )
             assert not re.search(wrong, render(document))
 
 
@@ -203,10 +234,14 @@ def test_training_texts_mix_documents_with_instruct_pairs():
     assert texts == list(training_texts(2000, seed=3))
     assert not set(texts) & {render(document) for document in generate_documents(2000, 3)}
     pairs = [
-        text for text in texts if text.startswith(tuple(f"{MESSAGE_START}user\n{start}" for start in INSTRUCTIONS))
+        text
+        for text in texts
+        if text.startswith(tuple(f"{MESSAGE_START}user\n{start}" for start in INSTRUCTIONS))
     ]
     assert len(pairs) / len(texts) == pytest.approx(1 - TASKS["plain"], abs=0.04)
-    fragments = [text for text in pairs if text.startswith(DESCRIPTIONS) and len(asked(text).split()) <= 5]
+    fragments = [
+        text for text in pairs if text.startswith(DESCRIPTIONS) and len(asked(text).split()) <= 5
+    ]
     assert len(fragments) / len(texts) == pytest.approx(TASKS["fragment"], abs=0.04)
 
 
@@ -216,7 +251,11 @@ def asked(text):
 
 
 def test_a_fragment_is_described_by_what_it_holds_itself():
-    texts = [t for t in training_texts(3000, seed=4) if t.startswith(DESCRIPTIONS) and len(asked(t).split()) <= 5]
+    texts = [
+        t
+        for t in training_texts(3000, seed=4)
+        if t.startswith(DESCRIPTIONS) and len(asked(t).split()) <= 5
+    ]
     assert len(texts) > 300
     for text in texts:
         quoted = re.search(r'"\.\.\. ([^"]*)"', text.rpartition("assistant\n")[2])

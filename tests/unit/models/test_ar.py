@@ -5,9 +5,14 @@ from tiny_nla import AR_TEMPLATE, D_MODEL, NUM_BLOCKS, make_ar, with_bos
 
 from gloss.contract import fill
 from gloss.errors import SidecarError, TemplateError
-from gloss.target import blocks_of, capture_activations
+from gloss.target_model import blocks_of, capture_activations
 
-TEXTS = ["The mood is calm.", "Ada is here, and it rains at the harbor.\nSet at dawn.", "x", "{explanation} {0}"]
+TEXTS = [
+    "The mood is calm.",
+    "Ada is here, and it rains at the harbor.\nSet at dawn.",
+    "x",
+    "{explanation} {0}",
+]
 
 
 def _target(tokenizer):
@@ -18,7 +23,9 @@ def _target(tokenizer):
 
 
 @pytest.mark.parametrize("layer", range(NUM_BLOCKS))
-def test_a_fresh_ar_of_layer_k_gives_the_output_of_block_k_at_the_prompts_last_token(layer, lab_tokenizer):
+def test_a_fresh_ar_of_layer_k_gives_the_output_of_block_k_at_the_prompts_last_token(
+    layer, lab_tokenizer
+):
     ar, target = make_ar(lab_tokenizer, layer=layer), _target(lab_tokenizer)
     assert len(blocks_of(ar.backbone)) == layer + 1
     for text in TEXTS:
@@ -63,7 +70,10 @@ def test_reconstructions_come_back_in_the_order_of_their_texts(lab_tokenizer):
 def test_an_ar_prompt_has_exactly_one_bos(lab_tokenizer):
     tokenizer = with_bos(lab_tokenizer)
     ar = make_ar(tokenizer)
-    for row in (*ar.encode(TEXTS), *ar.encode_prompts([fill(AR_TEMPLATE, explanation=text) for text in TEXTS])):
+    for row in (
+        *ar.encode(TEXTS),
+        *ar.encode_prompts([fill(AR_TEMPLATE, explanation=text) for text in TEXTS]),
+    ):
         assert row[0] == tokenizer.bos_token_id
         assert row.count(tokenizer.bos_token_id) == 1
     assert lab_tokenizer.bos_token_id is None
@@ -72,7 +82,9 @@ def test_an_ar_prompt_has_exactly_one_bos(lab_tokenizer):
 
 def test_a_datasets_prompts_and_the_models_own_template_give_the_same_ids(lab_tokenizer):
     ar = make_ar(lab_tokenizer)
-    assert ar.encode(TEXTS) == ar.encode_prompts([fill(AR_TEMPLATE, explanation=text) for text in TEXTS])
+    assert ar.encode(TEXTS) == ar.encode_prompts(
+        [fill(AR_TEMPLATE, explanation=text) for text in TEXTS]
+    )
 
 
 def test_the_template_is_part_of_the_model(lab_tokenizer):
@@ -83,7 +95,9 @@ def test_the_template_is_part_of_the_model(lab_tokenizer):
         make_ar(lab_tokenizer, ar_template=None)
 
 
-@pytest.mark.parametrize("prompt", ["The mood is calm.", "<text>The mood is calm.</text> then", "<text></text> <activ"])
+@pytest.mark.parametrize(
+    "prompt", ["The mood is calm.", "<text>The mood is calm.</text> then", "<text></text> <activ"]
+)
 def test_prompts_of_another_template_are_refused(prompt, lab_tokenizer):
     ar = make_ar(lab_tokenizer)
     with pytest.raises(TemplateError, match="of another template"):

@@ -31,7 +31,9 @@ def test_the_activation_is_injected_behind_the_embeddings_own_scaling(lab_tokeni
     torch.testing.assert_close(embedded[:, 1].norm(dim=1), torch.full((2,), SCALE))
     ids = torch.tensor([[*av.tail_ids, 9], [*av.tail_ids, 10]])
     others = [i for i in range(ids.shape[1]) if i != 1]
-    torch.testing.assert_close(embedded[:, others], scaled.weight[ids[:, others]].detach() * D_MODEL**0.5)
+    torch.testing.assert_close(
+        embedded[:, others], scaled.weight[ids[:, others]].detach() * D_MODEL**0.5
+    )
 
 
 def test_float32_embeddings_are_not_rounded(lab_tokenizer):
@@ -51,7 +53,9 @@ def test_the_prompt_is_cut_before_the_markers_left_neighbour(lab_tokenizer):
 
 
 @pytest.mark.parametrize("field", ["token_id", "left_neighbor_id", "right_neighbor_id"])
-def test_a_prompt_without_the_marker_at_its_place_stops_the_av_before_any_work(field, lab_tokenizer):
+def test_a_prompt_without_the_marker_at_its_place_stops_the_av_before_any_work(
+    field, lab_tokenizer
+):
     good = nla_sidecar(lab_tokenizer, "av")
     wrong = replace(good, marker=replace(good.marker, **{field: getattr(good.marker, field) + 1}))
     with pytest.raises(MarkerError, match="not where it must be"):
@@ -70,7 +74,9 @@ def test_activations_of_another_shape_are_refused(shape, lab_tokenizer):
         make_av(lab_tokenizer).embed_after_prefix(torch.ones(shape))
 
 
-def test_every_training_response_ends_with_the_stop_token_which_is_no_part_of_its_text(lab_tokenizer):
+def test_every_training_response_ends_with_the_stop_token_which_is_no_part_of_its_text(
+    lab_tokenizer,
+):
     av = make_av(lab_tokenizer)
     texts = ["<explanation>\nThe mood is calm.\n</explanation>", "x"]
     ids, mask = av.encode_responses(texts)

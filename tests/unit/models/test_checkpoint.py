@@ -1,4 +1,6 @@
-"""What a damaged or mismatched checkpoint is refused for; the reference takes most of these silently."""
+"""What a damaged or mismatched checkpoint is refused for; the reference takes most of these
+silently.
+"""
 
 import json
 
@@ -71,12 +73,16 @@ def test_an_ar_whose_depth_is_not_k_plus_one_is_refused(folder):
         values["extraction_layer_index"] = values["critic"]["extraction_layer_index"] = LAYER - 1
 
     _change_sidecar(folder / "ar", change)
-    with pytest.raises(SidecarError, match=f"expected {LAYER} blocks for layer {LAYER - 1}, found {LAYER + 1}"):
+    with pytest.raises(
+        SidecarError, match=f"expected {LAYER} blocks for layer {LAYER - 1}, found {LAYER + 1}"
+    ):
         load_ar(folder / "ar")
 
 
 def test_an_ar_template_of_another_model_is_refused_by_its_suffix(folder):
-    _change_sidecar(folder / "ar", lambda values: values["prompt_templates"].update(ar=f"{AR_TEMPLATE} then"))
+    _change_sidecar(
+        folder / "ar", lambda values: values["prompt_templates"].update(ar=f"{AR_TEMPLATE} then")
+    )
     with pytest.raises(SidecarError, match="critic_suffix_ids"):
         load_ar(folder / "ar")
 
@@ -90,7 +96,9 @@ def test_an_av_template_of_another_model_is_refused_by_the_markers_neighbours(fo
 
 @pytest.mark.parametrize("scale", [0, -1.0, True, float("nan"), None])
 def test_an_av_with_a_scale_that_is_none_is_refused(scale, folder):
-    _change_sidecar(folder / "av", lambda values: values["extraction"].update(injection_scale=scale))
+    _change_sidecar(
+        folder / "av", lambda values: values["extraction"].update(injection_scale=scale)
+    )
     with pytest.raises(SidecarError, match="injection_scale"):
         load_av(folder / "av")
 
@@ -114,7 +122,9 @@ def test_an_ar_folder_holds_k_plus_one_blocks_no_final_norm_and_no_lm_head(folde
 
 def test_an_ar_with_a_missing_block_is_refused(folder):
     file = folder / "ar" / "model.safetensors"
-    kept = {name: tensor for name, tensor in load_file(file).items() if ".layers.2.mlp.up" not in name}
+    kept = {
+        name: tensor for name, tensor in load_file(file).items() if ".layers.2.mlp.up" not in name
+    }
     save_file(kept, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="weights are missing"):
         load_ar(folder / "ar")
@@ -141,4 +151,6 @@ def test_a_loaded_ar_gives_the_numbers_that_were_saved(lab_tokenizer, tmp_path):
     texts = ["The mood is calm.", "x"]
     loaded = load_ar(tmp_path / "ar")
     assert torch.equal(loaded.head.weight, ar.head.weight)
-    torch.testing.assert_close(loaded.reconstruct(texts), ar.reconstruct(texts), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        loaded.reconstruct(texts), ar.reconstruct(texts), rtol=1e-5, atol=1e-4
+    )

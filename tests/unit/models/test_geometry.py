@@ -31,7 +31,9 @@ def test_direction_mse_at_its_landmarks():
 @given(scale=st.floats(1e-30, 1e30), seed=st.integers(0, 1000))
 def test_direction_mse_ignores_the_norms(scale, seed):
     a, b = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(seed)).unbind(0)
-    torch.testing.assert_close(direction_mse(a * scale, b), direction_mse(a, b), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        direction_mse(a * scale, b), direction_mse(a, b), atol=1e-4, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -62,7 +64,9 @@ def test_fve_is_zero_for_the_mean_and_one_for_a_perfect_prediction():
     directions = unit_rms(targets)
     to_mean = (directions - directions.mean(dim=0)).square().mean(dim=1)
     assert fraction_of_variance_explained(to_mean, variance) == pytest.approx(0, abs=1e-5)
-    assert fraction_of_variance_explained(direction_mse(targets, targets), variance) == pytest.approx(1, abs=1e-5)
+    assert fraction_of_variance_explained(
+        direction_mse(targets, targets), variance
+    ) == pytest.approx(1, abs=1e-5)
 
 
 def test_fve_of_constant_activations_is_refused():

@@ -1,4 +1,6 @@
-"""Geometry and injection on any vectors: invariances, ranges, and refusal of what has no direction."""
+"""Geometry and injection on any vectors: invariances, ranges, and refusal of what has no
+direction.
+"""
 
 import math
 
@@ -47,14 +49,18 @@ def test_direction_mse_is_symmetric_in_range_and_zero_to_itself(pair):
     assert bool(((errors >= 0) & (errors <= 4 + 1e-5)).all())
     assert direction_mse(a, a).abs().max().item() == 0
     torch.testing.assert_close(direction_mse(a, -a), torch.full((len(a),), 4.0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(errors + direction_mse(a, -b), torch.full((len(a),), 4.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        errors + direction_mse(a, -b), torch.full((len(a),), 4.0), atol=1e-4, rtol=0
+    )
 
 
 @quick
 @given(vectors(moderate, copies=2), st.integers(-80, 80), st.integers(-80, 80))
 def test_direction_mse_ignores_powers_of_two_exactly(pair, i, j):
     a, b = pair
-    torch.testing.assert_close(direction_mse(a * 2.0**i, b * 2.0**j), direction_mse(a, b), atol=0, rtol=0)
+    torch.testing.assert_close(
+        direction_mse(a * 2.0**i, b * 2.0**j), direction_mse(a, b), atol=0, rtol=0
+    )
 
 
 @quick
@@ -76,7 +82,9 @@ def test_direction_mse_is_two_times_one_minus_cosine(pair):
 @given(vectors(), st.floats(1e-3, 1e6))
 def test_rows_of_any_size_take_the_norm_asked_for_and_keep_their_signs(rows, norm):
     scaled = scale_to_norm(rows, norm)
-    torch.testing.assert_close(scaled.double().norm(dim=-1), torch.full((len(rows),), norm).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        scaled.double().norm(dim=-1), torch.full((len(rows),), norm).double(), rtol=1e-5, atol=0
+    )
     assert scaled.dtype == torch.float32
     assert bool((scaled * rows.sign() >= 0).all())
 
@@ -108,12 +116,18 @@ def test_one_row_without_direction_refuses_all_by_its_number(rows, data):
 @given(data=st.data())
 def test_the_extremes_of_every_dtype_keep_their_direction(dtype, data):
     limits = torch.finfo(torch.float32 if dtype == torch.float64 else dtype)
-    tiny = torch.finfo(torch.float32).tiny if dtype != torch.float16 else 6e-8  # float16: its subnormals too
-    value = data.draw(st.sampled_from([limits.max, -limits.max, max(limits.tiny, tiny), -tiny, 1.0]))
+    tiny = (
+        torch.finfo(torch.float32).tiny if dtype != torch.float16 else 6e-8
+    )  # float16: its subnormals too
+    value = data.draw(
+        st.sampled_from([limits.max, -limits.max, max(limits.tiny, tiny), -tiny, 1.0])
+    )
     width = data.draw(st.integers(1, 300))
     row = torch.full((1, width), value, dtype=dtype)
     assert unit_rms(row).norm().item() == pytest.approx(width**0.5, rel=1e-5)
-    assert direction_mse(row, torch.full((1, width), value).sign()).item() == pytest.approx(0, abs=1e-5)
+    assert direction_mse(row, torch.full((1, width), value).sign()).item() == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_what_overflows_a_dtype_is_refused_and_what_vanishes_in_it_too():
@@ -184,7 +198,9 @@ def test_inject_needs_one_marker_between_its_neighbours(ids):
     embeddings, activation = torch.zeros(1, len(ids), 2), torch.ones(1, 2)
     arguments = (embeddings, torch.tensor([ids]), activation)
     if count == 1:
-        assert inject(*arguments, marker=MARKER, injection_scale=2.0).norm().item() == pytest.approx(2.0)
+        assert inject(
+            *arguments, marker=MARKER, injection_scale=2.0
+        ).norm().item() == pytest.approx(2.0)
     else:
         with pytest.raises(InjectionError, match="do not match"):
             inject(*arguments, marker=MARKER, injection_scale=2.0)

@@ -26,7 +26,13 @@ def _activations(n=3):
 def _expected(av, activations):
     ids = torch.tensor(av.prefix_ids + av.tail_ids).expand(len(activations), -1)
     with torch.no_grad():
-        return inject(av.embedding(ids), ids, activations, marker=av.marker, injection_scale=av.sidecar.injection_scale)
+        return inject(
+            av.embedding(ids),
+            ids,
+            activations,
+            marker=av.marker,
+            injection_scale=av.sidecar.injection_scale,
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -37,7 +43,10 @@ def test_embeddings_equal_the_whole_avs(family, dtype, lab_tokenizer, tmp_path):
     av = ActivationVerbalizer(text_side(model), lab_tokenizer, nla_sidecar(lab_tokenizer, "av"))
     save_av(av, tmp_path / "av")
     model.save_pretrained(tmp_path / "av")  # of a wrapper, the wrapper's own names of weights
-    whole, embedder = load_av(tmp_path / "av", dtype=dtype), PromptEmbedder.load(tmp_path / "av", dtype=dtype)
+    whole, embedder = (
+        load_av(tmp_path / "av", dtype=dtype),
+        PromptEmbedder.load(tmp_path / "av", dtype=dtype),
+    )
     found = embedder.embeddings(_activations())
     assert found.dtype == getattr(torch, dtype)
     assert torch.equal(found, _expected(whole, _activations()))
@@ -81,18 +90,29 @@ def test_a_tied_table_may_stand_under_the_lm_heads_name(lab_tokenizer, tmp_path)
 def test_a_name_without_the_backbones_prefix_is_found(lab_tokenizer, tmp_path):
     """As GPT-2's files on the hub have it."""
     gpt2 = next(family for family in FAMILIES if family.name == "gpt2")
-    av = ActivationVerbalizer(family_model(gpt2, len(lab_tokenizer)), lab_tokenizer, nla_sidecar(lab_tokenizer, "av"))
+    av = ActivationVerbalizer(
+        family_model(gpt2, len(lab_tokenizer)), lab_tokenizer, nla_sidecar(lab_tokenizer, "av")
+    )
     save_av(av, tmp_path / "av")
     file = tmp_path / "av/model.safetensors"
-    save_file({k.removeprefix("transformer."): v for k, v in load_file(file).items()}, file, {"format": "pt"})
-    assert torch.equal(PromptEmbedder.load(tmp_path / "av").embeddings(_activations()), _expected(av, _activations()))
+    save_file(
+        {k.removeprefix("transformer."): v for k, v in load_file(file).items()},
+        file,
+        {"format": "pt"},
+    )
+    assert torch.equal(
+        PromptEmbedder.load(tmp_path / "av").embeddings(_activations()),
+        _expected(av, _activations()),
+    )
 
 
 GIGABYTES = 4
 
 
 def test_nothing_else_of_the_file_is_read(lab_tokenizer, tmp_path):
-    """All else in the file, and the rest of the table, are holes: four gigabytes that would become resident if they were read."""
+    """All else in the file, and the rest of the table, are holes: four gigabytes that would become
+    resident if they were read.
+    """
     folder, rows = tmp_path / "av", 1_000_000
     av = make_av(lab_tokenizer)
     av.model.config.vocab_size = rows
@@ -108,8 +128,13 @@ def test_nothing_else_of_the_file_is_read(lab_tokenizer, tmp_path):
 def _write_sparse(file: Path, table: torch.Tensor, *, rows: int, other: int) -> None:
     width = table.shape[1] * 4
     end, key = other + rows * width, "model.embed_tokens.weight"
-    tensors = {"model.norm.weight": ([other // 4], [0, other]), key: ([rows, table.shape[1]], [other, end])}
-    described = {name: {"dtype": "F32", "shape": s, "data_offsets": at} for name, (s, at) in tensors.items()}
+    tensors = {
+        "model.norm.weight": ([other // 4], [0, other]),
+        key: ([rows, table.shape[1]], [other, end]),
+    }
+    described = {
+        name: {"dtype": "F32", "shape": s, "data_offsets": at} for name, (s, at) in tensors.items()
+    }
     header = json.dumps(described).encode()
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(header)) + header)
@@ -123,8 +148,12 @@ def _resident_file_bytes() -> int:
     return 1024 * int(status.split("RssFile:")[1].split()[0])
 
 
-def test_of_a_hub_model_only_the_file_that_holds_the_table_is_needed(lab_tokenizer, tmp_path, monkeypatch):
-    """As the cache stands after it: what loading would need beside it is not there, and cannot be fetched."""
+def test_of_a_hub_model_only_the_file_that_holds_the_table_is_needed(
+    lab_tokenizer, tmp_path, monkeypatch
+):
+    """As the cache stands after it: what loading would need beside it is not there, and cannot be
+    fetched.
+    """
     from huggingface_hub import constants
 
     av, commit = make_av(lab_tokenizer), "0123456789abcdef0123456789abcdef01234567"

@@ -1,4 +1,6 @@
-"""NLAs on the hub: which files are fetched, from which revision, and one clear line where they cannot be."""
+"""NLAs on the hub: which files are fetched, from which revision, and one clear line where they
+cannot be.
+"""
 
 import shutil
 
@@ -41,14 +43,23 @@ def test_reading_fetches_no_weights_of_the_ar_and_scoring_none_of_the_av(served)
     nla = gloss.load(NAME, target="owner/target")
     vector = torch.randn(1, nla.sidecar.d_model, generator=torch.Generator().manual_seed(0))
     nla.explain(TEXT, score=False)
-    assert served.fetched(".safetensors") == [f"{NAME}-av/model.safetensors", "owner/target/model.safetensors"]
+    assert served.fetched(".safetensors") == [
+        f"{NAME}-av/model.safetensors",
+        "owner/target/model.safetensors",
+    ]
     served.requested.clear()
     gloss.load(NAME).score(["calm"], vector)
-    assert served.fetched(".safetensors") == [f"{NAME}-ar/model.safetensors", f"{NAME}-ar/value_head.safetensors"]
+    assert served.fetched(".safetensors") == [
+        f"{NAME}-ar/model.safetensors",
+        f"{NAME}-ar/value_head.safetensors",
+    ]
 
 
 def test_what_is_fetched_gives_the_numbers_of_the_folder(served, nla_folder):
-    there, here = gloss.load(NAME).reconstruct(["calm"]), gloss.load(nla_folder).reconstruct(["calm"])
+    there, here = (
+        gloss.load(NAME).reconstruct(["calm"]),
+        gloss.load(nla_folder).reconstruct(["calm"]),
+    )
     torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-4)
 
 
@@ -65,7 +76,10 @@ def test_one_repository_can_hold_both_halves(hub, nla_folder):
     for half in ("av", "ar"):
         hub.add("owner/both", nla_folder / half, inside=f"{half}/")
     nla = gloss.load("owner/both")
-    assert [str(place) for place in (nla.places.av, nla.places.ar)] == ["owner/both/av", "owner/both/ar"]
+    assert [str(place) for place in (nla.places.av, nla.places.ar)] == [
+        "owner/both/av",
+        "owner/both/ar",
+    ]
     nla.reconstruct(["x"])
     assert [path for path in hub.fetched(".safetensors") if "/av/" in path] == []
 
@@ -126,9 +140,15 @@ def test_files_that_lead_out_of_the_repository_are_not_written(hub, nla_folder, 
 
 def test_pickles_and_code_are_not_fetched(hub, nla_folder):
     repo = hub.add("owner/x-ar", nla_folder / "ar")
-    repo.revisions["main"] |= {"pytorch_model.bin": b"x", "modeling.py": b"x", "consolidated.safetensors": b"x"}
+    repo.revisions["main"] |= {
+        "pytorch_model.bin": b"x",
+        "modeling.py": b"x",
+        "consolidated.safetensors": b"x",
+    }
     folder = pull("owner/x-ar")["ar"]
-    assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".py") or "consolidated" in p.name]
+    assert not [
+        p.name for p in folder.iterdir() if p.suffix in (".bin", ".py") or "consolidated" in p.name
+    ]
 
 
 def test_a_network_that_is_down_is_one_line_and_is_asked_once(hub_cache, nla_folder, monkeypatch):
@@ -160,7 +180,9 @@ def test_offline_the_cache_is_enough(hub_cache, nla_folder):
     fill_cache(hub_cache, "owner/target", nla_folder / "target")
     nla = gloss.load(NAME, target="owner/target")
     assert nla.explain(TEXT)[0].response
-    torch.testing.assert_close(nla.reconstruct(["x"]), gloss.load(nla_folder).reconstruct(["x"]), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        nla.reconstruct(["x"]), gloss.load(nla_folder).reconstruct(["x"]), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_offline_what_is_not_in_the_cache_says_how_to_fetch_it(hub_cache):
@@ -180,7 +202,10 @@ def test_offline_one_half_in_the_cache_is_enough_to_use_that_half(hub_cache, nla
 
 
 def test_offline_a_revision_is_found_by_its_name_and_by_its_commit(hub_cache, nla_folder):
-    commits = {half: fill_cache(hub_cache, f"{NAME}-{half}", nla_folder / half, revision="v1") for half in ("av", "ar")}
+    commits = {
+        half: fill_cache(hub_cache, f"{NAME}-{half}", nla_folder / half, revision="v1")
+        for half in ("av", "ar")
+    }
     with pytest.raises(CheckpointError, match="not in the cache"):
         gloss.load(NAME)
     assert commits["av"] in str(pull(f"{NAME}-av@v1")["av"])
@@ -213,18 +238,26 @@ def test_a_mistyped_folder_beside_others_is_not_looked_for_on_the_hub(nla_folder
     (nla_folder / "av").rename(nla_folder / "runs" / "smoke" / "av")
     (nla_folder / "runs" / "other").mkdir()
     monkeypatch.chdir(nla_folder)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
-    with pytest.raises(CheckpointError, match=r"runs/standard: no such folder: expected one of smoke\."):
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked")
+    )
+    with pytest.raises(
+        CheckpointError, match=r"runs/standard: no such folder: expected one of smoke\."
+    ):
         find_nla("runs/standard")
 
 
 def test_a_relative_folder_is_never_looked_for_on_the_hub(nla_folder, monkeypatch):
-    """``run`` with ``run/nla/av`` inside must not be read as the repository ``run/av``, nor ``run-ar`` as one."""
+    """``run`` with ``run/nla/av`` inside must not be read as the repository ``run/av``, nor
+    ``run-ar`` as one.
+    """
     run = nla_folder / "run"
     (run / "nla").mkdir(parents=True)
     (nla_folder / "av").rename(run / "nla/av")
     monkeypatch.chdir(nla_folder)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked")
+    )
     places = find_nla("run")
     assert places.av is not None
     assert places.ar is None

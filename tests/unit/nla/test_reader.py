@@ -55,7 +55,9 @@ def test_a_text_that_brings_its_own_bos_has_one(nla_folder):
     tokenizer = with_bos(nla.target.tokenizer)
     tokenizer.save_pretrained(nla_folder / "target")
     bos = tokenizer.bos_token_id
-    with_own, without = (NLA(nla_folder).tokens(text)[0] for text in (tokenizer.bos_token + TEXT, TEXT))
+    with_own, without = (
+        NLA(nla_folder).tokens(text)[0] for text in (tokenizer.bos_token + TEXT, TEXT)
+    )
     assert with_own == without
     assert without.count(bos) == 1
     assert without[0] == bos
@@ -63,7 +65,9 @@ def test_a_text_that_brings_its_own_bos_has_one(nla_folder):
 
 def test_halves_of_different_layers_do_not_read_together(nla_folder):
     ar = load_ar(nla_folder / "ar")
-    shallow = type(ar).from_target(ar.backbone, LAYER - 1, ar.tokenizer, replace(ar.sidecar, layer=LAYER - 1))
+    shallow = type(ar).from_target(
+        ar.backbone, LAYER - 1, ar.tokenizer, replace(ar.sidecar, layer=LAYER - 1)
+    )
     save_ar(shallow, nla_folder / "ar")
     with pytest.raises(SidecarError, match="different activations: layer: expected 2, found 1"):
         NLA(nla_folder).reconstruct(["x"])

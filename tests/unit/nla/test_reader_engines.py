@@ -1,4 +1,6 @@
-"""An NLA whose AV runs on a server: the same explanations, and no weight of the AV is loaded here."""
+"""An NLA whose AV runs on a server: the same explanations, and no weight of the AV is loaded
+here.
+"""
 
 import pytest
 import torch
@@ -8,9 +10,9 @@ from typer.testing import CliRunner
 
 import gloss
 from gloss.cli.main import app
+from gloss.engines import Rollout
 from gloss.errors import ConfigError, EngineError
 from gloss.models import load_av
-from gloss.rollout import Rollout
 
 TEXT = "The mood is calm and Ada is here while it rains at the harbor and the gulls sleep"
 SERVERS = {"sglang": serving.SGLang, "vllm": serving.VLLM, "gloss": serving.Gloss}
@@ -33,7 +35,11 @@ def test_explanations_equal_those_of_the_av_here(served):
 def test_the_avs_weights_are_never_loaded(served, monkeypatch):
     folder, engine = served
     loaded = []
-    for where in ("gloss.models.checkpoint.load_target", "gloss.nla.reader.load_av", "gloss.rollout.choose.load_av"):
+    for where in (
+        "gloss.models.saving.load_target",
+        "gloss.nla.nla.load_av",
+        "gloss.engines.choose.load_av",
+    ):
         monkeypatch.setattr(where, lambda *names, **_: loaded.append(names))
     nla = gloss.load(folder, engine=engine)
     assert len(nla.explain(torch.randn(3, D_MODEL), samples=2, score=False)) == 6
@@ -46,7 +52,9 @@ def test_an_engine_object_is_taken_as_it_is(nla_folder):
         def generate(self, activations, **settings):
             return [Rollout((5,), "<explanation>calm</explanation>", True)] * len(activations)
 
-    assert gloss.load(nla_folder, engine=Scripted()).explain(torch.ones(1, D_MODEL))[0].text == "calm"
+    assert (
+        gloss.load(nla_folder, engine=Scripted()).explain(torch.ones(1, D_MODEL))[0].text == "calm"
+    )
 
 
 def test_a_wrong_name_is_refused_at_once(nla_folder):
@@ -74,7 +82,9 @@ def test_the_command_line_takes_an_engine_and_tells_its_speed(served):
 
 @pytest.mark.parametrize("engine", ["remote", "vllm+http://127.0.0.1:9"])
 def test_the_command_line_refuses_what_it_cannot_reach(nla_folder, engine):
-    result = CliRunner().invoke(app, ["explain", TEXT, "--nla", str(nla_folder), "--engine", engine])
+    result = CliRunner().invoke(
+        app, ["explain", TEXT, "--nla", str(nla_folder), "--engine", engine]
+    )
     assert result.exit_code == 2
     assert result.stderr.strip().count("\n") == 0
     assert "gloss: " in result.stderr

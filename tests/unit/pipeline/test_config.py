@@ -1,9 +1,9 @@
 import pytest
 
 from gloss.errors import ConfigError, ResumeError
-from gloss.pipeline.config import PRESETS, preset_path, read_config
 from gloss.pipeline.plan import plan_text
-from gloss.pipeline.run import RunFolder
+from gloss.pipeline.run_config import PRESETS, preset_path, read_config
+from gloss.pipeline.runner import RunFolder
 
 REPO_CONFIGS = "configs"
 
@@ -24,12 +24,21 @@ def test_every_config_in_the_repository_is_valid(pytestconfig):
 
 def test_the_runs_seed_reaches_every_stage_that_does_not_set_its_own():
     config = read_config(preset_path("standard"), ["seed=7", "joint.seed=3"])
-    assert config.seed == config.extract.seed == config.split.seed == config.av_sft.seed == config.evaluate.seed == 7
+    assert (
+        config.seed
+        == config.extract.seed
+        == config.split.seed
+        == config.av_sft.seed
+        == config.evaluate.seed
+        == 7
+    )
     assert config.joint.seed == 3
 
 
 def test_an_override_changes_one_setting_and_the_hash():
-    plain, changed = (read_config(preset_path("standard"), sets) for sets in ([], ["joint.steps=3"]))
+    plain, changed = (
+        read_config(preset_path("standard"), sets) for sets in ([], ["joint.steps=3"])
+    )
     assert changed.joint.steps == 3
     assert changed.hash != plain.hash
     assert plain.hash == read_config(preset_path("standard")).hash

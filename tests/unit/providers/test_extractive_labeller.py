@@ -7,17 +7,25 @@ from gloss.providers import ExtractiveLabeller, LabelRequest
 
 
 def request(text, next_tokens=()):
-    return LabelRequest(doc_id="d", text=text, position=3, token="x", next_tokens=tuple(next_tokens))
+    return LabelRequest(
+        doc_id="d", text=text, position=3, token="x", next_tokens=tuple(next_tokens)
+    )
 
 
 def test_label_names_keywords_last_clause_and_next_tokens():
     text = "The keeper lit the lantern. The storm rose, and the keeper closed the lantern's door"
     [label] = ExtractiveLabeller(keywords=2).label([request(text, [" softly", ".", "\n"])])
-    assert label == 'About lantern, keeper.\nEnds: "keeper closed the lantern\'s door"\nNext: softly, ., new line'
+    assert (
+        label
+        == 'About lantern, keeper.\nEnds: "keeper closed the lantern\'s door"\nNext: softly, ., new'
+        " line"
+    )
 
 
 def test_a_sentence_that_has_just_begun_is_quoted_with_words_before_it():
-    [label] = ExtractiveLabeller(keywords=0, next_tokens=0).label([request("We saw the old boat sink. Then")])
+    [label] = ExtractiveLabeller(keywords=0, next_tokens=0).label(
+        [request("We saw the old boat sink. Then")]
+    )
     assert label == 'Ends: "the old boat sink. Then"'
 
 
@@ -33,13 +41,17 @@ def test_settings_decide_whether_next_tokens_are_needed():
 
 
 def test_chat_markup_is_no_keyword():
-    [label] = ExtractiveLabeller(next_tokens=0).label([request("<|im_start|>user\nWhere do gulls nest<|im_end|>\n")])
+    [label] = ExtractiveLabeller(next_tokens=0).label(
+        [request("<|im_start|>user\nWhere do gulls nest<|im_end|>\n")]
+    )
     assert "im_start" not in label
     assert "gulls" in label
 
 
 def test_case_variants_count_as_one_word():
-    [label] = ExtractiveLabeller(quote_words=0, next_tokens=0).label([request("Storm storm STORM gull")])
+    [label] = ExtractiveLabeller(quote_words=0, next_tokens=0).label(
+        [request("Storm storm STORM gull")]
+    )
     assert label == "About storm, gull."
 
 
@@ -56,7 +68,8 @@ def test_a_quote_survives_when_space_is_short():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"keywords": -1}, {"max_chars": 3}, {"keywords": 0, "quote_words": 0, "next_tokens": 0}]
+    "wrong",
+    [{"keywords": -1}, {"max_chars": 3}, {"keywords": 0, "quote_words": 0, "next_tokens": 0}],
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(LabelError):

@@ -11,7 +11,10 @@ def test_list_mapping_and_function_answer_and_requests_are_kept():
     assert scripted.label(REQUESTS) == ["one", None]
     assert scripted.requests == REQUESTS
     assert ScriptedLabeller({("a", 1): "second"}).label(REQUESTS) == [None, "second"]
-    assert ScriptedLabeller(lambda request: f"at {request.position}").label(REQUESTS) == ["at 0", "at 1"]
+    assert ScriptedLabeller(lambda request: f"at {request.position}").label(REQUESTS) == [
+        "at 0",
+        "at 1",
+    ]
 
 
 def test_a_script_that_runs_out_is_an_error():

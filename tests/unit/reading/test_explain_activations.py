@@ -13,11 +13,18 @@ from safetensors.torch import save_file
 from speaking_nla import SAYINGS, directions
 from tiny_nla import D_MODEL, LAYER, write_rows
 
-from gloss.errors import ActivationError, ConfigError, DatasetError, GlossError, ResumeError, TemplateError
+from gloss.errors import (
+    ActivationError,
+    ConfigError,
+    DatasetError,
+    GlossError,
+    ResumeError,
+    TemplateError,
+)
 from gloss.nla import NLA
 from gloss.reading import ExplainConfig, explain_activations, explain_in_memory, read_results
 from gloss.reading import explain as explaining
-from gloss.reading.vectors import ArraySource, open_source
+from gloss.store.sources import ArraySource, open_source
 
 
 def noisy(count, *, scale=0.3, seed=0):
@@ -31,7 +38,9 @@ def rows_file(tmp_path, lab_tokenizer):
 
 
 def explained(nla, source, out, **changes):
-    return explain_activations(nla, source, out, ExplainConfig(chunk_rows=3, batch_size=2, **changes))
+    return explain_activations(
+        nla, source, out, ExplainConfig(chunk_rows=3, batch_size=2, **changes)
+    )
 
 
 def test_each_row_gets_the_explanation_and_scores_that_the_nla_gives_it(nla, rows_file, tmp_path):
@@ -41,10 +50,19 @@ def test_each_row_gets_the_explanation_and_scores_that_the_nla_gives_it(nla, row
     assert [row["text"] for row in rows] == [item.text for item in nla.explain(vectors)]
     assert {row["text"] for row in rows} == set(SAYINGS)
     scores = nla.score([row["text"] for row in rows], vectors)
-    np.testing.assert_allclose([row["direction_mse"] for row in rows], [s.direction_mse for s in scores], atol=1e-5)
+    np.testing.assert_allclose(
+        [row["direction_mse"] for row in rows], [s.direction_mse for s in scores], atol=1e-5
+    )
     np.testing.assert_allclose([row["fve"] for row in rows], [s.fve for s in scores], atol=1e-5)
-    np.testing.assert_allclose([row["norm"] for row in rows], vectors.norm(dim=1).numpy(), rtol=1e-5)
-    assert (rows[0]["doc_id"], rows[0]["position"], rows[0]["token"], rows[0]["context"]) == ("d", 4, "t", "a text")
+    np.testing.assert_allclose(
+        [row["norm"] for row in rows], vectors.norm(dim=1).numpy(), rtol=1e-5
+    )
+    assert (rows[0]["doc_id"], rows[0]["position"], rows[0]["token"], rows[0]["context"]) == (
+        "d",
+        4,
+        "t",
+        "a text",
+    )
     assert rows[0]["flags"] == ["early position", "special token"]
 
 
@@ -52,7 +70,13 @@ def test_the_same_activations_give_the_same_texts_from_every_kind_of_file(nla, r
     vectors = noisy(11)
     np.save(tmp_path / "rows.npy", vectors.numpy())
     save_file({"activations": vectors, "other": torch.zeros(2)}, tmp_path / "rows.safetensors")
-    sources = [rows_file, tmp_path / "rows.npy", tmp_path / "rows.safetensors", vectors, vectors.numpy()]
+    sources = [
+        rows_file,
+        tmp_path / "rows.npy",
+        tmp_path / "rows.safetensors",
+        vectors,
+        vectors.numpy(),
+    ]
     texts = [explain_in_memory(nla, source).table["text"].to_pylist() for source in sources]
     assert all(found == texts[0] for found in texts)
     assert len(texts[0]) == 11
@@ -83,7 +107,9 @@ def test_a_killed_command_goes_on_with_the_same_bytes(speaking_folder, tmp_path)
     np.save(tmp_path / "rows.npy", noisy(600).numpy())
     options = ["--nla", speaking_folder, "--activations", "rows.npy", "--limit", "500"]
     command = [sys.executable, "-m", "gloss.cli.main", "explain", *map(str, options), "--out"]
-    begun = subprocess.Popen([*command, "out.parquet", "--temperature", "1"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    begun = subprocess.Popen(
+        [*command, "out.parquet", "--temperature", "1"], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
     parts = tmp_path / "out.parquet.parts"
     deadline = time.monotonic() + 60
     while not (parts / "shard-000000.parquet").exists() and time.monotonic() < deadline:
@@ -94,13 +120,19 @@ def test_a_killed_command_goes_on_with_the_same_bytes(speaking_folder, tmp_path)
     assert not (tmp_path / "out.parquet").exists()
     for out in ("out.parquet", "fresh.parquet"):
         subprocess.run(
-            [*command, out, "--temperature", "1"], cwd=tmp_path, check=True, capture_output=True, timeout=100
+            [*command, out, "--temperature", "1"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            timeout=100,
         )
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "fresh.parquet").read_bytes()
     assert len(read_results(tmp_path / "out.parquet")) == 500
 
 
-def test_a_finished_file_is_left_and_other_settings_or_inputs_are_refused(nla, rows_file, tmp_path, lab_tokenizer):
+def test_a_finished_file_is_left_and_other_settings_or_inputs_are_refused(
+    nla, rows_file, tmp_path, lab_tokenizer
+):
     out = tmp_path / "out.parquet"
     explained(nla, rows_file, out)
     before = out.stat().st_mtime_ns
@@ -145,8 +177,12 @@ def test_shards_of_a_folder_are_one_source_whatever_the_chunks(nla, tmp_path, la
 
 def test_best_of_keeps_the_response_with_the_least_error(nla):
     vectors = noisy(4, scale=1.5)
-    drawn = explain_in_memory(nla, vectors, ExplainConfig(samples=6, temperature=1.3, seed=3)).to_dicts()
-    best = explain_in_memory(nla, vectors, ExplainConfig(best_of=6, temperature=1.3, seed=3)).to_dicts()
+    drawn = explain_in_memory(
+        nla, vectors, ExplainConfig(samples=6, temperature=1.3, seed=3)
+    ).to_dicts()
+    best = explain_in_memory(
+        nla, vectors, ExplainConfig(best_of=6, temperature=1.3, seed=3)
+    ).to_dicts()
     for i, row in enumerate(best):
         errors = [d["direction_mse"] for d in drawn[6 * i : 6 * i + 6]]
         scored = [e for e in errors if e is not None]
@@ -167,11 +203,17 @@ def test_differences_are_explained_row_by_row_or_from_one_row(nla, tmp_path):
     first, second = noisy(4), noisy(4, seed=5)
     np.save(tmp_path / "second.npy", second.numpy())
     pairs = explain_in_memory(nla, first, minus=tmp_path / "second.npy").to_dicts()
-    assert [row["norm"] for row in pairs] == pytest.approx((first - second).norm(dim=1).tolist(), rel=1e-5)
+    assert [row["norm"] for row in pairs] == pytest.approx(
+        (first - second).norm(dim=1).tolist(), rel=1e-5
+    )
     assert all("difference" in row["flags"] for row in pairs)
     from_all = explain_in_memory(nla, first, minus=second[0]).to_dicts()
-    assert [row["norm"] for row in from_all] == pytest.approx((first - second[0]).norm(dim=1).tolist(), rel=1e-5)
-    with pytest.raises(ActivationError, match="different numbers of rows: expected 4, or 1, found 3"):
+    assert [row["norm"] for row in from_all] == pytest.approx(
+        (first - second[0]).norm(dim=1).tolist(), rel=1e-5
+    )
+    with pytest.raises(
+        ActivationError, match="different numbers of rows: expected 4, or 1, found 3"
+    ):
         explain_in_memory(nla, first, minus=second[:3])
 
 
@@ -212,7 +254,9 @@ def test_damaged_arrays_have_one_clear_line(nla, tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(DatasetError, match=r"objects\.npy"):
         explain_in_memory(nla, tmp_path / "objects.npy")
-    save_file({"a": torch.ones(1, D_MODEL), "b": torch.ones(1, D_MODEL)}, tmp_path / "two.safetensors")
+    save_file(
+        {"a": torch.ones(1, D_MODEL), "b": torch.ones(1, D_MODEL)}, tmp_path / "two.safetensors"
+    )
     with pytest.raises(DatasetError, match="which tensor holds the activations"):
         explain_in_memory(nla, tmp_path / "two.safetensors")
 
@@ -224,7 +268,9 @@ def test_activations_of_another_layer_are_refused(nla, tmp_path, lab_tokenizer):
     table = pq.read_table(file)
     index = table.schema.get_field_index("activation_layer")
     pq.write_table(table.set_column(index, "activation_layer", [[LAYER + 1] * 2]), file)
-    with pytest.raises(ActivationError, match="another layer: expected layer 2, which this NLA explains, found 3"):
+    with pytest.raises(
+        ActivationError, match="another layer: expected layer 2, which this NLA explains, found 3"
+    ):
         explain_in_memory(nla, file)
 
 
@@ -262,14 +308,18 @@ def test_a_prompt_of_ones_own_is_injected_at_its_place_and_other_neighbours_are_
     vectors = noisy(1)
     recorded = str(nla.sidecar.av_template).replace("{injection_char}", "<INJECT>")
     texts = [
-        explain_in_memory(nla, vectors, ExplainConfig(prompt=p)).table["response"][0].as_py() for p in (None, recorded)
+        explain_in_memory(nla, vectors, ExplainConfig(prompt=p)).table["response"][0].as_py()
+        for p in (None, recorded)
     ]
     assert texts[0] == texts[1]
     other = 'Say {{what}} this is: {"q": "<concept><INJECT></concept>"}'
     assert nla.with_prompt(other).av.prefix_ids != nla.av.prefix_ids
-    assert explain_in_memory(nla, vectors, ExplainConfig(prompt=other)).provenance["prompt"] == other
+    assert (
+        explain_in_memory(nla, vectors, ExplainConfig(prompt=other)).provenance["prompt"] == other
+    )
     with pytest.raises(
-        TemplateError, match=r"tokens beside <INJECT> are not those .* '<concept>' right before <INJECT>"
+        TemplateError,
+        match=r"tokens beside <INJECT> are not those .* '<concept>' right before <INJECT>",
     ) as caught:
         explain_in_memory(nla, vectors, ExplainConfig(prompt="What is <INJECT>?"))
     assert "\n" not in str(caught.value)
@@ -283,7 +333,9 @@ def test_custom_prompts_are_accepted_as_the_reference_accepts_them(golden):
 
     for family in ("qwen2", "gemma3"):
         av = load_av(golden / family / "av")
-        wanted = json.loads((golden / family / "expected" / "av.json").read_text(encoding="utf-8"))["custom_prompts"]
+        wanted = json.loads((golden / family / "expected" / "av.json").read_text(encoding="utf-8"))[
+            "custom_prompts"
+        ]
         assert wanted
         for case in wanted.values():
             if case["ok"]:

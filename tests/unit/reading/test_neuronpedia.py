@@ -20,17 +20,46 @@ from gloss.reading import (
 
 RESULTS = [
     {
-        "token": "<|im_start|>", "token_id": 5, "position": 0, "l2_norm": 812, "description": "", "mse": None,
-        "cosine_similarity": None, "generated": False, "fragment_index": 0, "fragment_count": 1, "role": "user",
-        "section": "header", "channel": None, "message_index": 0,
+        "token": "<|im_start|>",
+        "token_id": 5,
+        "position": 0,
+        "l2_norm": 812,
+        "description": "",
+        "mse": None,
+        "cosine_similarity": None,
+        "generated": False,
+        "fragment_index": 0,
+        "fragment_count": 1,
+        "role": "user",
+        "section": "header",
+        "channel": None,
+        "message_index": 0,
     },
     {
-        "token": "\U0001f98a", "token_id": 7, "position": 3, "l2_norm": 1e-7, "description": "a fox,\n“quoted”", "mse": 0.25,
-        "cosine_similarity": 0.875, "generated": True, "fragment_index": 1, "fragment_count": 4, "role": "assistant",
-        "section": "content", "channel": "analysis", "message_index": 1, "a_new_field": {"deep": [1, None]},
+        "token": "\U0001f98a",
+        "token_id": 7,
+        "position": 3,
+        "l2_norm": 1e-7,
+        "description": "a fox,\n“quoted”",
+        "mse": 0.25,
+        "cosine_similarity": 0.875,
+        "generated": True,
+        "fragment_index": 1,
+        "fragment_count": 4,
+        "role": "assistant",
+        "section": "content",
+        "channel": "analysis",
+        "message_index": 1,
+        "a_new_field": {"deep": [1, None]},
     },
-    {"position": 4, "token": "\ud83e", "token_id": 8, "l2_norm": 2.5, "description": "half a glyph"},
-]  # fmt: skip
+    {
+        "position": 4,
+        "token": "\ud83e",
+        "token_id": 8,
+        "l2_norm": 2.5,
+        "description": "half a glyph",
+    },
+]
 
 
 def document(results=RESULTS, *, inside_a_string=True, **changes):
@@ -42,7 +71,11 @@ def document(results=RESULTS, *, inside_a_string=True, **changes):
         "x": 1,
     }
     inside = json.dumps(payload, separators=(",", ":")) if inside_a_string else payload
-    known = {"text": "t \U0001f98a", "tokens": ["a", "\U0001f98a", "\ud83e"], "sortedPositions": [0, 3, 4]}
+    known = {
+        "text": "t \U0001f98a",
+        "tokens": ["a", "\U0001f98a", "\ud83e"],
+        "sortedPositions": [0, 3, 4],
+    }
     return {
         **known,
         "resultJson": inside,
@@ -68,8 +101,18 @@ def test_a_cache_document_comes_back_to_the_letter(tmp_path, inside_a_string):
 def test_the_table_says_what_the_document_says():
     found = from_neuronpedia(document(), doc_id="c1")
     empty, fox, half = found.to_dicts()
-    assert (empty["text"], empty["direction_mse"], empty["norm"], empty["section"]) == ("", None, 812.0, "header")
-    assert (fox["text"], fox["direction_mse"], fox["cosine"], fox["norm"]) == ("a fox,\n“quoted”", 0.25, 0.875, 1e-7)
+    assert (empty["text"], empty["direction_mse"], empty["norm"], empty["section"]) == (
+        "",
+        None,
+        812.0,
+        "header",
+    )
+    assert (fox["text"], fox["direction_mse"], fox["cosine"], fox["norm"]) == (
+        "a fox,\n“quoted”",
+        0.25,
+        0.875,
+        1e-7,
+    )
     assert (fox["fragment_index"], fox["fragment_count"], fox["channel"]) == (1, 4, "analysis")
     assert (half["token"], half["role"], half["fragment_count"]) == ("\ufffd", None, None)
     assert found.provenance["layer"] == 20
@@ -98,7 +141,10 @@ def test_glosss_own_results_have_every_field_and_come_back(nla, tmp_path):
     made = explain_chat(nla, chat, tmp_path / "a.parquet", selection=Selection(tokens="all"))
     written = export_neuronpedia(made, tmp_path / "a.json")
     payload = json.loads(written["resultJson"])
-    fields = "token token_id position l2_norm description mse cosine_similarity generated fragment_index fragment_count"
+    fields = (
+        "token token_id position l2_norm description mse cosine_similarity generated fragment_index"
+        " fragment_count"
+    )
     for result in payload["results"]:
         assert list(result) == [*fields.split(), "role", "section", "channel", "message_index"]
         assert result["generated"] is False
@@ -106,9 +152,20 @@ def test_glosss_own_results_have_every_field_and_come_back(nla, tmp_path):
     assert payload["prompt_length"] == len(written["tokens"])
     assert payload["layer_index"] == nla.layer
     assert written["text"] == "<|im_start|>user\nThe gulls \U0001f98a rest<|im_end|>\n"
-    assert [r["fragment_count"] for r in payload["results"] if r["token"] == "\U0001f98a"] == [4] * 4
+    assert [r["fragment_count"] for r in payload["results"] if r["token"] == "\U0001f98a"] == [
+        4
+    ] * 4
     back = import_neuronpedia(tmp_path / "a.json", tmp_path / "b.parquet")
-    for column in ("position", "token", "text", "role", "section", "direction_mse", "cosine", "norm"):
+    for column in (
+        "position",
+        "token",
+        "text",
+        "role",
+        "section",
+        "direction_mse",
+        "cosine",
+        "norm",
+    ):
         assert back.table[column].to_pylist() == made.table[column].to_pylist()
     assert to_neuronpedia(back) == written
 
@@ -125,8 +182,14 @@ def test_glosss_own_results_have_every_field_and_come_back(nla, tmp_path):
         (document(resultJson=None), "resultJson: expected an object"),
         (document([3]), r"results\[0\]: expected an object, found 3"),
         (document([{"token": "a"}]), r"results\[0\].position: expected a whole number, found None"),
-        (document([{"position": 1, "mse": "low"}]), r"results\[0\].mse: expected a number, found 'low'"),
-        (document([{"position": True}]), r"results\[0\].position: expected a whole number, found True"),
+        (
+            document([{"position": 1, "mse": "low"}]),
+            r"results\[0\].mse: expected a number, found 'low'",
+        ),
+        (
+            document([{"position": True}]),
+            r"results\[0\].position: expected a whole number, found True",
+        ),
         (document([{"position": 1, "token_id": 10**30}]), "a number that is too large"),
     ],
 )
@@ -144,12 +207,20 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
 
 
 def test_a_table_without_its_text_cannot_be_exported(tmp_path):
-    table = read_results(write_table(tmp_path / "t.parquet", [{"text": "x", "position": 3, "doc_id": "d"}]))
+    table = read_results(
+        write_table(tmp_path / "t.parquet", [{"text": "x", "position": 3, "doc_id": "d"}])
+    )
     with pytest.raises(ConfigError, match="does not hold the text that was read"):
         to_neuronpedia(table)
 
 
-_LEAF = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False) | st.text(max_size=8)
+_LEAF = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+)
 _TEXT = st.none() | st.text(max_size=8)
 _RESULT = st.fixed_dictionaries(
     {"position": st.integers(0, 9)},

@@ -14,7 +14,9 @@ def row(doc, position, *claims, **more):
 
 @pytest.fixture
 def table(tmp_path):
-    """The harbor: tokens 20, 21, 22 of a (in two wordings) and 40 of b; rain: a 20 and a 60; the rest once each."""
+    """The harbor: tokens 20, 21, 22 of a (in two wordings) and 40 of b; rain: a 20 and a 60; the
+    rest once each.
+    """
     return write_table(
         tmp_path / "t.parquet",
         [
@@ -50,7 +52,9 @@ def test_a_theme_counts_tokens_documents_and_neighbours(table):
     harbor, rain = find_themes([table])
     assert (harbor.label, harbor.n_tokens, harbor.n_documents) == (HARBOR + ".", 4, 2)
     assert [count for _, count in harbor.claims] == [3, 1]
-    assert harbor.agreement == pytest.approx(4 / 5)  # the neighbours of a 20, 21, 21, 22 say it, that of b 40 does not
+    assert harbor.agreement == pytest.approx(
+        4 / 5
+    )  # the neighbours of a 20, 21, 21, 22 say it, that of b 40 does not
     assert harbor.share == pytest.approx(4 / 7)
     assert harbor.fve == pytest.approx((0.5 + 0.7 + 0.9 + 0.1) / 4)
     assert (rain.label, rain.n_tokens, rain.n_documents) == (RAIN, 2, 1)
@@ -68,10 +72,16 @@ def test_a_token_is_counted_once_whatever_its_samples_and_repetitions(tmp_path):
 
 
 def test_claims_that_differ_in_what_they_name_stay_apart_and_reordered_ones_come_together(tmp_path):
-    things, orders = ("kite", "parcel", "feather", "map"), ("A verb comes next.", "Next comes a verb.")
+    things, orders = (
+        ("kite", "parcel", "feather", "map"),
+        ("A verb comes next.", "Next comes a verb."),
+    )
     rows = [row("a", 20 + i, f"There is a {thing}.") for i, thing in enumerate(things * 2)]
     rows += [row("a", 40 + i, order) for i, order in enumerate(orders)]
-    found = {theme.label: len(theme.claims) for theme in find_themes([write_table(tmp_path / "t.parquet", rows)])}
+    found = {
+        theme.label: len(theme.claims)
+        for theme in find_themes([write_table(tmp_path / "t.parquet", rows)])
+    }
     assert found == {**{f"There is a {thing}.": 1 for thing in things}, "A verb comes next.": 2}
 
 
@@ -95,7 +105,11 @@ def test_rows_without_positions_count_as_tokens_without_neighbours(tmp_path):
 
 def test_many_claims_are_grouped_in_linear_memory_and_always_alike(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PAIRWISE_LIMIT", 10)
-    kinds = ("the weather turns to storm number", "a recipe for bread with", "who owns the lantern of")
+    kinds = (
+        "the weather turns to storm number",
+        "a recipe for bread with",
+        "who owns the lantern of",
+    )
     rows = [row("a", i, f"{kinds[i % 3]} {i}") for i in range(30)]
     table = write_table(tmp_path / "t.parquet", rows)
     first, second = find_themes([table]), find_themes([table])

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_nla import with_bos
 
-from gloss.data import Document
 from gloss.errors import CorpusError, GlossError, PositionError
 from gloss.reading import Selection, explain_chat, explain_text, load_transcript, read_results
-from gloss.reading.tokens import choose_tokens, read_tokens, thin_out
+from gloss.text.document import Document
+from gloss.text.tokens import choose_tokens, read_tokens, thin_out
 
 MESSAGES = (
     {"role": "user", "content": "The gulls \U0001f98a rest at the harbor."},
@@ -16,8 +16,8 @@ MESSAGES = (
     {"role": "assistant", "content": "The sail."},
 )
 GEMMA = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
-    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else"
+    " m.role }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
 )
 DEFAULT_SYSTEM = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
@@ -55,7 +55,9 @@ def test_every_token_belongs_to_a_message_and_a_section(lab_tokenizer):
         (3, "content", "The sail."),
         (3, "footer", "<|im_end|>\n"),
     ]
-    assert {token.role for token in read_chat(lab_tokenizer).tokens if token.message_index == 1} == {"assistant"}
+    assert {
+        token.role for token in read_chat(lab_tokenizer).tokens if token.message_index == 1
+    } == {"assistant"}
 
 
 def test_a_system_prompt_that_the_template_adds_is_scaffold(lab_tokenizer, monkeypatch):
@@ -97,12 +99,17 @@ def test_tokens_are_chosen_within_the_contents(lab_tokenizer, selection, wanted)
 
 def test_every_nth_is_counted_in_each_message_and_all_is_all(lab_tokenizer):
     read = read_chat(lab_tokenizer)
-    contents = [[t.position for t in read.tokens if (t.message_index, t.section) == (i, "content")] for i in range(4)]
+    contents = [
+        [t.position for t in read.tokens if (t.message_index, t.section) == (i, "content")]
+        for i in range(4)
+    ]
     assert choose_tokens(read, "every:3") == [p for positions in contents for p in positions[2::3]]
     assert choose_tokens(read, "all") == list(range(len(read.tokens)))
 
 
-@pytest.mark.parametrize("selection", ["some", "every:0", "every:x", "regex:", "regex:(", "regex:zebra", ""])
+@pytest.mark.parametrize(
+    "selection", ["some", "every:0", "every:x", "regex:", "regex:(", "regex:zebra", ""]
+)
 def test_a_selection_that_says_nothing_is_refused(lab_tokenizer, selection):
     with pytest.raises(PositionError) as caught:
         choose_tokens(read_chat(lab_tokenizer), selection)
@@ -116,7 +123,12 @@ def test_a_budget_keeps_both_ends_and_spreads_the_rest():
 
 
 def test_rows_of_a_chat_are_the_nlas_own_explanations_of_its_tokens(nla, tmp_path):
-    found = explain_chat(nla, MESSAGES, tmp_path / "out.parquet", selection=Selection(tokens="all", max_activations=9))
+    found = explain_chat(
+        nla,
+        MESSAGES,
+        tmp_path / "out.parquet",
+        selection=Selection(tokens="all", max_activations=9),
+    )
     rows = found.to_dicts()
     assert len(rows) == 9
     ids = torch.tensor([[t.token_id for t in read_chat(nla.target.tokenizer).tokens]])
@@ -181,7 +193,10 @@ def test_a_transcript_is_a_list_or_an_object_of_messages(tmp_path):
         (b"3", "not a chat"),
         (b"{}", "not a chat"),
         (b'[{"role": "user"}]', "not a chat"),
-        (b'[{"role": "user", "content": [{"type": "text"}]}]', "messages with role and content, both strings"),
+        (
+            b'[{"role": "user", "content": [{"type": "text"}]}]',
+            "messages with role and content, both strings",
+        ),
         (b"[" * 100_000, "not JSON"),
         (None, "cannot be read"),
     ],

@@ -1,4 +1,6 @@
-"""Every form of a checkpoint becomes one folder that loads with the same numbers; what could run code is refused unread."""
+"""Every form of a checkpoint becomes one folder that loads with the same numbers; what could run
+code is refused unread.
+"""
 
 import json
 import pickle
@@ -22,7 +24,7 @@ from gloss.release.convert import ConvertOptions, convert
 from gloss.release.dcp import read_dcp, read_dcp_metadata
 from gloss.release.summary import inspect
 from gloss.release.validate import validate
-from gloss.target import load_target
+from gloss.target_model import load_target
 
 TEXTS = ["The mood is calm.", "x"]
 
@@ -44,7 +46,11 @@ def test_what_gloss_saves_has_all_that_the_reference_reads(nla_folder):
 
 
 def test_a_converted_pair_loads_with_the_same_numbers_in_another_dialect(nla_folder, tmp_path):
-    folders = convert(nla_folder, tmp_path / "out", ConvertOptions(dialect="internal", base_checkpoint="owner/base"))
+    folders = convert(
+        nla_folder,
+        tmp_path / "out",
+        ConvertOptions(dialect="internal", base_checkpoint="owner/base"),
+    )
     assert folders == [tmp_path / "out" / "av", tmp_path / "out" / "ar"]
     assert [summary.dialect for summary in inspect(tmp_path / "out")] == ["internal", "internal"]
     assert read_model_sidecar(folders[0]).base_checkpoint == "owner/base"
@@ -102,7 +108,9 @@ def ar_shards(nla_folder, tmp_path):
 
 def test_training_shards_of_both_halves_become_folders(nla_folder, ar_shards, tmp_path):
     model = load_target(nla_folder / "av").model
-    training_checkpoint(tmp_path / "av-shards", nla_folder / "av", {"model": model.state_dict(), "step": 7})
+    training_checkpoint(
+        tmp_path / "av-shards", nla_folder / "av", {"model": model.state_dict(), "step": 7}
+    )
     (av,) = convert(tmp_path / "av-shards", tmp_path / "out" / "av", ConvertOptions())
     (ar,) = convert(ar_shards, tmp_path / "out" / "ar", ConvertOptions())
     same(logits(av), logits(nla_folder / "av"))
@@ -111,13 +119,17 @@ def test_training_shards_of_both_halves_become_folders(nla_folder, ar_shards, tm
     assert missing_for_the_reference(ar, "ar") == []
 
 
-def test_shards_alone_take_config_and_sidecar_from_a_folder_like_them(nla_folder, ar_shards, tmp_path):
+def test_shards_alone_take_config_and_sidecar_from_a_folder_like_them(
+    nla_folder, ar_shards, tmp_path
+):
     for path in ar_shards.iterdir():
         if path.suffix != ".distcp" and path.name != ".metadata":
             path.unlink()
     with pytest.raises(SidecarError, match="no sidecar"):
         convert(ar_shards, tmp_path / "none", ConvertOptions())
-    (ar,) = convert(ar_shards, tmp_path / "out", ConvertOptions(like=nla_folder / "ar", dtype="bfloat16"))
+    (ar,) = convert(
+        ar_shards, tmp_path / "out", ConvertOptions(like=nla_folder / "ar", dtype="bfloat16")
+    )
     assert load_ar(ar).head.weight.shape == (D_MODEL, D_MODEL)
     assert inspect(ar)[0].dtypes.keys() == {"BF16"}
 
@@ -173,7 +185,10 @@ def test_shards_of_another_model_name_the_weight_that_is_missing(nla_folder, tmp
 def adapter(model, folder, base, sidecar):
     torch.manual_seed(5)
     config = LoraConfig(
-        r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False, base_model_name_or_path=base
+        r=4,
+        target_modules=["q_proj", "down_proj"],
+        init_lora_weights=False,
+        base_model_name_or_path=base,
     )
     adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base
@@ -184,12 +199,23 @@ def adapter(model, folder, base, sidecar):
 
 def test_a_merged_av_adapter_gives_the_logits_of_base_and_adapter(nla_folder, tmp_path):
     target = load_target(nla_folder / "av")
-    adapter(target.model, tmp_path / "lora", str(nla_folder / "av"), read_model_sidecar(nla_folder / "av"))
-    expected = load_target(nla_folder / "av", adapter=tmp_path / "lora").model(torch.tensor([[5, 6, 7]])).logits
+    adapter(
+        target.model,
+        tmp_path / "lora",
+        str(nla_folder / "av"),
+        read_model_sidecar(nla_folder / "av"),
+    )
+    expected = (
+        load_target(nla_folder / "av", adapter=tmp_path / "lora")
+        .model(torch.tensor([[5, 6, 7]]))
+        .logits
+    )
     (folder,) = convert(tmp_path / "lora", tmp_path / "out", ConvertOptions())
     found = load_target(folder).model(torch.tensor([[5, 6, 7]])).logits
     same(found, expected)
-    assert (found - load_target(nla_folder / "av").model(torch.tensor([[5, 6, 7]])).logits).abs().max() > 1e-2
+    assert (
+        found - load_target(nla_folder / "av").model(torch.tensor([[5, 6, 7]])).logits
+    ).abs().max() > 1e-2
     assert validate(folder).passed
 
 
@@ -198,22 +224,37 @@ def test_an_ar_adapter_is_merged_into_the_target_and_truncated(nla_folder, tmp_p
     adapter(ar.backbone, tmp_path / "lora", str(nla_folder / "target"), ar.sidecar)
     with pytest.raises(CheckpointError, match="head is missing"):
         convert(tmp_path / "lora", tmp_path / "out", ConvertOptions())
-    shutil.copyfile(nla_folder / "ar" / "value_head.safetensors", tmp_path / "lora" / "value_head.safetensors")
+    shutil.copyfile(
+        nla_folder / "ar" / "value_head.safetensors", tmp_path / "lora" / "value_head.safetensors"
+    )
     (folder,) = convert(tmp_path / "lora", tmp_path / "out", ConvertOptions())
     assert inspect(folder)[0].num_blocks == LAYER + 1
-    same(load_ar(folder).reconstruct(TEXTS), ar.reconstruct(TEXTS))  # peft has put the adapter into ar.backbone
+    same(
+        load_ar(folder).reconstruct(TEXTS), ar.reconstruct(TEXTS)
+    )  # peft has put the adapter into ar.backbone
     assert validate(folder).passed
 
 
 def test_an_adapter_of_another_model_or_not_in_safetensors_is_refused(nla_folder, tmp_path):
     target = load_target(nla_folder / "av")
-    adapter(target.model, tmp_path / "lora", str(nla_folder / "av"), read_model_sidecar(nla_folder / "av"))
+    adapter(
+        target.model,
+        tmp_path / "lora",
+        str(nla_folder / "av"),
+        read_model_sidecar(nla_folder / "av"),
+    )
     random_model(vocab_size=1024, num_blocks=2).save_pretrained(tmp_path / "shallow")
     with pytest.raises(CheckpointError, match="no such model folder"):
-        convert(tmp_path / "lora", tmp_path / "out", ConvertOptions(base=str(tmp_path / "nowhere" / "x")))
+        convert(
+            tmp_path / "lora",
+            tmp_path / "out",
+            ConvertOptions(base=str(tmp_path / "nowhere" / "x")),
+        )
     with pytest.raises(CheckpointError, match="does not fit its base"):
         convert(tmp_path / "lora", tmp_path / "out", ConvertOptions(base=str(tmp_path / "shallow")))
-    (tmp_path / "lora" / "adapter_model.safetensors").rename(tmp_path / "lora" / "adapter_model.bin")
+    (tmp_path / "lora" / "adapter_model.safetensors").rename(
+        tmp_path / "lora" / "adapter_model.bin"
+    )
     with pytest.raises(CheckpointError, match="no adapter weights in safetensors"):
         convert(tmp_path / "lora", tmp_path / "out", ConvertOptions())
 
@@ -250,7 +291,11 @@ def test_wrong_arguments_end_with_one_line(arguments, line, nla_folder, tmp_path
     from gloss.cli.main import app
 
     named = [a.format(nla=nla_folder, new=tmp_path / "new") for a in arguments]
-    named = [named[0].removeprefix("../"), *named[1:]] if named[0].startswith("../") else ["checkpoint", *named]
+    named = (
+        [named[0].removeprefix("../"), *named[1:]]
+        if named[0].startswith("../")
+        else ["checkpoint", *named]
+    )
     result = CliRunner().invoke(app, named)
     assert result.exit_code == 2
     assert line in result.stderr

@@ -1,4 +1,6 @@
-"""Cards say what was measured; nothing is pushed without a licence and a passing validate; the token stays unseen."""
+"""Cards say what was measured; nothing is pushed without a licence and a passing validate; the
+token stays unseen.
+"""
 
 import json
 import os
@@ -31,7 +33,9 @@ def results(tmp_path):
 
 
 def test_a_card_has_front_matter_and_every_measured_number(nla_folder, results):
-    for file in write_cards(nla_folder, results=results, licence="apache-2.0", base_model="owner/base", repo="me/nla"):
+    for file in write_cards(
+        nla_folder, results=results, licence="apache-2.0", base_model="owner/base", repo="me/nla"
+    ):
         matter, text = front_matter(file.parent), file.read_text(encoding="utf-8")
         assert (matter["license"], matter["base_model"], matter["library_name"]) == (
             "apache-2.0",
@@ -51,7 +55,9 @@ def test_a_card_has_front_matter_and_every_measured_number(nla_folder, results):
         assert 'gloss.load("me/nla")' in text
         assert "does not make an explanation true" in text
     assert validate(nla_folder).passed
-    assert not [f for f in validate(nla_folder).findings if f.check == "licence" and f.status != "ok"]
+    assert not [
+        f for f in validate(nla_folder).findings if f.check == "licence" and f.status != "ok"
+    ]
 
 
 def test_a_card_without_results_says_so_and_names_no_path_of_this_machine(nla_folder):
@@ -69,13 +75,17 @@ def test_the_licence_of_a_base_folder_is_taken_over(nla_folder):
     for half in ("av", "ar"):
         file = nla_folder / half / SIDECAR_NAME
         file.write_text(
-            yaml.safe_dump(yaml.safe_load(file.read_text()) | {"base_checkpoint": str(nla_folder / "target")})
+            yaml.safe_dump(
+                yaml.safe_load(file.read_text()) | {"base_checkpoint": str(nla_folder / "target")}
+            )
         )
     write_cards(nla_folder)
     assert licence_of(nla_folder / "av") == licence_of(nla_folder / "ar") == "mit"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"fve": 1}', json.dumps(RESULTS | {"layer": 1})])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"fve": 1}', json.dumps(RESULTS | {"layer": 1})]
+)
 def test_results_that_are_none_or_anothers_are_refused(content, nla_folder, tmp_path):
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(ConfigError, match="results"):
@@ -83,7 +93,8 @@ def test_results_that_are_none_or_anothers_are_refused(content, nla_folder, tmp_
 
 
 @pytest.mark.parametrize(
-    "card", ["", "---\n", "---\n- a\n---\n", "---\nlicense: [\n---\n", "---\nlicense: unknown\n---\n"]
+    "card",
+    ["", "---\n", "---\n- a\n---\n", "---\nlicense: [\n---\n", "---\nlicense: unknown\n---\n"],
 )
 def test_a_card_that_names_no_licence_names_none(card, tmp_path):
     (tmp_path / "README.md").write_text(card)
@@ -118,7 +129,10 @@ def test_nothing_is_pushed_without_a_licence_or_with_a_failing_check(hub, nla_fo
         push(nla_folder, "me/nla")
     write_cards(nla_folder, licence="mit")
     (nla_folder / "ar" / "value_head.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="so it is not published; the first is ar head: the AR's head is missing"):
+    with pytest.raises(
+        CheckpointError,
+        match="so it is not published; the first is ar head: the AR's head is missing",
+    ):
         push(nla_folder, "me/nla")
     for name in ("nla", "me/nla@v1", "a/b/c", "../x"):
         with pytest.raises((ConfigError, CheckpointError)):
@@ -154,8 +168,17 @@ def test_inspecting_a_repository_reads_headers_and_no_weights(hub, nla_folder):
 
 
 def test_the_command_pushes_and_pulls_and_never_prints_the_token(hub, nla_folder, tmp_path):
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.write_token, "HF_HOME": str(tmp_path / "hf")}
-    environment |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": hub.write_token,
+        "HF_HOME": str(tmp_path / "hf"),
+    }
+    environment |= {
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
 
     def run(*arguments):
         command = [sys.executable, "-m", "gloss.cli.main", "checkpoint", *arguments]
@@ -172,5 +195,9 @@ def test_the_command_pushes_and_pulls_and_never_prints_the_token(hub, nla_folder
     assert len(pulled.stdout.splitlines()) == 2
     assert hub.repos["me/nla-av"].private
     assert hub.write_token in hub.tokens
-    written = [path for path in tmp_path.rglob("*") if path.is_file() and hub.write_token.encode() in path.read_bytes()]
+    written = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and hub.write_token.encode() in path.read_bytes()
+    ]
     assert written == []

@@ -15,7 +15,7 @@ from gloss.release.findings import Doubt
 from gloss.release.pair_checks import _layer_is_right, _round_trip_carries, text_activations
 from gloss.release.validate import validate
 from gloss.release.weight_checks import describe_head
-from gloss.target import load_target
+from gloss.target_model import load_target
 
 
 def lines(folder, status="fail", **options) -> dict[str, str]:
@@ -60,11 +60,16 @@ def _nan(folder):
 
 
 def _without_block(folder):
-    change_weights(folder / "ar", lambda weights: {n: w for n, w in weights.items() if ".layers.2." not in n})
+    change_weights(
+        folder / "ar", lambda weights: {n: w for n, w in weights.items() if ".layers.2." not in n}
+    )
 
 
 def _without_weight(folder):
-    change_weights(folder / "ar", lambda weights: {n: w for n, w in weights.items() if ".layers.2.mlp.up" not in n})
+    change_weights(
+        folder / "ar",
+        lambda weights: {n: w for n, w in weights.items() if ".layers.2.mlp.up" not in n},
+    )
 
 
 FAULTS = {
@@ -82,24 +87,38 @@ FAULTS = {
         "ar per-block config",
         "expected 3 entries, found 4",
     ),
-    "pickle": (lambda folder: (folder / "av/training_args.bin").write_bytes(b""), "av files", "can run code"),
+    "pickle": (
+        lambda folder: (folder / "av/training_args.bin").write_bytes(b""),
+        "av files",
+        "can run code",
+    ),
     "mse": (
-        lambda folder: change_sidecar(folder / "ar", lambda v: v["extraction"].update(mse_scale=3.0)),
+        lambda folder: change_sidecar(
+            folder / "ar", lambda v: v["extraction"].update(mse_scale=3.0)
+        ),
         "ar mse scale",
         "√d_model",
     ),
     "other nla": (
-        lambda folder: change_sidecar(folder / "av", lambda v: v.update(extraction_layer_index=LAYER - 1)),
+        lambda folder: change_sidecar(
+            folder / "av", lambda v: v.update(extraction_layer_index=LAYER - 1)
+        ),
         "pair belong together",
         "different activations: layer",
     ),
     "other template": (
-        lambda folder: change_sidecar(folder / "av", lambda v: v["prompt_templates"].update(ar="{explanation} is")),
+        lambda folder: change_sidecar(
+            folder / "av", lambda v: v["prompt_templates"].update(ar="{explanation} is")
+        ),
         "pair belong together",
         "different AR templates",
     ),
     "no config": (lambda folder: (folder / "av/config.json").unlink(), "av config", "config.json"),
-    "garbage": (lambda folder: (folder / "ar/model.safetensors").write_bytes(b"x" * 64), "ar finite", "cannot be read"),
+    "garbage": (
+        lambda folder: (folder / "ar/model.safetensors").write_bytes(b"x" * 64),
+        "ar finite",
+        "cannot be read",
+    ),
 }
 
 
@@ -111,7 +130,9 @@ def test_a_fault_is_named_by_its_check(fault, nla_folder):
     found = lines(nla_folder)
     assert line in found[check], found
     assert "\n" not in "".join(found.values())
-    assert {(f.half, f.check) for f in validate(nla_folder).findings} == checks  # nothing was left out
+    assert {
+        (f.half, f.check) for f in validate(nla_folder).findings
+    } == checks  # nothing was left out
 
 
 def test_two_bos_or_none_are_found(lab_tokenizer, tmp_path):
@@ -119,7 +140,9 @@ def test_two_bos_or_none_are_found(lab_tokenizer, tmp_path):
     save_ar(make_ar(tokenizer), tmp_path / "ar")
     assert "ar BOS" not in lines(tmp_path / "ar")
     tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    plain = type(lab_tokenizer)(tokenizer_object=lab_tokenizer.backend_tokenizer, bos_token=tokenizer.bos_token)
+    plain = type(lab_tokenizer)(
+        tokenizer_object=lab_tokenizer.backend_tokenizer, bos_token=tokenizer.bos_token
+    )
     plain.chat_template, plain.eos_token = tokenizer.chat_template, lab_tokenizer.eos_token
     plain.save_pretrained(tmp_path / "ar")
     assert "exactly one BOS" in lines(tmp_path / "ar")["ar BOS"]
@@ -127,7 +150,9 @@ def test_two_bos_or_none_are_found(lab_tokenizer, tmp_path):
 
 def test_an_implausible_scale_and_mixed_types_are_warnings(nla_folder):
     change_sidecar(nla_folder / "av", lambda v: v["extraction"].update(injection_scale=1e9))
-    change_weights(nla_folder / "av", lambda w: {n: t.bfloat16() if "mlp" in n else t for n, t in w.items()})
+    change_weights(
+        nla_folder / "av", lambda w: {n: t.bfloat16() if "mlp" in n else t for n, t in w.items()}
+    )
     found = lines(nla_folder, "warning")
     assert "unusual injection scale" in found["av injection scale"]
     assert "in BF16" in found["av dtype"]
@@ -149,7 +174,9 @@ def test_a_head_is_told_by_what_it_holds():
 
 def test_with_the_target_an_untrained_pair_carries_nothing(nla_folder):
     found = validate(nla_folder, target=str(nla_folder / "target"))
-    assert "no explanation could be extracted" in {f.check: f.says for f in found.failed}["round trip"]
+    assert (
+        "no explanation could be extracted" in {f.check: f.says for f in found.failed}["round trip"]
+    )
     wrong = lines(nla_folder, target=str(nla_folder / "av" / "nothing"))
     assert "no such model folder" in wrong["pair loads"]
     short = lines(nla_folder, target=str(nla_folder / "target"), texts=["x"])
@@ -174,13 +201,21 @@ def test_the_layer_check_says_which_block_the_ar_rebuilds(nla_folder):
     def trip_of(block):
         activations, vectors = text_activations(target, LAYER), text_activations(target, block)
         everywhere = torch.ones(len(vectors), dtype=torch.bool)
-        return RoundTrip([], vectors, direction_mse(vectors, activations), everywhere, direction_variance(activations))
+        return RoundTrip(
+            [],
+            vectors,
+            direction_mse(vectors, activations),
+            everywhere,
+            direction_variance(activations),
+        )
 
     assert f"block {LAYER} 1.000" in _layer_is_right(target, trip_of(LAYER), LAYER, None)
     with pytest.raises(SidecarError, match=f"probably {LAYER + 1}, not {LAYER}"):
         _layer_is_right(target, trip_of(LAYER + 1), LAYER, None)
     nothing = trip_of(LAYER)
-    flipped = RoundTrip([], -nothing.vectors, nothing.errors + 3, nothing.extracted, nothing.variance)
+    flipped = RoundTrip(
+        [], -nothing.vectors, nothing.errors + 3, nothing.extracted, nothing.variance
+    )
     with pytest.raises(Doubt, match="cannot be told"):
         _layer_is_right(target, flipped, LAYER, None)
 

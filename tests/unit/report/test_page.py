@@ -125,20 +125,36 @@ def test_figures_take_every_colour_from_the_page(run_dir: Path) -> None:
 def test_same_files_give_the_same_bytes(run_dir: Path, tmp_path: Path) -> None:
     first = write_report(run_dir, tmp_path / "first.html").read_bytes()
     assert first == write_report(run_dir, tmp_path / "second" / "page.html").read_bytes()
-    assert sorted(path.name for path in run_dir.iterdir()) == ["metrics.jsonl", "results.json", "samples.jsonl"]
+    assert sorted(path.name for path in run_dir.iterdir()) == [
+        "metrics.jsonl",
+        "results.json",
+        "samples.jsonl",
+    ]
 
 
 def test_markup_in_model_text_stays_text(run_dir: Path, results: dict[str, Any]) -> None:
     attack = '<script>alert(1)</script> "><img src=x onerror=alert(2)> </style> {{ 7 * 7 }} $x^2$'
     example = results["examples"][0]
     example.update(
-        explanation=attack, text=attack, token=attack[-3:], doc_id=attack, flags=[attack], facts={attack: attack}
+        explanation=attack,
+        text=attack,
+        token=attack[-3:],
+        doc_id=attack,
+        flags=[attack],
+        facts={attack: attack},
     )
     example["claims"] = [{"kind": attack, "value": attack, "verdict": attack, "start": 0, "end": 8}]
     results["claims"][attack] = results["claims"]["topic"]
     results["versions"][attack] = results["target"] = results["preset"] = attack
     rewrite(run_dir, results)
-    line = {"stage": "joint", "step": 1, "text_tail": attack, "explanation": attack, "fve": 0.1, "failed": False}
+    line = {
+        "stage": "joint",
+        "step": 1,
+        "text_tail": attack,
+        "explanation": attack,
+        "fve": 0.1,
+        "failed": False,
+    }
     (run_dir / "samples.jsonl").write_text(json.dumps(line), encoding="utf-8")
     page = Page(read(run_dir))
     assert {"script", "img"}.isdisjoint(tag for tag, _ in page.tags)
@@ -153,12 +169,18 @@ def test_claims_carry_colour_and_symbol(run_dir: Path) -> None:
     assert 'class="claim right" title="hero = Mara: right"' in html
     assert 'class="claim wrong" title="person = Piet: wrong, truth is Jon"' in html
     text = Page(html).text
-    for wanted in ("The hero is Mara✓ (right)", "with Piet at her side✗ (wrong)", "the mood is joyful○ (absent)"):
+    for wanted in (
+        "The hero is Mara✓ (right)",
+        "with Piet at her side✗ (wrong)",
+        "the mood is joyful○ (absent)",
+    ):
         assert wanted in text
     assert "person: Piet (truth: Jon)" in text
 
 
-def test_token_is_highlighted_at_the_end_of_its_text(run_dir: Path, results: dict[str, Any]) -> None:
+def test_token_is_highlighted_at_the_end_of_its_text(
+    run_dir: Path, results: dict[str, Any]
+) -> None:
     assert "she lifted it<mark> and</mark></div>" in read(run_dir)
     results["examples"][0]["token"] = " elsewhere"
     rewrite(run_dir, results)
@@ -212,7 +234,13 @@ def test_lines_of_other_stages_are_not_drawn(run_dir: Path) -> None:
 
 
 def test_a_run_of_one_step_far_below_zero_is_drawn(run_dir: Path, results: dict[str, Any]) -> None:
-    line = {"stage": "joint", "step": 0, "fve_sampled": -2.5, "fve_heldout": -3.0, "failure_rate": 0.0}
+    line = {
+        "stage": "joint",
+        "step": 0,
+        "fve_sampled": -2.5,
+        "fve_heldout": -3.0,
+        "failure_rate": 0.0,
+    }
     (run_dir / "metrics.jsonl").write_text(json.dumps(line), encoding="utf-8")
     results["claims"] = {"the other person in the story": results["claims"]["person"]}
     rewrite(run_dir, results)

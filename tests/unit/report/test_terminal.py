@@ -45,13 +45,24 @@ def test_example_panels_mark_claims_with_symbols(results: dict[str, Any]) -> Non
 def test_rich_markup_and_escapes_in_model_text_stay_text(results: dict[str, Any]) -> None:
     attack = "[red]x[/red] [/] [link=a]b \x1b[2J"
     results["examples"][0].update(
-        text=attack, token="J", explanation=attack, doc_id="[bold]d", flags=["[/nope]"], facts={"hero": "[b]"},
+        text=attack,
+        token="J",
+        explanation=attack,
+        doc_id="[bold]d",
+        flags=["[/nope]"],
+        facts={"hero": "[b]"},
         claims=[{"kind": "hero", "value": "[/]", "verdict": "wrong", "start": 0, "end": 5}],
-    )  # fmt: skip
+    )
     results["claims"]["[blink]kind"] = results["claims"]["topic"]
     text = printed(summary_table(results), *example_panels(results, limit=1))
     assert "\x1b" not in text
-    for wanted in ("[red]✗x[/red] [/] [link=a]b", "[bold]d", "[/nope]", "hero: [/] (truth: [b])", "[blink]kind"):
+    for wanted in (
+        "[red]✗x[/red] [/] [link=a]b",
+        "[bold]d",
+        "[/nope]",
+        "hero: [/] (truth: [b])",
+        "[blink]kind",
+    ):
         assert wanted in text
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from gloss.report.claims import KindScores, kind_scores, pooled_precision, segments
+from gloss.report.claims_tables import KindScores, kind_scores, pooled_precision, segments
 from gloss.report.figures import moving_mean, spread
-from gloss.report.trust import findings, standing
+from gloss.report.trust_sections import findings, standing
 
 
 def levels(results: dict[str, Any], metrics: list[dict[str, Any]] | None = None) -> dict[str, str]:
@@ -46,7 +46,9 @@ def test_high_fve_with_false_claims_warns_of_a_private_code(results: dict[str, A
 
 
 def test_claims_at_chance_are_named_with_what_a_probe_could_read(results: dict[str, Any]) -> None:
-    found = next(finding for finding in findings(results) if finding.title == "At or below chance: hero")
+    found = next(
+        finding for finding in findings(results) if finding.title == "At or below chance: hero"
+    )
     assert found.level == "warning"
     assert "hero 9\u00a0% against 8\u00a0%" in found.text
     assert "hero is within reach of a linear probe" in found.text
@@ -91,7 +93,9 @@ def test_warnings_come_first(results: dict[str, Any]) -> None:
 
 
 def test_pooled_precision_weighs_by_claims() -> None:
-    assert pooled_precision([row(1.0, None, None, 30), row(0.0, None, None, 10)]) == pytest.approx(0.75)
+    assert pooled_precision([row(1.0, None, None, 30), row(0.0, None, None, 10)]) == pytest.approx(
+        0.75
+    )
     assert pooled_precision([row(None, None, None, 0)]) is None
 
 

@@ -22,7 +22,9 @@ def test_policy_gradient_is_minus_advantage_times_grad_log_p():
     logprobs = logits.log_softmax(-1)[range(5), tokens]
     loss = policy_loss(logprobs, logprobs.detach(), advantages, kl_weight=0.0).sum()
     (got,) = torch.autograd.grad(loss, logits)
-    expected = -advantages.unsqueeze(1) * (torch.nn.functional.one_hot(tokens, 7) - logits.detach().softmax(-1))
+    expected = -advantages.unsqueeze(1) * (
+        torch.nn.functional.one_hot(tokens, 7) - logits.detach().softmax(-1)
+    )
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
@@ -48,7 +50,11 @@ def test_kl_gradient_pulls_towards_the_reference():
 def test_failed_extraction_is_charged_like_an_orthogonal_vector_never_zero(reward, charged):
     errors = torch.tensor([0.5, float("nan")])
     got = explanation_rewards(
-        errors, torch.tensor([True, False]), torch.tensor([10, 20]), reward=reward, length_penalty=0.0
+        errors,
+        torch.tensor([True, False]),
+        torch.tensor([10, 20]),
+        reward=reward,
+        length_penalty=0.0,
     )
     assert got[1].item() == pytest.approx(charged)
     assert failed_reward(reward) == pytest.approx(charged)

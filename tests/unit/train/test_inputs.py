@@ -8,7 +8,7 @@ from tiny_nla import AR_TEMPLATE, AV_TEMPLATE, D_MODEL, LAYER, NUM_BLOCKS, nla_s
 
 from gloss.contract import InjectionMarker
 from gloss.errors import DatasetError, SidecarError
-from gloss.target import blocks_of
+from gloss.target_model import blocks_of
 from gloss.train import SFTConfig
 from gloss.train.inputs import new_ar, new_av, read_training_rows, run_settings
 
@@ -33,7 +33,9 @@ def vectors():
 
 @pytest.fixture
 def rows(tmp_path, lab_tokenizer, vectors):
-    return read_training_rows(write_rows(tmp_path / "rl.parquet", lab_tokenizer, vectors), text_column=None)
+    return read_training_rows(
+        write_rows(tmp_path / "rl.parquet", lab_tokenizer, vectors), text_column=None
+    )
 
 
 def test_training_reads_activations_as_raw_as_they_were_captured(rows, vectors):
@@ -42,7 +44,9 @@ def test_training_reads_activations_as_raw_as_they_were_captured(rows, vectors):
 
 
 def test_the_injection_scale_is_the_75th_percentile_of_the_norms_unless_it_is_set(rows, target):
-    assert new_av(target, rows, None).sidecar.injection_scale == pytest.approx(np.percentile(NORMS, 75), rel=1e-5)
+    assert new_av(target, rows, None).sidecar.injection_scale == pytest.approx(
+        np.percentile(NORMS, 75), rel=1e-5
+    )
     assert new_av(target, rows, 30.0).sidecar.injection_scale == 30.0
 
 
@@ -50,13 +54,17 @@ def test_templates_marker_and_layer_come_from_the_dataset(rows, target):
     for half in (new_av(target, rows, None), new_ar(target, rows)):
         sidecar = half.sidecar
         assert (sidecar.av_template, sidecar.ar_template) == (AV_TEMPLATE, AR_TEMPLATE)
-        assert (sidecar.marker, sidecar.layer, sidecar.d_model) == (rows.sidecar.marker, LAYER, D_MODEL)
+        assert (sidecar.marker, sidecar.layer, sidecar.d_model) == (
+            rows.sidecar.marker,
+            LAYER,
+            D_MODEL,
+        )
         assert sidecar.mse_scale == pytest.approx(D_MODEL**0.5)
         assert sidecar.trained_on == ("rows",)
 
 
 def test_a_new_ar_has_k_plus_one_blocks_and_reads_block_k(rows, target):
-    from gloss.target import capture_activations, load_target
+    from gloss.target_model import capture_activations, load_target
 
     ar = new_ar(target, rows)
     assert len(blocks_of(ar.backbone)) == LAYER + 1
@@ -66,7 +74,9 @@ def test_a_new_ar_has_k_plus_one_blocks_and_reads_block_k(rows, target):
         torch.testing.assert_close(ar(["The mood is calm."]), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_marker_that_was_added_to_the_tokenizer_gets_a_row_in_the_embedding(rows, target, lab_tokenizer):
+def test_a_marker_that_was_added_to_the_tokenizer_gets_a_row_in_the_embedding(
+    rows, target, lab_tokenizer
+):
     good = rows.sidecar.marker
     added = InjectionMarker("㈎", len(lab_tokenizer), good.left_neighbor_id, good.right_neighbor_id)
     av = new_av(target, replace(rows, sidecar=replace(rows.sidecar, marker=added)), None)
@@ -75,9 +85,12 @@ def test_a_marker_that_was_added_to_the_tokenizer_gets_a_row_in_the_embedding(ro
 
 
 @pytest.mark.parametrize(
-    "changed", [{"av_template": "Other"}, {"ar_template": "Other"}, {"layer": 1}, {"injection_scale": 3.0}]
+    "changed",
+    [{"av_template": "Other"}, {"ar_template": "Other"}, {"layer": 1}, {"injection_scale": 3.0}],
 )
-def test_templates_layer_and_scale_are_among_what_a_resumed_run_must_share(changed, rows, lab_tokenizer):
+def test_templates_layer_and_scale_are_among_what_a_resumed_run_must_share(
+    changed, rows, lab_tokenizer
+):
     config = SFTConfig.model_validate({"steps": 1, "optimizer": {"lr": 1e-3}})
     sidecar = nla_sidecar(lab_tokenizer, "av")
     before, after = (run_settings(config, rows, s) for s in (sidecar, replace(sidecar, **changed)))

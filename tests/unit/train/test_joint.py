@@ -1,4 +1,6 @@
-"""One joint step on small random models, with scripted responses where the numbers must be known."""
+"""One joint step on small random models, with scripted responses where the numbers must
+be known.
+"""
 
 import math
 
@@ -6,9 +8,9 @@ import pytest
 import torch
 from tiny_nla import D_MODEL, make_ar, make_av, write_rows
 
+from gloss.engines import LocalEngine, Rollout
 from gloss.errors import SidecarError
 from gloss.models import direction_mse, save_ar, save_av
-from gloss.rollout import LocalEngine, Rollout
 from gloss.train import JointConfig, train_joint
 from gloss.train.joint import _Learner, heldout_fve, joint_step
 
@@ -33,7 +35,13 @@ class ScriptedEngine:
 
 def _config(**changes):
     optimizer = {"lr": 1e-3, "warmup_steps": 0}
-    settings = {"steps": 5, "prompts_per_step": 2, "group_size": 3, "compute_dtype": "float32", "kl_weight": 0.1}
+    settings = {
+        "steps": 5,
+        "prompts_per_step": 2,
+        "group_size": 3,
+        "compute_dtype": "float32",
+        "kl_weight": 0.1,
+    }
     return JointConfig.model_validate({**settings, "av": optimizer, "ar": optimizer, **changes})
 
 
@@ -102,9 +110,13 @@ def test_the_avs_gradient_is_grpo_with_kl_to_its_sft_start(lab_tokenizer, micro_
         block += 0.02 * torch.randn(block.shape, generator=torch.Generator().manual_seed(5))
     metrics, batch, errors = _frozen_step(learner)
     rewards = torch.where(errors.isnan(), torch.tensor(-2.0), -errors).view(2, 3)
-    advantages = ((rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)).flatten()
+    advantages = (
+        (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+    ).flatten()
     loss, divergence, count = torch.zeros(()), 0.0, 0
-    for activation, rollout, advantage in zip(batch.activations, batch.rollouts, advantages, strict=True):
+    for activation, rollout, advantage in zip(
+        batch.activations, batch.rollouts, advantages, strict=True
+    ):
         ids = torch.tensor([rollout.token_ids])
         arguments = (activation.unsqueeze(0), ids, torch.ones_like(ids, dtype=torch.bool))
         logprobs = learner.av.response_logprobs(*arguments)
@@ -126,7 +138,9 @@ def test_the_reference_stays_the_sft_start_while_the_av_moves(learner):
     before = [parameter.detach().clone() for parameter in learner.reference.model.parameters()]
     for step in range(2):
         metrics, _, _ = joint_step(learner, _activations(), VARIANCE, step)
-    assert all(torch.equal(a, b) for a, b in zip(learner.reference.model.parameters(), before, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(learner.reference.model.parameters(), before, strict=True)
+    )
     assert metrics["kl"] > 0
 
 
@@ -150,19 +164,25 @@ def test_the_reward_comes_from_the_live_ar(learner):
 def test_an_ar_that_gives_nan_skips_both_steps_and_changes_nothing(learner):
     with torch.no_grad():
         learner.ar.head.weight[0, 0] = torch.nan
-    before = [p.detach().clone() for p in (*learner.av.model.parameters(), *learner.ar.parameters())]
+    before = [
+        p.detach().clone() for p in (*learner.av.model.parameters(), *learner.ar.parameters())
+    ]
     metrics, _, _ = joint_step(learner, _activations(), VARIANCE, 0)
     assert metrics["skipped_steps"] == 2
     assert math.isnan(metrics["reward_mean"])
     after = [*learner.av.model.parameters(), *learner.ar.parameters()]
-    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(after, before, strict=True))
+    assert all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(after, before, strict=True)
+    )
 
 
 def test_a_steps_samples_depend_on_seed_and_step_alone(learner):
     learner.engine = LocalEngine(learner.av)
     learner.config = _config(max_new_tokens=6)
     learner.sample(_activations(), 0)
-    samples = [[r.token_ids for r in learner.sample(_activations(), step).rollouts] for step in (3, 3, 4)]
+    samples = [
+        [r.token_ids for r in learner.sample(_activations(), step).rollouts] for step in (3, 3, 4)
+    ]
     assert samples[0] == samples[1]
     assert samples[0] != samples[2]
     learner.config = _config(max_new_tokens=6, seed=1)
@@ -185,6 +205,14 @@ def test_joint_rl_refuses_halves_and_datasets_of_different_layers(wrong, lab_tok
     layers = {"ar": 2, "dataset": 2, wrong: 1}
     save_av(make_av(lab_tokenizer), tmp_path / "av")
     save_ar(make_ar(lab_tokenizer, layer=layers["ar"]), tmp_path / "ar")
-    rows = write_rows(tmp_path / "rl.parquet", lab_tokenizer, _activations(4).numpy(), layer=layers["dataset"])
+    rows = write_rows(
+        tmp_path / "rl.parquet", lab_tokenizer, _activations(4).numpy(), layer=layers["dataset"]
+    )
     with pytest.raises(SidecarError, match="different activations: layer: expected 2, found 1"):
-        train_joint(_config(), av=tmp_path / "av", ar=tmp_path / "ar", dataset=rows, out_dir=tmp_path / "out")
+        train_joint(
+            _config(),
+            av=tmp_path / "av",
+            ar=tmp_path / "ar",
+            dataset=rows,
+            out_dir=tmp_path / "out",
+        )

@@ -82,7 +82,10 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path, 
     state = TrainingState(tmp_path, {"x": resumed}, {"f": 1})
     assert state.load() == 6
     _train(resumed, 10, first=6)
-    assert all(torch.equal(a, b) for a, b in zip(resumed.module.parameters(), whole.module.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(resumed.module.parameters(), whole.module.parameters(), strict=True)
+    )
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
@@ -95,7 +98,12 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     optimizer = _part("muon").optimizer
     adamw, muon = optimizer._parts
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(3, 3), (3, 3)]
-    assert sorted(tuple(p.shape) for group in adamw.param_groups for p in group["params"]) == [(2,), (2, 3), (3,), (3,)]
+    assert sorted(tuple(p.shape) for group in adamw.param_groups for p in group["params"]) == [
+        (2,),
+        (2, 3),
+        (3,),
+        (3,),
+    ]
 
 
 def test_every_epoch_has_its_own_order():

@@ -15,10 +15,14 @@ def test_a_sound_pair_passes(lab_tokenizer):
     check_reward_path(make_ar(lab_tokenizer))
 
 
-def test_an_av_that_reads_the_marker_instead_of_the_activation_is_refused(lab_tokenizer, monkeypatch):
+def test_an_av_that_reads_the_marker_instead_of_the_activation_is_refused(
+    lab_tokenizer, monkeypatch
+):
     av = make_av(lab_tokenizer)
     marker_alone = av.embedding(torch.tensor([av.tail_ids]))
-    monkeypatch.setattr(av, "embed_after_prefix", lambda activations, _ids: marker_alone.expand(2, -1, -1))
+    monkeypatch.setattr(
+        av, "embed_after_prefix", lambda activations, _ids: marker_alone.expand(2, -1, -1)
+    )
     with pytest.raises(TrainingError, match="does not depend on the injected activation"):
         check_injection_reaches_forward(av, _activations())
 

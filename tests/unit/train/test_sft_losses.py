@@ -16,11 +16,17 @@ TEXTS = ["The mood is calm.", "Ada is here, and it rains at the harbor.\nSet at 
 
 
 def _rows(texts, scale=1.0):
-    vectors = np.random.default_rng(0).normal(size=(len(texts), D_MODEL)).astype(np.float32) * np.float32(scale)
-    sidecar = DatasetSidecar(dataset_id="d", stage="rl", row_count=4, base_model="m", d_model=D_MODEL, layer=2)
+    vectors = np.random.default_rng(0).normal(size=(len(texts), D_MODEL)).astype(
+        np.float32
+    ) * np.float32(scale)
+    sidecar = DatasetSidecar(
+        dataset_id="d", stage="rl", row_count=4, base_model="m", d_model=D_MODEL, layer=2
+    )
     contexts = [f"one two three four {text}" for text in texts]
     blank = [""] * len(texts)
-    return TrainingRows(Path("rows"), vectors, texts, blank, contexts, [0] * len(texts), blank, sidecar)
+    return TrainingRows(
+        Path("rows"), vectors, texts, blank, contexts, [0] * len(texts), blank, sidecar
+    )
 
 
 @pytest.fixture(params=[2, 64])
@@ -35,7 +41,9 @@ def test_the_ars_loss_is_the_mean_direction_mse_however_it_is_cut(lab_tokenizer)
     ar.head.weight.requires_grad_(True)
     rows = _rows(TEXTS)
     loss = ar_sft._accumulate(ar, rows, ar.encode(TEXTS), np.arange(4))
-    alone = torch.cat([direction_mse(ar([t]), torch.from_numpy(rows.vectors[[i]])) for i, t in enumerate(TEXTS)])
+    alone = torch.cat(
+        [direction_mse(ar([t]), torch.from_numpy(rows.vectors[[i]])) for i, t in enumerate(TEXTS)]
+    )
     assert loss == pytest.approx(float(alone.mean().detach()), abs=1e-5)
     (expected,) = torch.autograd.grad(alone.mean(), [ar.head.weight])
     torch.testing.assert_close(ar.head.weight.grad, expected, atol=1e-6, rtol=1e-4)
@@ -44,7 +52,10 @@ def test_the_ars_loss_is_the_mean_direction_mse_however_it_is_cut(lab_tokenizer)
 def test_the_ar_learns_directions_the_norm_of_an_activation_does_not_count(lab_tokenizer):
     ar = make_ar(lab_tokenizer)
     ar.head.weight.requires_grad_(True)
-    losses = [ar_sft._accumulate(ar, _rows(TEXTS, s), ar.encode(TEXTS), np.arange(4)) for s in (1e-3, 1.0, 1e4)]
+    losses = [
+        ar_sft._accumulate(ar, _rows(TEXTS, s), ar.encode(TEXTS), np.arange(4))
+        for s in (1e-3, 1.0, 1e4)
+    ]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
 
 

@@ -17,7 +17,9 @@ from gloss.train.state import TrainedPart, TrainingState
 def new_state(folder, **settings):
     torch.manual_seed(0)
     module = nn.Linear(8, 8)
-    part = TrainedPart(module, GuardedOptimizer(module, OptimizerConfig(lr=0.1, warmup_steps=0), 10))
+    part = TrainedPart(
+        module, GuardedOptimizer(module, OptimizerConfig(lr=0.1, warmup_steps=0), 10)
+    )
     return TrainingState(folder, {"x": part}, {"lr": 1, **settings})
 
 
@@ -57,7 +59,10 @@ def test_a_torn_state_is_recognised_and_the_one_before_it_used(tmp_path, capsys,
 def test_two_states_are_kept_and_none_when_finished(tmp_path):
     state = new_state(tmp_path)
     run(state, 5)
-    assert [file.name for file in state.files] == ["state-00000005.safetensors", "state-00000004.safetensors"]
+    assert [file.name for file in state.files] == [
+        "state-00000005.safetensors",
+        "state-00000004.safetensors",
+    ]
     state.finish({"loss": 0.5})
     assert state.files == []
     assert new_state(tmp_path).finished() == {"loss": 0.5}
@@ -104,7 +109,9 @@ def test_a_stop_that_was_asked_for_saves_the_finished_step(tmp_path):
 def test_metrics_keep_the_lines_before_the_resumed_step_and_drop_an_unfinished_one(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = [{"step": 0, "text": "line\u2028separator"}, {"step": 1}, {"step": 2}]
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines) + '{"step": 1, "lo')
+    path.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines) + '{"step": 1, "lo'
+    )
     with MetricsLog(tmp_path, "ar_sft", first_step=2) as log:
         log.metrics(2, {"loss": float("nan"), "fve": 0.5})
     written = [json.loads(line) for line in path.read_text().split("\n")[:-1]]

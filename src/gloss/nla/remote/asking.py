@@ -17,7 +17,9 @@ Answer = TypeVar("Answer")
 Messages = Sequence[Mapping[str, str]]
 """A chat: role and content of each message."""
 Side = str | Messages | Tensor | tuple[str | Messages, int]
-"""One side of a comparison: an activation [d_model], or a text or chat with a position (the last token if none is given)."""
+"""One side of a comparison: an activation [d_model], or a text or chat with a position (the last
+token if none is given).
+"""
 
 
 class ExplainOptions(TypedDict, total=False):
@@ -108,7 +110,9 @@ class Asks:
         """Token ids and texts."""
 
         def read(answer: Any) -> tuple[list[int], list[str]]:
-            return [token["token_id"] for token in answer["tokens"]], [token["token"] for token in answer["tokens"]]
+            return [token["token_id"] for token in answer["tokens"]], [
+                token["token"] for token in answer["tokens"]
+            ]
 
         return Ask("/v1/tokens", self._body(source), read)
 
@@ -116,7 +120,9 @@ class Asks:
         """Raw activations of all tokens."""
         return Ask("/v1/activations", self._body(source), _read_array)
 
-    def explain(self, source: str | Messages | Tensor, options: ExplainOptions) -> Ask[Explanations]:
+    def explain(
+        self, source: str | Messages | Tensor, options: ExplainOptions
+    ) -> Ask[Explanations]:
         """Explanations of tokens or of vectors."""
         fields: dict[str, Any] = {"positions": -1, **options}
         if isinstance(source, Tensor):
@@ -137,7 +143,10 @@ class Asks:
         def read(answer: Any) -> list[Score]:
             return [Score(s["direction_mse"], s["cosine"], s["fve"]) for s in answer["scores"]]
 
-        fields: dict[str, Any] = {"explanations": list(explanations), **encode_array(_rows(activations))}
+        fields: dict[str, Any] = {
+            "explanations": list(explanations),
+            **encode_array(_rows(activations)),
+        }
         return Ask("/v1/score", self._body(**fields), read)
 
     def steer(self, source: str | Messages, options: SteerOptions) -> Ask[Steering]:
@@ -159,7 +168,11 @@ class Asks:
 
     def compare(self, first: Side, second: Side, options: CompareOptions) -> Ask[dict[str, Any]]:
         """Both sides explained, and first − second."""
-        return Ask("/v1/compare", self._body(sides=[self._side(first), self._side(second)], **options), dict)
+        return Ask(
+            "/v1/compare",
+            self._body(sides=[self._side(first), self._side(second)], **options),
+            dict,
+        )
 
     def _side(self, side: Side) -> dict[str, Any]:
         if isinstance(side, Tensor):
@@ -167,7 +180,9 @@ class Asks:
         source, position = side if isinstance(side, tuple) else (side, -1)
         return self._body(source, position=position)
 
-    def search(self, texts: Sequence[str | None], query: str, options: SearchOptions) -> Ask[dict[str, Any]]:
+    def search(
+        self, texts: Sequence[str | None], query: str, options: SearchOptions
+    ) -> Ask[dict[str, Any]]:
         """Which texts hold a query."""
         return Ask("/v1/search", {"texts": list(texts), "query": query, **options}, dict)
 
@@ -175,7 +190,11 @@ class Asks:
         """What the target writes behind a text or chat."""
 
         def read(answer: Any) -> str:
-            return "".join(t["token"] for t in answer["tokens"][answer["prompt_length"] :] if not t["fragment_index"])
+            return "".join(
+                t["token"]
+                for t in answer["tokens"][answer["prompt_length"] :]
+                if not t["fragment_index"]
+            )
 
         return Ask("/v1/continue", self._body(source, **{"temperature": 0.0, **options}), read)
 
@@ -216,5 +235,13 @@ def _read_explanations(answer: Any) -> Explanations:
 
 
 def _read_steering(answer: Any) -> Steering:
-    continuations = tuple(Continuation(one["edit"], one["alpha"], one["text"]) for one in answer["continuations"])
-    return Steering(answer["positions"][-1], answer["token"], answer["original"], answer["edited"], continuations)
+    continuations = tuple(
+        Continuation(one["edit"], one["alpha"], one["text"]) for one in answer["continuations"]
+    )
+    return Steering(
+        answer["positions"][-1],
+        answer["token"],
+        answer["original"],
+        answer["edited"],
+        continuations,
+    )

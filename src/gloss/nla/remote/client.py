@@ -34,17 +34,21 @@ from gloss.nla.results import Explanations, Score, Steering
 
 _BUSY = (429, 503)
 _RETRIES, _BACKOFF_S, _LONGEST_BACKOFF_S = 4, 0.25, 2.0
-_KIND_OF_STATUS: dict[int, type[GlossError]] = {401: AccessError, 403: AccessError, 429: ServerBusyError}
+_KIND_OF_STATUS: dict[int, type[GlossError]] = {
+    401: AccessError,
+    403: AccessError,
+    429: ServerBusyError,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """Where a server is and how long to try.
 
-    ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request waits in all for a busy server, or
-    for one to come back that has answered before. A server that never answered is tried again four times, after 0.25, 0.5, 1 and 2
-    seconds. Asking twice does no harm: answers depend on the request alone.
-    """
+    ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request
+    waits in all for a busy server, or for one to come back that has answered before. A server that
+    never answered is tried again four times, after 0.25, 0.5, 1 and 2 seconds. Asking twice does no
+    harm: answers depend on the request alone."""
 
     url: str
     secret: str | None = None
@@ -54,22 +58,30 @@ class Connection:
     def __post_init__(self) -> None:
         """Raises ConfigError for what is not the URL of a web server."""
         if not self.url.startswith(("http://", "https://")):
-            raise ConfigError("not the address of a server", expected="http://host:port", found=repr(self.url))
+            raise ConfigError(
+                "not the address of a server", expected="http://host:port", found=repr(self.url)
+            )
 
     def options(self) -> dict[str, Any]:
         """Arguments of an HTTP client; proxies of the environment are not used."""
         headers = {} if self.secret is None else {"X-SECRET-KEY": self.secret}
-        return {"base_url": self.url, "headers": headers, "timeout": self.timeout_s, "trust_env": False}
+        return {
+            "base_url": self.url,
+            "headers": headers,
+            "timeout": self.timeout_s,
+            "trust_env": False,
+        }
 
     def attempts(
         self, ask: Ask[Answer], *, known: bool
     ) -> Generator[float | None, httpx2.Response | httpx2.TransportError, Answer]:
-        """The course of one request: yields None to have it sent and is sent the outcome, yields seconds to wait.
+        """The course of one request: yields None to have it sent and is sent the outcome, yields
+        seconds to wait.
 
         ``known`` says that the server has answered before.
 
-        Returns the answer. Raises: GlossError of the server's own kind; ServerError, ServerBusyError, AccessError.
-        """
+        Returns the answer. Raises: GlossError of the server's own kind; ServerError,
+        ServerBusyError, AccessError."""
         waited, broken = 0.0, 0
         while True:
             outcome = yield None
@@ -94,7 +106,9 @@ class Connection:
             return ask.read(response.json())
         except (ValueError, KeyError, TypeError) as error:
             raise ServerError(
-                "not the answer of a Gloss server", where=self.url + ask.path, found=response.text[:80]
+                "not the answer of a Gloss server",
+                where=self.url + ask.path,
+                found=response.text[:80],
             ) from error
 
     def _refusal(self, response: httpx2.Response) -> GlossError:
@@ -104,10 +118,16 @@ class Connection:
             answer = {}
         detail = answer.get("detail") if isinstance(answer, dict) else None
         if isinstance(detail, list):
-            detail = "; ".join(f"{'.'.join(map(str, one.get('loc', [])[1:]))}: {one.get('msg')}" for one in detail)
+            detail = "; ".join(
+                f"{'.'.join(map(str, one.get('loc', [])[1:]))}: {one.get('msg')}" for one in detail
+            )
         line = detail or f"the server answers with HTTP {response.status_code}"
         kind = getattr(errors, str(answer.get("kind")) if isinstance(answer, dict) else "", None)
-        if not (isinstance(kind, type) and issubclass(kind, GlossError) and kind is not errors.MissingExtraError):
+        if not (
+            isinstance(kind, type)
+            and issubclass(kind, GlossError)
+            and kind is not errors.MissingExtraError
+        ):
             default = ServerError if response.status_code >= 500 else ConfigError
             kind = _KIND_OF_STATUS.get(response.status_code, default)
         return kind(line, where=self.url)
@@ -118,7 +138,9 @@ class Connection:
             "the server does not answer in time" if late else "no server can be reached",
             where=self.url,
             found=str(fault) or type(fault).__name__,
-            remedy="Look at its log and load, or allow more time" if late else "Start one with: gloss serve --nla …",
+            remedy="Look at its log and load, or allow more time"
+            if late
+            else "Start one with: gloss serve --nla …",
         )
 
 
@@ -131,8 +153,8 @@ def _asked_delay(response: httpx2.Response) -> float | None:
 class RemoteNLA:
     """An NLA that a Gloss server holds, with the methods of a local one; a context manager.
 
-    Every method raises, beside the errors of the local one: ServerError, ServerBusyError, AccessError.
-    """
+    Every method raises, beside the errors of the local one: ServerError, ServerBusyError,
+    AccessError."""
 
     def __init__(self, connection: Connection, nla: str | None = None) -> None:
         self.connection, self._asks, self._known = connection, Asks(nla), False
@@ -154,7 +176,9 @@ class RemoteNLA:
 
     def _outcome(self, ask: Ask[Any]) -> httpx2.Response | httpx2.TransportError:
         try:
-            return self._client.request("GET" if ask.body is None else "POST", ask.path, json=ask.body)
+            return self._client.request(
+                "GET" if ask.body is None else "POST", ask.path, json=ask.body
+            )
         except httpx2.TransportError as fault:
             return fault
 
@@ -170,7 +194,9 @@ class RemoteNLA:
         """As ``NLA.activations``; [tokens, d_model]."""
         return self._send(self._asks.activations(source))
 
-    def explain(self, source: str | Messages | Tensor, **options: Unpack[ExplainOptions]) -> Explanations:
+    def explain(
+        self, source: str | Messages | Tensor, **options: Unpack[ExplainOptions]
+    ) -> Explanations:
         """As ``NLA.explain``, with its positions, samples, temperature, seed and score."""
         return self._send(self._asks.explain(source, options))
 
@@ -187,14 +213,22 @@ class RemoteNLA:
         return self._send(self._asks.steer(source, options))
 
     def trust(self, source: str | Messages, **options: Unpack[TrustOptions]) -> dict[str, Any]:
-        """Controls, samples, neighbours and claims of one explanation, as ``POST /v1/trust`` answers."""
+        """Controls, samples, neighbours and claims of one explanation, as ``POST /v1/trust``
+        answers.
+        """
         return self._send(self._asks.trust(source, options))
 
-    def compare(self, first: Side, second: Side, **options: Unpack[CompareOptions]) -> dict[str, Any]:
-        """Both sides explained and what is between them (first − second), as ``POST /v1/compare`` answers."""
+    def compare(
+        self, first: Side, second: Side, **options: Unpack[CompareOptions]
+    ) -> dict[str, Any]:
+        """Both sides explained and what is between them (first − second), as ``POST /v1/compare``
+        answers.
+        """
         return self._send(self._asks.compare(first, second, options))
 
-    def search(self, texts: Sequence[str | None], query: str, **options: Unpack[SearchOptions]) -> dict[str, Any]:
+    def search(
+        self, texts: Sequence[str | None], query: str, **options: Unpack[SearchOptions]
+    ) -> dict[str, Any]:
         """Which texts hold words or match a pattern, and where, as ``POST /v1/search`` answers."""
         return self._send(self._asks.search(texts, query, options))
 
@@ -218,7 +252,10 @@ class RemoteNLA:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -246,7 +283,9 @@ class AsyncRemoteNLA:
 
     async def _outcome(self, ask: Ask[Any]) -> httpx2.Response | httpx2.TransportError:
         try:
-            return await self._client.request("GET" if ask.body is None else "POST", ask.path, json=ask.body)
+            return await self._client.request(
+                "GET" if ask.body is None else "POST", ask.path, json=ask.body
+            )
         except httpx2.TransportError as fault:
             return fault
 
@@ -262,7 +301,9 @@ class AsyncRemoteNLA:
         """See ``RemoteNLA.activations``."""
         return await self._send(self._asks.activations(source))
 
-    async def explain(self, source: str | Messages | Tensor, **options: Unpack[ExplainOptions]) -> Explanations:
+    async def explain(
+        self, source: str | Messages | Tensor, **options: Unpack[ExplainOptions]
+    ) -> Explanations:
         """See ``RemoteNLA.explain``."""
         return await self._send(self._asks.explain(source, options))
 
@@ -278,15 +319,21 @@ class AsyncRemoteNLA:
         """See ``RemoteNLA.steer``."""
         return await self._send(self._asks.steer(source, options))
 
-    async def trust(self, source: str | Messages, **options: Unpack[TrustOptions]) -> dict[str, Any]:
+    async def trust(
+        self, source: str | Messages, **options: Unpack[TrustOptions]
+    ) -> dict[str, Any]:
         """See ``RemoteNLA.trust``."""
         return await self._send(self._asks.trust(source, options))
 
-    async def compare(self, first: Side, second: Side, **options: Unpack[CompareOptions]) -> dict[str, Any]:
+    async def compare(
+        self, first: Side, second: Side, **options: Unpack[CompareOptions]
+    ) -> dict[str, Any]:
         """See ``RemoteNLA.compare``."""
         return await self._send(self._asks.compare(first, second, options))
 
-    async def search(self, texts: Sequence[str | None], query: str, **options: Unpack[SearchOptions]) -> dict[str, Any]:
+    async def search(
+        self, texts: Sequence[str | None], query: str, **options: Unpack[SearchOptions]
+    ) -> dict[str, Any]:
         """See ``RemoteNLA.search``."""
         return await self._send(self._asks.search(texts, query, options))
 
@@ -310,6 +357,9 @@ class AsyncRemoteNLA:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()

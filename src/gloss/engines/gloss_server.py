@@ -1,0 +1,78 @@
+"""A Gloss server: ``POST /v1/rollouts``. Only the activations travel; the server holds the AV and
+injects.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from gloss.engines.engine import Rollout
+from gloss.engines.remote import (
+    Call,
+    RemoteEngine,
+    Sampling,
+    not_this_kind,
+    probe_activation,
+    row_seed,
+)
+from gloss.engines.transport import RefusedRequest, Transport, secret
+from gloss.errors import EngineError
+
+PATH = "/v1/rollouts"
+ROWS_PER_REQUEST = 32
+
+
+class GlossEngine(RemoteEngine):
+    """A rollout engine over a Gloss server; activations travel as base64 of little-endian float32,
+    row by row.
+    """
+
+    kind: ClassVar[str] = "gloss"
+
+    def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
+        for start in range(0, len(activations), ROWS_PER_REQUEST):
+            yield self._call(
+                activations[start : start + ROWS_PER_REQUEST],
+                sampling,
+                row_seed(sampling.seed, start),
+            )
+
+    def _call(self, rows: Tensor, sampling: Sampling, seed: int) -> Call:
+        body = {
+            "activations": base64.b64encode(
+                rows.contiguous().numpy().astype("<f4").tobytes()
+            ).decode(),
+            "shape": list(rows.shape),
+            "temperature": sampling.temperature,
+            "max_new_tokens": sampling.max_new_tokens,
+            "seed": seed,
+            "num_samples": sampling.num_draws,
+        }
+        return Call(PATH, json.dumps(body).encode(), len(rows) * sampling.num_draws, self._read)
+
+    def _read(self, answer: Any) -> list[Rollout]:
+        try:
+            return [
+                Rollout(tuple(int(i) for i in r["token_ids"]), str(r["text"]), bool(r["finished"]))
+                for r in answer["rollouts"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise not_this_kind(self.url, "Gloss", answer) from error
+
+    def _key_header(self) -> dict[str, str]:
+        return secret()
+
+    async def _probe(self, transport: Transport) -> None:
+        call = self._call(probe_activation(self.d_model), Sampling(0.0, 1, 0), 0)
+        try:
+            await self._responses(transport, call)
+        except RefusedRequest as refusal:
+            remedy = "Check that this is a Gloss server, and that it serves this NLA"
+            raise EngineError(
+                refusal.what, where=self.url, found=refusal.message, remedy=remedy
+            ) from refusal

@@ -1,0 +1,22 @@
+"""The lab as a corpus and a target: documents for extraction, and the shipped lab model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from gloss.lab.world import generate_documents
+from gloss.text.document import Document
+
+
+def lab_documents(num_documents: int, seed: int) -> Iterator[Document]:
+    """Documents of the micro-world as a corpus; chats carry their messages."""
+    for document in generate_documents(num_documents, seed):
+        messages = document.messages
+        yield Document(document.doc_id, None if messages else document.text, messages)
+
+
+def lab_target_folder() -> Path:
+    """The lab target that is shipped with Gloss; ``gloss lab build`` rebuilds it."""
+    return Path(str(resources.files("gloss.lab").joinpath("target_model")))

@@ -1,0 +1,161 @@
+"""One config for a whole run: a TOML file in which every table belongs to one stage; unknown keys
+are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
+from gloss.errors import ConfigError
+from gloss.evaluate import EvaluateConfig
+from gloss.train import AVSFTConfig, JointConfig, SFTConfig
+
+PRESETS = ("smoke", "standard", "thorough")
+SEEDED = ("extract", "split", "label", "ar_sft", "av_sft", "joint", "evaluate")
+
+
+class CorpusConfig(BaseModel):
+    """Where the documents come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: str
+    """``lab``, a .txt, .jsonl or .parquet file, a folder of those, or ``hf:owner/name[:subset]``.
+    """
+    max_documents: int | None = Field(default=None, gt=0)
+    """Documents to read; all of them if not set (needed for ``lab``)."""
+    text_field: str = "text"
+    """Field or column that holds the text."""
+    split: str = "train"
+    """Split of a Hugging Face dataset."""
+
+
+class RunConfig(BaseModel):
+    """A whole run, from corpus to report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = "run"
+    """Shown in the report; also the preset's name."""
+    target: str
+    """The model to explain: ``lab``, a Hugging Face folder, or a hub id."""
+    seed: int = 0
+    """Seed of every stage that does not set its own."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads; what PyTorch chooses if not set."""
+    corpus: CorpusConfig
+    """Documents."""
+    extract: ExtractConfig
+    """Activations."""
+    split: SplitConfig
+    """Documents for each use."""
+    label: LabelConfig
+    """Texts for the warm start."""
+    build: BuildConfig = BuildConfig()
+    """Prompt templates and datasets."""
+    ar_sft: SFTConfig
+    """Warm start of the AR."""
+    av_sft: AVSFTConfig
+    """Warm start of the AV."""
+    joint: JointConfig
+    """Joint reinforcement learning."""
+    evaluate: EvaluateConfig
+    """Measurements on held-out documents."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_seed(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for stage in SEEDED:
+            if isinstance(values.get(stage, {}), dict):
+                values[stage] = {"seed": values.get("seed", 0), **values.get(stage, {})}
+        return values
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that identify all settings."""
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        ).hexdigest()[:12]
+
+
+def preset_path(name: str) -> Path:
+    """The shipped config of a preset.
+
+    Raises: ConfigError if there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(
+            "unknown preset", expected=f"one of {', '.join(PRESETS)}", found=repr(name)
+        )
+    return Path(str(resources.files("gloss.pipeline").joinpath("presets", f"{name}.toml")))
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run's TOML file and applies overrides such as ``joint.steps=40``.
+
+    Raises: ConfigError that names the file and the key, for unreadable TOML, unknown keys and wrong
+    values."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config ({error.strerror})", where=path) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not a TOML file ({error})", where=path) from error
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, path) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            "cannot read an override", expected="table.key=value", found=repr(override)
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        value = text
+    *tables, name = key.strip().split(".")
+    place = values
+    for table in tables:
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            raise ConfigError(
+                "cannot read an override",
+                expected=f"a table called {table!r}",
+                found=repr(override),
+            )
+    place[name] = value
+
+
+def _config_error(error: ValidationError, path: Path) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return ConfigError(
+            f"unknown key {key!r}{more}", where=path, remedy="Remove it or check its spelling"
+        )
+    if first["type"] == "missing":
+        return ConfigError(f"missing key {key!r}{more}", where=path)
+    cause = first.get("ctx", {}).get("error")
+    if cause is not None:
+        return ConfigError(f"{key}{more}: {cause}", where=path)
+    return ConfigError(
+        f"{key}{more}", where=path, expected=first["msg"], found=repr(first["input"])[:120]
+    )

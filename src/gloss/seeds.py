@@ -1,0 +1,20 @@
+"""Every random draw is keyed: it depends on a seed and on what it is for, never on order or
+company.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def keyed_bits(seed: int, doc_id: str, *, purpose: str) -> int:
+    """64 bits that depend on the seed, the document id and what they are for, and on nothing
+    else.
+    """
+    key = f"{purpose}\0{seed}\0".encode() + doc_id.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
+def keyed_fraction(seed: int, doc_id: str, *, purpose: str) -> float:
+    """A number in [0, 1) that depends on the seed, the document id and what it is for."""
+    return (keyed_bits(seed, doc_id, purpose=purpose) >> 11) / float(1 << 53)

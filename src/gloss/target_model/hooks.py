@@ -1,0 +1,127 @@
+"""Read and change the residual stream at the output of one block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gloss.errors import ArchitectureError
+from gloss.target_model.architectures import backbone_of, blocks_of, check_positions, output_logits
+from gloss.target_model.kernels import kernel_for_short_rows
+
+_TOKENWISE = ("self_attn.o_proj", "mlp")
+"""What a block does behind the mixing of tokens, as Transformers names it."""
+
+
+class _LayerReached(Exception):
+    """Carries the residual stream out of a forward pass that needs no further block."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+def _hidden_of(output: Any) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def _check_layer(model: nn.Module, layer: int) -> None:
+    if not 0 <= layer < len(blocks_of(model)):
+        raise ArchitectureError(
+            "no such layer", expected=f"0 to {len(blocks_of(model)) - 1}", found=layer
+        )
+
+
+def capture_activations(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, layer: int
+) -> Tensor:
+    """Activations at the output of block ``layer``, before any final norm; no later block and no LM
+    head runs.
+
+    Shapes: ``input_ids`` and ``attention_mask`` [batch, tokens], right-padded; result [batch,
+    tokens, d_model].
+    Raises: ArchitectureError if the model has no such block.
+    """
+    _check_layer(model, layer)
+    check_positions(model, input_ids.shape[1])
+
+    def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        raise _LayerReached(_hidden_of(output))
+
+    handle = blocks_of(model)[layer].register_forward_hook(stop)
+    backbone = backbone_of(model)
+    try:
+        with kernel_for_short_rows(backbone, input_ids.shape[1]):
+            backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    except _LayerReached as reached:
+        return reached.hidden
+    finally:
+        handle.remove()
+    raise AssertionError("the forward pass ended before the hooked block")
+
+
+@contextmanager
+def edit_residual(model: nn.Module, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While active, ``edit`` maps the output of block ``layer`` [batch, tokens, d_model] to what
+    the next block reads.
+
+    Raises: ArchitectureError if the model has no such block.
+    """
+    _check_layer(model, layer)
+
+    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        edited = edit(_hidden_of(output))
+        return (edited, *output[1:]) if isinstance(output, tuple) else edited
+
+    handle = blocks_of(model)[layer].register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def last_block_at(model: nn.Module, columns: Tensor) -> Iterator[None]:
+    """While active, the last block's output is right at one token of each row only, ``columns``
+    [batch], and cheaper for it.
+
+    Behind the mixing of tokens nothing there depends on other tokens: the attention's output
+    projection and the MLP run at these tokens alone, and their results are broadcast when they are
+    added to the residual stream. Gradients are exact. Blocks that name these layers otherwise run
+    in full."""
+    rows = torch.arange(len(columns), device=columns.device)
+
+    def narrow(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][rows, columns].unsqueeze(1), *inputs[1:])
+
+    block = blocks_of(model)[-1]
+    layers = [layer for path in _TOKENWISE if (layer := _at_path(block, path)) is not None]
+    handles = [layer.register_forward_pre_hook(narrow) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _at_path(module: nn.Module, path: str) -> nn.Module | None:
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, nn.Module) else None
+
+
+@torch.inference_mode()
+def next_token_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Logits behind the last real token of each right-padded row; shapes [batch, tokens] → [batch,
+    vocabulary].
+    """
+    hidden = backbone_of(model)(
+        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+    ).last_hidden_state
+    last = attention_mask.sum(dim=1) - 1
+    return output_logits(model, hidden[torch.arange(len(last)), last])

@@ -1,0 +1,1 @@
+"""Texts and chats as the tokens that a target reads."""

@@ -1,0 +1,61 @@
+"""Which tokens of a text are meant: an index, several, ``all``, or ``3,7-9``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gloss.errors import PositionError
+
+
+def parse_positions(positions: str | int | Sequence[int], num_tokens: int) -> list[int]:
+    """Non-negative token positions, in the order given, without repetition; negative ones count
+    from the end.
+
+    Raises: PositionError for a position that the text does not have or a specification that cannot
+    be read."""
+    if isinstance(positions, str):
+        wanted = (
+            list(range(num_tokens)) if positions.strip() == "all" else _parse(positions, num_tokens)
+        )
+    else:
+        wanted = [positions] if isinstance(positions, int) else list(positions)
+    chosen = []
+    for position in wanted:
+        if not -num_tokens <= position < num_tokens:
+            raise PositionError(
+                "no such token",
+                expected=f"a position from {-num_tokens} to {num_tokens - 1}",
+                found=position,
+            )
+        chosen.append(position % num_tokens)
+    if not chosen:
+        raise PositionError(
+            "no position given", expected="-1, all, or 3,7-9", found=repr(positions)
+        )
+    return list(dict.fromkeys(chosen))
+
+
+def _parse(text: str, num_tokens: int) -> list[int]:
+    positions: list[int] = []
+    for part in text.split(","):
+        if match := re.fullmatch(r"\s*(\d+)-(\d+)\s*", part):
+            first, last = int(match[1]), int(match[2])
+            if last >= num_tokens:
+                raise PositionError(
+                    "no such token",
+                    expected=f"a position from {-num_tokens} to {num_tokens - 1}",
+                    found=last,
+                )
+            if first > last:
+                raise PositionError(
+                    "a range that runs backwards", expected=f"{last}-{first}", found=part.strip()
+                )
+            positions += range(first, last + 1)
+        elif re.fullmatch(r"\s*-?\d+\s*", part):
+            positions.append(int(part))
+        else:
+            raise PositionError(
+                "cannot read positions", expected="-1, all, or 3,7-9", found=repr(text)
+            )
+    return positions

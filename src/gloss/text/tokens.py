@@ -1,0 +1,306 @@
+"""The tokens of a text or a chat, each with its message, role and section, and the choice of those
+to be explained.
+
+<|im_start|>user\\n  hello there  <|im_end|>\\n
+     header           content        footer          (in no message, as a BOS: scaffold)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gloss.errors import CorpusError, PositionError
+from gloss.text.document import Document
+from gloss.text.rendering import DocumentEncoder, EncodedDocument
+
+CONTENT, HEADER, FOOTER, SCAFFOLD = "content", "header", "footer", "scaffold"
+SELECTIONS = "all, last, every:N or regex:PATTERN"
+_UNBOUNDED = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReadToken:
+    """One token; of a glyph that several tokens make up, each shows the whole glyph and says which
+    part it is.
+    """
+
+    position: int
+    token_id: int
+    token: str
+    start: int
+    end: int
+    role: str | None
+    message_index: int | None
+    section: str
+    fragment_index: int
+    fragment_count: int
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text as the target reads it, and its tokens."""
+
+    doc_id: str
+    text: str
+    tokens: tuple[ReadToken, ...]
+    messages: tuple[Mapping[str, str], ...] | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Characters start … end of the rendered text, and what they are."""
+
+    start: int
+    end: int
+    section: str
+    message_index: int | None
+
+
+def read_tokens(
+    tokenizer: Any,
+    document: Document,
+    *,
+    max_tokens: int | None = None,
+    template_options: Mapping[str, Any] | None = None,
+) -> ReadText:
+    """The tokens of a text or a chat; ``template_options`` go to the chat template
+    (add_generation_prompt and others).
+
+    Raises: CorpusError if it is empty, longer than ``max_tokens``, or the tokenizer has no chat
+    template for a chat."""
+    longest = max_tokens or _UNBOUNDED
+    encoder = DocumentEncoder(tokenizer, longest + 1, template_options=template_options or {})
+    encoded = encoder.encode([document])[0]
+    if not len(encoded.ids):
+        raise CorpusError("the text is empty", where=document.doc_id, expected="at least one token")
+    if len(encoded.ids) > longest:
+        raise CorpusError(
+            "too long for the target",
+            where=document.doc_id,
+            expected=f"at most {longest} tokens",
+            remedy="Shorten it, or read it in parts",
+        )
+    if encoded.starts is None or encoded.ends is None:
+        raise CorpusError(
+            "this tokenizer does not say where its tokens stand",
+            where=document.doc_id,
+            expected="a fast tokenizer",
+        )
+    messages = document.messages
+    parts = [] if messages is None else _parts_before_answer(encoder, document, encoded.text)
+    return ReadText(
+        document.doc_id, encoded.text, tuple(_tokens(encoder, encoded, parts, messages)), messages
+    )
+
+
+def choose_tokens(read: ReadText, selection: str) -> list[int]:
+    """Positions of the tokens that a selection names: all, last, every:N or regex:PATTERN.
+
+    ``all`` takes template tokens too; the others count within the content of each message: its last
+    token, every N-th, those that a match of the pattern touches.
+    Raises: PositionError for another selection, or one that takes nothing.
+    """
+    kind, _, argument = selection.partition(":")
+    contents = [
+        list(group)
+        for key, group in groupby(
+            read.tokens, key=lambda t: (t.message_index, t.section == CONTENT)
+        )
+        if key[1]
+    ]
+    if selection == "all":
+        chosen = list(read.tokens)
+    elif selection == "last":
+        chosen = [tokens[-1] for tokens in contents]
+    elif kind == "every" and argument.isdigit() and int(argument) > 0:
+        step = int(argument)
+        chosen = [token for tokens in contents for token in tokens[step - 1 :: step]]
+    elif kind == "regex" and argument:
+        spans = _matches(read, contents, argument)
+        inside = [token for tokens in contents for token in tokens]
+        chosen = [t for t in inside if any(t.start < end and t.end > start for start, end in spans)]
+    else:
+        raise PositionError(
+            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
+        )
+    if not chosen:
+        raise PositionError(
+            "no token is selected", where=read.doc_id, found=f"{selection!r} takes none"
+        )
+    return [token.position for token in chosen]
+
+
+def thin_out(positions: Sequence[int], budget: int | None) -> list[int]:
+    """At most ``budget`` of the positions, evenly spread, the first and the last among them."""
+    if budget is None or len(positions) <= budget:
+        return list(positions)
+    if budget == 1:
+        return [positions[-1]]
+    return [positions[round(i * (len(positions) - 1) / (budget - 1))] for i in range(budget)]
+
+
+def read_json_file(path: Path) -> Any:
+    """The value in a JSON file of the user's.
+
+    Raises: CorpusError if it is missing or no JSON.
+    """
+    try:
+        return json_value(path.read_text(encoding="utf-8"), where=path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise CorpusError(f"cannot be read ({reason})", where=path) from error
+
+
+def json_value(text: str, *, where: object) -> Any:
+    """The value of a JSON text from elsewhere.
+
+    Raises: CorpusError if it is none.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CorpusError(f"not JSON ({reason})", where=where) from error
+
+
+def _matches(
+    read: ReadText, contents: Sequence[Sequence[ReadToken]], pattern: str
+) -> list[tuple[int, int]]:
+    """Where the pattern matches inside each content, in characters of the whole text."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise PositionError(
+            "cannot read the pattern of the selection",
+            expected="a regular expression",
+            found=str(error),
+        ) from error
+    found = []
+    for tokens in contents:
+        start, end = tokens[0].start, tokens[-1].end
+        found += [
+            (start + m.start(), start + m.end())
+            for m in compiled.finditer(read.text[start:end])
+            if m.group()
+        ]
+    return found
+
+
+def _tokens(
+    encoder: DocumentEncoder,
+    encoded: EncodedDocument,
+    parts: Sequence[_Part],
+    messages: Sequence[Mapping[str, str]] | None,
+) -> list[ReadToken]:
+    assert encoded.starts is not None
+    assert encoded.ends is not None
+    bounds = list(zip(encoded.starts.tolist(), encoded.ends.tolist(), strict=True))
+    firsts = [part.start for part in parts]
+    tokens: list[ReadToken] = []
+    for (start, end), group in groupby(range(len(bounds)), key=lambda i: bounds[i]):
+        positions = list(group)
+        part = _part_of(parts, firsts, start, end, whole_text=messages is None)
+        glyph = len(positions) > 1 and end > start
+        for index, position in enumerate(positions):
+            token_id = int(encoded.ids[position])
+            tokens.append(
+                ReadToken(
+                    position=position,
+                    token_id=token_id,
+                    token=encoded.text[start:end] if glyph else encoder.token_text(token_id),
+                    start=start,
+                    end=end,
+                    role=(
+                        None
+                        if messages is None or part.message_index is None
+                        else messages[part.message_index]["role"]
+                    ),
+                    message_index=part.message_index,
+                    section=part.section,
+                    fragment_index=index if glyph else 0,
+                    fragment_count=len(positions) if glyph else 1,
+                )
+            )
+    return tokens
+
+
+def _part_of(
+    parts: Sequence[_Part], firsts: Sequence[int], start: int, end: int, *, whole_text: bool
+) -> _Part:
+    """The part in which a token begins; one without characters (an added BOS) is in none."""
+    if end <= start:
+        return _Part(start, end, SCAFFOLD, None)
+    if whole_text:
+        return _Part(start, end, CONTENT, None)
+    return parts[int(np.searchsorted(firsts, start, side="right")) - 1]
+
+
+def _parts_before_answer(encoder: DocumentEncoder, document: Document, text: str) -> list[_Part]:
+    """The parts of a chat; the generation prompt behind it, which opens an answer, is scaffold."""
+    assert document.messages is not None
+    if encoder.template_options.get("add_generation_prompt"):
+        options = {**encoder.template_options, "add_generation_prompt": False}
+        encoder = DocumentEncoder(encoder.tokenizer, encoder.max_tokens, template_options=options)
+        chat = encoder.encode([document])[0].text
+        if text.startswith(chat) and len(text) > len(chat):
+            return [
+                *_parts(encoder, document.messages, chat),
+                _Part(len(chat), len(text), SCAFFOLD, None),
+            ]
+    return _parts(encoder, document.messages, text)
+
+
+def _parts(
+    encoder: DocumentEncoder, messages: Sequence[Mapping[str, str]], text: str
+) -> list[_Part]:
+    """The rendered chat cut into headers, contents, footers and scaffold, in order and without
+    gaps.
+
+    What stands behind the last content is its footer; as much of it as comes back behind another
+    content is that one's."""
+    spans = encoder.content_spans(messages, text)
+    placed = [(i, *span) for i, span in enumerate(spans) if span is not None]
+    if not placed:
+        return [_Part(0, len(text), SCAFFOLD, None)]
+    footer = text[placed[-1][2] :]
+    parts: list[_Part] = []
+    cursor, before = 0, -1
+    for index, start, end in placed:
+        gap = text[cursor:start]
+        if before < 0:
+            cut = (
+                gap.rfind(footer) + len(footer)
+                if footer.strip() and footer in gap
+                else _bos_length(encoder, gap)
+            )
+            parts.append(_Part(0, cut, SCAFFOLD, None))
+        else:
+            cut = cursor + _common_prefix(gap, footer)
+            parts.append(_Part(cursor, cut, FOOTER, before))
+        header = (HEADER, index) if index == before + 1 else (SCAFFOLD, None)
+        parts += [_Part(cut, start, *header), _Part(start, end, CONTENT, index)]
+        cursor, before = end, index
+    parts.append(_Part(cursor, len(text), FOOTER, before))
+    return [part for part in parts if part.end > part.start]
+
+
+def _bos_length(encoder: DocumentEncoder, text: str) -> int:
+    bos = encoder.tokenizer.bos_token
+    return len(bos) if bos and text.startswith(bos) else 0
+
+
+def _common_prefix(first: str, second: str) -> int:
+    count = 0
+    for a, b in zip(first, second, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
