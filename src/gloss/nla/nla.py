@@ -23,8 +23,17 @@ from gloss.contract import (
 )
 from gloss.contract.files import RESULTS_NAME
 from gloss.durable import read_json
-from gloss.engines import LOCAL, Engine, LocalEngine, Rollout, engine_of, parse_engine
-from gloss.engines.steering import steered_continuations, steering_offset
+from gloss.engines import (
+    LOCAL,
+    DecodingBatch,
+    Engine,
+    LocalEngine,
+    ResidualEdit,
+    Rollout,
+    TextRequest,
+    engine_of,
+    parse_engine,
+)
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.models import (
     ActivationReconstructor,
@@ -33,6 +42,7 @@ from gloss.models import (
     direction_mse,
     load_ar,
     load_av,
+    steering_offset,
 )
 from gloss.nla.flags import activation_flags
 from gloss.nla.place import NLAPlaces, find_nla
@@ -324,15 +334,14 @@ class NLA:
             runs += [
                 (name, alpha, steering_offset(activation, direction, alpha)) for alpha in alphas
             ]
-        outputs = steered_continuations(
-            self.target,
-            ids,
-            layer=self.layer,
-            position=site,
-            offsets=torch.stack([offset for _, _, offset in runs]),
-            max_new_tokens=max_new_tokens,
-        )
-        texts = [self.target.tokenizer.decode(row) for row in outputs]
+        batch = DecodingBatch(self.target, max_rows=len(runs))
+        for key, (_, _, offset) in enumerate(runs):
+            moved = ResidualEdit(self.layer, [site], offset.unsqueeze(0))
+            batch.add(key, TextRequest(ids, 0.0, max_new_tokens, 0, moved))
+        outputs: dict[int, str] = {}
+        while batch.num_rows:
+            outputs |= {t.key: t.rollout.text for t in batch.step() if t.rollout is not None}
+        texts = [outputs[key] for key in range(len(runs))]
         continuations = tuple(
             Continuation(n, a, t) for (n, a, _), t in zip(runs, texts, strict=True)
         )
