@@ -20,10 +20,10 @@ from gloss.contract.marker import (
 )
 from gloss.contract.sidecar import (
     SIDECAR_NAME,
-    TRUST_KEY,
     VALUE_HEAD_NAME,
     Dialect,
     ModelSidecar,
+    TrustRecord,
     read_model_sidecar,
     sidecar_path,
     verify_model_sidecar,
@@ -55,7 +55,6 @@ __all__ = [
     "DEFAULT_AV_TEMPLATE",
     "OPEN_TAG",
     "SIDECAR_NAME",
-    "TRUST_KEY",
     "VALUE_HEAD_NAME",
     "ChosenMarker",
     "DatasetSidecar",
@@ -64,6 +63,7 @@ __all__ = [
     "ExtractionFailed",
     "InjectionMarker",
     "ModelSidecar",
+    "TrustRecord",
     "add_marker_token",
     "ar_prompt_ids",
     "check_ar_prompt",

@@ -22,7 +22,7 @@ from gloss.contract import (
     write_dataset_sidecar,
     write_model_sidecar,
 )
-from gloss.contract.sidecar_fields import MAX_BYTES
+from gloss.contract.sidecar_yaml import MAX_BYTES
 from gloss.errors import GlossError, SidecarError
 
 quick = settings(
