@@ -2,6 +2,12 @@
 torch here.
 """
 
+from gloss.contract.checkpoint_rules import (
+    CONTRACT_RULES,
+    Finding,
+    Rule,
+    verify_model_sidecar,
+)
 from gloss.contract.explanation import (
     CLOSE_TAG,
     OPEN_TAG,
@@ -26,7 +32,6 @@ from gloss.contract.sidecar import (
     TrustRecord,
     read_model_sidecar,
     sidecar_path,
-    verify_model_sidecar,
     write_model_sidecar,
 )
 from gloss.contract.sidecar_dataset import (
@@ -51,6 +56,7 @@ from gloss.contract.templates import (
 
 __all__ = [
     "CLOSE_TAG",
+    "CONTRACT_RULES",
     "DEFAULT_AR_TEMPLATE",
     "DEFAULT_AV_TEMPLATE",
     "OPEN_TAG",
@@ -61,8 +67,10 @@ __all__ = [
     "Dialect",
     "Explanation",
     "ExtractionFailed",
+    "Finding",
     "InjectionMarker",
     "ModelSidecar",
+    "Rule",
     "TrustRecord",
     "add_marker_token",
     "ar_prompt_ids",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -51,7 +51,9 @@ class DatasetSidecar:
     ] = "none"
     corpus: Annotated[Text, Key("extraction.corpus")] = ""
     corpus_slice: Annotated[Values, Key("extraction.corpus_slice")] = field(default_factory=dict)
-    positions_per_doc: Annotated[Count | None, Key("extraction.positions_per_doc", null=True)] = None
+    positions_per_doc: Annotated[Count | None, Key("extraction.positions_per_doc", null=True)] = (
+        None
+    )
     norm_statistics: Annotated[dict[str, Positive], Key("extraction.norm_statistics")] = field(
         default_factory=dict
     )
@@ -62,7 +64,9 @@ class DatasetSidecar:
         TokenIds | None, Key("tokens.critic_suffix_ids", also="tokens.ar_suffix_ids", null=True)
     ] = None
     av_template: Annotated[Text | None, Key("prompt_templates.actor", "prompt_templates.av")] = None
-    ar_template: Annotated[Text | None, Key("prompt_templates.critic", "prompt_templates.ar")] = None
+    ar_template: Annotated[Text | None, Key("prompt_templates.critic", "prompt_templates.ar")] = (
+        None
+    )
     labels: Annotated[Values, Key("api_summaries")] = field(default_factory=dict)
     parent_datasets: Texts = ()
     created_at: Date = ""

@@ -10,7 +10,14 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from gloss.contract.sidecar_yaml import read_yaml
@@ -58,9 +65,7 @@ Number = Annotated[
 ]
 """Numbers written as strings count, booleans do not."""
 Positive = Annotated[Number, Field(gt=0), wanted("a finite number above 0")]
-Text = Annotated[
-    str, Field(strict=True), AfterValidator(_no_lone_surrogate), wanted("a text")
-]
+Text = Annotated[str, Field(strict=True), AfterValidator(_no_lone_surrogate), wanted("a text")]
 Char = Annotated[Text, Field(min_length=1, max_length=1), wanted("one character")]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
 Date = Annotated[str, BeforeValidator(str)]
@@ -148,18 +153,19 @@ class SidecarFile:
         Raises: SidecarError; TemplateError for a template that cannot be filled.
         """
         keys = _keys(kind)
+        required = {
+            f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
+        }
         given = {name: self._value(key) for name, key in keys.items()} | known
-        optional = {f.name for f in fields(kind) if f.default_factory is not MISSING}
-        optional |= {f.name for f in fields(kind) if f.default is not MISSING}
-        given = {name: value for name, value in given.items() if not (value is None and name in optional)}
+        given = {n: v for n, v in given.items() if v is not None or n in required}
         places = [place for key in keys.values() for place in (key.name, key.also)]
         read = {"kind", "schema_version", *others, *(place.split(".")[0] for place in places)}
         extra = {name: value for name, value in self.values.items() if name not in read}
         try:
-            sidecar = kind(**given, extra=extra)
+            sidecar: _Sidecar = kind(**given, extra=extra)
         except ValidationError as error:
             raise self._refused(error, keys) from error
-        self._check_templates(sidecar)
+        self._check_templates(sidecar.av_template, sidecar.ar_template)
         return sidecar
 
     def _place(self, key: Key) -> str:
@@ -182,18 +188,16 @@ class SidecarFile:
         expected = first["msg"] if first["type"] == "wanted" else "a mapping"
         return self.wrong(path, expected, first["input"])
 
-    def _check_templates(self, sidecar: Any) -> None:
-        for template, check in (
-            (sidecar.av_template, validate_av_template),
-            (sidecar.ar_template, validate_ar_template),
-        ):
-            try:
-                if template is not None:
-                    check(template)
-            except TemplateError as e:
-                raise TemplateError(
-                    e.what, where=self.path, expected=e.expected, found=e.found, remedy=e.remedy
-                ) from e
+    def _check_templates(self, av: str | None, ar: str | None) -> None:
+        try:
+            if av is not None:
+                validate_av_template(av)
+            if ar is not None:
+                validate_ar_template(ar)
+        except TemplateError as e:
+            raise TemplateError(
+                e.what, where=self.path, expected=e.expected, found=e.found, remedy=e.remedy
+            ) from e
 
 
 def file_values(sidecar: Any, **frame: Any) -> dict[str, Any]:
