@@ -1,18 +1,159 @@
-"""The halves that a place holds, as they are: a broken sidecar is found too, so that it can be
-examined.
+"""The halves that a place holds, as they are, a broken one too, with what their files say: names,
+sidecar, config, tokenizer and the headers of the weights. No weight is read, so no PyTorch is
+loaded.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, read_model_sidecar
+from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.nla.place import find_nla
-from gloss.target_model import ModelPlace
+from gloss.target_model.folder_files import UNREADABLE, json_object
+from gloss.target_model.hub import ModelPlace
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, ModelPlace]:
+@dataclass(frozen=True)
+class TensorHeader:
+    """What a safetensors header says of one tensor; ``dtype`` is the format's own name, such as
+    BF16.
+    """
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+class Half:
+    """One half under examination; each part is read when it is first asked for.
+
+    The properties raise what reading raises: SidecarError, TemplateError, CheckpointError.
+    """
+
+    def __init__(self, role: str, place: ModelPlace) -> None:
+        self.role, self.place, self._read_from = role, place, place
+
+    def fetch(self) -> Half:
+        """Fetches it, where it is not on this machine, to be read from its folder."""
+        self._read_from = ModelPlace.of_path(self.place.folder_unchecked())
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Its folder on this machine, once it was fetched."""
+        return Path(self._read_from.name)
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        """Names and sizes of its files, those included that nothing here fetches."""
+        return self.place.files()
+
+    def file(self, name: str) -> Path:
+        """A small file, fetched alone where need be; it may not be there."""
+        return self._read_from.file(name) or self.folder / name
+
+    @cached_property
+    def sidecar(self) -> ModelSidecar:
+        """Its sidecar."""
+        return read_model_sidecar(self.file(SIDECAR_NAME))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Its text model's config: a multimodal wrapper keeps it one level down."""
+        config = json_object(self.file("config.json"))
+        inner = config.get("text_config")
+        return inner if isinstance(inner, dict) else config
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, loaded as Gloss loads it: files only, no code."""
+        from gloss.target_model import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    @cached_property
+    def headers(self) -> dict[str, TensorHeader]:
+        """Headers of the model's tensors, without the head's; a name in several files counts
+        once.
+        """
+        names = [name for name in self.files if "/" not in name and name != VALUE_HEAD_NAME]
+        files = [self.file_headers(name) for name in names if name.endswith(".safetensors")]
+        return {name: header for headers in files for name, header in headers.items()}
+
+    def file_headers(self, name: str) -> dict[str, TensorHeader]:
+        """Headers of the tensors in one safetensors file.
+
+        Raises: CheckpointError if it cannot be read.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.constants import is_offline_mode
+
+        place = self._read_from
+        try:
+            if place.is_local or is_offline_mode():
+                return _local_headers(place.folder_unchecked() / name)
+            inside = f"{place.subfolder}/{name}" if place.subfolder else name
+            found = HfApi().parse_safetensors_file_metadata(
+                place.name, inside, revision=place.revision
+            )
+        except UNREADABLE as error:
+            raise _unreadable(place, name, error) from error
+        return {
+            key: TensorHeader(name, info.dtype, tuple(info.shape))
+            for key, info in found.tensors.items()
+        }
+
+
+def _local_headers(file: Path) -> dict[str, TensorHeader]:
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as opened:
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        return {
+            n: TensorHeader(file.name, s.get_dtype(), tuple(s.get_shape()))
+            for n, s in slices.items()
+        }
+
+
+def stream_tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one safetensors file, one in memory at a time.
+
+    Raises: CheckpointError if it cannot be read.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(folder / file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                yield name, opened.get_tensor(name)
+    except UNREADABLE as error:
+        raise _unreadable(folder, file, error) from error
+
+
+def _unreadable(place: object, file: str, error: Exception) -> CheckpointError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    return CheckpointError(
+        f"{file} cannot be read ({reason})",
+        where=place,
+        remedy="Fetch or write the file again: its header is damaged",
+    )
+
+
+def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Half]:
     """The halves at ``name``, by role: one where the place is one half itself, else those that
     ``gloss.load`` would find.
 
@@ -20,13 +161,12 @@ def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Mode
     """
     one = _half_itself(name, revision)
     if one is not None:
-        return {role_of(one): one}
+        return {role_of(one): Half(role_of(one), one)}
     found = find_nla(name, revision=revision)
     if found.unreachable:
         raise next(iter(found.unreachable.values()))
-    return {
-        role: place for role, place in (("av", found.av), ("ar", found.ar)) if place is not None
-    }
+    places = {"av": found.av, "ar": found.ar}
+    return {role: Half(role, place) for role, place in places.items() if place is not None}
 
 
 def _half_itself(name: str | Path, revision: str | None) -> ModelPlace | None:

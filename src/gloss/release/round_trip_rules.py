@@ -1,16 +1,18 @@
-"""Checks that need both halves, or the target: do they belong together, and do words carry anything
-from one to the other?
+"""Rules that need the target: do the words carry anything from one half to the other, and is the
+layer the recorded one?
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gloss.contract import check_same_activations, text_ids
+from gloss.contract import Finding, text_ids
+from gloss.contract.checkpoint_rules import finding, is_readable, warning
 from gloss.engines import LocalEngine
 from gloss.errors import CheckpointError, ConfigError, SidecarError
 from gloss.evaluate import RoundTrip, control_fves, round_trip
@@ -21,8 +23,7 @@ from gloss.models import (
     load_ar,
     load_av,
 )
-from gloss.release.findings import Doubt, Finding, Half, finding_of
-from gloss.release.summary import recorded_by_training
+from gloss.release.parts import Half
 from gloss.target_model import Target, capture_activations, load_target
 
 SENTENCES = (
@@ -57,98 +58,54 @@ LAYER_MARGIN = 0.02
 """By how much another block must be rebuilt better before the recorded layer is called wrong."""
 
 
-def pair_findings(av: Half, ar: Half) -> list[Finding]:
-    """Whether AV and AR say that they are about the same activations."""
-    if not (av.has("sidecar") and ar.has("sidecar")):
-        return [Finding("pair", "belong together", "skipped", "needs two readable sidecars")]
-    return [finding_of("pair", "belong together", lambda: _belong_together(av, ar))]
-
-
-def _belong_together(av: Half, ar: Half) -> str:
-    first, second = av.sidecar, ar.sidecar
-    check_same_activations(first, second)
-    if first.ar_template is not None and first.ar_template != second.ar_template:
-        raise SidecarError(
-            "AV and AR record different AR templates",
-            expected=repr(first.ar_template[:60]),
-            found=repr(str(second.ar_template)[:60]),
-            remedy="Use the two halves of one training run",
-        )
-    if None not in (first.marker, second.marker) and first.marker != second.marker:
-        raise Doubt(
-            "AV and AR record different markers", remedy="Check that they are halves of one run"
-        )
-    families = [half.config.get("model_type") if half.has("config") else None for half in (av, ar)]
-    if families[0] != families[1]:
-        raise CheckpointError(
-            "AV and AR are of different families", expected=families[0], found=families[1]
-        )
-    layer = first.layer if first.layer is not None else second.layer
-    return f"both of layer {layer}, d_model {first.d_model}"
-
-
 def target_findings(
     halves: Mapping[str, Half], target_name: str, texts: Sequence[str] | None = None
 ) -> list[Finding]:
     """Round trip and layer on activations of a few texts, with the target; whatever cannot be
     loaded is one line.
     """
-    found, loaded = _load_all(halves, target_name)
-    sidecars = [
-        half.sidecar
-        for half in halves.values()
-        if half.has("sidecar") and half.sidecar.layer is not None
-    ]
-    if "target" not in loaded or not sidecars:
-        return [
-            *found,
-            Finding("pair", "target", "skipped", "needs the target and a sidecar with a layer"),
-        ]
-    target, layer = loaded["target"], int(sidecars[0].layer or 0)
-    fits = finding_of("pair", "target", lambda: _target_fits(target, layer, sidecars[0].d_model))
+    lines, loaded = _load_all(halves, target_name)
+    readable = [half.sidecar for half in halves.values() if is_readable(half, "sidecar")]
+    sidecar = next((one for one in readable if one.layer is not None), None)
+    if "target" not in loaded or sidecar is None or sidecar.layer is None:
+        says = "needs the target and a sidecar with a layer"
+        return [*lines, Finding("pair", "target", "skipped", says)]
+    target, layer = loaded["target"], sidecar.layer
+    fits = finding("pair", "target", lambda: _target_fits(target, layer, sidecar.d_model))
+    lines.append(fits)
     if fits.status == "fail" or not {"av", "ar"} <= set(loaded):
-        return [
-            *found,
-            fits,
-            Finding("pair", "round trip", "skipped", "needs AV, AR and their target"),
-        ]
-    enough = finding_of("pair", "texts", lambda: _texts_suffice(target, texts))
+        says = "needs AV, AR and their target"
+        return [*lines, Finding("pair", "round trip", "skipped", says)]
+    enough = finding("pair", "texts", lambda: _texts_suffice(target, texts))
+    lines.append(enough)
     if enough.status == "fail":
-        return [*found, fits, enough]
+        return lines
     activations = text_activations(target, layer, texts)
-    most = recorded_by_training(sidecars[0]).get("max_new_tokens")
-    trip = round_trip(
-        LocalEngine(loaded["av"]),
-        loaded["ar"],
-        activations,
-        temperature=0,
-        max_new_tokens=most if isinstance(most, int) and most > 0 else 150,
-        seed=0,
-    )
-    controls = control_fves(loaded["ar"], trip, activations, seed=0)
-    carries = finding_of("pair", "round trip", lambda: _round_trip_carries(trip, controls))
-    right = finding_of(
-        "pair", "layer of the AR", lambda: _layer_is_right(target, trip, layer, texts)
-    )
-    return [*found, fits, enough, carries, right]
+    most = sidecar.trust.max_new_tokens or 150
+    engine, ar = LocalEngine(loaded["av"]), loaded["ar"]
+    trip = round_trip(engine, ar, activations, temperature=0, max_new_tokens=most, seed=0)
+    controls = control_fves(ar, trip, activations, seed=0)
+    rules: dict[str, Callable[[], str | Finding]] = {
+        "round trip": lambda: _round_trip_carries(trip, controls),
+        "layer of the AR": lambda: _layer_is_right(target, trip, layer, texts),
+    }
+    return [*lines, *(finding("pair", name, check) for name, check in rules.items())]
 
 
 def _load_all(halves: Mapping[str, Half], target_name: str) -> tuple[list[Finding], dict[str, Any]]:
     """Target and halves as far as they load, and one line for each."""
-    loaders: dict[str, Callable[[], Any]] = {"target": lambda: load_target(target_name)}
-    if "av" in halves:
-        loaders["av"] = lambda: load_av(halves["av"].folder)
-    if "ar" in halves:
-        loaders["ar"] = lambda: load_ar(halves["ar"].folder)
-    found, loaded = [], {}
-    for part, load in loaders.items():
+    loaded: dict[str, Any] = {}
 
-        def look(part: str = part, load: Callable[[], Any] = load) -> str:
-            loaded[part] = load()
-            return f"{part} is complete"
+    def load(part: str) -> str:
+        if part == "target":
+            loaded[part] = load_target(target_name)
+        else:
+            loaded[part] = (load_av if part == "av" else load_ar)(halves[part].folder)
+        return f"{part} is complete"
 
-        found.append(finding_of("pair" if part == "target" else part, "loads", look))
-    return found, loaded
+    parts = {"target": "pair", **{part: part for part in halves}}
+    lines = [finding(half, "loads", partial(load, part)) for part, half in parts.items()]
+    return lines, loaded
 
 
 def _target_fits(target: Target, layer: int, d_model: int) -> str:
@@ -193,7 +150,7 @@ def text_activations(target: Target, layer: int, texts: Sequence[str] | None = N
     return every[chosen]
 
 
-def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
+def _round_trip_carries(trip: RoundTrip, controls: Mapping[str, float]) -> str | Finding:
     shuffled = controls["shuffled_activations"]
     numbers = (
         f"FVE {trip.fve:.3f}, cosine {1 - float(trip.errors.mean()) / 2:.3f} on {len(trip.errors)}"
@@ -220,7 +177,7 @@ def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
         )
     numbers += f"; {trip.failure_rate:.0%} not extracted" if trip.failure_rate else ""
     if not trip.fve > max(controls["mean_direction"], controls["empty_text"]):
-        raise Doubt(
+        return warning(
             f"no better than a control that knows nothing: {numbers}",
             remedy="Give texts like those it was trained on: --texts FILE",
         )
@@ -229,9 +186,9 @@ def _round_trip_carries(trip: RoundTrip, controls: dict[str, float]) -> str:
 
 def _layer_is_right(
     target: Target, trip: RoundTrip, layer: int, texts: Sequence[str] | None
-) -> str:
+) -> str | Finding:
     if not trip.fve > 0:
-        raise Doubt(
+        return warning(
             "cannot be told on these texts: the AR does no better than the mean activation",
             remedy="Give texts like those it was trained on: --texts FILE",
         )
