@@ -1,15 +1,20 @@
 """Engines that generate explanations for activations."""
 
-from gloss.engines.choose import LOCAL, engine_of, parse_engine
-from gloss.engines.engine import Rollout, RolloutEngine
-from gloss.engines.gloss_server import GlossEngine
-from gloss.engines.local import LocalEngine
-from gloss.engines.remote import RemoteEngine, Speed
-from gloss.engines.sglang import SGLangEngine
-from gloss.engines.stepping import NewToken, RowEngine, RowRequest, SteppingEngine
-from gloss.engines.transport import Limits
-from gloss.engines.vllm import VLLMEngine
-from gloss.engines.waves import WaveEngine
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.engines.choose import LOCAL, engine_of, parse_engine
+    from gloss.engines.engine import Rollout, RolloutEngine
+    from gloss.engines.gloss_server import GlossEngine
+    from gloss.engines.local import LocalEngine
+    from gloss.engines.remote import RemoteEngine, Speed
+    from gloss.engines.sglang import SGLangEngine
+    from gloss.engines.stepping import NewToken, RowEngine, RowRequest, SteppingEngine
+    from gloss.engines.transport import Limits
+    from gloss.engines.vllm import VLLMEngine
+    from gloss.engines.waves import WaveEngine
 
 __all__ = [
     "LOCAL",
@@ -30,3 +35,5 @@ __all__ = [
     "engine_of",
     "parse_engine",
 ]
+
+lazy_package(__name__)
