@@ -33,6 +33,7 @@ from gloss.target_model import (
     load_tokenizer,
     load_weights,
     quiet_loading,
+    refuse_missing,
     remove_final_norm,
     torch_dtype,
 )
@@ -151,11 +152,7 @@ def _folder_of(name: Path | str | ModelPlace, options: LoadOptions) -> Path:
 def _load_backbone(folder: Path, **options: Unpack[LoadOptions]) -> Any:
     backbone, missing = load_weights(folder, head=False, **options)
     norm = architecture_of(backbone.config.model_type).final_norm
-    missing = [name for name in missing if f".{norm}." not in f".{name}"]
-    if missing:
-        raise CheckpointError(
-            "weights are missing", where=folder, found=f"no {missing[0]} ({len(missing)} in all)"
-        )
+    refuse_missing([n for n in missing if f".{norm}." not in f".{n}"], where=folder)
     remove_final_norm(backbone)
     return backbone_of(backbone)
 

@@ -19,11 +19,12 @@ from gloss.target_model import (
     load_tokenizer,
     load_weights,
     quiet_loading,
+    refuse_missing,
     refuse_unsafe_files,
     remove_final_norm,
     truncate_blocks,
 )
-from gloss.target_model.folder_files import json_object
+from gloss.target_model.folder_files import first_line, json_object
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -60,10 +61,7 @@ def merged_half(
             remedy="Save the adapter again with peft",
         )
     model, missing = load_weights(place, head=sidecar.role == "av")
-    if missing and sidecar.role == "av":
-        raise CheckpointError(
-            "weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)"
-        )
+    refuse_missing(missing if sidecar.role == "av" else [], where=name)
     own_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if own_tokenizer else place)
     if sidecar.role == "av":
@@ -112,5 +110,6 @@ def _merge(model: Any, folder: Path) -> Any:
     except CheckpointError:
         raise
     except UNREADABLE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise CheckpointError(f"the adapter cannot be merged ({reason})", where=folder) from error
+        raise CheckpointError(
+            f"the adapter cannot be merged ({first_line(error)})", where=folder
+        ) from error

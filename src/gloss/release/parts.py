@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.nla.place import find_nla
-from gloss.target_model.folder_files import UNREADABLE, json_object
+from gloss.target_model.folder_files import UNREADABLE, first_line, json_object
 from gloss.target_model.hub import ModelPlace
 
 if TYPE_CHECKING:
@@ -145,9 +145,8 @@ def stream_tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _unreadable(place: object, file: str, error: Exception) -> CheckpointError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
     return CheckpointError(
-        f"{file} cannot be read ({reason})",
+        f"{file} cannot be read ({first_line(error)})",
         where=place,
         remedy="Fetch or write the file again: its header is damaged",
     )

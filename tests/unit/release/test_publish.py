@@ -130,7 +130,7 @@ def test_nothing_is_pushed_without_a_licence_or_with_a_failing_check(hub, nla_fo
     (nla_folder / "ar" / "value_head.safetensors").unlink()
     with pytest.raises(
         CheckpointError,
-        match="so it is not published; the first is ar head: .*: the AR's head is missing",
+        match=r"so it is not published; the first is ar head: .*: the AR's head is missing",
     ):
         push(nla_folder, "me/nla")
     for name in ("nla", "me/nla@v1", "a/b/c", "../x"):
