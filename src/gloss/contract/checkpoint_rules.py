@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gloss.contract.marker import find_marker, marker_for
 from gloss.contract.sidecar import ModelSidecar
 from gloss.contract.templates import ar_prompt_ids, prompt_ids, render_chat_ids, text_ids
-from gloss.errors import CheckpointError, GlossError, MarkerError, SidecarError, TemplateError
+from gloss.errors import CheckpointError, GlossError, MarkerError, SidecarError
 
 _BOTH = ("av", "ar")
 _PLAUSIBLE_SCALES = (1e-2, 1e7)
@@ -130,54 +130,34 @@ def config_integer(half: Any, name: str) -> int:
     """
     value = half.config.get(name)
     if not isinstance(value, int):
-        raise CheckpointError(
-            f"config.json has no {name}",
-            remedy="Copy config.json from the model it belongs to",
-        )
+        remedy = "Copy config.json from the model it belongs to"
+        raise CheckpointError(f"config.json has no {name}", remedy=remedy)
     return value
 
 
-def _sidecar_is_readable(half: Half) -> str | Finding:
-    try:
-        sidecar = half.sidecar
-    except TemplateError:
-        return "readable"
-    if sidecar.layer is None and half.role == "ar":
-        return warning(
-            "no extraction layer recorded",
-            expected="extraction_layer_index",
-            remedy="Write K into the sidecar",
-        )
-    return f"role {sidecar.role}, schema {sidecar.schema_version}"
-
-
-def _templates_can_be_filled(half: Half) -> str | Finding:
-    try:
-        sidecar = half.sidecar
-    except SidecarError:
-        return warning("not looked at: the sidecar cannot be read")
+def _sidecar_is_readable(half: Half) -> str:
+    sidecar = half.sidecar
     template = sidecar.av_template if half.role == "av" else sidecar.ar_template
-    return f"one field, {len(template or '')} characters"
+    return f"schema {sidecar.schema_version}, a template of {len(template or '')} characters"
 
 
 def _width_fits(half: Half) -> str:
-    found = config_integer(half, "hidden_size")
-    if half.sidecar.d_model != found:
+    width = config_integer(half, "hidden_size")
+    if half.sidecar.d_model != width:
         raise SidecarError(
             "d_model does not fit the weights",
-            expected=found,
+            expected=width,
             found=half.sidecar.d_model,
             remedy="Use the sidecar that was written with these weights",
         )
-    return f"d_model {found} in both"
+    return f"d_model {width} in both"
 
 
 def _layer_fits(half: Half) -> str | Finding:
     layer, blocks = half.sidecar.layer, config_integer(half, "num_hidden_layers")
     if layer is None:
-        return warning(
-            "no extraction layer recorded", remedy="Write extraction_layer_index into the sidecar"
-        )
+        remedy = "Write extraction_layer_index into the sidecar"
+        return warning("no extraction layer recorded", remedy=remedy)
     if half.role == "av" and layer >= blocks:
         raise SidecarError(
             "the layer is beyond the model",
@@ -196,20 +176,19 @@ def _layer_fits(half: Half) -> str | Finding:
     return f"layer {layer}, {blocks} blocks"
 
 
-def _tokenizer_loads(half: Half) -> str:
+def _tokenizer_fits(half: Half) -> str:
+    tokens, table = len(half.tokenizer), half.config.get("vocab_size")
     if half.tokenizer.eos_token_id is None:
-        raise CheckpointError(
-            "the tokenizer has no end-of-text token", remedy="Name it in tokenizer_config.json"
-        )
-    table = half.config.get("vocab_size")
-    if isinstance(table, int) and len(half.tokenizer) > table:
+        remedy = "Name it in tokenizer_config.json"
+        raise CheckpointError("the tokenizer has no end-of-text token", remedy=remedy)
+    if isinstance(table, int) and tokens > table:
         raise CheckpointError(
             "the tokenizer has more tokens than the embedding table",
             expected=f"at most {table}",
-            found=len(half.tokenizer),
+            found=tokens,
             remedy="Use the tokenizer saved with these weights",
         )
-    return f"{len(half.tokenizer)} tokens"
+    return f"{tokens} tokens"
 
 
 def _marker_is_one_token(half: Half) -> str:
@@ -231,9 +210,8 @@ def _marker_is_found_once(half: Half) -> str:
     marker, ids = half.sidecar.marker, _prompt_ids(half)
     if marker is None or ids is None:
         return "no marker"
-    site = find_marker(ids, marker)
     around = f"{marker.left_neighbor_id} and {marker.right_neighbor_id}"
-    return f"at token {site} of {len(ids)}, between {around}"
+    return f"at token {find_marker(ids, marker)} of {len(ids)}, between {around}"
 
 
 def _prompt_ids(half: Half) -> list[int] | None:
@@ -251,21 +229,17 @@ def _bos_stands_once(half: Half) -> str:
     """Only a BOS of its own says something: where it is the end-of-text token too, chats may begin
     with it and texts not.
     """
-    tokenizer, bos = half.tokenizer, half.tokenizer.bos_token_id
-    if bos is None or bos == tokenizer.eos_token_id:
+    tokenizer, ids, bos = half.tokenizer, _prompt_ids(half), half.tokenizer.bos_token_id
+    if ids is None or bos is None or bos == tokenizer.eos_token_id:
         return "this tokenizer has no BOS of its own"
     chat = render_chat_ids(tokenizer, [{"role": "user", "content": _PROBE}])
     wanted = bos in chat[:1] + text_ids(tokenizer, _PROBE)[:1]
-    ids = _prompt_ids(half)
-    if ids is None:
-        return "no prompt"
     if ids.count(bos) != int(wanted) or (wanted and ids[0] != bos):
         raise SidecarError(
             f"the {half.role.upper()} prompt does not begin with BOS as chats do",
             expected="exactly one BOS, at the start" if wanted else "none",
             found=f"{ids.count(bos)}, first of all {ids[:2]}",
-            remedy="Use the tokenizer saved beside the checkpoint: its post-processor adds BOS to"
-            " texts",
+            remedy="Use the tokenizer saved beside the checkpoint, which adds BOS to texts",
         )
     return "one BOS" if wanted else "this tokenizer uses no BOS"
 
@@ -273,11 +247,8 @@ def _bos_stands_once(half: Half) -> str:
 def _suffix_fits(half: Half) -> str | Finding:
     recorded, ids = half.sidecar.ar_suffix_ids, _prompt_ids(half)
     if not recorded or ids is None:
-        return warning(
-            "no tokens.critic_suffix_ids recorded",
-            remedy="Record the ids behind the explanation: they tell when a template or tokenizer"
-            " is another's",
-        )
+        remedy = "Record the ids behind the explanation: they tell another's template or tokenizer"
+        return warning("no tokens.critic_suffix_ids recorded", remedy=remedy)
     found = tuple(ids[-len(recorded) :])
     if found != recorded:
         raise SidecarError(
@@ -290,35 +261,29 @@ def _suffix_fits(half: Half) -> str | Finding:
 
 
 def _pads_right(half: Half) -> str:
-    side = half.tokenizer.padding_side
-    if side != "right":
+    if half.tokenizer.padding_side != "right":
         raise CheckpointError(
-            "the AR's tokenizer pads on the wrong side",
+            "the AR's tokenizer pads on the wrong side, and is read at its last real token",
             expected="right",
-            found=side,
-            remedy='Set "padding_side": "right" in tokenizer_config.json: the AR is read at its'
-            " last real token",
+            found=half.tokenizer.padding_side,
+            remedy='Set "padding_side": "right" in tokenizer_config.json',
         )
     return "right"
 
 
 def _injection_scale_is_plausible(half: Half) -> str | Finding:
-    scale = half.sidecar.injection_scale
+    scale, p75 = half.sidecar.injection_scale, half.sidecar.trust.norm_statistics.get("p75")
     if scale is None:
         return "activations go in raw"
-    low, high = _PLAUSIBLE_SCALES
-    usual = half.sidecar.trust.norm_statistics.get("p75")
-    if usual is not None:
-        low, high = usual / 10, usual * 10
+    low, high = _PLAUSIBLE_SCALES if p75 is None else (p75 / 10, p75 * 10)
     if not low <= scale <= high:
         return warning(
             "an unusual injection scale",
             expected=f"{low:g} to {high:g}",
             found=f"{scale:g}",
-            remedy="It should be near the 75th percentile of the activations' norms: compare with"
-            " the training run",
+            remedy="It should be near the 75th percentile of the activations' norms in training",
         )
-    return f"{scale:g}" + (f", 75th percentile of the norms {usual:g}" if usual is not None else "")
+    return f"{scale:g}" + (f", 75th percentile of the norms {p75:g}" if p75 is not None else "")
 
 
 def _mse_scale_is_root_d(half: Half) -> str:
@@ -347,10 +312,9 @@ def _base_is_public(half: Half) -> str | Finding:
 
 CONTRACT_RULES = (
     Rule("sidecar", _sidecar_is_readable),
-    Rule("templates", _templates_can_be_filled),
     Rule("d_model", _width_fits, ("sidecar", "config"), loading=_BOTH),
     Rule("layer", _layer_fits, ("sidecar", "config"), loading=_BOTH),
-    Rule("tokenizer", _tokenizer_loads),
+    Rule("tokenizer", _tokenizer_fits, ("config",)),
     Rule("marker token", _marker_is_one_token, ("sidecar", "tokenizer"), ("av",)),
     Rule("marker in prompt", _marker_is_found_once, ("sidecar", "tokenizer"), ("av",), ("av",)),
     Rule("BOS", _bos_stands_once, ("sidecar", "tokenizer"), loading=("ar",)),

@@ -128,33 +128,28 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
     config = json_object(folder / "config.json")
     family = str((config.get("text_config") or config).get("model_type"))
     files = sorted(path.name for path in folder.glob("*.safetensors"))
-    with replaced_folder(out) as temporary:
-        weights = {
-            file: {name: _cast(tensor, dtype) for name, tensor in stream_tensors(folder, file)}
-            for file in files
-        }
-        head = weights.pop(VALUE_HEAD_NAME, None)
-        state = {
-            name: tensor
-            for held in weights.values()
-            for name, tensor in held.items()
+
+    def weights(*files: str) -> dict[str, torch.Tensor]:
+        tensors = (pair for file in files for pair in stream_tensors(folder, file))
+        return {
+            name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+            for name, tensor in tensors
             if sidecar.role == "av" or belongs_to_ar(name, family)
         }
+
+    with replaced_folder(out) as temporary:
+        state = weights(*(file for file in files if file != VALUE_HEAD_NAME))
         if not state:
             raise CheckpointError("no weights", where=folder, expected="*.safetensors")
         save_torch_state_dict(state, temporary, max_shard_size=MAX_SHARD_SIZE)
-        if head is not None:
-            save_file(head, temporary / VALUE_HEAD_NAME)
+        if VALUE_HEAD_NAME in files:
+            save_file(weights(VALUE_HEAD_NAME), temporary / VALUE_HEAD_NAME)
         for path in (path for pattern in _COPIED for path in folder.glob(pattern)):
             if path.is_file() and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, temporary / path.name)
         if options.dtype is not None:
             write_json(temporary / "config.json", _with_dtype(config, options.dtype))
         write_model_sidecar(sidecar, temporary, dialect=options.dialect)
-
-
-def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:

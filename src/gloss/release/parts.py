@@ -5,9 +5,7 @@ loaded.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,22 +18,6 @@ from gloss.target_model.hub import ModelPlace
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class TensorHeader:
-    """What a safetensors header says of one tensor; ``dtype`` is the format's own name, such as
-    BF16.
-    """
-
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
 
 
 class Half:
@@ -86,47 +68,38 @@ class Half:
         return load_tokenizer(self.folder)
 
     @cached_property
-    def headers(self) -> dict[str, TensorHeader]:
-        """Headers of the model's tensors, without the head's; a name in several files counts
-        once.
+    def weight_files(self) -> list[str]:
+        """Names of the model's safetensors files, without the head's."""
+        names = [name for name in self.files if name.endswith(".safetensors")]
+        return [name for name in names if "/" not in name and name != VALUE_HEAD_NAME]
+
+    @cached_property
+    def headers(self) -> dict[str, Any]:
+        """A TensorInfo of huggingface_hub for each of the model's tensors, from the files' headers;
+        a name in several files counts once.
         """
-        names = [name for name in self.files if "/" not in name and name != VALUE_HEAD_NAME]
-        files = [self.file_headers(name) for name in names if name.endswith(".safetensors")]
+        files = [self.file_headers(name) for name in self.weight_files]
         return {name: header for headers in files for name, header in headers.items()}
 
-    def file_headers(self, name: str) -> dict[str, TensorHeader]:
-        """Headers of the tensors in one safetensors file.
+    def file_headers(self, name: str) -> dict[str, Any]:
+        """What the header of one safetensors file says of its tensors.
 
         Raises: CheckpointError if it cannot be read.
         """
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, parse_local_safetensors_file_metadata
         from huggingface_hub.constants import is_offline_mode
 
         place = self._read_from
         try:
             if place.is_local or is_offline_mode():
-                return _local_headers(place.folder_unchecked() / name)
+                return parse_local_safetensors_file_metadata(
+                    place.folder_unchecked() / name
+                ).tensors
             inside = f"{place.subfolder}/{name}" if place.subfolder else name
-            found = HfApi().parse_safetensors_file_metadata(
-                place.name, inside, revision=place.revision
-            )
+            read = HfApi().parse_safetensors_file_metadata
+            return read(place.name, inside, revision=place.revision).tensors
         except UNREADABLE as error:
             raise _unreadable(place, name, error) from error
-        return {
-            key: TensorHeader(name, info.dtype, tuple(info.shape))
-            for key, info in found.tensors.items()
-        }
-
-
-def _local_headers(file: Path) -> dict[str, TensorHeader]:
-    from safetensors import safe_open
-
-    with safe_open(file, "np") as opened:
-        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-        return {
-            n: TensorHeader(file.name, s.get_dtype(), tuple(s.get_shape()))
-            for n, s in slices.items()
-        }
 
 
 def stream_tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:

@@ -4,7 +4,7 @@ layer the recorded one?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,31 +27,20 @@ from gloss.release.parts import Half
 from gloss.target_model import Target, capture_activations, load_target
 
 SENTENCES = (
-    (
-        "The ferry leaves the old harbour at seven, and by noon the islands are only a grey line"
-        " behind the rain."
-    ),
-    (
-        "In 1928 a mould on a forgotten plate showed that bacteria could be killed by something"
-        " that grows by itself."
-    ),
-    (
-        "To make the dough rise, dissolve the yeast in warm milk, add flour and salt, and wait"
-        " until it has doubled."
-    ),
-    (
-        "The court found that the contract was void, because neither party had the right to sell"
-        " the land in question."
-    ),
-    (
-        "def mean(values):\n    total = sum(values)\n    return total / len(values)  # fails for an"
-        " empty list"
-    ),
-    (
-        "She had not expected her brother to answer the door, and for a moment neither of them knew"
-        " what to say."
-    ),
+    "The ferry leaves the old harbour at seven, and by noon the islands are only a grey line behind"
+    " the rain.",
+    "In 1928 a mould on a forgotten plate showed that bacteria could be killed by something that"
+    " grows by itself.",
+    "To make the dough rise, dissolve the yeast in warm milk, add flour and salt, and wait until it"
+    " has doubled.",
+    "The court found that the contract was void, because neither party had the right to sell the"
+    " land in question.",
+    "def mean(values):\n    total = sum(values)\n    return total / len(values)  # fails for an"
+    " empty list",
+    "She had not expected her brother to answer the door, and for a moment neither of them knew"
+    " what to say.",
 )
+_OTHERS = "Give texts like those it was trained on: --texts FILE"
 FIRST_POSITION = 10
 MAX_ACTIVATIONS = 48
 LAYER_MARGIN = 0.02
@@ -64,48 +53,39 @@ def target_findings(
     """Round trip and layer on activations of a few texts, with the target; whatever cannot be
     loaded is one line.
     """
-    lines, loaded = _load_all(halves, target_name)
-    readable = [half.sidecar for half in halves.values() if is_readable(half, "sidecar")]
-    sidecar = next((one for one in readable if one.layer is not None), None)
+    loaded: dict[str, Any] = {}
+
+    def load(part: str) -> str:
+        loaded[part] = (
+            load_target(target_name)
+            if part == "target"
+            else (load_av if part == "av" else load_ar)(halves[part].folder)
+        )
+        return f"{part} is complete"
+
+    parts = {"target": "pair", **{part: part for part in halves}}
+    lines = [finding(half, "loads", partial(load, part)) for part, half in parts.items()]
+    sidecars = [half.sidecar for half in halves.values() if is_readable(half, "sidecar")]
+    sidecar = next((one for one in sidecars if one.layer is not None), None)
     if "target" not in loaded or sidecar is None or sidecar.layer is None:
         says = "needs the target and a sidecar with a layer"
         return [*lines, Finding("pair", "target", "skipped", says)]
     target, layer = loaded["target"], sidecar.layer
     fits = finding("pair", "target", lambda: _target_fits(target, layer, sidecar.d_model))
-    lines.append(fits)
     if fits.status == "fail" or not {"av", "ar"} <= set(loaded):
         says = "needs AV, AR and their target"
-        return [*lines, Finding("pair", "round trip", "skipped", says)]
+        return [*lines, fits, Finding("pair", "round trip", "skipped", says)]
     enough = finding("pair", "texts", lambda: _texts_suffice(target, texts))
-    lines.append(enough)
     if enough.status == "fail":
-        return lines
+        return [*lines, fits, enough]
     activations = text_activations(target, layer, texts)
     most = sidecar.trust.max_new_tokens or 150
     engine, ar = LocalEngine(loaded["av"]), loaded["ar"]
     trip = round_trip(engine, ar, activations, temperature=0, max_new_tokens=most, seed=0)
     controls = control_fves(ar, trip, activations, seed=0)
-    rules: dict[str, Callable[[], str | Finding]] = {
-        "round trip": lambda: _round_trip_carries(trip, controls),
-        "layer of the AR": lambda: _layer_is_right(target, trip, layer, texts),
-    }
-    return [*lines, *(finding("pair", name, check) for name, check in rules.items())]
-
-
-def _load_all(halves: Mapping[str, Half], target_name: str) -> tuple[list[Finding], dict[str, Any]]:
-    """Target and halves as far as they load, and one line for each."""
-    loaded: dict[str, Any] = {}
-
-    def load(part: str) -> str:
-        if part == "target":
-            loaded[part] = load_target(target_name)
-        else:
-            loaded[part] = (load_av if part == "av" else load_ar)(halves[part].folder)
-        return f"{part} is complete"
-
-    parts = {"target": "pair", **{part: part for part in halves}}
-    lines = [finding(half, "loads", partial(load, part)) for part, half in parts.items()]
-    return lines, loaded
+    carries = finding("pair", "round trip", lambda: _round_trip_carries(trip, controls))
+    right = partial(_layer_is_right, target, trip, layer, texts)
+    return [*lines, fits, enough, carries, finding("pair", "layer of the AR", right)]
 
 
 def _target_fits(target: Target, layer: int, d_model: int) -> str:
@@ -129,10 +109,8 @@ def _texts_suffice(target: Target, texts: Sequence[str] | None) -> str:
             found=f"{usable} tokens behind the first {FIRST_POSITION} of each",
             remedy="Give longer ones, one a line: --texts FILE",
         )
-    return (
-        f"{len(chosen)} {'built in' if texts is None else 'given'}, {usable} tokens after the first"
-        f" {FIRST_POSITION} of each"
-    )
+    origin = "built in" if texts is None else "given"
+    return f"{len(chosen)} {origin}, {usable} tokens after the first {FIRST_POSITION} of each"
 
 
 def text_activations(target: Target, layer: int, texts: Sequence[str] | None = None) -> Tensor:
@@ -158,15 +136,11 @@ def _round_trip_carries(trip: RoundTrip, controls: Mapping[str, float]) -> str |
         f" {controls['mean_direction']:.3f}, empty text {controls['empty_text']:.3f}"
     )
     if not bool(trip.extracted.any()):
-        sample = trip.rollouts[0].text[:60]
         raise CheckpointError(
             "no explanation could be extracted",
             expected="<explanation>…</explanation>",
-            found=repr(sample),
-            remedy=(
-                "An untrained AV writes none; a trained one that writes about the marker was not"
-                " injected"
-            ),
+            found=repr(trip.rollouts[0].text[:60]),
+            remedy="An untrained AV writes none; one that writes about the marker was not injected",
         )
     if not trip.fve > shuffled:
         raise CheckpointError(
@@ -177,10 +151,7 @@ def _round_trip_carries(trip: RoundTrip, controls: Mapping[str, float]) -> str |
         )
     numbers += f"; {trip.failure_rate:.0%} not extracted" if trip.failure_rate else ""
     if not trip.fve > max(controls["mean_direction"], controls["empty_text"]):
-        return warning(
-            f"no better than a control that knows nothing: {numbers}",
-            remedy="Give texts like those it was trained on: --texts FILE",
-        )
+        return warning(f"no better than a control that knows nothing: {numbers}", remedy=_OTHERS)
     return numbers
 
 
@@ -188,10 +159,8 @@ def _layer_is_right(
     target: Target, trip: RoundTrip, layer: int, texts: Sequence[str] | None
 ) -> str | Finding:
     if not trip.fve > 0:
-        return warning(
-            "cannot be told on these texts: the AR does no better than the mean activation",
-            remedy="Give texts like those it was trained on: --texts FILE",
-        )
+        what = "cannot be told on these texts: the AR does no better than the mean activation"
+        return warning(what, remedy=_OTHERS)
     fves = {}
     for block in range(max(0, layer - 1), min(target.num_blocks, layer + 2)):
         activations = text_activations(target, block, texts)

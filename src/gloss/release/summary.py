@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,6 @@ from gloss.release.parts import Half, parts_of
 from gloss.target_model.hub import commit_of
 
 _SHOWN_VALUES = 8
-_FROM_SIDECAR = [
-    "role",
-    "base_checkpoint",
-    "stage",
-    "layer",
-    "d_model",
-    "injection_scale",
-    "mse_scale",
-    "ar_suffix_ids",
-    "av_template",
-    "ar_template",
-    "created_by",
-]
 _HALVES = {"av": "AV, activation verbalizer", "ar": "AR, activation reconstructor"}
 
 
@@ -84,9 +71,10 @@ def _summary(half: Half) -> CheckpointSummary:
         headers |= {f"head.{name}": header for name, header in head.items()}
     dtypes: Counter[str] = Counter()
     for header in headers.values():
-        dtypes[header.dtype] += header.count
+        dtypes[header.dtype] += header.parameter_count
+    own = {field.name for field in fields(CheckpointSummary)} - {"marker", "schema_version"}
     return CheckpointSummary(
-        **{name: getattr(sidecar, name) for name in _FROM_SIDECAR},
+        **{name: value for name, value in vars(sidecar).items() if name in own},
         place=str(half.place),
         commit=commit_of(file.parent),
         num_blocks=config.get("num_hidden_layers"),
@@ -120,43 +108,39 @@ def summary_table(summary: CheckpointSummary) -> Table:
         show_header=False,
     )
     marker, scale, dtypes = summary.marker, summary.injection_scale, summary.dtypes.items()
-    rows = {
+    shown = {
         "base": summary.base_checkpoint,
         "stage": summary.stage,
         "family": f"{summary.family}, {summary.num_blocks} blocks, d_model {summary.d_model}",
-        "layer": "" if summary.layer is None else str(summary.layer),
-        "injection scale": "raw" if scale is None else f"{scale:g}",
-        "mse scale": f"{summary.mse_scale:g}",
-        "marker": "{char} = token {token_id}, between {left_neighbor_id} and"
-        " {right_neighbor_id}".format(**marker)
-        if marker
-        else "",
-        "AR suffix": str(list(summary.ar_suffix_ids)) if summary.ar_suffix_ids else "",
+        "layer": summary.layer,
+        "injection scale": "raw" if scale is None else scale,
+        "mse scale": summary.mse_scale,
+        "marker": marker
+        and "{char} = token {token_id}, between {left_neighbor_id} and {right_neighbor_id}".format(
+            **marker
+        ),
+        "AR suffix": list(summary.ar_suffix_ids or ()),
         "AV template": summary.av_template,
         "AR template": summary.ar_template,
         "weights": f"{summary.num_parameters:,} values: "
         + ", ".join(f"{dtype} {count:,}" for dtype, count in dtypes),
-        "sidecar": f"dialect {summary.dialect}, schema version"
-        f" {summary.schema_version or 'not given'}",
+        "dialect": f"{summary.dialect}, schema version {summary.schema_version or 'not given'}",
         "made by": summary.created_by,
         "commit": summary.commit,
-        **{f"recorded {name}": _recorded(value) for name, value in summary.recorded.items()},
+        **{f"recorded {name}": value for name, value in summary.recorded.items()},
         "files": "\n".join(f"{name}  {decimal(size)}" for name, size in summary.files.items()),
     }
     if summary.role == "ar":
-        del rows["injection scale"]
-    for name, value in rows.items():
-        table.add_row(name, printable(value or "—"))
+        del shown["injection scale"]
+    for name, value in shown.items():
+        table.add_row(name, "—" if value in (None, "", []) else printable(_recorded(value)))
     return table
 
 
 def _recorded(value: object) -> str:
     """A value that training noted; of a vector its width and length, as ``--json`` has the rest."""
-    if (
-        isinstance(value, list)
-        and len(value) > _SHOWN_VALUES
-        and all(isinstance(one, int | float) for one in value)
-    ):
+    numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    if isinstance(value, list) and numbers and len(value) > _SHOWN_VALUES:
         return f"{len(value)} values, norm {sum(one * one for one in value) ** 0.5:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_recorded(one)}" for name, one in value.items())

@@ -91,10 +91,9 @@ def _types_agree(half: Half) -> str | Finding:
 
 def _every_weight_is_finite(half: Half) -> str:
     heads = [VALUE_HEAD_NAME] if VALUE_HEAD_NAME in half.files else []
-    files = [*sorted({header.file for header in half.headers.values()}), *heads]
     count, bad, name = 0, [], f"{half.role.upper()} weights"
     with Stage(name, total=len(half.headers) + len(heads), unit="tensor") as progress:
-        for file in files:
+        for file in (*half.weight_files, *heads):
             for tensor_name, tensor in stream_tensors(half.folder, file):
                 count += 1
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -130,10 +129,8 @@ def describe_head(weight: Tensor) -> str | Finding:
     within 1/√d, standard deviation 1/√(3d))."""
     d = len(weight)
     if (weight - torch.eye(d)).abs().max() < _IDENTITY_TOLERANCE:
-        return warning(
-            "the head is the identity: the AR has not been trained",
-            remedy="Train it, or say so in the card",
-        )
+        what = "the head is the identity: the AR has not been trained"
+        return warning(what, remedy="Train it, or say so in the card")
     bound, spread = d**-0.5, float(weight.std())
     diagonal = float(weight.diagonal().mean())
     if float(weight.abs().max()) <= bound * 1.001 and abs(spread / bound * 3**0.5 - 1) < 0.05:
@@ -141,24 +138,16 @@ def describe_head(weight: Tensor) -> str | Finding:
             "the head looks like PyTorch's random initialisation",
             expected="a matrix near the identity",
             found=f"every entry within 1/√d, standard deviation {spread:.4f}",
-            remedy=(
-                "The trained head was never loaded before this was saved: take it from the"
-                " training run"
-            ),
+            remedy="The trained head was not loaded before this was saved: take it from training",
         )
     if abs(diagonal) < 3 * spread / d**0.5:
         return warning(
             "the head has no trace of the identity that AR heads start from",
             found=f"mean diagonal {diagonal:.3f}, standard deviation {spread:.3f}",
-            remedy=(
-                "Check on held-out activations that it reconstructs: gloss checkpoint validate"
-                " PLACE --target T"
-            ),
+            remedy="Check that it reconstructs: gloss checkpoint validate PLACE --target T",
         )
-    return (
-        f"trained: mean diagonal {diagonal:.2f}, {float((weight - torch.eye(d)).norm()):.2f} from"
-        " the identity"
-    )
+    distance = float((weight - torch.eye(d)).norm())
+    return f"trained: mean diagonal {diagonal:.2f}, {distance:.2f} from the identity"
 
 
 WEIGHT_RULES = (
