@@ -43,7 +43,7 @@ fuzz: install
 mutants: install
 	$(BIN)/python tests/mutants.py $(if $(ONLY),--only "$(ONLY)")
 
-check: install
+check: install check-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,13 +52,21 @@ check: install
 	$(BIN)/python docs/make_compatibility.py --check
 	$(BIN)/python docs/make_api_reference.py --check
 
-# Types of the web page's scripts; needs Node.
-check-page:
-	npx --yes --package typescript@7.0.2 tsc -p src/gloss/explorer/jsconfig.json
+# Form and types of the web page's scripts; needs Node.
+NODE_TOOLS := node_modules/.installed
 
-format: install
+$(NODE_TOOLS): package.json package-lock.json
+	npm ci --no-audit --no-fund --silent
+	@touch $@
+
+check-page: $(NODE_TOOLS)
+	npx prettier --check src/gloss/explorer/static
+	npx tsc --project src/gloss/explorer/jsconfig.json
+
+format: install $(NODE_TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	npx prettier --write --log-level warn src/gloss/explorer/static
 
 docs: install
 	$(BIN)/python docs/make_cli_reference.py

@@ -6,20 +6,68 @@ import { claimLines, escapeHtml, visible } from "./text.js";
 
 /** @param {import("./types.js").Token[]} tokens @param {number | null} position */
 function tokenOf(tokens, position) {
-  const { token, token_id, role = null, section = null, message_index = null, fragment_index, fragment_count } = tokens[/** @type {number} */ (position)];
-  return { position, token, token_id, role, section, message_index, fragment_index, fragment_count };
+  const {
+    token,
+    token_id,
+    role = null,
+    section = null,
+    message_index = null,
+    fragment_index,
+    fragment_count,
+  } = tokens[/** @type {number} */ (position)];
+  return {
+    position,
+    token,
+    token_id,
+    role,
+    section,
+    message_index,
+    fragment_index,
+    fragment_count,
+  };
 }
 
 /** @param {import("./reading.js").ReadText} text @param {Reading[]} readings */
 export function asJson(text, readings) {
   const { nla, source, tokens } = text;
-  return JSON.stringify({
-    format: "gloss-explanations", version: 1,
-    nla: { name: nla.name, target: nla.target, layer: nla.layer, d_model: nla.d_model },
-    source, tokens: tokens.map((token) => token.token),
-    explanations: readings.map(({ position, text: said, failed, fve, baseline, cosine, mse: direction_mse, norm: length, flags, lines, trust }) =>
-      ({ ...tokenOf(tokens, position), text: failed ? null : said, response: failed ? said : undefined, fve, baseline, cosine, direction_mse, norm: length, flags, lines, trust })),
-  }, null, 1);
+  return JSON.stringify(
+    {
+      format: "gloss-explanations",
+      version: 1,
+      nla: { name: nla.name, target: nla.target, layer: nla.layer, d_model: nla.d_model },
+      source,
+      tokens: tokens.map((token) => token.token),
+      explanations: readings.map(
+        ({
+          position,
+          text: said,
+          failed,
+          fve,
+          baseline,
+          cosine,
+          mse: direction_mse,
+          norm: length,
+          flags,
+          lines,
+          trust,
+        }) => ({
+          ...tokenOf(tokens, position),
+          text: failed ? null : said,
+          response: failed ? said : undefined,
+          fve,
+          baseline,
+          cosine,
+          direction_mse,
+          norm: length,
+          flags,
+          lines,
+          trust,
+        }),
+      ),
+    },
+    null,
+    1,
+  );
 }
 
 const STYLE = `:root{color-scheme:light dark;--paper:#fbfaf8;--ink:#1f2328;--muted:#565d66;--faint:#8a9099;--rule:#dedbd4;--accent:#1f6f8b;--q0:#eaf3f7;--q1:#d7eaf2;--q2:#c3e1ed;--q3:#aed8e7;--q4:#9acee2;--q5:#85c5dd;--q6:#6fbcd8}
@@ -30,16 +78,23 @@ h1{font-size:1.5rem;line-height:1.2;margin:0}.lead,dt,.n,th{color:var(--muted);f
 .q0{background:var(--q0)}.q1{background:var(--q1)}.q2{background:var(--q2)}.q3{background:var(--q3)}.q4{background:var(--q4)}.q5{background:var(--q5)}.q6{background:var(--q6)}
 article{border-top:1px solid var(--rule);padding:1rem 0}article:target{border-top:2px solid var(--accent)}h2{font:1.1rem Charter,Georgia,serif;margin:0 0 .4rem}table{width:100%;border-collapse:collapse}td,th{text-align:left;font-weight:400;vertical-align:baseline;padding:.1rem .8rem .1rem 0}td.v,th.v{text-align:right;white-space:nowrap}p{margin:.3rem 0}`;
 
-/** A page for sharing: every text escaped, no script, nothing loaded. @param {import("./reading.js").ReadText} text @param {Reading[]} readings */
+/**
+ * A page for sharing: every text escaped, no script, nothing loaded.
+ * @param {import("./reading.js").ReadText} text
+ * @param {Reading[]} readings
+ */
 export function asPage(text, readings) {
   const { nla } = text;
   const byPosition = new Map(readings.map((reading) => [reading.position, reading]));
   const tokens = text.drawn.map(({ token, positions }) => {
     const position = positions.findLast((p) => byPosition.has(p));
     const reading = position === undefined ? undefined : byPosition.get(position);
-    const shown = escapeHtml(visible(token.token)) + (token.token.includes("\n") ? "<br>" : "<wbr>");
+    const shown =
+      escapeHtml(visible(token.token)) + (token.token.includes("\n") ? "<br>" : "<wbr>");
     const step = scaleStep(reading?.fve, [0, 1]);
-    return reading ? `<a href="#p${position}"${step && step !== "under" ? ` class="q${step}"` : ""}>${shown}</a>` : `<span>${shown}</span>`;
+    return reading
+      ? `<a href="#p${position}"${step && step !== "under" ? ` class="q${step}"` : ""}>${shown}</a>`
+      : `<span>${shown}</span>`;
   });
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -53,10 +108,17 @@ ${readings.map(articleOf).join("\n")}
 
 /** @param {Reading} reading */
 function articleOf(reading) {
-  const lines = reading.lines ?? claimLines(reading.text).map((line) => ({ text: line, adds: null, loses: null }));
+  const lines =
+    reading.lines ??
+    claimLines(reading.text).map((line) => ({ text: line, adds: null, loses: null }));
   const weighed = reading.lines !== null;
-  const head = weighed ? `<tr><th></th><th class="v">adds</th><th class="v">lost without it</th></tr>` : "";
-  const rows = lines.map((line) => `<tr><td class="said" dir="auto">${escapeHtml(line.text)}</td>${weighed ? `<td class="v">${signed(line.adds)}</td><td class="v">${fixed(line.loses)}</td>` : ""}</tr>`);
+  const head = weighed
+    ? `<tr><th></th><th class="v">adds</th><th class="v">lost without it</th></tr>`
+    : "";
+  const rows = lines.map(
+    (line) =>
+      `<tr><td class="said" dir="auto">${escapeHtml(line.text)}</td>${weighed ? `<td class="v">${signed(line.adds)}</td><td class="v">${fixed(line.loses)}</td>` : ""}</tr>`,
+  );
   const flags = reading.flags.length ? ` · ${escapeHtml(reading.flags.join(", "))}` : "";
   return `<article id="p${reading.position}"><h2 dir="auto">${escapeHtml(visible(reading.token))}</h2><table>${head}${rows.join("")}</table>
 <p class="n">token ${reading.position} · FVE ${fixed(reading.fve)} · cosine ${fixed(reading.cosine)} · norm ${norm(reading.norm)}${flags}</p><p class="n">${escapeHtml(fveReading(reading.fve))}</p></article>`;

@@ -5,10 +5,17 @@ const MINUS = "−";
 /** @param {number | null | undefined} value @param {number} digits */
 export function fixed(value, digits = 2) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "—";
-  return value.toFixed(digits).replace("-", MINUS).replace(/^−(0(\.0*)?)$/, "$1");
+  return value
+    .toFixed(digits)
+    .replace("-", MINUS)
+    .replace(/^−(0(\.0*)?)$/, "$1");
 }
 
-/** With its sign, also where it is positive. @param {number | null | undefined} value @param {number} digits */
+/**
+ * With its sign, also where it is positive.
+ * @param {number | null | undefined} value
+ * @param {number} digits
+ */
 export function signed(value, digits = 2) {
   const text = fixed(value, digits);
   return text === "—" || text.startsWith(MINUS) || Number(text) === 0 ? text : `+${text}`;
@@ -24,21 +31,27 @@ export function percent(value) {
 /** Norms run from hundredths to tens of thousands. @param {number | null | undefined} value */
 export function norm(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "—";
-  return value >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", " ") : value.toPrecision(3);
+  return value >= 1000
+    ? Math.round(value).toLocaleString("en").replaceAll(",", " ")
+    : value.toPrecision(3);
 }
 
 /** What an FVE says. @param {number | null | undefined} fve */
 export function fveReading(fve) {
-  if (fve === null || fve === undefined) return "No FVE: the checkpoint does not record the variance of its training activations.";
+  if (fve === null || fve === undefined)
+    return "No FVE: the checkpoint does not record the variance of its training activations.";
   const shown = fixed(fve);
-  if (fve < 0) return `Worse than guessing the mean, which gives 0; 1 is perfect. These words mislead the reconstruction.`;
+  if (fve < 0)
+    return `Worse than guessing the mean, which gives 0; 1 is perfect. These words mislead the reconstruction.`;
   if (fve < 0.05) return `About what guessing the mean gives (0); 1 is perfect.`;
   return `${shown} of the variance of directions is rebuilt from these words; guessing the mean gives 0. It does not say that they are true.`;
 }
 
 /** @param {number | null | undefined} cosine */
 export function cosineReading(cosine) {
-  return cosine === null || cosine === undefined ? "" : `Cosine between the activation and its reconstruction; high values can be cheap, FVE corrects for that.`;
+  return cosine === null || cosine === undefined
+    ? ""
+    : `Cosine between the activation and its reconstruction; high values can be cheap, FVE corrects for that.`;
 }
 
 /** @param {number} count @param {string} one @param {string} [many] */

@@ -69,7 +69,8 @@
  * @property {string} original
  * @property {string} edited
  * @property {number[]} positions
- * @property {{edit: string, alpha: number, text: string}[]} continuations edit is none, edit, random or unrelated
+ * @property {{edit: string, alpha: number, text: string}[]} continuations edit is none, edit,
+ * random or unrelated
  * @property {{alpha: number, tokens: {token: string, before: number, after: number}[]}[]} next
  */
 

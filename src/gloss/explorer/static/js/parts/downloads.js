@@ -8,9 +8,14 @@ import { Problem } from "./notice.js";
 
 /** @typedef {import("../types.js").Reading} Reading */
 
-/** @param {import("../reading.js").ReadText} text @param {number[]} positions those to keep; all explained ones without any */
+/**
+ * @param {import("../reading.js").ReadText} text
+ * @param {number[]} positions those to keep; all explained ones without any
+ */
 export function exportMenu(text, positions) {
-  const all = [...text.readings.value.values()].filter((one) => one.done).sort((a, b) => /** @type {number} */ (a.position) - /** @type {number} */ (b.position));
+  const all = [...text.readings.value.values()]
+    .filter((one) => one.done)
+    .sort((a, b) => /** @type {number} */ (a.position) - /** @type {number} */ (b.position));
   const chosen = all.filter((one) => positions.includes(/** @type {number} */ (one.position)));
   return html`<${DownloadMenu} text=${text} readings=${chosen.length ? chosen : all} />`;
 }
@@ -27,24 +32,65 @@ function DownloadMenu({ text, readings }) {
     };
     addEventListener("pointerdown", close);
     addEventListener("focusin", close);
-    return () => { removeEventListener("pointerdown", close); removeEventListener("focusin", close); };
+    return () => {
+      removeEventListener("pointerdown", close);
+      removeEventListener("focusin", close);
+    };
   }, [open]);
   const name = `gloss-${text.nla.name.replaceAll(/[^\w.-]+/g, "-")}`;
   const kinds = [
     ["JSON", async () => download(`${name}.json`, asJson(text, readings), "application/json")],
-    ["Web page that works offline", async () => download(`${name}.html`, asPage(text, readings), "text/html")],
+    [
+      "Web page that works offline",
+      async () => download(`${name}.html`, asPage(text, readings), "text/html"),
+    ],
     ["Parquet", async () => download(`${name}.parquet`, await parquet(text, readings))],
-    ["Neuronpedia cache (JSON)", async () => download(`${name}-neuronpedia.json`, toNeuronpedia(text, readings), "application/json")],
+    [
+      "Neuronpedia cache (JSON)",
+      async () =>
+        download(`${name}-neuronpedia.json`, toNeuronpedia(text, readings), "application/json"),
+    ],
   ];
   const key = (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Escape") return;
     setOpen(false);
     box.current?.querySelector("button")?.focus();
   };
-  return html`<span class="menu" ref=${box} onKeyDown=${key}><button class="plain" disabled=${!readings.length} aria-expanded=${open ? "true" : "false"} onClick=${() => setOpen(!open)}>Download</button>
-    ${open && html`<div role="group" aria-label="Download as">${kinds.map(([label, make]) => html`<button key=${label} onClick=${async () => {
-      setOpen(false);
-      try { await /** @type {any} */ (make)(); } catch (error) { setProblem(error); }
-    }}>${label}</button>`)}</div>`}
-    <${Problem} error=${problem} onClose=${() => setProblem(null)} /></span>`;
+  return html`
+    <span class="menu" ref=${box} onKeyDown=${key}>
+      <button
+        class="plain"
+        disabled=${!readings.length}
+        aria-expanded=${open ? "true" : "false"}
+        onClick=${() => setOpen(!open)}
+      >
+        Download
+      </button>
+      ${
+        open &&
+        html`
+          <div role="group" aria-label="Download as">
+            ${kinds.map(
+              ([label, make]) => html`
+                <button
+                  key=${label}
+                  onClick=${async () => {
+                    setOpen(false);
+                    try {
+                      await /** @type {any} */ (make)();
+                    } catch (error) {
+                      setProblem(error);
+                    }
+                  }}
+                >
+                  ${label}
+                </button>
+              `,
+            )}
+          </div>
+        `
+      }
+      <${Problem} error=${problem} onClose=${() => setProblem(null)} />
+    </span>
+  `;
 }
