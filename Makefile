@@ -52,7 +52,8 @@ check: install check-page
 	$(BIN)/python docs/make_compatibility.py --check
 	$(BIN)/python docs/make_api_reference.py --check
 
-# Form and types of the web page's scripts; needs Node.
+# Form and types of the web page's scripts, and that third-party ones are as published; needs Node.
+PAGE := src/gloss/explorer
 NODE_TOOLS := node_modules/.installed
 
 $(NODE_TOOLS): package.json package-lock.json
@@ -60,13 +61,16 @@ $(NODE_TOOLS): package.json package-lock.json
 	@touch $@
 
 check-page: $(NODE_TOOLS)
-	npx prettier --check src/gloss/explorer/static
-	npx tsc --project src/gloss/explorer/jsconfig.json
+	npx prettier --check $(PAGE)/static
+	npx tsc --project $(PAGE)/jsconfig.json
+	cmp node_modules/htm/preact/standalone.module.js $(PAGE)/static/vendor/preact-htm.js
+	cmp node_modules/uplot/dist/uPlot.iife.min.js $(PAGE)/static/vendor/uPlot.iife.min.js
+	cmp node_modules/uplot/dist/uPlot.min.css $(PAGE)/static/vendor/uPlot.css
 
 format: install $(NODE_TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	npx prettier --write --log-level warn src/gloss/explorer/static
+	npx prettier --write --log-level warn $(PAGE)/static
 
 docs: install
 	$(BIN)/python docs/make_cli_reference.py

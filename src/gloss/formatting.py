@@ -49,7 +49,9 @@ def percent(value: Any) -> str:
 def count(value: Any) -> str:
     """A whole number with thin spaces between thousands."""
     number = finite(value)
-    return NOT_MEASURED if number is None else f"{round(number):,}".replace(",", "\u202f")
+    if number is None:
+        return NOT_MEASURED
+    return f"{round(number):,}".replace(",", "\u202f").replace("-", "−")
 
 
 def duration(seconds: Any) -> str:

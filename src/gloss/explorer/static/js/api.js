@@ -1,6 +1,5 @@
 // Every call of the page to its server, and what comes back as the page's own values.
-import { call, fetchFile, stream } from "./connection.js";
-import { asJson } from "./export.js";
+import { call, stream } from "./connection.js";
 import { Store } from "./store.js";
 import { claimLines } from "./text.js";
 
@@ -184,15 +183,6 @@ export async function continueSource(nla, source, onText, signal) {
     },
     signal,
   );
-}
-
-/**
- * @param {import("./reading.js").ReadText} text
- * @param {Reading[]} readings
- * @returns {Promise<Blob>}
- */
-export async function parquet(text, readings) {
-  return fetchFile("parquet", JSON.parse(asJson(text, readings)));
 }
 
 /** @param {NlaInfo} nla @param {File} file @returns {Promise<import("./files.js").Vectors>} */

@@ -3,7 +3,9 @@
 // secret of one that asks for one.
 import { Store } from "./store.js";
 
-/** @typedef {{kind: "ok"} | {kind: "lost"} | {kind: "busy", seconds: number} | {kind: "locked", wrong: boolean}} Status */
+/** @typedef {{kind: "ok"} | {kind: "lost"}} Reached */
+/** @typedef {{kind: "busy", seconds: number} | {kind: "locked", wrong: boolean}} Waiting */
+/** @typedef {Reached | Waiting} Status */
 
 /** @type {Store<Status>} */
 export const status = new Store(/** @type {Status} */ ({ kind: "ok" }));

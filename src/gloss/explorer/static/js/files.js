@@ -1,5 +1,4 @@
-// Activation vectors from dropped files, read in the page: npy and safetensors; and files handed to
-// the user.
+// Activation vectors from dropped files, read in the page: npy and safetensors.
 
 /** @typedef {{name: string, rows: number, width: number, at: (row: number) => number[]}} Vectors */
 
@@ -140,19 +139,4 @@ function bfloat(bits) {
   const view = new DataView(new ArrayBuffer(4));
   view.setUint32(0, bits << 16);
   return view.getFloat32(0);
-}
-
-/**
- * Hands the user a file.
- * @param {string} name
- * @param {Blob | string} content
- * @param {string} type
- */
-export function download(name, content, type = "text/plain") {
-  const url = URL.createObjectURL(
-    content instanceof Blob ? content : new Blob([content], { type }),
-  );
-  const link = Object.assign(document.createElement("a"), { href: url, download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

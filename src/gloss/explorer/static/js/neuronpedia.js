@@ -69,7 +69,8 @@ export function fromNeuronpedia(nla, json) {
     !document.tokens.every((/** @type {unknown} */ one) => typeof one === "string")
   ) {
     throw new FileProblem(
-      "This is not a cache document of Neuronpedia: it has no tokens, or no results in its resultJson.",
+      "This is not a cache document of Neuronpedia: it has no tokens, or no results in its" +
+        " resultJson.",
     );
   }
   const byPosition = new Map(inside.results.map((/** @type {any} */ one) => [one.position, one]));

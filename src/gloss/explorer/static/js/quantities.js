@@ -1,4 +1,5 @@
 // What tokens can be coloured by, each with its scale and its meaning in one line.
+import { patternOf } from "./matching.js";
 import { fixed, norm } from "./numbers.js";
 
 /**
@@ -38,7 +39,8 @@ export function colourings(text, readings, params) {
       under: "below 0",
       say: (v) => `FVE ${fixed(v)}`,
       meaning:
-        "FVE: the share of the variance of directions that an explanation rebuilds; guessing the mean gives 0. Tokens without colour are not explained yet.",
+        "FVE: the share of the variance of directions that an explanation rebuilds; guessing the" +
+        " mean gives 0. Tokens without colour are not explained yet.",
     },
     {
       key: "norm",
@@ -49,7 +51,8 @@ export function colourings(text, readings, params) {
       high: norm(most),
       say: (v) => `norm ${norm(v)}`,
       meaning:
-        "Length of the activation. Explanations use its direction only; very long ones are outliers.",
+        "Length of the activation. Explanations use its direction only; very long ones are" +
+        " outliers.",
     },
     {
       key: "agreement",
@@ -60,7 +63,8 @@ export function colourings(text, readings, params) {
       high: "1",
       say: (v) => `agreement ${fixed(v)}`,
       meaning:
-        "How alike several sampled explanations of a token are. Known for tokens whose trust panel was opened.",
+        "How alike several sampled explanations of a token are. Known for tokens whose trust" +
+        " panel was opened.",
     },
     {
       key: "search",
@@ -85,12 +89,11 @@ export function colourings(text, readings, params) {
  * @returns {Set<number>}
  */
 function searchHits(text, readings, query) {
-  const wanted = query.trim().toLowerCase();
-  if (!wanted) return new Set();
+  const { pattern } = patternOf(query.trim(), false);
+  if (!pattern) return new Set();
   const found = text.tokens.filter(
-    (token) =>
-      token.token.toLowerCase().includes(wanted) ||
-      readings.get(token.position)?.text.toLowerCase().includes(wanted),
+    ({ token, position }) =>
+      pattern.test(token) || pattern.test(readings.get(position)?.text ?? ""),
   );
   return new Set(found.map((token) => token.position));
 }

@@ -1,5 +1,6 @@
 // Texts that are being read: their tokens, and what has been explained of them so far. Shared by
 // the views.
+import { useEffect, useState } from "../vendor/preact-htm.js";
 import { explainPositions, linesOf, tokenize } from "./api.js";
 import { Broken, isAbort, returned } from "./connection.js";
 import { Store } from "./store.js";
@@ -161,6 +162,29 @@ export function openText(nla, source) {
   keep(key, found);
   found.catch(() => opened.delete(key));
   return found;
+}
+
+/**
+ * The tokens of a source, once they are there.
+ * @param {import("./types.js").NlaInfo} nla @param {import("./types.js").Source | null} source
+ */
+export function useText(nla, source) {
+  const [text, setText] = useState(/** @type {ReadText | null} */ (null));
+  const [problem, setProblem] = useState(/** @type {unknown} */ (null));
+  useEffect(() => {
+    let here = true;
+    setText(null);
+    setProblem(null);
+    if (source)
+      openText(nla, source).then(
+        (found) => here && setText(found),
+        (error) => here && setProblem(error),
+      );
+    return () => {
+      here = false;
+    };
+  }, [nla, source]);
+  return { text, problem, close: () => setProblem(null) };
 }
 
 /** A text that did not come from the server. @param {ReadText} text */

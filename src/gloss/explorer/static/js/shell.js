@@ -1,7 +1,6 @@
 // The frame of every view: name, views, NLA, theme.
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 import { nlas, loadNlas } from "./api.js";
-import { fixed } from "./numbers.js";
 import { ConnectionNotice, Problem } from "./parts/notice.js";
 import { formatHash, setParams, useRoute } from "./route.js";
 import { useStore } from "./store.js";
@@ -74,8 +73,11 @@ export function Shell() {
 }
 
 /**
- * @param {{view: string, params: Record<string, string>, known: import("./types.js").NlaInfo[] |
- * null, nla: import("./types.js").NlaInfo | null}} props
+ * @param {object} props
+ * @param {string} props.view
+ * @param {Record<string, string>} props.params
+ * @param {import("./types.js").NlaInfo[] | null} props.known
+ * @param {import("./types.js").NlaInfo | null} props.nla
  */
 function Top({ view, params, known, nla }) {
   const kept = Object.fromEntries(KEPT.map((key) => [key, params[key]]));
@@ -151,26 +153,5 @@ function ThemeSwitch() {
       ${other === "dark" ? "Dark" : "Light"}
       <span class="sr-only"> theme</span>
     </button>
-  `;
-}
-
-/**
- * What is being read by which NLA, in one quiet line.
- * @param {{nla: import("./types.js").NlaInfo}} props
- */
-export function Identity({ nla }) {
-  const entries = [
-    ["NLA", nla.name],
-    ["target", nla.target],
-    ["layer", nla.layer],
-    ["width", nla.d_model],
-  ];
-  if (nla.fve !== null) entries.push(["FVE held out", fixed(nla.fve)]);
-  return html`
-    <dl class="identity">
-      ${entries.map(
-        ([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`,
-      )}
-    </dl>
   `;
 }

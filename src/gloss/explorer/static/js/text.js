@@ -123,11 +123,10 @@ function words(text) {
   return text.match(/\s+|[\p{L}\p{N}\p{M}_'’]+|[^\s\p{L}\p{N}\p{M}_]/gu) ?? [];
 }
 
-const STOP_WORDS = new Set(
-  "a an the of in on at to is it its and or with by for as that this then next comes has was be are from his her there".split(
-    " ",
-  ),
-);
+const STOP_WORDS = new Set([
+  ..."a an the of in on at to is it its and or with by for as that this then".split(" "),
+  ..."next comes has was be are from his her there".split(" "),
+]);
 
 /**
  * Words that many explanations share, most frequent first; those that nearly all share say nothing

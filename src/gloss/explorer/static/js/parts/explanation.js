@@ -82,7 +82,7 @@ function Said({ reading }) {
               <th
                 scope="col"
                 class="num"
-                title="FVE of the explanation up to and with this line, less that up to the line before"
+                title="FVE of the explanation up to and with this line, less that before it"
               >
                 adds
               </th>
@@ -102,7 +102,9 @@ function Said({ reading }) {
           (row, i) => html`
             <tr key=${i}>
               <td
-                class=${`said ${!done && i === rows.length - 1 ? "writing" : ""} ${failed ? "absent" : ""}`}
+                class=${["said", !done && i === rows.length - 1 && "writing", failed && "absent"]
+                  .filter(Boolean)
+                  .join(" ")}
                 dir="auto"
               >
                 ${row.text}

@@ -2,7 +2,6 @@
 import { html, useEffect, useRef, useState } from "../../vendor/preact-htm.js";
 import { isAbort } from "../connection.js";
 import { continueSource, examplesOf } from "../api.js";
-import { fromNeuronpedia } from "../neuronpedia.js";
 import { Problem } from "./notice.js";
 
 /** @typedef {import("../types.js").Source} Source */
@@ -190,13 +189,16 @@ function Examples({ nla, onChoose }) {
 
 /**
  * Opens a file that Neuronpedia's page, or this one, has saved.
- * @param {{nla: import("../types.js").NlaInfo, onRead: (source: Source) => void, onProblem: (error:
- * unknown) => void}} props
+ * @param {object} props
+ * @param {import("../types.js").NlaInfo} props.nla
+ * @param {(source: Source) => void} props.onRead
+ * @param {(error: unknown) => void} props.onProblem
  */
 function OpenCache({ nla, onRead, onProblem }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const take = async (/** @type {any} */ event) => {
     try {
+      const { fromNeuronpedia } = await import("../neuronpedia.js");
       onRead(fromNeuronpedia(nla, await event.target.files[0].text()).source);
     } catch (error) {
       onProblem(error);

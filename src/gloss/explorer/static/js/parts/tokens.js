@@ -191,7 +191,10 @@ export function Tokens({ drawn, value, domain, say, selected, hits, busy, onSele
   `;
 }
 
-/** @typedef {{value: number | null | undefined, marks: string}} State what is drawn of a token: s selected, h hit, b busy, c current */
+/**
+ * What is drawn of a token; its marks are s selected, h hit, b busy, c current.
+ * @typedef {{value: number | null | undefined, marks: string}} State
+ */
 
 /**
  * @typedef {object} PartProps

@@ -54,12 +54,8 @@ function Evidence({ trust, fve }) {
       html`
         <h3>${trust.samples.length} samples at temperature 1</h3>
         <p class="reading">
-          ${
-            trust.agreement === null
-              ? ""
-              : `Agreement ${fixed(trust.agreement)} (share of words that two samples have in common; 1: they say the same).`
-          }
-          ${" "}Claims that come back in every sample are more often true.
+          ${trust.agreement !== null && `Agreement ${fixed(trust.agreement)} ${AGREEMENT} `}
+          Claims that come back in every sample are more often true.
         </p>
         <table>
           <thead><tr><th scope="col">sample</th><th scope="col" class="num">FVE</th></tr></thead>
@@ -148,6 +144,8 @@ function Evidence({ trust, fve }) {
   `;
 }
 
+const AGREEMENT = "(share of words that two samples have in common; 1: they say the same).";
+
 /** The one control that has the explanation's words, so that it says what their order is worth. */
 const SHUFFLED = "shuffled words";
 
@@ -164,9 +162,9 @@ function controlReading(trust, fve) {
     /** @type {number} */ (b.fve) > /** @type {number} */ (a.fve) ? b : a,
   );
   const gap = fve - /** @type {number} */ (best.fve);
-  if (gap < 0.05)
-    return `No better than ${best.name} (${fixed(best.fve)}), which knows nothing of this token: these words carry nothing.${order}`;
-  return `${fixed(gap)} above the best control, ${best.name} (${fixed(best.fve)}), which knows nothing of this token.${order}`;
+  const control = `${best.name} (${fixed(best.fve)}), which knows nothing of this token`;
+  if (gap < 0.05) return `No better than ${control}: these words carry nothing.${order}`;
+  return `${fixed(gap)} above the best control, ${control}.${order}`;
 }
 
 /** FVE on one axis. @param {{rows: [string, number | null, boolean][]}} props */

@@ -4,15 +4,15 @@ import { html, useEffect, useMemo, useState } from "../../vendor/preact-htm.js";
 import { compare, nlas } from "../api.js";
 import { isAbort } from "../connection.js";
 import { fixed, norm } from "../numbers.js";
+import { Diff } from "../parts/diff.js";
 import { ExplanationCard } from "../parts/explanation.js";
 import { Problem } from "../parts/notice.js";
 import { SourceEditor, sourceOf, sourceParams } from "../parts/source.js";
+import { Identity } from "../parts/text-view.js";
 import { Tokens } from "../parts/tokens.js";
+import { useText } from "../reading.js";
 import { setParams } from "../route.js";
-import { Identity } from "../shell.js";
 import { useStore } from "../store.js";
-import { Diff } from "./steer.js";
-import { useText } from "./read.js";
 
 /** @param {{nla: import("../types.js").NlaInfo, params: Record<string, string>}} props */
 export default function CompareView({ nla, params }) {

@@ -4,25 +4,20 @@ import { isAbort } from "../connection.js";
 import { exportMenu } from "../parts/downloads.js";
 import { ExplanationCard, Toggle } from "../parts/explanation.js";
 import { Notice, Problem } from "../parts/notice.js";
-import { SourceEditor, sourceOf, sourceParams } from "../parts/source.js";
+import { sourceParams } from "../parts/source.js";
+import { Identity, TextView } from "../parts/text-view.js";
 import { Legend, Tokens } from "../parts/tokens.js";
 import { TrustPanel } from "../parts/trust.js";
 import { colourings } from "../quantities.js";
 import { counted } from "../numbers.js";
-import { openText } from "../reading.js";
 import { formatHash, formatPositions, parsePositions, setParams } from "../route.js";
-import { Identity } from "../shell.js";
 import { useStore } from "../store.js";
 
 const AT_ONCE = 12;
 const SETTLE_MS = 220;
 
-/** @param {{nla: import("../types.js").NlaInfo, params: Record<string, string>}} props */
+/** @param {import("../parts/text-view.js").ViewProps} props */
 export default function ReadView({ nla, params }) {
-  const source = useMemo(() => sourceOf(params), [params.t, params.chat]);
-  const { text, problem, close } = useText(nla, source);
-  const [editing, setEditing] = useState(false);
-  const editor = !source || editing;
   return html`
     <h1>Read</h1>
     <p class="lead">
@@ -30,58 +25,11 @@ export default function ReadView({ nla, params }) {
       words carry.
     </p>
     <${Identity} nla=${nla} />
-    <${Problem} error=${problem} onClose=${close} />
-    ${
-      editor
-        ? html`
-          <div class="section">
-            <${SourceEditor}
-              nla=${nla}
-              initial=${source}
-              onCancel=${source ? () => setEditing(false) : undefined}
-              onRead=${(/** @type {any} */ next) => {
-                setEditing(false);
-                setParams({ ...sourceParams(next), sel: null });
-              }}
-            />
-          </div>
-        `
-        : text
-          ? html`<${Reader} text=${text} params=${params} onEdit=${() => setEditing(true)} />`
-          : problem
-            ? html`<button onClick=${() => setEditing(true)}>Edit the text</button>`
-            : html`<p class="lead" role="status">Reading the tokens…</p>`
-    }
+    <${TextView} nla=${nla} params=${params} clears=${["sel"]} body=${Reader} />
   `;
 }
 
-/**
- * The tokens of a source, once they are there.
- * @param {import("../types.js").NlaInfo} nla @param {import("../types.js").Source | null} source
- */
-export function useText(nla, source) {
-  const [text, setText] = useState(/** @type {import("../reading.js").ReadText | null} */ (null));
-  const [problem, setProblem] = useState(/** @type {unknown} */ (null));
-  useEffect(() => {
-    let here = true;
-    setText(null);
-    setProblem(null);
-    if (source)
-      openText(nla, source).then(
-        (found) => here && setText(found),
-        (error) => here && setProblem(error),
-      );
-    return () => {
-      here = false;
-    };
-  }, [nla, source]);
-  return { text, problem, close: () => setProblem(null) };
-}
-
-/**
- * @param {{text: import("../reading.js").ReadText, params: Record<string, string>, onEdit: () =>
- * void}} props
- */
+/** @param {import("../parts/text-view.js").BodyProps} props */
 function Reader({ text, params, onEdit }) {
   const readings = useStore(text.readings);
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
@@ -247,8 +195,12 @@ function Reader({ text, params, onEdit }) {
 }
 
 /**
- * @param {{text: import("../reading.js").ReadText, position: number, params: Record<string,
- * string>, only: boolean, onProblem: (error: unknown) => void}} props
+ * @param {object} props
+ * @param {import("../reading.js").ReadText} props.text
+ * @param {number} props.position
+ * @param {Record<string, string>} props.params
+ * @param {boolean} props.only
+ * @param {(error: unknown) => void} props.onProblem
  */
 function OneToken({ text, position, params, only, onProblem }) {
   const reading = text.readings.value.get(position);

@@ -11,11 +11,17 @@ const LOOK_AGAIN_MS = 3000;
 const SAMPLES_SHOWN = 6;
 
 /** @typedef {Record<string, any>} Row */
+/** @typedef {{id: string, metrics: Row[], samples: Row[], results: Row | null}} Detail */
 
 /**
- * @type {{title: string, charts: {stage?: string, name: string, meaning: string, keys: [string,
- * string][]}[]}[]}
+ * @typedef {object} ChartOf
+ * @property {string} [stage]
+ * @property {string} name
+ * @property {string} meaning
+ * @property {[string, string][]} keys what is drawn, and its name
  */
+
+/** @type {{title: string, charts: ChartOf[]}[]} */
 const STAGES = [
   {
     title: "Joint RL",
@@ -105,7 +111,7 @@ export default function RunsView({ params }) {
       !known.length &&
       html`
         <p class="empty section">
-          No run folders are shown. Start the page with <code>gloss explore --runs DIR</code>, where
+          No run folders are shown. Start the page with <code>gloss serve --open --runs DIR</code>, where
           DIR holds runs.
         </p>
       `
@@ -169,10 +175,7 @@ function repeated(work, onProblem) {
   };
 }
 
-/**
- * @param {{detail: {id: string, metrics: Row[], samples: Row[], results: Row | null}, params:
- * Record<string, string>}} props
- */
+/** @param {{detail: Detail, params: Record<string, string>}} props */
 function Run({ detail, params }) {
   const { metrics, results } = detail;
   const samples = useMemo(

@@ -1,28 +1,25 @@
 // Steer: an explanation is edited, and the target goes on with its activation moved along the edit.
-import { html, useEffect, useMemo, useRef, useState } from "../../vendor/preact-htm.js";
+import { html, useEffect, useRef, useState } from "../../vendor/preact-htm.js";
 import { steer } from "../api.js";
 import { isAbort } from "../connection.js";
-import { download } from "../files.js";
 import { fixed, percent } from "../numbers.js";
+import { Diff } from "../parts/diff.js";
+import { download } from "../parts/downloads.js";
 import { Problem } from "../parts/notice.js";
-import { SourceEditor, sourceOf, sourceParams } from "../parts/source.js";
+import { Identity, TextView } from "../parts/text-view.js";
 import { Tokens } from "../parts/tokens.js";
 import { formatPositions, parsePositions, setParams } from "../route.js";
-import { Identity } from "../shell.js";
 import { useStore } from "../store.js";
-import { visible, wordDiff } from "../text.js";
-import { useText } from "./read.js";
+import { visible } from "../text.js";
 
 /** @typedef {import("../types.js").Steered} Steered */
 
 const SWEEP = [0.5, 1, 2, 4];
 
-/** @param {{nla: import("../types.js").NlaInfo, params: Record<string, string>}} props */
+const UNABLE = "Steering needs an AR and the target; this NLA was loaded without one of them.";
+
+/** @param {import("../parts/text-view.js").ViewProps} props */
 export default function SteerView({ nla, params }) {
-  const source = useMemo(() => sourceOf(params), [params.t, params.chat]);
-  const { text, problem, close } = useText(nla, source);
-  const [editing, setEditing] = useState(false);
-  const able = nla.has_ar && nla.has_target;
   return html`
     <h1>Steer</h1>
     <p class="lead">
@@ -30,42 +27,15 @@ export default function SteerView({ nla, params }) {
       AR(edited) − AR(original), and the target writes on.
     </p>
     <${Identity} nla=${nla} />
-    <${Problem}
-      error=${
-        able
-          ? problem
-          : "Steering needs an AR and the target; this NLA was loaded without one of them."
-      }
-      onClose=${able ? close : undefined}
-    />
     ${
-      !able
-        ? null
-        : !source || editing
-          ? html`
-            <div class="section">
-              <${SourceEditor}
-                nla=${nla}
-                initial=${source}
-                onCancel=${source ? () => setEditing(false) : undefined}
-                onRead=${(/** @type {any} */ next) => {
-                  setEditing(false);
-                  setParams({ ...sourceParams(next), pos: null, edit: null });
-                }}
-              />
-            </div>
-          `
-          : text
-            ? html`<${Bench} text=${text} params=${params} onEdit=${() => setEditing(true)} />`
-            : !problem && html`<p class="lead" role="status">Reading the tokens…</p>`
+      nla.has_ar && nla.has_target
+        ? html`<${TextView} nla=${nla} params=${params} clears=${["pos", "edit"]} body=${Bench} />`
+        : html`<${Problem} error=${UNABLE} />`
     }
   `;
 }
 
-/**
- * @param {{text: import("../reading.js").ReadText, params: Record<string, string>, onEdit: () =>
- * void}} props
- */
+/** @param {import("../parts/text-view.js").BodyProps} props */
 function Bench({ text, params, onEdit }) {
   const readings = useStore(text.readings);
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
@@ -225,21 +195,6 @@ function Editor({ value, onChange }) {
         onInput=${(/** @type {any} */ e) => onChange(e.target.value)}
       ></textarea>
     </div>
-  `;
-}
-
-/** @param {{before: string, after: string}} props */
-export function Diff({ before, after }) {
-  return html`
-    <p class="text" dir="auto" aria-label="The edit, word by word">
-      ${wordDiff(before, after).map((part, i) =>
-        part.kind === "added"
-          ? html`<ins key=${i}>${part.text}</ins>`
-          : part.kind === "removed"
-            ? html`<del key=${i}>${part.text}</del>`
-            : part.text,
-      )}
-    </p>
   `;
 }
 

@@ -2,13 +2,14 @@
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/preact-htm.js";
 import { describe, parquetVectors } from "../api.js";
 import { isAbort } from "../connection.js";
-import { FileProblem, download, readVectors } from "../files.js";
+import { FileProblem, readVectors } from "../files.js";
 import { counted } from "../numbers.js";
+import { download } from "../parts/downloads.js";
 import { ExplanationCard } from "../parts/explanation.js";
 import { Problem, Progress } from "../parts/notice.js";
-import { setParams } from "../route.js";
+import { Identity } from "../parts/text-view.js";
 import { blank } from "../reading.js";
-import { Identity } from "../shell.js";
+import { setParams } from "../route.js";
 
 /** @typedef {import("../types.js").Reading} Reading */
 
@@ -31,16 +32,19 @@ export default function VectorsView({ nla, params }) {
     try {
       if (dropped.size > LARGEST_MB * 2 ** 20)
         throw new FileProblem(
-          `${dropped.name} is larger than ${LARGEST_MB} MB. Drop a file with the vectors you want to read.`,
+          `${dropped.name} is larger than ${LARGEST_MB} MB.` +
+            " Drop a file with the vectors you want to read.",
         );
       const vectors = /\.parquet$/i.test(dropped.name)
         ? [await parquetVectors(nla, dropped)]
         : readVectors(dropped.name, await dropped.arrayBuffer());
       const fitting = vectors.filter((one) => one.width === nla.d_model);
-      if (!fitting.length)
+      if (!fitting.length) {
+        const widths = [...new Set(vectors.map((one) => one.width))].join(", ");
         throw new FileProblem(
-          `${dropped.name} holds vectors of width ${[...new Set(vectors.map((one) => one.width))].join(", ")}; this NLA reads width ${nla.d_model}.`,
+          `${dropped.name} holds vectors of width ${widths}; this NLA reads width ${nla.d_model}.`,
         );
+      }
       setFound(fitting);
       if (!fitting.some((one) => one.name === params.tensor))
         setParams({ tensor: null, rows: null });
@@ -70,7 +74,8 @@ export default function VectorsView({ nla, params }) {
       onDrop=${drop}
     >
       <p>
-        Drop a <code>.npy</code>, <code>.safetensors</code> or <code>.parquet</code> file here, or${" "}
+        Drop a <code>.npy</code>, <code>.safetensors</code> or <code>.parquet</code> file here,
+        or${" "}
         <button class="plain" onClick=${() => input.current?.click()}>choose one</button>.
       </p>
       <input
@@ -95,8 +100,11 @@ export default function VectorsView({ nla, params }) {
 }
 
 /**
- * @param {{nla: import("../types.js").NlaInfo, params: Record<string, string>, file: string, found:
- * import("../files.js").Vectors[]}} props
+ * @param {object} props
+ * @param {import("../types.js").NlaInfo} props.nla
+ * @param {Record<string, string>} props.params
+ * @param {string} props.file
+ * @param {import("../files.js").Vectors[]} props.found
  */
 function Loaded({ nla, params, file, found }) {
   const vectors = found.find((one) => one.name === params.tensor) ?? found[0];
