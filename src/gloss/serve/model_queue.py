@@ -89,6 +89,9 @@ class ModelQueue(ABC, Generic[Request]):
         """Takes on rows; what is in the cache is answered at once. Call under the lock, in the event
         loop.
         """
+        if not requests:
+            pending.put(None)
+            return
         self._unfinished[pending] = len(requests)
         for index, request in enumerate(requests):
             key = self._key(request)
@@ -272,4 +275,4 @@ class ContinuationQueue(ModelQueue[TextRequest]):
     def _events(
         self, index: int, row: _Row[TextRequest], token: NewToken, *, streaming: bool
     ) -> Sequence[TokenEvent]:
-        raise NotImplementedError
+        return [TokenEvent(index, token.token_id, token.rollout, token.next_probabilities)]

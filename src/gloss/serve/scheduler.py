@@ -83,11 +83,17 @@ class Scheduler:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._cache = WorkCache(limits.cache_bytes, telemetry)
-        shared: dict[str, Any] = {
-            "limits": limits, "cache": self._cache, "lock": self._lock, "telemetry": telemetry
+        self._shared: dict[str, Any] = {
+            "limits": limits,
+            "cache": self._cache,
+            "lock": self._lock,
+            "telemetry": telemetry,
         }
-        self.explanations = {n: ExplanationQueue(n, nla, **shared) for n, nla in nlas.items()}
-        self.continuations = {n: ContinuationQueue(n, nla, **shared) for n, nla in nlas.items()}
+        self.explanations = {n: ExplanationQueue(n, nla, **self._shared) for n, nla in nlas.items()}
+        self.continuations = {
+            n: ContinuationQueue(n, nla, **self._shared) for n, nla in nlas.items()
+        }
+        self._prompted: dict[tuple[str, str], ExplanationQueue] = {}
         self._readings: deque[_Job] = deque()
         self._reconstructions: deque[_Job] = deque()
         self._closing, self._deadline = False, math.inf
@@ -116,15 +122,26 @@ class Scheduler:
             self._thread.join(timeout=self.limits.grace_s + 5.0)
 
     def explain(
-        self, nla: str, rows: Sequence[RowRequest], *, streaming: bool
+        self,
+        nla: str,
+        rows: Sequence[RowRequest],
+        *,
+        streaming: bool = False,
+        prompt: str | None = None,
     ) -> PendingRequest[RowEvent]:
-        """Has explanations written; end it with ``abort``.
+        """Has explanations written, perhaps by an AV prompt of its own; end it with ``abort``.
 
-        Raises: ActivationError for a vector without direction.
+        Raises: ActivationError for a vector without direction; TemplateError, ConfigError for the
+        prompt.
         """
         if rows:
             injection_rows(torch.stack([row.activation for row in rows]), 1.0)
-        return self._enqueue(self.explanations[nla], rows, streaming=streaming)
+        if prompt is None:
+            return self._enqueue(lambda: self.explanations[nla], rows, streaming=streaming)
+        own = self.nlas[nla].with_prompt(prompt)
+        queue = ExplanationQueue(f"{nla}\0{prompt}", own, **self._shared)
+        find = partial(self._prompted.setdefault, (nla, prompt), queue)
+        return self._enqueue(find, rows, streaming=streaming)
 
     def continue_texts(self, nla: str, rows: Sequence[TextRequest]) -> PendingRequest[TokenEvent]:
         """Has the target continue texts; end it with ``abort``.
@@ -135,7 +152,7 @@ class Scheduler:
             check_positions(
                 self.nlas[nla].target.model, len(row.token_ids) + row.max_new_tokens
             )
-        return self._enqueue(self.continuations[nla], rows, streaming=True)
+        return self._enqueue(lambda: self.continuations[nla], rows, streaming=True)
 
     def abort(self, pending: PendingRequest[Any]) -> None:
         """Ends a request, whether or not it is finished."""
@@ -155,14 +172,14 @@ class Scheduler:
         return await self._submit(self._reconstructions, nla, tuple(texts))
 
     def _enqueue(
-        self, queue: ModelQueue[Any], rows: Sequence[Any], *, streaming: bool
+        self, find: Callable[[], ModelQueue[Any]], rows: Sequence[Any], *, streaming: bool
     ) -> PendingRequest[Any]:
         pending: PendingRequest[Any] = PendingRequest(streaming=streaming)
         with self._wake:
             waiting = self._num_waiting
             most = self.limits.max_queued_rows
             self._refuse_if(bool(waiting) and waiting + len(rows) > most, waiting)
-            queue.enqueue(pending, rows)
+            find().enqueue(pending, rows)
             self._wake.notify()
         return pending
 
@@ -188,7 +205,8 @@ class Scheduler:
 
     @property
     def _queues(self) -> list[ModelQueue[Any]]:
-        return [*self.explanations.values(), *self.continuations.values()]
+        explanations = (*self.explanations.values(), *self._prompted.values())
+        return [*explanations, *self.continuations.values()]
 
     @property
     def _num_jobs(self) -> int:
@@ -219,7 +237,7 @@ class Scheduler:
                 self._do_jobs(self._reconstructions, _TEXTS_PER_TURN, reconstruct_groups)
             turn += 1
             self._events.flush()
-            self._measure()
+            self._tidy_up()
         self._fail_everything(ShuttingDown())
         self._events.flush()
 
@@ -287,8 +305,10 @@ class Scheduler:
             for job in self._taken(jobs, sum(job.size for job in jobs)):
                 job.future.set_exception(error)
 
-    def _measure(self) -> None:
+    def _tidy_up(self) -> None:
         with self._lock:
+            for key in [key for key, queue in self._prompted.items() if queue.is_idle]:
+                del self._prompted[key]
             self.telemetry.queued_rows.set(self._num_waiting)
             self.telemetry.batch_rows.set(self._num_running)
             self.telemetry.queued_jobs.set(self._num_jobs)
