@@ -29,7 +29,7 @@ from gloss.reading.tables import (
     read_results,
     write_json_lines,
 )
-from gloss.reading.themes import Theme, find_themes, split_claims
+from gloss.reading.themes import Theme, find_themes
 
 __all__ = [
     "RESULT_SCHEMA",
@@ -54,7 +54,6 @@ __all__ = [
     "search",
     "search_by_meaning",
     "sentence_embedder",
-    "split_claims",
     "to_neuronpedia",
     "write_json_lines",
 ]
