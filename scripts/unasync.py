@@ -18,6 +18,8 @@ NOTICE = "# Generated from async_client.py by scripts/unasync.py; do not edit.\n
 TWINS = (
     (r"async (def|with|for)\b", r"\1"),
     (r"await ", ""),
+    (r"Coroutine\[Any, Any, Answer\]", "Answer"),
+    (r"import Callable, Coroutine", "import Callable"),
     (r"\bAsyncRemoteNLA\b", "RemoteNLA"),
     (r"\bAsyncRetrying\b", "Retrying"),
     (r"\bAsyncClient\b", "Client"),
@@ -39,7 +41,7 @@ def synchronous(text: str) -> str:
     if (left := re.search(r"\b(a?sync(?!hronous)\w*|await)\b|\bAsync\w+", text)) is not None:
         raise ValueError(f"no synchronous twin of {left.group()!r}")
     formatted = text
-    for arguments in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
+    for arguments in (["check", "--select", "I,UP034", "--fix", "--quiet"], ["format", "--quiet"]):
         command = [sys.executable, "-m", "ruff", *arguments, "--stdin-filename", str(GENERATED)]
         formatted = subprocess.run(
             [*command, "-"], input=formatted, capture_output=True, text=True, check=True

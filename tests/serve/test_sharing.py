@@ -6,11 +6,11 @@ import threading
 
 import pytest
 import torch
+from gloss.serve.cache import BoundedCache
 from served_nla import TEXT, serving
 
 from gloss.engines import LocalEngine
 from gloss.nla import NLA
-from gloss.serve.cache import BoundedCache
 
 
 def metric(client, name, **labels):

@@ -10,13 +10,13 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from gloss.serve.trust import agreement, share_making
 from safetensors.torch import save as safetensors_bytes
 from served_nla import TEXT, frames, serving
 
 from gloss.engines import LocalEngine
 from gloss.engines.steering import steered_runs, steering_offset
 from gloss.nla import NLA
-from gloss.serve.trust import agreement, share_making
 
 SAYING = "the mood is calm\nthe place is the harbor"
 

@@ -119,7 +119,7 @@ class Questions:
         """
         read = self.read(source)
         chosen = parse_positions(positions, len(read.tokens))
-        self._check_values(len(chosen))
+        self.check_values(len(chosen))
         return (await self.executor.activations(read.token_ids))[chosen]
 
     async def explain(
@@ -238,7 +238,7 @@ class Questions:
         """
         self.require("ar")
         texts = [explanations] if isinstance(explanations, str) else list(explanations)
-        self._check_values(len(texts))
+        self.check_values(len(texts))
         return await self.executor.reconstruct(texts)
 
     async def score(
@@ -414,7 +414,8 @@ class Questions:
         decoded = tokenizer.decode(written, clean_up_tokenization_spaces=False)
         yield ContinueEnd(read.text + decoded)
 
-    def _check_values(self, rows: int) -> None:
+    def check_values(self, rows: int) -> None:
+        """Raises TooLarge for more activations than one answer may hold."""
         count, most = rows * self.nla.sidecar.d_model, self.bounds.max_values
         if most is not None and count > most:
             raise TooLarge(

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from gloss.errors import ActivationError, ConfigError
 from gloss.nla.explaining import Sampling
-from gloss.nla.remote.arrays import decode_array
+from gloss.nla.remote.answers import decode_array
 from gloss.nla.selection import Selection
 from gloss.serve import limits
 from gloss.serve.interop_models import TextRequest
+from gloss.store.sources import VectorRows
 from gloss.text.document import Document
 
 ExplanationText = Annotated[str, Field(max_length=limits.MAX_EXPLANATION_CHARS)]
@@ -25,6 +27,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**48)]
 Temperature = Annotated[float, Field(ge=0.0, le=limits.MAX_TEMPERATURE)]
 NewTokens = Annotated[int, Field(gt=0, le=limits.MAX_ASKED_TOKENS)]
 Samples = Annotated[int, Field(ge=1, le=16)]
+Given = TypeVar("Given")
 Alpha = Annotated[float, Field(ge=-100, le=100)]
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -45,6 +48,10 @@ class OwnRequest(BaseModel):
     nla: str | None = None
     """Name of a loaded NLA; the first if not given."""
 
+    def options(self) -> dict[str, Any]:
+        """What is asked beside whom and about what: keywords of the method of ``Questions``."""
+        return {name: getattr(self, name) for name in type(self).model_fields.keys() - _NO_OPTIONS}
+
 
 class TextFields(TextRequest):
     """A text or a chat."""
@@ -54,7 +61,7 @@ class TextFields(TextRequest):
     add_generation_prompt: bool = False
     """Whether the chat template opens an answer behind the messages."""
 
-    def document_or(self, activations: Tensor | None) -> Document | Tensor:
+    def document_or(self, activations: Given | None) -> Document | Given:
         """The text or chat, or the activations. Raises: ConfigError for nothing or both."""
         if activations is None:
             return self.document()
@@ -63,6 +70,19 @@ class TextFields(TextRequest):
                 "what is to be explained?", expected="a text or activations", found="both"
             )
         return activations
+
+
+class RowColumns(BaseModel):
+    """What is known of given activations: a value for each, which comes back with its explanation."""
+
+    model_config = _STRICT
+
+    doc_id: list[str] | None = None
+    position: list[int] | None = None
+    token: list[str] | None = None
+    token_id: list[int] | None = None
+    context: list[str] | None = None
+    flags: list[list[str]] | None = None
 
 
 class SourceFields(TextFields):
@@ -74,13 +94,27 @@ class SourceFields(TextFields):
     """
     shape: tuple[int, int] | None = None
     """[n, d_model] of base64 activations."""
+    columns: RowColumns | None = None
+    first_row: int = Field(default=0, ge=0)
+    """Number of the first activation, where they are rows of a file: it keys the samples."""
 
-    def source(self, width: int) -> Document | Tensor:
+    def source(self, width: int) -> Document | Tensor | VectorRows:
         """What is meant. Raises: ConfigError for nothing or both; CorpusError, ActivationError."""
-        if isinstance(self.activations, str):
-            return self.document_or(decode_array(self.activations, self.shape))
+        if self.activations is None:
+            return self.document_or(None)
         given = self.activations
-        return self.document_or(None if given is None else as_vectors(given, width))
+        vectors = (
+            decode_array(given, self.shape) if isinstance(given, str) else as_vectors(given, width)
+        )
+        if self.columns is None and self.first_row == 0:
+            return self.document_or(vectors)
+        columns = {} if self.columns is None else self.columns.model_dump(exclude_none=True)
+        for name, values in columns.items():
+            if len(values) != len(vectors):
+                raise ActivationError(
+                    f"column {name}", expected=f"{len(vectors)} values", found=len(values)
+                )
+        return self.document_or(VectorRows(self.first_row, vectors, columns))
 
 
 class SamplingFields(BaseModel):
@@ -123,21 +157,15 @@ class ExplainRequest(OwnRequest, SourceFields, SamplingFields):
     stream: bool = False
     """Whether to answer with an event stream."""
 
-    def selection(self, width: int) -> Selection:
-        """Which activations of the source are meant."""
-        return Selection(
-            positions=self.positions,
-            tokens=self.tokens,
-            max_activations=self.max_activations,
-            pool=self.pool,
-            minus=None if self.minus is None else self.minus.source(width),
-            minus_position=self.minus_position,
+    def parts(self, width: int) -> tuple[Selection, Sampling]:
+        """Which activations of the source are meant, and how they are put into words. Raises:
+        ConfigError, CorpusError, ActivationError.
+        """
+        values = {**vars(self), "minus": self.minus and self.minus.source(width)}
+        return tuple(
+            kind(**{one.name: values[one.name] for one in fields(kind)})
+            for kind in (Selection, Sampling)
         )
-
-    def sampling(self) -> Sampling:
-        """How they are drawn. Raises: ConfigError."""
-        names = ("samples", "best_of", "temperature", "max_new_tokens", "seed", "score", "prompt")
-        return Sampling(**{name: getattr(self, name) for name in names})
 
 
 class TokensRequest(OwnRequest, TextFields):
@@ -247,3 +275,6 @@ class RolloutsRequest(OwnRequest):
     num_samples: int = Field(default=1, ge=1, le=64)
     rows: list[int] | None = None
     """Numbers that key the samples of each activation; by default 0, 1, 2 …"""
+
+
+_NO_OPTIONS = {*OwnRequest.model_fields, *SourceFields.model_fields, "sides", "stream"}

@@ -149,9 +149,7 @@ class Scheduler:
         Raises: PositionError for a text too long for the target.
         """
         for row in rows:
-            check_positions(
-                self.nlas[nla].target.model, len(row.token_ids) + row.max_new_tokens
-            )
+            check_positions(self.nlas[nla].target.model, len(row.token_ids) + row.max_new_tokens)
         return self._enqueue(lambda: self.continuations[nla], rows, streaming=True)
 
     def abort(self, pending: PendingRequest[Any]) -> None:

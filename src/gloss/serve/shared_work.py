@@ -96,7 +96,9 @@ def read_texts(
             for i in indices
         ]
         readings = dict(
-            read_all(nla.target, nla.layer, jobs, batch_tokens=_BATCH_TOKENS, batch_size=_BATCH_ROWS)
+            read_all(
+                nla.target, nla.layer, jobs, batch_tokens=_BATCH_TOKENS, batch_size=_BATCH_ROWS
+            )
         )
         return [torch.from_numpy(readings[i].vectors) for i in range(len(jobs))]
 
@@ -109,7 +111,10 @@ def reconstruct_groups(
     """What the AR reads in each group of texts; [texts, d_model] each."""
     texts = [text for group in groups for text in group]
     found = cache.vectors(
-        "reconstruction", texts, name, lambda indices: list(nla.ar.reconstruct([texts[i] for i in indices]))
+        "reconstruction",
+        texts,
+        name,
+        lambda indices: list(nla.ar.reconstruct([texts[i] for i in indices])),
     )
     return [torch.stack(vectors) for vectors in _split(found, [len(group) for group in groups])]
 

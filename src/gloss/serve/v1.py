@@ -13,15 +13,24 @@ from gloss.errors import ConfigError
 from gloss.nla.compare import Side
 from gloss.nla.explaining import Sampling
 from gloss.nla.questions import Questions, TooLarge
-from gloss.nla.remote.arrays import decode_array
-from gloss.nla.remote.answers import ArrayAnswer, LoadedNLA, NLAsAnswer, RunAnswer, RunsAnswer, ScoresAnswer
+from gloss.nla.remote.answers import (
+    ArrayAnswer,
+    LoadedNLA,
+    NLAsAnswer,
+    RunAnswer,
+    RunsAnswer,
+    ScoresAnswer,
+    decode_array,
+)
 from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
 from gloss.serve import requests as r
 from gloss.serve.interop import declared_secret, shown_place
 from gloss.serve.runs import list_runs, read_run
-from gloss.serve.service import Service
+from gloss.serve.service import PARTS, Service
 from gloss.serve.uploads import Upload, read_upload
 from gloss.text.tokens import ReadText
+
+NLAName = Annotated[str | None, Query()]
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,12 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         last."""
         questions = service.ask(body.nla)
         width = questions.nla.sidecar.d_model
-        asked = body.source(width), body.selection(width), body.sampling()
+        source, selection, sampling = body.source(width), *body.parts(width)
         if body.stream:
-            return await service.stream(request, questions.explain_events(*asked, partial=True))
-        return await service.answer(request, questions.explain_all(*asked))
+            frames = questions.explain_events(source, selection, sampling, partial=True)
+            return await service.stream(request, frames)
+        options = {**vars(selection), **vars(sampling)}
+        return await service.answer(request, questions.explain(source, **options))
 
     @router.post("/continue", response_model=TextContinuation)
     async def continue_(body: r.ContinueRequest, request: Request) -> Any:
@@ -97,10 +108,10 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         ``stream`` answers with server-sent events: ContinueStart, ContinuedToken for each token,
         ContinueEnd, [DONE]; or ErrorFrame as the last."""
         questions, source = service.ask(body.nla), body.document()
-        options = body.model_dump(include={"max_new_tokens", "temperature", "seed"})
         if body.stream:
-            return await service.stream(request, questions.continue_events(source, **options))
-        return await service.answer(request, questions.continue_text(source, **options))
+            frames = questions.continue_events(source, **body.options())
+            return await service.stream(request, frames)
+        return await service.answer(request, questions.continue_text(source, **body.options()))
 
     @router.post("/reconstruct", response_model=ArrayAnswer)
     async def reconstruct(body: r.ReconstructRequest, request: Request) -> Any:
@@ -135,20 +146,16 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     @router.post("/trust", response_model=Trust)
     async def trust(body: r.TrustRequest, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
-        options = _own_fields(body)
-        return await service.answer(
-            request, service.ask(body.nla).trust(body.document(), **options)
-        )
+        questions = service.ask(body.nla)
+        return await service.answer(request, questions.trust(body.document(), **body.options()))
 
     @router.post("/steer", response_model=Steering)
     async def steer(body: r.SteerRequest, request: Request) -> Any:
         """How the target continues when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ =
         AR(edited) − AR(original).
         """
-        options = _own_fields(body)
-        return await service.answer(
-            request, service.ask(body.nla).steer(body.document(), **options)
-        )
+        questions = service.ask(body.nla)
+        return await service.answer(request, questions.steer(body.document(), **body.options()))
 
     @router.post("/compare", response_model=Comparison)
     async def compare(body: r.CompareRequest, request: Request) -> Any:
@@ -159,4 +166,77 @@ def _add_checking(router: APIRouter, service: Service) -> None:
             reader = questions if side.nla is None else service.ask(side.nla)
             width = reader.nla.sidecar.d_model
             sides.append(Side(side.source(width), side.position, reader))
-        return await service.answer(request, questions.compare(*sides, **_own_fields(body)))
+        return await service.answer(request, questions.compare(*sides, **body.options()))
+
+
+def _add_files(router: APIRouter, service: Service) -> None:
+    @router.post("/vectors", response_model=Upload)
+    async def vectors(request: Request, nla: NLAName = None) -> Any:
+        """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
+        explained by /v1/explain.
+        """
+        questions, data = service.ask(nla), await request.body()
+        found = await asyncio.to_thread(read_upload, data, questions.nla.sidecar.d_model)
+        questions.check_values(len(found.vectors))
+        return found
+
+    @router.get("/examples", response_model=ExamplesAnswer)
+    async def examples(nla: NLAName = None) -> Any:
+        """Texts whose truth is known, for an NLA of the laboratory's target; none for others."""
+        found = await service.examples(nla)
+        return ExamplesAnswer([Example(doc_id, text) for doc_id, text in found.items()])
+
+    @router.get("/runs", response_model=RunsAnswer)
+    async def runs() -> Any:
+        """The run folders below the folder that the server was started with."""
+        return RunsAnswer(await asyncio.to_thread(list_runs, service.runs))
+
+    @router.get("/runs/{run_id:path}", response_model=RunAnswer)
+    async def run(run_id: str) -> Any:
+        """What a run wrote down so far: metrics and samples by step, results once it is
+        finished.
+        """
+        return await asyncio.to_thread(read_run, service.runs, run_id)
+
+
+def _loaded(questions: Questions) -> LoadedNLA:
+    nla, recorded = questions.nla, questions.nla.recorded
+    has = {part: part not in questions.missing for part in PARTS}
+    target = nla.target.name if has["target"] else nla.sidecar.base_checkpoint or ""
+    return LoadedNLA(
+        name=questions.name,
+        target=shown_place(target) or None,
+        layer=nla.layer,
+        d_model=nla.sidecar.d_model,
+        has_av=has["av"],
+        has_ar=has["ar"],
+        has_target=has["target"],
+        chat=has["target"] and bool(getattr(nla.target.tokenizer, "chat_template", None)),
+        fve=recorded.get("fve") or nla.evaluation.get("fve", {}).get("rl"),
+        median_norm=recorded.get("norm_statistics", {}).get("p50"),
+        max_new_tokens=nla.max_new_tokens,
+        direction_variance=recorded.get("direction_variance"),
+    )
+
+
+async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer:
+    questions, limits = service.ask(body.nla), service.limits
+    vectors = questions.nla.checked(decode_array(body.activations, body.shape))
+    if body.max_new_tokens > limits.max_new_tokens:
+        raise ConfigError(
+            "max_new_tokens", expected=f"at most {limits.max_new_tokens}", found=body.max_new_tokens
+        )
+    if len(vectors) * body.num_samples > limits.max_queued_rows:
+        raise TooLarge(
+            "too many responses at once",
+            expected=f"at most {limits.max_queued_rows}",
+            found=len(vectors) * body.num_samples,
+            remedy="Ask for them in parts",
+        )
+    sampling = Sampling(
+        temperature=body.temperature,
+        max_new_tokens=body.max_new_tokens,
+        seed=body.seed,
+        samples=body.num_samples,
+    )
+    return RolloutsAnswer(await questions.rollouts(vectors, sampling, body.rows))
