@@ -6,7 +6,7 @@ from family_models import FAMILIES, family_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gloss.engines import LocalEngine, RowRequest, SteppingEngine
+from gloss.engines import LocalEngine, RowRequest, DecodingBatch
 from gloss.errors import ConfigError
 from gloss.models import ActivationVerbalizer
 from gloss.models.slot_cache import GROWTH_COLUMNS
@@ -45,7 +45,7 @@ def greedy(vectors, length):
 def test_rows_that_join_and_leave_are_those_written_together(av, joins, dropped):
     vectors = activations(len(joins))
     alone = LocalEngine(av).generate(vectors, temperature=0.0, max_new_tokens=12, seed=0)
-    engine = SteppingEngine(av, max_rows=5, max_new_tokens=12)
+    engine = DecodingBatch(av, max_rows=5, max_new_tokens=12)
     done = written(engine, greedy(vectors, 12), joins, dropped)
     assert {i: r.token_ids for i, r in done.items()} == {i: alone[i].token_ids for i in done}
     assert set(done) >= set(range(len(joins))) - set(dropped)
@@ -55,7 +55,7 @@ def test_rows_that_join_and_leave_are_those_written_together(av, joins, dropped)
 def test_columns_are_closed_up_and_the_cache_stays_small(av):
     vectors = activations(40)
     alone = LocalEngine(av).generate(vectors, temperature=0.0, max_new_tokens=20, seed=0)
-    engine = SteppingEngine(av, max_rows=3, max_new_tokens=20)
+    engine = DecodingBatch(av, max_rows=3, max_new_tokens=20)
     done = written(engine, greedy(vectors, 20), [7 * i for i in range(40)])
     assert [done[i].token_ids for i in range(40)] == [r.token_ids for r in alone]
     prompt = len(av.prefix_ids) + len(av.tail_ids)
@@ -74,7 +74,7 @@ def test_every_family_steps_as_it_generates(family, lab_tokenizer):
     vectors = activations(4, d_model)
     alone = LocalEngine(av).generate(vectors, temperature=0.0, max_new_tokens=9, seed=0)
     done = written(
-        SteppingEngine(av, max_rows=4, max_new_tokens=9), greedy(vectors, 9), [0, 2, 2, 5]
+        DecodingBatch(av, max_rows=4, max_new_tokens=9), greedy(vectors, 9), [0, 2, 2, 5]
     )
     assert [done[i].token_ids for i in range(4)] == [r.token_ids for r in alone]
 
@@ -82,13 +82,13 @@ def test_every_family_steps_as_it_generates(family, lab_tokenizer):
 def test_a_sampled_row_depends_on_its_seed_and_not_on_its_neighbours(av):
     vectors = activations(6)
     requests = [RowRequest(v, 1.0, 10, seed=i % 3) for i, v in enumerate(vectors)]
-    together = written(SteppingEngine(av, max_rows=6, max_new_tokens=10), requests, [0] * 6)
+    together = written(DecodingBatch(av, max_rows=6, max_new_tokens=10), requests, [0] * 6)
     one_by_one = [
-        written(SteppingEngine(av, max_rows=1, max_new_tokens=10), [r], [0])[0] for r in requests
+        written(DecodingBatch(av, max_rows=1, max_new_tokens=10), [r], [0])[0] for r in requests
     ]
     assert [together[i].token_ids for i in range(6)] == [r.token_ids for r in one_by_one]
     other = written(
-        SteppingEngine(av, max_rows=1, max_new_tokens=10),
+        DecodingBatch(av, max_rows=1, max_new_tokens=10),
         [RowRequest(vectors[0], 1.0, 10, 99)],
         [0],
     )[0]
@@ -96,7 +96,7 @@ def test_a_sampled_row_depends_on_its_seed_and_not_on_its_neighbours(av):
 
 
 def test_rows_beyond_the_room_or_the_length_cap_are_refused(av):
-    engine = SteppingEngine(av, max_rows=1, max_new_tokens=5)
+    engine = DecodingBatch(av, max_rows=1, max_new_tokens=5)
     (vector,) = activations(1)
     with pytest.raises(ConfigError, match="at most 5 tokens"):
         engine.admit(0, RowRequest(vector, 0.0, 6, 0))

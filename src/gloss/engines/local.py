@@ -36,7 +36,7 @@ class LocalEngine:
         seed: int,
         num_samples: int = 1,
     ) -> list[Rollout]:
-        """See ``RolloutEngine.generate``."""
+        """See ``Engine.generate``."""
         check_positions(
             self.av.model, len(self.av.prefix_ids) + len(self.av.tail_ids) + max_new_tokens
         )

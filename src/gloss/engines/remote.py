@@ -97,7 +97,7 @@ class RemoteEngine(ABC):
         seed: int,
         num_samples: int = 1,
     ) -> list[Rollout]:
-        """See ``RolloutEngine.generate``; the same seed gives the same responses where the server
+        """See ``Engine.generate``; the same seed gives the same responses where the server
         honours seeds.
 
         Raises: EngineError, InjectionError, ActivationError.

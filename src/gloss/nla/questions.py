@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from gloss.engines import Rollout
+from gloss.engines import Rollout, TextRequest
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
 from gloss.nla.compare import Compared, compared
-from gloss.nla.executor import Executor, TextRequest
+from gloss.nla.executor import Executor
 from gloss.nla.explaining import Explaining, Sampling, text_of
 from gloss.nla.results import (
     Comparison,

@@ -10,16 +10,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import torch
 
-from gloss.engines.engine import Rollout
+from gloss.engines.engine import NewToken, Rollout, RowRequest
 from gloss.engines.remote import RemoteEngine
-from gloss.engines.stepping import NewToken, RowRequest
 
 _STEP_S = 0.02
 """How long a step waits for a response, so that who steps in a loop does other work in between."""
 _NO_TOKEN = -1
 
 
-class WaveEngine:
+class RemoteBatch:
     """Asks a remote engine for whole responses: greedy rows that join together in one call, sampled
     ones each with its seed.
 
@@ -44,12 +43,12 @@ class WaveEngine:
         """How many rows can be admitted now."""
         return self.max_rows - self.num_rows
 
-    def admit(self, key: int, request: RowRequest) -> None:
+    def add(self, key: int, request: RowRequest) -> None:
         """Lets a row join at the next step; ``key`` names it from then on."""
         self._joining[key] = request
         self._alive.add(key)
 
-    def drop(self, keys: Iterable[int]) -> None:
+    def abort(self, keys: Iterable[int]) -> None:
         """Lets rows go before their end; keys that are not here are no error."""
         for key in keys:
             self._joining.pop(key, None)
@@ -86,7 +85,7 @@ class WaveEngine:
 
     def close(self) -> None:
         """Drops all rows and ends the thread that sends."""
-        self.drop(list(self._alive))
+        self.abort(list(self._alive))
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _groups(self) -> dict[tuple[float, int, int], list[int]]:

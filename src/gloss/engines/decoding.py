@@ -6,72 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gloss.engines.engine import Rollout
+from gloss.engines.engine import NewToken, Rollout, RowRequest
 from gloss.engines.local import draw_tokens
 from gloss.errors import ConfigError
 from gloss.models import ActivationVerbalizer, SharedPrefix
-from gloss.models.slot_cache import GROWTH_COLUMNS, SlotCache
+from gloss.models.slot_cache import SlotCache
 from gloss.target_model import check_positions, output_logits
 
 _WINDOWS = ("sliding_window", "attention_chunk_size")
-
-
-@dataclass(frozen=True, eq=False)
-class RowRequest:
-    """One explanation to write: an activation [d_model] and how to sample. Temperature 0 is greedy;
-    ``seed`` is the row's own.
-    """
-
-    activation: Tensor
-    temperature: float
-    max_new_tokens: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class NewToken:
-    """One more token of the row admitted as ``key``; ``rollout`` is the whole response where this
-    was its last.
-    """
-
-    key: int
-    token_id: int
-    rollout: Rollout | None
-
-
-class RowEngine(Protocol):
-    """An engine whose rows join and leave while others are being written."""
-
-    @property
-    def num_rows(self) -> int:
-        """Rows that are being written or about to be."""
-        ...
-
-    @property
-    def room(self) -> int:
-        """How many rows can be admitted now."""
-        ...
-
-    def admit(self, key: int, request: RowRequest) -> None:
-        """Lets a row join at the next step; ``key`` names it from then on."""
-        ...
-
-    def drop(self, keys: Iterable[int]) -> None:
-        """Lets rows go before their end; keys that are not here are no error."""
-        ...
-
-    def step(self) -> list[NewToken]:
-        """Goes on with every row, and tells what is new."""
-        ...
-
-    def close(self) -> None:
-        """Drops all rows for good."""
-        ...
 
 
 @dataclass
@@ -82,25 +28,21 @@ class _Row:
     token_ids: list[int] = field(default_factory=list)
 
 
-class SteppingEngine:
+class DecodingBatch:
     """An engine over a frozen AV whose rows join and leave at every step; not thread-safe.
 
     At most ``max_rows`` are written side by side, each up to ``max_new_tokens`` long. What a row
     says depends on its request alone, up to the rounding of batched arithmetic; greedy rows are
     those of ``LocalEngine``."""
 
-    def __init__(self, av: ActivationVerbalizer, *, max_rows: int, max_new_tokens: int) -> None:
-        longest = len(av.prefix_ids) + len(av.tail_ids) + max_new_tokens
-        check_positions(av.model, longest)
-        self.av, self.max_rows, self.max_new_tokens = av, max_rows, max_new_tokens
+    def __init__(self, av: ActivationVerbalizer, *, max_rows: int) -> None:
+        self.av, self.max_rows = av, max_rows
         self._prefix: SharedPrefix | None = None
         self._cache = SlotCache(len(av.prefix_ids))
         self._rows: list[_Row] = []
         self._joining: list[_Row] = []
         windows = [getattr(av.model.config.get_text_config(), name, None) for name in _WINDOWS]
-        self._joins_midway = all(
-            window is None or window >= longest + GROWTH_COLUMNS for window in windows
-        )
+        self._joins_midway = all(window is None for window in windows)
 
     @property
     def num_rows(self) -> int:
@@ -116,24 +58,26 @@ class SteppingEngine:
             return 0
         return self.max_rows - self.num_rows
 
-    def admit(self, key: int, request: RowRequest) -> None:
+    def add(self, key: int, request: RowRequest) -> None:
         """Lets a row join at the next step; ``key`` names it from then on.
 
-        Raises: ConfigError if its length cap is above the engine's or there is no room.
+        Raises: ConfigError if there is no room.
         """
-        if not 1 <= request.max_new_tokens <= self.max_new_tokens or self.room <= 0:
+        if self.room <= 0:
             raise ConfigError(
                 "this row cannot join",
-                expected=(
-                    f"at most {self.max_new_tokens} tokens, and fewer than {self.max_rows} rows"
-                ),
-                found=f"{request.max_new_tokens} tokens, {self.num_rows} rows",
+                expected=f"fewer than {self.max_rows} rows",
+                found=f"{self.num_rows} rows",
             )
+        check_positions(
+            self.av.model,
+            len(self.av.prefix_ids) + len(self.av.tail_ids) + request.max_new_tokens,
+        )
         generator = torch.Generator().manual_seed(request.seed)
         self._joining.append(_Row(key, request, generator))
 
     @torch.inference_mode()
-    def drop(self, keys: Iterable[int]) -> None:
+    def abort(self, keys: Iterable[int]) -> None:
         """Lets rows go before their end; keys that are not here are no error."""
         gone = set(keys)
         self._joining = [row for row in self._joining if row.key not in gone]
@@ -158,7 +102,7 @@ class SteppingEngine:
 
     def close(self) -> None:
         """Drops all rows; their keys and values are freed with the engine."""
-        self.drop([row.key for row in self._rows + self._joining])
+        self.abort([row.key for row in self._rows + self._joining])
 
     def _move_on(self) -> Tensor:
         """Last hidden states behind each row's newest token; [rows, d_model]."""
