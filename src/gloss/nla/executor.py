@@ -7,7 +7,8 @@ waits, so that ``run_now`` drives a question to its end without an event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from gloss.engines import DecodingBatch, LocalEngine, Rollout, RowRequest
+from gloss.engines import (
+    DecodingBatch,
+    LocalEngine,
+    NewToken,
+    RemoteBatch,
+    RemoteEngine,
+    Rollout,
+    RowBatch,
+    RowRequest,
+    TextRequest,
+)
 from gloss.engines.local import draw_tokens
 from gloss.models.injection import injection_rows
 from gloss.target_model import Target, capture_activations, check_positions, edit_residual
@@ -24,28 +35,7 @@ if TYPE_CHECKING:
     from gloss.nla.nla import NLA
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class ResidualEdit:
-    """What is added to the residual stream of a text: ``offsets`` [positions, d_model] behind block
-    ``layer``.
-    """
-
-    layer: int
-    positions: Sequence[int]
-    offsets: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class TextRequest:
-    """A text [token ids] that the target is to continue; temperature 0 is greedy."""
-
-    token_ids: Sequence[int]
-    temperature: float
-    max_new_tokens: int
-    seed: int = 0
-    edit: ResidualEdit | None = None
+Request = TypeVar("Request")
 
 
 @dataclass(frozen=True)
@@ -141,51 +131,41 @@ class LocalExecutor:
         """See ``Executor``."""
         if rows:
             injection_rows(torch.stack([row.activation for row in rows]), 1.0)
-        engine = self.nla.engine
-        if isinstance(engine, LocalEngine):
-            return self._stepwise(engine, rows, partial=partial)
-        return self._whole(engine, rows)
+        return self._explanations(rows, partial=partial)
 
-    async def _stepwise(
-        self, engine: LocalEngine, rows: Sequence[RowRequest], *, partial: bool
+    async def _explanations(
+        self, rows: Sequence[RowRequest], *, partial: bool
     ) -> AsyncIterator[Sequence[RowEvent]]:
-        batch = DecodingBatch(engine.av, max_rows=self.max_rows)
-        waiting, written = list(enumerate(rows))[::-1], {i: list[int]() for i in range(len(rows))}
+        engine, written = self.nla.engine, defaultdict[int, list[int]](list)
         finished: list[RowEvent] = []
-        try:
-            while waiting or batch.num_rows:
-                for _ in range(min(len(waiting), batch.room)):
-                    batch.add(*waiting.pop())
-                events = []
-                for token in batch.step():
-                    written[token.key].append(token.token_id)
-                    if token.rollout is not None:
-                        finished.append(RowEvent(token.key, token.rollout.text, token.rollout))
-                    elif partial:
-                        events.append(RowEvent(token.key, engine.av.decode(written[token.key])))
-                if partial:
-                    yield [*events, *finished]
-                    finished = []
-        finally:
-            batch.close()
+        for new in self._steps(engine, rows):
+            parts = []
+            for token in new:
+                written[token.key].append(token.token_id)
+                if token.rollout is not None:
+                    finished.append(RowEvent(token.key, token.rollout.text, token.rollout))
+                elif partial:
+                    parts.append(RowEvent(token.key, self.nla.av.decode(written[token.key])))
+            if partial:
+                yield [*parts, *finished]
+                finished = []
         if finished:
             yield finished
 
-    async def _whole(
-        self, engine: Any, rows: Sequence[RowRequest]
-    ) -> AsyncIterator[Sequence[RowEvent]]:
-        groups: dict[tuple[float, int, int], list[int]] = {}
-        for index, row in enumerate(rows):
-            seed = row.seed if row.temperature else 0
-            groups.setdefault((row.temperature, row.max_new_tokens, seed), []).append(index)
-        for (temperature, length, seed), indices in groups.items():
-            rollouts = engine.generate(
-                torch.stack([rows[i].activation for i in indices]),
-                temperature=temperature,
-                max_new_tokens=length,
-                seed=seed,
-            )
-            yield [RowEvent(i, r.text, r) for i, r in zip(indices, rollouts, strict=True)]
+    def _steps(self, engine: Any, rows: Sequence[RowRequest]) -> Iterator[list[NewToken]]:
+        if isinstance(engine, LocalEngine):
+            yield from run_rows(DecodingBatch(engine.av, max_rows=self.max_rows), rows)
+        elif isinstance(engine, RemoteEngine):
+            yield from run_rows(RemoteBatch(engine, max_rows=self.max_rows), rows)
+        else:
+            for key, row in enumerate(rows):
+                (rollout,) = engine.generate(
+                    row.activation.unsqueeze(0),
+                    temperature=row.temperature,
+                    max_new_tokens=row.max_new_tokens,
+                    seed=row.seed,
+                )
+                yield [NewToken(key, rollout.token_ids[-1], rollout)]
 
     async def continuations(
         self, rows: Sequence[TextRequest]
@@ -232,6 +212,18 @@ def _stop_ids(target: Target) -> set[int]:
     recorded = getattr(getattr(target.model, "generation_config", None), "eos_token_id", None)
     others = recorded if isinstance(recorded, (list, tuple)) else [recorded]
     return {int(i) for i in (target.tokenizer.eos_token_id, *others) if i is not None}
+
+
+def run_rows(batch: RowBatch[Request], rows: Sequence[Request]) -> Iterator[list[NewToken]]:
+    """What a batch writes for rows, step by step; a row joins as soon as there is room."""
+    waiting = list(enumerate(rows))[::-1]
+    try:
+        while waiting or batch.num_rows:
+            for _ in range(min(len(waiting), batch.room)):
+                batch.add(*waiting.pop())
+            yield batch.step()
+    finally:
+        batch.close()
 
 
 def run_now(question: Coroutine[Any, Any, Answer]) -> Answer:

@@ -21,7 +21,7 @@ from gloss.contract import (
 )
 from gloss.contract.files import RESULTS_NAME
 from gloss.durable import read_json
-from gloss.engines import LOCAL, LocalEngine, Engine, engine_of, parse_engine
+from gloss.engines import LOCAL, Engine, LocalEngine, engine_of, parse_engine
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.models import (
     ActivationReconstructor,

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gloss.engines import Rollout
+from gloss.engines import ResidualEdit, Rollout, TextRequest
 from gloss.engines.steering import steering_offset
 from gloss.errors import ActivationError, ConfigError
-from gloss.nla.executor import ResidualEdit, TextRequest
 from gloss.nla.explaining import Sampling
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
 from gloss.text.tokens import ReadText

@@ -2,18 +2,12 @@
 them.
 """
 
-from gloss.reading.chat import (
-    Selection,
-    explain_chat,
-    explain_document,
-    explain_text,
-    load_transcript,
-)
 from gloss.reading.explain import (
     ExplainConfig,
     ExplainResult,
     explain_activations,
     explain_in_memory,
+    explain_text,
 )
 from gloss.reading.neuronpedia import (
     export_neuronpedia,
@@ -30,6 +24,7 @@ from gloss.reading.tables import (
     write_json_lines,
 )
 from gloss.reading.themes import Theme, find_themes
+from gloss.text.document import load_transcript
 
 __all__ = [
     "RESULT_SCHEMA",
@@ -37,11 +32,8 @@ __all__ = [
     "ExplainResult",
     "Hit",
     "Results",
-    "Selection",
     "Theme",
     "explain_activations",
-    "explain_chat",
-    "explain_document",
     "explain_in_memory",
     "explain_text",
     "export_neuronpedia",
