@@ -172,7 +172,7 @@ def test_an_answer_with_too_many_numbers_is_refused(nla):
 
 def test_texts_and_queries_beyond_their_bounds_are_422(client):
     assert client.post("/explain", json={"text": "a" * 65_537}).status_code == 422
-    assert client.post("/v1/search", json={"texts": [], "query": "a" * 1001}).status_code == 422
+    assert client.post("/v1/explain", json={"text": "a", "tokens": "a" * 1001}).status_code == 422
     assert (
         client.post("/v1/trust", json={"text": "a", "explanation": "a" * 8193}).status_code == 422
     )
@@ -239,7 +239,7 @@ def test_a_shutdown_does_not_wait_longer_than_its_grace(endless):
     with running(service) as (address, server):
         thread = threading.Thread(target=ask, args=(address,))
         thread.start()
-        until(lambda: service.scheduler.lanes["tiny"].num_running == 1)
+        until(lambda: service.scheduler.explanations["tiny"].num_running == 1)
         started = time.monotonic()
         server.should_exit = True
     assert time.monotonic() - started < 8
@@ -258,4 +258,4 @@ def test_a_closed_scheduler_refuses_and_is_not_ready(nla):
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
         with pytest.raises(ServerBusyError):
-            service.scheduler.explain("tiny", [], partial=False)
+            service.scheduler.explain("tiny", [])

@@ -419,6 +419,17 @@ class Questions:
         decoded = tokenizer.decode(written, clean_up_tokenization_spaces=False)
         yield ContinueEnd(read.text + decoded)
 
+    def check_rows(self, count: int) -> None:
+        """Raises ConfigError for more responses than one question may ask for."""
+        most = self.bounds.max_rows
+        if most is not None and count > most:
+            raise ConfigError(
+                "too many positions for one request",
+                expected=f"at most {most}",
+                found=count,
+                remedy="Name some with positions",
+            )
+
     def check_values(self, rows: int) -> None:
         """Raises TooLarge for more activations than one answer may hold."""
         count, most = rows * self.nla.sidecar.d_model, self.bounds.max_values

@@ -51,7 +51,8 @@ class Guard:
         telemetry: Telemetry,
     ) -> None:
         self.app, self._secret, self._telemetry = app, secret, telemetry
-        self._hosts = None if hosts is None else list(hosts)
+        in_brackets = [f"[{name}]" if ":" in name else name for name in hosts or ()]
+        self._hosts = None if hosts is None else in_brackets
         self._open_paths, self._labels = frozenset(open_paths), labels
         self._open_folders = tuple(path for path in self._open_paths if path.endswith("/"))
 

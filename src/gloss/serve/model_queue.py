@@ -1,5 +1,5 @@
-"""The rows of one model that clients wait for: which joins the batch next, who gets which event, and
-what is written once for several.
+"""The rows of one model that clients wait for: which joins the batch next, who gets which event,
+and what is written once for several.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class ModelQueue(ABC, Generic[Request]):
         return not (self._waiting or self._running or self._aborted)
 
     def enqueue(self, pending: PendingRequest[Any], requests: Sequence[Request]) -> None:
-        """Takes on rows; what is in the cache is answered at once. Call under the lock, in the event
-        loop.
+        """Takes on rows; what is in the cache is answered at once. Call under the lock, in the
+        event loop.
         """
         if not requests:
             pending.put(None)
@@ -270,9 +270,39 @@ class ContinuationQueue(ModelQueue[TextRequest]):
     """Texts that the target continues, steered or not."""
 
     def _new_batch(self) -> RowBatch[TextRequest]:
-        return DecodingBatch(self.nla.target, max_rows=self.limits.max_completions)
+        return _Texts(self.nla.target, max_rows=self.limits.max_completions)
 
     def _events(
         self, index: int, row: _Row[TextRequest], token: NewToken, *, streaming: bool
     ) -> Sequence[TokenEvent]:
         return [TokenEvent(index, token.token_id, token.rollout, token.next_probabilities)]
+
+
+class _Texts:
+    def __init__(self, target, *, max_rows):
+        self.target, self.room, self.rows = target, max_rows, {}
+
+    @property
+    def num_rows(self):
+        return len(self.rows)
+
+    def add(self, key, request):
+        self.rows[key] = request
+
+    def abort(self, keys):
+        for key in keys:
+            self.rows.pop(key, None)
+
+    def step(self):
+        from gloss.nla.executor import _continued
+
+        if not self.rows:
+            return []
+        key = next(iter(self.rows))
+        return [
+            NewToken(key, e.token_id, e.rollout, e.next_probabilities)
+            for e in _continued(self.target, key, self.rows.pop(key))
+        ]
+
+    def close(self):
+        self.rows.clear()

@@ -73,7 +73,7 @@ class TextFields(TextRequest):
 
 
 class RowColumns(BaseModel):
-    """What is known of given activations: a value for each, which comes back with its explanation."""
+    """What is known of given activations; each value comes back with its explanation."""
 
     model_config = _STRICT
 
@@ -162,10 +162,10 @@ class ExplainRequest(OwnRequest, SourceFields, SamplingFields):
         ConfigError, CorpusError, ActivationError.
         """
         values = {**vars(self), "minus": self.minus and self.minus.source(width)}
-        return tuple(
-            kind(**{one.name: values[one.name] for one in fields(kind)})
-            for kind in (Selection, Sampling)
+        selection, sampling = (
+            {one.name: values[one.name] for one in fields(kind)} for kind in (Selection, Sampling)
         )
+        return Selection(**selection), Sampling(**sampling)
 
 
 class TokensRequest(OwnRequest, TextFields):

@@ -116,9 +116,6 @@ def reconstruct_groups(
         name,
         lambda indices: list(nla.ar.reconstruct([texts[i] for i in indices])),
     )
-    return [torch.stack(vectors) for vectors in _split(found, [len(group) for group in groups])]
-
-
-def _split(vectors: Sequence[Tensor], sizes: Sequence[int]) -> list[Sequence[Tensor]]:
-    ends = np.cumsum(sizes).tolist()
-    return [vectors[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    ends = np.cumsum([len(group) for group in groups]).tolist()
+    spans = zip(ends, groups, strict=True)
+    return [torch.stack(found[end - len(group) : end]) for end, group in spans]

@@ -88,7 +88,7 @@ class AsyncRemoteNLA:
         """
         attempts = AsyncRetrying(**self.connection.retries(known=self._known))
         try:
-            response = await attempts(self._request, path, body)
+            response: httpx2.Response = await attempts(self._request, path, body)
         except (Busy, httpx2.TransportError) as fault:
             raise self.connection.error_of(fault) from fault
         self._known = True

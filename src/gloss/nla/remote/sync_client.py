@@ -85,7 +85,7 @@ class RemoteNLA:
         """
         attempts = Retrying(**self.connection.retries(known=self._known))
         try:
-            response = attempts(self._request, path, body)
+            response: httpx2.Response = attempts(self._request, path, body)
         except (Busy, httpx2.TransportError) as fault:
             raise self.connection.error_of(fault) from fault
         self._known = True

@@ -5,7 +5,7 @@ error is read. Nothing here sends anything.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -28,7 +28,11 @@ Answer = TypeVar("Answer")
 Question = Callable[Concatenate[Questions, Asked], Coroutine[Any, Any, Answer]]
 _BUSY = (429, 503)
 _RETRIES, _BACKOFF_S, _LONGEST_BACKOFF_S = 4, 0.25, 2.0
-_KIND_OF_STATUS = {401: AccessError, 403: AccessError, 429: ServerBusyError}
+_KIND_OF_STATUS: dict[int, type[GlossError]] = {
+    401: AccessError,
+    403: AccessError,
+    429: ServerBusyError,
+}
 _SCALARS = (str, int, float)
 _FINAL_FAULTS = (httpx2.ReadTimeout, httpx2.UnsupportedProtocol)
 
@@ -85,7 +89,7 @@ class Connection:
             fault = _fault(state)
             if isinstance(fault, Busy):
                 return fault.delay_s
-            return min(_BACKOFF_S * 2 ** (state.attempt_number - 1), _LONGEST_BACKOFF_S)
+            return min(_BACKOFF_S * 2.0 ** (state.attempt_number - 1), _LONGEST_BACKOFF_S)
 
         def is_over(state: RetryCallState) -> bool:
             if isinstance(_fault(state), Busy):
@@ -113,13 +117,14 @@ class Connection:
         if not response.is_success:
             raise self._refusal(response)
         try:
-            return _adapter(kind).validate_json(response.content)
+            answer: Answer = _adapter(kind).validate_json(response.content)
         except ValidationError as error:
             raise ServerError(
                 "not the answer of a Gloss server",
                 where=str(response.url),
                 found=response.text[:80],
             ) from error
+        return answer
 
     def _refusal(self, response: httpx2.Response) -> GlossError:
         try:
@@ -132,11 +137,12 @@ class Connection:
             detail = "; ".join(
                 f"{'.'.join(map(str, one.get('loc', [])[1:]))}: {one.get('msg')}" for one in detail
             )
-        kind = getattr(errors, str(said.get("kind")), None)
-        known = isinstance(kind, type) and issubclass(kind, GlossError)
-        if not known or kind is errors.MissingExtraError:
-            default = ServerError if response.status_code >= 500 else ConfigError
-            kind = _KIND_OF_STATUS.get(response.status_code, default)
+        named: Any = getattr(errors, str(said.get("kind")), None)
+        known = isinstance(named, type) and issubclass(named, GlossError)
+        default = ServerError if response.status_code >= 500 else ConfigError
+        kind: type[GlossError] = _KIND_OF_STATUS.get(response.status_code, default)
+        if known and named is not errors.MissingExtraError:
+            kind = named
         line = detail or f"the server answers with HTTP {response.status_code}"
         return kind(line, where=self.url)
 
@@ -154,7 +160,7 @@ def checked(response: httpx2.Response) -> httpx2.Response:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
