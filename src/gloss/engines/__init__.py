@@ -13,8 +13,8 @@ from gloss.engines.engine import (
 )
 from gloss.engines.gloss_server import GlossEngine
 from gloss.engines.local import LocalEngine
-from gloss.engines.remote import RemoteEngine, Speed
-from gloss.engines.remote_batch import RemoteBatch
+from gloss.engines.remote_batch import RemoteBatch, open_batch
+from gloss.engines.servers import RemoteEngine, Speed
 from gloss.engines.sglang import SGLangEngine
 from gloss.engines.transport import Limits
 from gloss.engines.vllm import VLLMEngine
@@ -38,5 +38,6 @@ __all__ = [
     "TextRequest",
     "VLLMEngine",
     "engine_of",
+    "open_batch",
     "parse_engine",
 ]

@@ -13,7 +13,7 @@ from gloss.contract import SIDECAR_NAME, read_model_sidecar
 from gloss.engines.engine import Engine
 from gloss.engines.gloss_server import GlossEngine
 from gloss.engines.local import LocalEngine
-from gloss.engines.remote import RemoteEngine, run_apart
+from gloss.engines.servers import RemoteEngine, run_apart
 from gloss.engines.sglang import SGLangEngine
 from gloss.engines.transport import Limits, RefusedRequest, Transport, bearer, secret
 from gloss.engines.vllm import VLLMEngine

@@ -1,7 +1,7 @@
 """The two halves of an NLA and the geometry they are measured in."""
 
 from gloss.models.ar import ActivationReconstructor
-from gloss.models.av import ActivationVerbalizer
+from gloss.models.av import ActivationVerbalizer, further_stop_ids, response_text
 from gloss.models.geometry import (
     ORTHOGONAL_MSE,
     cosine,
@@ -10,6 +10,7 @@ from gloss.models.geometry import (
     fraction_of_variance_explained,
     mean_direction,
     scale_to_norm,
+    steering_offset,
     unit_rms,
 )
 from gloss.models.injection import inject, injection_rows, injection_sites
@@ -46,6 +47,7 @@ __all__ = [
     "direction_variance",
     "fitted_chunks",
     "fraction_of_variance_explained",
+    "further_stop_ids",
     "has_fast_bfloat16",
     "hidden_after_prefix",
     "inject",
@@ -56,9 +58,11 @@ __all__ = [
     "load_ar",
     "load_av",
     "mean_direction",
+    "response_text",
     "right_pad",
     "save_ar",
     "save_av",
     "scale_to_norm",
+    "steering_offset",
     "unit_rms",
 ]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gloss.engines import ResidualEdit, Rollout, TextRequest
-from gloss.engines.steering import steering_offset
 from gloss.errors import ActivationError, ConfigError
+from gloss.models import steering_offset
 from gloss.nla.explaining import Sampling
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
 from gloss.nla.selection import Positions, Text
@@ -165,9 +165,9 @@ async def _continued(
     async for group in questions.executor.continuations(requests):
         for event in group:
             if event.next_probabilities is not None:
-                probabilities[event.index] = event.next_probabilities
+                probabilities[event.key] = event.next_probabilities
             if event.rollout is not None:
-                rollouts[event.index] = event.rollout
+                rollouts[event.key] = event.rollout
     order = range(len(requests))
     return [rollouts[i] for i in order], [probabilities[i] for i in order]
 
