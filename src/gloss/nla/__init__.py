@@ -1,7 +1,7 @@
 """Ask a trained NLA: explain, reconstruct, score, steer, trust, compare, continue."""
 
 from gloss.nla.compare import Side
-from gloss.nla.executor import Executor, LocalExecutor, RowEvent, TokenEvent, run_now
+from gloss.nla.executor import Executor, LocalExecutor, RowEvent, run_now
 from gloss.nla.explaining import Sampling
 from gloss.nla.nla import NLA
 from gloss.nla.questions import Bounds, Questions, TooLarge
@@ -35,7 +35,6 @@ __all__ = [
     "Source",
     "Steering",
     "TextContinuation",
-    "TokenEvent",
     "TokenExplanation",
     "TooLarge",
     "Trust",
