@@ -21,13 +21,12 @@ LONG = {"temperature": 0.0, "max_new_tokens": 512}
 
 @pytest.fixture
 def slow_steps(monkeypatch):
-    """Steps that take 20 ms and rows that never end by themselves: a large model's pace."""
+    """Steps that take 20 ms: a large model's pace."""
     step = DecodingBatch.step
 
-    def slowly(engine):
+    def slowly(batch):
         time.sleep(0.02)
-        engine.av.stop_id = -1
-        return step(engine)
+        return step(batch)
 
     monkeypatch.setattr(DecodingBatch, "step", slowly)
 
@@ -38,7 +37,7 @@ def endless(nla_folder, slow_steps):
     from gloss.nla import NLA
 
     nla = NLA(nla_folder)
-    nla.av.model.generation_config.eos_token_id = None
+    nla.av.model.generation_config.eos_token_id, nla.av.stop_id = None, -1
     return nla
 
 

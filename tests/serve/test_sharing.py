@@ -6,12 +6,12 @@ import threading
 
 import pytest
 import torch
-from gloss.serve.shared_work import WorkCache, num_bytes
-from gloss.serve.telemetry import Telemetry
 from served_nla import TEXT, serving
 
 from gloss.engines import LocalEngine
 from gloss.nla import NLA
+from gloss.serve.shared_work import WorkCache, num_bytes
+from gloss.serve.telemetry import Telemetry
 
 
 def metric(client, name, **labels):

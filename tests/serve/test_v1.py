@@ -9,12 +9,12 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from gloss.nla.trust import agreement, share_making
 from safetensors.torch import save as safetensors_bytes
 from served_nla import TEXT, frames, serving
 
 from gloss.engines import LocalEngine
 from gloss.nla import NLA
+from gloss.nla.trust import agreement, share_making
 
 SAYING = "the mood is calm\nthe place is the harbor"
 
@@ -132,7 +132,7 @@ def test_greedy_rollouts_are_those_of_the_local_engine(client, nla, vectors):
         **encoded(mixed),
         temperature=0.0,
         max_new_tokens=30,
-        seed=3,
+        seeds=list(range(len(mixed))),
         num_samples=1,
     )
     local = LocalEngine(nla.av).generate(mixed, temperature=0.0, max_new_tokens=30, seed=0)
@@ -142,7 +142,9 @@ def test_greedy_rollouts_are_those_of_the_local_engine(client, nla, vectors):
 
 
 def test_more_tokens_than_the_server_writes_are_refused_to_engines(client, vectors):
-    answer = client.post("/v1/rollouts", json={**encoded(vectors), "max_new_tokens": 4000})
+    answer = client.post(
+        "/v1/rollouts", json={**encoded(vectors), "seeds": [0] * 4, "max_new_tokens": 4000}
+    )
     assert answer.status_code == 400
     assert "at most 512" in answer.text
 

@@ -206,10 +206,7 @@ class Questions:
         self.require("av")
         if sampling.best_of > 1:
             self.require("ar")
-        most = self.bounds.max_rows
-        return await choose(
-            self, source, selection, most=None if most is None else most // sampling.samples
-        )
+        return await choose(self, source, selection, draws=sampling.samples * sampling.best_of)
 
     async def rollouts(
         self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None

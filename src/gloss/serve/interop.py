@@ -18,9 +18,6 @@ from gloss.engines import LOCAL
 from gloss.nla.explaining import Sampling
 from gloss.nla.questions import Questions
 from gloss.nla.results import (
-    ContinuedToken,
-    ContinueEvent,
-    ContinueStart,
     ExplainEvent,
     ExplainPart,
     ExplainStart,
@@ -117,8 +114,7 @@ def interop_router(service: Service) -> APIRouter:
             "seed": secrets.randbits(48),
         }
         if body.stream:
-            events = questions.continue_events(body.document(), **options)
-            return await service.stream(request, _completion_frames(events, body))
+            return await service.stream(request, completion_frames(questions, body, options))
         return await answer(request, _complete(questions, body, options))
 
     return router
@@ -283,14 +279,17 @@ async def _complete(
     return m.TokenizeResponse(tokens=tokens, prompt_length=found.prompt_length, text=found.text)
 
 
-async def _completion_frames(
-    events: AsyncIterator[ContinueEvent], body: m.CompletionRequest
+async def completion_frames(
+    questions: Questions, body: m.TextRequest, options: dict[str, Any]
 ) -> AsyncIterator[BaseModel]:
-    async for one in events:
-        if isinstance(one, ContinueStart):
-            tokens = _infos(one.tokens, body)
-            yield m.CompletionPromptFrame(prompt_length=one.prompt_length, tokens=tokens)
-        elif isinstance(one, ContinuedToken):
-            yield m.CompletionTokenFrame(token=_infos([one.token], body)[0])
-        else:
-            yield m.CompletionDoneFrame(text=one.text)
+    """The frames of a text that the target goes on with: prompt, each token, the whole text."""
+    read = questions.read(body.document())
+    infos, text = _infos(read.tokens, body), read.text
+    written = questions.continuation(read, **options)
+    token = await anext(written, None)  # whoever is refused hears it before the stream begins
+    yield m.CompletionPromptFrame(prompt_length=len(infos), tokens=infos)
+    while token is not None:
+        text += "" if token.fragment_index else token.token
+        yield m.CompletionTokenFrame(token=_infos([token], body)[0])
+        token = await anext(written, None)
+    yield m.CompletionDoneFrame(text=text)

@@ -8,22 +8,21 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
 from gloss.engines import (
     DecodingBatch,
     NewToken,
-    RemoteBatch,
-    RemoteEngine,
     Rollout,
     RowBatch,
     RowRequest,
     TextRequest,
+    open_batch,
 )
 from gloss.nla import NLA
-from gloss.nla.executor import RowEvent, TokenEvent
+from gloss.nla.executor import RowEvent
 from gloss.serve.limits import Limits
 from gloss.serve.pending import EventQueue, PendingRequest
 from gloss.serve.shared_work import WorkCache
@@ -190,8 +189,8 @@ class ModelQueue(ABC, Generic[Request]):
         events: EventQueue,
     ) -> None:
         for pending, index in subscribers:
-            for event in self._events(index, row, token, streaming=pending.streaming):
-                events.put(pending, event)
+            if pending.streaming or token.rollout is not None:
+                events.put(pending, self._event(index, row, token))
             if token.rollout is not None:
                 with self._lock:
                     is_last = self._is_last(pending)
@@ -208,21 +207,20 @@ class ModelQueue(ABC, Generic[Request]):
         del self._unfinished[pending]
         return True
 
-    def _key(self, request: Request) -> object:
-        """Equal for requests that are written once for all who ask; by default none are."""
-        return object()
-
-    def _cached(self, key: object, index: int) -> Any:
-        """The event of a row that was written before; by default none is kept."""
-        return None
-
     @abstractmethod
     def _new_batch(self) -> RowBatch[Request]: ...
 
     @abstractmethod
-    def _events(
-        self, index: int, row: _Row[Request], token: NewToken, *, streaming: bool
-    ) -> Sequence[Any]: ...
+    def _key(self, request: Request) -> object:
+        """Equal for requests that are written once for all who ask."""
+
+    @abstractmethod
+    def _event(self, index: int, row: _Row[Request], token: NewToken) -> Any:
+        """What a subscriber hears of a row's new token."""
+
+    def _cached(self, _key: object, _index: int) -> Any:
+        """The event of a row that was written before, if it is kept."""
+        return None
 
 
 class ExplanationQueue(ModelQueue[RowRequest]):
@@ -244,10 +242,7 @@ class ExplanationQueue(ModelQueue[RowRequest]):
         return RowEvent(index, rollout.text, rollout)
 
     def _new_batch(self) -> RowBatch[RowRequest]:
-        engine, rows = self.nla.engine, self.limits.max_batch_rows
-        if isinstance(engine, RemoteEngine):
-            return RemoteBatch(engine, max_rows=rows)
-        return DecodingBatch(self.nla.av, max_rows=rows)
+        return open_batch(self.nla.engine, max_rows=self.limits.max_batch_rows)
 
     def _take(self, row: _Row[RowRequest], token: NewToken) -> None:
         super()._take(row, token)
@@ -258,51 +253,20 @@ class ExplanationQueue(ModelQueue[RowRequest]):
         self._telemetry.explanations.inc()
         self._cache.put(row.key, token.rollout)  # type: ignore[arg-type]
 
-    def _events(
-        self, index: int, row: _Row[RowRequest], token: NewToken, *, streaming: bool
-    ) -> Sequence[RowEvent]:
+    def _event(self, index: int, row: _Row[RowRequest], token: NewToken) -> RowEvent:
         if token.rollout is not None:
-            return [RowEvent(index, token.rollout.text, token.rollout)]
-        return [RowEvent(index, self.nla.av.decode(row.token_ids))] if streaming else []
+            return RowEvent(index, token.rollout.text, token.rollout)
+        return RowEvent(index, self.nla.av.decode(row.token_ids))
 
 
 class ContinuationQueue(ModelQueue[TextRequest]):
-    """Texts that the target continues, steered or not."""
+    """Texts that the target continues, steered or not; each is written for itself."""
 
     def _new_batch(self) -> RowBatch[TextRequest]:
-        return _Texts(self.nla.target, max_rows=self.limits.max_completions)
+        return DecodingBatch(self.nla.target, max_rows=self.limits.max_completions)
 
-    def _events(
-        self, index: int, row: _Row[TextRequest], token: NewToken, *, streaming: bool
-    ) -> Sequence[TokenEvent]:
-        return [TokenEvent(index, token.token_id, token.rollout, token.next_probabilities)]
+    def _key(self, request: TextRequest) -> TextRequest:
+        return request
 
-
-class _Texts:
-    def __init__(self, target, *, max_rows):
-        self.target, self.room, self.rows = target, max_rows, {}
-
-    @property
-    def num_rows(self):
-        return len(self.rows)
-
-    def add(self, key, request):
-        self.rows[key] = request
-
-    def abort(self, keys):
-        for key in keys:
-            self.rows.pop(key, None)
-
-    def step(self):
-        from gloss.nla.executor import _continued
-
-        if not self.rows:
-            return []
-        key = next(iter(self.rows))
-        return [
-            NewToken(key, e.token_id, e.rollout, e.next_probabilities)
-            for e in _continued(self.target, key, self.rows.pop(key))
-        ]
-
-    def close(self):
-        self.rows.clear()
+    def _event(self, index: int, _row: _Row[TextRequest], token: NewToken) -> NewToken:
+        return replace(token, key=index)

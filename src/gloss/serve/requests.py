@@ -271,10 +271,9 @@ class RolloutsRequest(OwnRequest):
     shape: tuple[int, int]
     temperature: Temperature = 0.0
     max_new_tokens: NewTokens = 150
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]]
+    """One for each activation; its sample s is drawn with s more."""
     num_samples: int = Field(default=1, ge=1, le=64)
-    rows: list[int] | None = None
-    """Numbers that key the samples of each activation; by default 0, 1, 2 …"""
 
 
 _NO_OPTIONS = {*OwnRequest.model_fields, *SourceFields.model_fields, "sides", "stream"}

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from gloss.engines import RowRequest, TextRequest
-from gloss.nla.executor import RowEvent, TokenEvent
+from gloss.engines import NewToken, RowRequest, TextRequest
+from gloss.nla.executor import RowEvent
 from gloss.serve.pending import PendingRequest
 from gloss.serve.scheduler import Scheduler
 
@@ -39,7 +39,7 @@ class ScheduledExecutor:
         pending = self._scheduler.explain(self._nla, rows, prompt=self._prompt, streaming=partial)
         return self._events(pending)
 
-    def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[TokenEvent]]:
+    def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[NewToken]]:
         """See ``Executor``."""
         return self._events(self._scheduler.continue_texts(self._nla, rows))
 

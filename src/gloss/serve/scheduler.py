@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gloss.engines import RowRequest, TextRequest
+from gloss.engines import NewToken, RowRequest, TextRequest
 from gloss.errors import GlossError, ServerBusyError, ServerError
 from gloss.models.injection import injection_rows
 from gloss.nla import NLA
-from gloss.nla.executor import RowEvent, TokenEvent
+from gloss.nla.executor import RowEvent
 from gloss.serve.limits import Limits
 from gloss.serve.model_queue import ContinuationQueue, ExplanationQueue, ModelQueue
 from gloss.serve.pending import EventQueue, PendingRequest
@@ -143,7 +143,7 @@ class Scheduler:
         find = partial(self._prompted.setdefault, (nla, prompt), queue)
         return self._enqueue(find, rows, streaming=streaming)
 
-    def continue_texts(self, nla: str, rows: Sequence[TextRequest]) -> PendingRequest[TokenEvent]:
+    def continue_texts(self, nla: str, rows: Sequence[TextRequest]) -> PendingRequest[NewToken]:
         """Has the target continue texts; end it with ``abort``.
 
         Raises: PositionError for a text too long for the target.

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from gloss.engines import Rollout
+from gloss.engines import Rollout, RowRequest
 from gloss.errors import ConfigError
 from gloss.nla.compare import Side
-from gloss.nla.explaining import Sampling
 from gloss.nla.questions import Questions, TooLarge
 from gloss.nla.remote.answers import (
     ArrayAnswer,
@@ -24,7 +23,7 @@ from gloss.nla.remote.answers import (
 )
 from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
 from gloss.serve import requests as r
-from gloss.serve.interop import declared_secret, shown_place
+from gloss.serve.interop import completion_frames, declared_secret, shown_place
 from gloss.serve.runs import list_runs, read_run
 from gloss.serve.service import PARTS, Service
 from gloss.serve.uploads import Upload, read_upload
@@ -105,13 +104,12 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     async def continue_(body: r.ContinueRequest, request: Request) -> Any:
         """Continue a text or a chat by the target.
 
-        ``stream`` answers with server-sent events: ContinueStart, ContinuedToken for each token,
-        ContinueEnd, [DONE]; or ErrorFrame as the last."""
-        questions, source = service.ask(body.nla), body.document()
+        ``stream`` answers with server-sent events: CompletionPromptFrame, CompletionTokenFrame for
+        each token, CompletionDoneFrame, [DONE]; or ErrorFrame as the last."""
+        questions, options = service.ask(body.nla), body.options()
         if body.stream:
-            frames = questions.continue_events(source, **body.options())
-            return await service.stream(request, frames)
-        return await service.answer(request, questions.continue_text(source, **body.options()))
+            return await service.stream(request, completion_frames(questions, body, options))
+        return await service.answer(request, questions.continue_text(body.document(), **options))
 
     @router.post("/reconstruct", response_model=ArrayAnswer)
     async def reconstruct(body: r.ReconstructRequest, request: Request) -> Any:
@@ -235,10 +233,15 @@ async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer
             found=len(vectors) * body.num_samples,
             remedy="Ask for them in parts",
         )
-    sampling = Sampling(
-        temperature=body.temperature,
-        max_new_tokens=body.max_new_tokens,
-        seeds=body.seeds,
-        samples=body.num_samples,
-    )
-    return RolloutsAnswer(await questions.rollouts(vectors, sampling, body.rows))
+    if len(body.seeds) != len(vectors):
+        raise ConfigError("seeds", expected=f"{len(vectors)} numbers", found=len(body.seeds))
+    rows = [
+        RowRequest(vector, body.temperature, body.max_new_tokens, seed + sample)
+        for vector, seed in zip(vectors, body.seeds, strict=True)
+        for sample in range(body.num_samples)
+    ]
+    questions.require("av")
+    found: dict[int, Rollout] = {}
+    async for events in questions.executor.explanations(rows):
+        found |= {event.index: event.rollout for event in events if event.rollout is not None}
+    return RolloutsAnswer([found[i] for i in range(len(rows))])

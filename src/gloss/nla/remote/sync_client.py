@@ -89,7 +89,8 @@ class RemoteNLA:
         except (Busy, httpx2.TransportError) as fault:
             raise self.connection.error_of(fault) from fault
         self._known = True
-        return self.connection.read(response, kind)
+        answer: Answer = self.connection.read(response, kind)
+        return answer
 
     def _request(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
         method = "GET" if body is None else "POST"

@@ -5,13 +5,12 @@ error is read. Nothing here sends anything.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx2
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from tenacity import RetryCallState
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from gloss.errors import AccessError, ConfigError, GlossError, ServerBusyError, 
 from gloss.nla.compare import Side
 from gloss.nla.questions import Questions
 from gloss.nla.remote.answers import ArrayAnswer
+from gloss.nla.results import adapter
 from gloss.store.sources import VectorRows
 from gloss.text.document import Document
 
@@ -112,12 +112,12 @@ class Connection:
             else "Start one with: gloss serve --nla …",
         )
 
-    def read(self, response: httpx2.Response, kind: type[Answer]) -> Answer:
+    def read(self, response: httpx2.Response, kind: Any) -> Any:
         """The answer. Raises: GlossError of the server's own kind; ServerError, AccessError."""
         if not response.is_success:
             raise self._refusal(response)
         try:
-            answer: Answer = _adapter(kind).validate_json(response.content)
+            answer = adapter(kind).validate_json(response.content)
         except ValidationError as error:
             raise ServerError(
                 "not the answer of a Gloss server",
@@ -157,11 +157,6 @@ def checked(response: httpx2.Response) -> httpx2.Response:
     if response.status_code in _BUSY and asked.isdigit():
         raise Busy(response, float(asked))
     return response
-
-
-@cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def body_of(
