@@ -156,9 +156,9 @@ def check_runs(runs: Path | None) -> None:
 
 def tell_missing_parts(service: Any) -> None:
     """Says on stderr which parts of the NLAs could not be loaded."""
-    for reader in service.readers.values():
-        for error in reader.missing.values():
-            print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
+    for name, errors in service.missing.items():
+        for error in errors.values():
+            print(f"gloss: {name} is served without this part: {error}", file=sys.stderr)
 
 
 def leave_room_for_answers(threads: int | None) -> None:

@@ -121,7 +121,7 @@ class Questions:
         """
         read = self.read(source)
         chosen = parse_positions(positions, len(read.tokens))
-        self._check_values(len(chosen))
+        self.check_values(len(chosen))
         return (await self.executor.activations(read.token_ids))[chosen]
 
     async def explain(
@@ -215,10 +215,7 @@ class Questions:
         self.require("av")
         if sampling.best_of > 1:
             self.require("ar")
-        most = self.bounds.max_rows
-        return await choose(
-            self, source, selection, most=None if most is None else most // sampling.samples
-        )
+        return await choose(self, source, selection, draws=sampling.samples * sampling.best_of)
 
     async def rollouts(
         self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None
@@ -245,7 +242,7 @@ class Questions:
         """
         self.require("ar")
         texts = [explanations] if isinstance(explanations, str) else list(explanations)
-        self._check_values(len(texts))
+        self.check_values(len(texts))
         return await self.executor.reconstruct(texts)
 
     async def score(
@@ -322,7 +319,19 @@ class Questions:
         for token in merger.finish():
             yield token
 
-    def _check_values(self, rows: int) -> None:
+    def check_rows(self, count: int) -> None:
+        """Raises ConfigError for more responses than one question may ask for."""
+        most = self.bounds.max_rows
+        if most is not None and count > most:
+            raise ConfigError(
+                "too many positions for one request",
+                expected=f"at most {most}",
+                found=count,
+                remedy="Name some with positions",
+            )
+
+    def check_values(self, rows: int) -> None:
+        """Raises TooLarge for more activations than one answer may hold."""
         count, most = rows * self.nla.sidecar.d_model, self.bounds.max_values
         if most is not None and count > most:
             raise TooLarge(

@@ -29,7 +29,7 @@ class Result:
     def to_dict(self) -> Any:
         """The answer as JSON-ready values."""
         kind: Any = type(self)
-        return _adapter(kind).dump_python(self, mode="json")
+        return adapter(kind).dump_python(self, mode="json")
 
     _title = ""
 
@@ -69,7 +69,8 @@ class Result:
 
 
 @cache
-def _adapter(kind: Any) -> Any:
+def adapter(kind: Any) -> Any:
+    """What turns values of a kind into JSON and back, by pydantic."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

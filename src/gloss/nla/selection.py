@@ -110,12 +110,12 @@ def is_text(source: object) -> TypeIs[Text]:
 
 
 async def choose(
-    questions: Questions, source: Source, selection: Selection, *, most: int | None = None
+    questions: Questions, source: Source, selection: Selection, *, draws: int = 1
 ) -> Chosen:
-    """The activations that a selection means, ``most`` of them at the most.
+    """The activations that a selection means, for so many responses to each.
 
     Raises: PositionError, CorpusError, ActivationError; ConfigError for a selection that does not
-    fit the source.
+    fit the source, or for more responses than one question may ask for.
     """
     if not is_text(source):
         if selection.of_text:
@@ -123,9 +123,9 @@ async def choose(
                 "only a text has tokens to choose", expected="a text or a chat", found="activations"
             )
         chosen = _given(questions, source)
-        _check_count(len(chosen.vectors), most)
+        questions.check_rows(len(chosen.vectors) * draws)
     else:
-        chosen = await _of_text(questions, questions.read(source), selection, most)
+        chosen = await _of_text(questions, questions.read(source), selection, draws)
     return await _minus(questions, chosen, selection)
 
 
@@ -165,7 +165,7 @@ def _given(questions: Questions, source: Tensor | VectorRows) -> Chosen:
 
 
 async def _of_text(
-    questions: Questions, read: ReadText, selection: Selection, most: int | None
+    questions: Questions, read: ReadText, selection: Selection, draws: int
 ) -> Chosen:
     positions = positions_of(read, selection)
     if selection.pool is not None:
@@ -176,7 +176,7 @@ async def _of_text(
         pools = [sorted(list(groups.values())[i]) for i in kept]
     else:
         pools = [[position] for position in thin_out(positions, selection.max_activations)]
-    _check_count(len(pools), most)
+    questions.check_rows(len(pools) * draws)
     vectors = await questions.executor.activations(read.token_ids)
     known = [
         {**known_of(read, read.tokens[pool[-1]]), "row": row} for row, pool in enumerate(pools)
@@ -220,13 +220,3 @@ async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> 
         )
     known = [{**one, "flags": (*one.get("flags", ()), DIFFERENCE)} for one in chosen.known]
     return replace(chosen, vectors=chosen.vectors - other, known=known)
-
-
-def _check_count(count: int, most: int | None) -> None:
-    if most is not None and count > most:
-        raise ConfigError(
-            "too many positions for one request",
-            expected=f"at most {most}",
-            found=count,
-            remedy="Name some with positions",
-        )
