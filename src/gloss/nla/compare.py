@@ -12,7 +12,7 @@ from gloss.errors import ActivationError
 from gloss.models import cosine, direction_mse
 from gloss.nla.explaining import Sampling, text_of
 from gloss.nla.results import ComparedSide, Comparison, Score
-from gloss.nla.selection import Text
+from gloss.nla.selection import Text, is_text
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ async def _explained(
     questions = asked if side.questions is None else side.questions
     position: int | None = None
     token: str | None = None
-    if isinstance(side.source, Tensor):
+    if not is_text(side.source):
         vectors = questions.nla.checked(side.source)
         if len(vectors) != 1:
             raise ActivationError(

@@ -26,7 +26,16 @@ from gloss.nla.results import (
     TextContinuation,
     TokenExplanation,
 )
-from gloss.nla.selection import Chosen, Positions, Selection, Source, Text, choose, document_of
+from gloss.nla.selection import (
+    Chosen,
+    Positions,
+    Selection,
+    Source,
+    Text,
+    choose,
+    document_of,
+    is_text,
+)
 from gloss.nla.steer import steer
 from gloss.nla.trust import KnownTruth, trust
 from gloss.seeds import row_seed
@@ -246,8 +255,7 @@ class Questions:
         """
         self.require("ar")
         texts = [explanations] if isinstance(explanations, str) else list(explanations)
-        given = isinstance(source, Tensor)
-        selection = Selection() if given else Selection(positions=position)
+        selection = Selection(positions=position) if is_text(source) else Selection()
         vectors = (await choose(self, source, selection)).vectors
         if len(vectors) not in (1, len(texts)):
             raise ActivationError(

@@ -21,6 +21,8 @@ from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText, ReadToken, choose_tokens, thin_out
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from gloss.nla.questions import Questions
 
 Messages = Sequence[Mapping[str, str]]
@@ -100,6 +102,13 @@ def document_of(source: Text) -> Document:
     return Document("chat", None, chat_messages(source, "chat"))
 
 
+def is_text(source: object) -> TypeIs[Text]:
+    """Whether a source is a text or a chat; everything else is read as activations."""
+    if isinstance(source, list | tuple):
+        return not source or any(isinstance(message, Mapping) for message in source)
+    return isinstance(source, str | Document)
+
+
 async def choose(
     questions: Questions, source: Source, selection: Selection, *, draws: int = 1
 ) -> Chosen:
@@ -108,7 +117,7 @@ async def choose(
     Raises: PositionError, CorpusError, ActivationError; ConfigError for a selection that does not
     fit the source, or for more responses than one question may ask for.
     """
-    if isinstance(source, Tensor | VectorRows):
+    if not is_text(source):
         if selection.of_text:
             raise ConfigError(
                 "only a text has tokens to choose", expected="a text or a chat", found="activations"
@@ -196,7 +205,7 @@ async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> 
     site = selection.minus_position
     if selection.minus is None and site is None:
         return chosen
-    if isinstance(selection.minus, Tensor):
+    if selection.minus is not None and not is_text(selection.minus):
         other = questions.nla.checked(selection.minus)
     else:
         read = chosen.read if selection.minus is None else questions.read(selection.minus)
