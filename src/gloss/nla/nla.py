@@ -216,10 +216,14 @@ class NLA:
         """FVE of predicting the mean direction that the checkpoint records for an activation
         [d_model]; None where it records none.
         """
-        recorded = self.recorded.get("mean_direction")
-        if recorded is None:
+        if self._mean_direction is None:
             return None
-        return self.fve(float(direction_mse(torch.tensor(recorded).float(), activation)))
+        return self.fve(float(direction_mse(self._mean_direction, activation)))
+
+    @cached_property
+    def _mean_direction(self) -> Tensor | None:
+        recorded = self.recorded.get("mean_direction")
+        return None if recorded is None else torch.tensor(recorded, dtype=torch.float32)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
