@@ -47,7 +47,7 @@ def _now(
     """A question as a method that answers at once, with its signature and description."""
 
     def method(nla: NLA, /, *args: Asked.args, **options: Asked.kwargs) -> Answer:
-        return run_now(question(nla.ask(), *args, **options))
+        return run_now(question(nla.questions(), *args, **options))
 
     return update_wrapper(method, question)
 
@@ -182,7 +182,7 @@ class NLA:
         other.av = self.av.with_prompt(prompt)
         return other
 
-    def ask(self, *, max_rows: int = 256) -> Questions:
+    def questions(self, *, max_rows: int = 256) -> Questions:
         """The questions to this NLA, for programs with an event loop or their own bound on the rows
         that run side by side.
         """

@@ -196,7 +196,7 @@ class Steering(Result):
 
     def _shown(self) -> Shown:
         rows = [(one.edit, f"{one.alpha:g}", one.text) for one in self.continuations]
-        return ("edit", "α", "the target goes on"), rows
+        return ("edit", "α", "continuation"), rows
 
 
 @dataclass(frozen=True)
@@ -357,4 +357,4 @@ class TextContinuation(Result):
         return "".join(one.token for one in self.generated if not one.fragment_index)
 
     def _shown(self) -> Shown:
-        return ("the target goes on",), [[self.continuation]]
+        return ("continuation",), [[self.continuation]]
