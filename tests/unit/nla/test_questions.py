@@ -288,7 +288,7 @@ def test_a_continuation_is_the_targets_greedy_one_and_comes_in_whole_glyphs(spea
 def test_bounds_hold_whatever_is_asked_for(speaking):
     bounds = Bounds(max_rows=4, max_values=3 * D_MODEL, max_new_tokens=2)
     asked = Questions(speaking, LocalExecutor(speaking), bounds)
-    with pytest.raises(ConfigError, match=r"too many positions .* at most 2"):
+    with pytest.raises(ConfigError, match=r"too many positions .* at most 4, found 6"):
         run_now(asked.explain(TEXT, positions=[1, 2, 3], samples=2))
     with pytest.raises(TooLarge, match="too many numbers"):
         run_now(asked.activations(TEXT))
