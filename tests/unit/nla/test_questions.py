@@ -139,6 +139,7 @@ def test_pooled_and_subtracted_activations_say_so(speaking):
         (TEXT, {"positions": 99}, PositionError, "no such token"),
         (TEXT, {"positions": 1, "tokens": "all"}, ConfigError, "positions and tokens"),
         (TEXT, {"samples": 0}, ConfigError, "samples: expected at least 1, found 0"),
+        (TEXT, {"max_new_tokens": 0}, ConfigError, "at least 1 token"),
         (TEXT, {"best_of": 2, "temperature": 0}, ConfigError, "best-of needs different responses"),
         (TEXT, {"temperature": float("nan")}, ConfigError, "temperature: expected 0 or more"),
         ([{"role": "user"}], {}, CorpusError, "not a chat"),
