@@ -15,15 +15,13 @@ from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel
 
 from gloss.engines import LOCAL
-from gloss.nla.explaining import Sampling
-from gloss.nla.questions import Questions
+from gloss.nla import Questions, Sampling, Selection
 from gloss.nla.results import (
     ExplainEvent,
     ExplainPart,
     ExplainStart,
     TokenExplanation,
 )
-from gloss.nla.selection import Selection
 from gloss.serve import interop_models as m
 from gloss.serve import limits as bounds
 from gloss.serve.requests import as_vectors
