@@ -33,6 +33,8 @@ ANSWERING = Document("chat", None, tuple(CHAT[:1]), {"add_generation_prompt": Tr
 PROMPT = "Say what this means: <concept><INJECT></concept>"
 SAMPLED = {"samples": 3, "temperature": 1.5, "seed": 7}
 STEER = {"original": "it rains", "edit": ("rains", "snows"), "unrelated": ("a", "the gulls sleep")}
+EDITS = ["--explanation", "it rains", "--edit", "rains=>snows"]
+EDITS += ["--unrelated", "a=>the gulls sleep"]
 
 
 @dataclass
@@ -83,8 +85,18 @@ CASES = {
         (GLYPHS,),
         {"positions": "all", **SAMPLED},
         {"text": GLYPHS, "positions": "all", **SAMPLED},
-        ["explain", GLYPHS, "--positions", "all", "--samples", "3", "--temperature", "1.5"]
-        + ["--seed", "7"],
+        [
+            "explain",
+            GLYPHS,
+            "--positions",
+            "all",
+            "--samples",
+            "3",
+            "--temperature",
+            "1.5",
+            "--seed",
+            "7",
+        ],
     ),
     "explain the best of several": Case(
         "explain",
@@ -92,8 +104,22 @@ CASES = {
         {"tokens": "every:4", "max_activations": 3, "best_of": 3, "samples": 2, "seed": 5},
         {"text": TEXT, "tokens": "every:4", "max_activations": 3, "best_of": 3, "samples": 2}
         | {"seed": 5},
-        ["explain", TEXT, "--tokens", "every:4", "--max-activations", "3", "--best-of", "3"]
-        + ["--samples", "2", "--seed", "5"],
+        [
+            "explain",
+            TEXT,
+            *[
+                "--tokens",
+                "every:4",
+                "--max-activations",
+                "3",
+                "--best-of",
+                "3",
+                "--samples",
+                "2",
+                "--seed",
+                "5",
+            ],
+        ],
     ),
     "explain a mean": Case(
         "explain",
@@ -142,25 +168,45 @@ CASES = {
         (TEXT,),
         {**STEER, "positions": [3, -1], "alphas": (1.0, 4.0), "seed": 4},
         {"text": TEXT, **STEER, "positions": [3, -1], "alphas": [1.0, 4.0], "seed": 4},
-        ["steer", TEXT, "--explanation", "it rains", "--edit", "rains=>snows"]
-        + ["--unrelated", "a=>the gulls sleep", "--positions", "3,-1", "--alphas", "1"]
-        + ["--alphas", "4", "--seed", "4"],
+        [
+            "steer",
+            TEXT,
+            *EDITS,
+            "--positions",
+            "3,-1",
+            "--alpha",
+            "1",
+            "--alpha",
+            "4",
+            "--seed",
+            "4",
+        ],
     ),
     "steer a chat": Case(
         "steer",
         (CHAT,),
         {**STEER, "top_tokens": 3},
         {"messages": CHAT, **STEER, "top_tokens": 3},
-        ["steer", "--chat", "CHAT", "--explanation", "it rains", "--edit", "rains=>snows"]
-        + ["--unrelated", "a=>the gulls sleep", "--top-tokens", "3"],
+        ["steer", "--chat", "CHAT", *EDITS, "--top-tokens", "3"],
     ),
     "trust": Case(
         "trust",
         (TEXT,),
         {"position": 12, "explanation": "it rains\na b", "samples": 3, "seed": 2},
         {"text": TEXT, "position": 12, "explanation": "it rains\na b", "samples": 3, "seed": 2},
-        ["nla", "trust", TEXT, "--position", "12", "--explanation", "it rains\na b"]
-        + ["--samples", "3", "--seed", "2"],
+        [
+            "nla",
+            "trust",
+            TEXT,
+            "--explanation",
+            "it rains\na b",
+            "--position",
+            "12",
+            "--samples",
+            "3",
+            "--seed",
+            "2",
+        ],
     ),
     "trust of a chat": Case(
         "trust",
@@ -175,8 +221,20 @@ CASES = {
         {"temperature": 1.0, "seed": 3},
         {"sides": [{"text": TEXT, "position": 3}, {"text": GLYPHS, "position": 2}]}
         | {"temperature": 1.0, "seed": 3},
-        ["nla", "compare", TEXT, GLYPHS, "--position", "3", "--other-position", "2"]
-        + ["--temperature", "1", "--seed", "3"],
+        [
+            "nla",
+            "compare",
+            TEXT,
+            GLYPHS,
+            "--position",
+            "3",
+            "--other-position",
+            "2",
+            "--temperature",
+            "1",
+            "--seed",
+            "3",
+        ],
     ),
     "compare with a vector": Case(
         "compare",
@@ -361,7 +419,7 @@ def test_samples_are_not_all_the_same(expected):
         ("steer", (TEXT,), {"original": "a", "edit": ("b", "c")}, "does not hold the words"),
         ("trust", (TEXT,), {"position": 99}, "no such token"),
         ("compare", (TEXT, torch.ones(7)), {}, "32"),
-        ("continue_text", ([],), {}, "not a chat"),
+        ("continue_text", ([],), {}, "the text is empty"),
         ("score", (["a", "b"], vectors()), {}, "expected 1 or 2, found 5"),
     ],
 )
