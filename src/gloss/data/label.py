@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import (
     CLOSE_TAG,
@@ -22,6 +21,7 @@ from gloss.contract import (
     read_dataset_sidecar,
     write_dataset_sidecar,
 )
+from gloss.data.settings import LabelConfig
 from gloss.durable import folder_lock, write_text
 from gloss.errors import DatasetError, LabelError
 from gloss.progress import Stage
@@ -34,23 +34,6 @@ if TYPE_CHECKING:
 
 LABEL_COLUMN = "api_explanation"
 NEXT_TOKENS_WITHOUT_COLUMN = 5
-
-
-class LabelConfig(BaseModel):
-    """Who writes the labels, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    labeller: str = "extractive"
-    """``lab`` or ``extractive``; in Python any object with the labeller protocol can be passed to
-    ``label``.
-    """
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the labeller; it refuses those it does not know."""
-    chunk_rows: int = Field(default=1024, gt=0)
-    """Rows labelled at a time; a stopped labelling goes on after the last complete chunk."""
-    seed: int = 0
-    """Seed of labellers that draw."""
 
 
 @dataclass(frozen=True)

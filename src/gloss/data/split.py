@@ -9,14 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import DatasetSidecar, read_dataset_sidecar, write_dataset_sidecar
+from gloss.data.settings import SPLITS, SplitConfig
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError
 from gloss.progress import Stage
@@ -26,39 +26,7 @@ from gloss.store.extent import read_extent
 from gloss.store.read_ahead import read_ahead
 from gloss.store.record import StageRecord, fingerprint
 
-SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 RECORD_NAME = "split.json"
-
-
-class SplitConfig(BaseModel):
-    """Which share of the documents each part gets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    av_sft: float = Field(default=0.3, ge=0, le=1)
-    """Share for the AV's warm start."""
-    ar_sft: float = Field(default=0.3, ge=0, le=1)
-    """Share for the AR's warm start."""
-    rl: float = Field(default=0.3, ge=0, le=1)
-    """Share for joint RL."""
-    heldout: float = Field(default=0.1, ge=0, le=1)
-    """Share that is never trained on."""
-    seed: int = 0
-    """Seed of the assignment."""
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        total = sum(self.shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(
-                f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}"
-            )
-        return self
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the documents by part."""
-        return {name: getattr(self, name) for name in SPLITS}
 
 
 @dataclass(frozen=True)

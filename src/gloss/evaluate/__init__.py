@@ -2,16 +2,22 @@
 known truth.
 """
 
-from gloss.evaluate.claims import (
-    ClaimJudge,
-    ClaimScores,
-    FactRows,
-    JudgedClaim,
-    Verdict,
-    score_claims,
-)
-from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
-from gloss.evaluate.stage import EvaluateConfig, NLAFolders, evaluate
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.evaluate.claims import (
+        ClaimJudge,
+        ClaimScores,
+        FactRows,
+        JudgedClaim,
+        Verdict,
+        score_claims,
+    )
+    from gloss.evaluate.evaluate_config import EvaluateConfig
+    from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
+    from gloss.evaluate.stage import NLAFolders, evaluate
 
 __all__ = [
     "ClaimJudge",
@@ -28,3 +34,5 @@ __all__ = [
     "round_trip",
     "score_claims",
 ]
+
+lazy_package(__name__)

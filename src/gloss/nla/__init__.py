@@ -1,22 +1,27 @@
 """Ask a trained NLA: explain, reconstruct, score, steer, trust, compare, continue."""
 
-from gloss.nla.compare import Side
-from gloss.nla.executor import Executor, LocalExecutor, RowEvent, run_now
-from gloss.nla.explaining import Sampling
-from gloss.nla.nla import NLA
-from gloss.nla.questions import Bounds, Questions, TooLarge
-from gloss.nla.results import (
-    Comparison,
-    Continuation,
-    Explanations,
-    Score,
-    Steering,
-    TextContinuation,
-    TokenExplanation,
-    Trust,
-)
-from gloss.nla.selection import Selection, Source
-from gloss.text.positions import parse_positions
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.nla.compare import Side
+    from gloss.nla.executor import Executor, LocalExecutor, RowEvent, run_now
+    from gloss.nla.nla import NLA
+    from gloss.nla.questions import Bounds, Questions, TooLarge
+    from gloss.nla.request import Sampling, Selection
+    from gloss.nla.results import (
+        Comparison,
+        Continuation,
+        Explanations,
+        Score,
+        Steering,
+        TextContinuation,
+        TokenExplanation,
+        Trust,
+    )
+    from gloss.nla.selection import Source
+    from gloss.text.positions import parse_positions
 
 __all__ = [
     "NLA",
@@ -41,3 +46,5 @@ __all__ = [
     "parse_positions",
     "run_now",
 ]
+
+lazy_package(__name__)
