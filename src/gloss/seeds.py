@@ -18,3 +18,14 @@ def keyed_bits(seed: int, doc_id: str, *, purpose: str) -> int:
 def keyed_fraction(seed: int, doc_id: str, *, purpose: str) -> float:
     """A number in [0, 1) that depends on the seed, the document id and what it is for."""
     return (keyed_bits(seed, doc_id, purpose=purpose) >> 11) / float(1 << 53)
+
+
+def row_seed(seed: int, row: int, sample: int = 0) -> int:
+    """The seed that sample ``sample`` of row ``row`` is drawn with, on every path.
+
+    A row is a token's position in its text, a row of a file or array, or an index in a batch of
+    joint RL. Seeds are exact in JSON's numbers, and the samples of a row have consecutive ones, as
+    a server counts that draws several at once.
+    """
+    digest = hashlib.blake2b(f"{seed}/{row}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 12) + sample

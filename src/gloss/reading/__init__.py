@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         read_results,
         write_json_lines,
     )
-    from gloss.reading.themes import Theme, find_themes, split_claims
+    from gloss.reading.themes import Theme, find_themes
 
 __all__ = [
     "RESULT_SCHEMA",
@@ -59,7 +59,6 @@ __all__ = [
     "search",
     "search_by_meaning",
     "sentence_embedder",
-    "split_claims",
     "to_neuronpedia",
     "write_json_lines",
 ]

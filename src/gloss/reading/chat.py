@@ -20,14 +20,13 @@ from gloss.nla.flags import activation_flags
 from gloss.reading.explain import ExplainConfig, explain_activations, explain_in_memory
 from gloss.reading.tables import Results, read_results
 from gloss.store.sources import CONTEXT_CHARS, ArraySource, DifferenceSource, memory_source
-from gloss.text.document import Document, chat_messages, clean_text
+from gloss.text.document import Document, chat_messages, clean_text, read_json_file
 from gloss.text.rendering import special_token_ids
 from gloss.text.tokens import (
     CONTENT,
     ReadText,
     ReadToken,
     choose_tokens,
-    read_json_file,
     read_tokens,
     thin_out,
 )

@@ -25,18 +25,14 @@ def read_source(nla: NLA, request: TextRequest) -> ReadText:
         messages = [
             {"role": message.role, "content": message.content} for message in request.messages
         ]
-        document = Document("messages", None, chat_messages(messages, "messages"))
+        options = _template_options(request)
+        document = Document("messages", None, chat_messages(messages, "messages"), options)
     elif request.text is not None:
         document = Document("text", clean_text(request.text))
     else:
         raise ConfigError("nothing to read", expected="text or messages", found="neither")
     longest = getattr(nla.target.model.config.get_text_config(), "max_position_embeddings", None)
-    return read_tokens(
-        nla.target.tokenizer,
-        document,
-        max_tokens=longest,
-        template_options=_template_options(request),
-    )
+    return read_tokens(nla.target.tokenizer, document, max_tokens=longest)
 
 
 def _template_options(request: TextRequest) -> dict[str, Any]:
