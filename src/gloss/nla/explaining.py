@@ -39,6 +39,8 @@ class Sampling:
         for name in ("samples", "best_of"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, expected="at least 1", found=getattr(self, name))
+        if self.temperature is not None and not self.temperature >= 0:
+            raise ConfigError("temperature", expected="0 or more", found=self.temperature)
         if self.best_of > 1 and self.temperature == 0:
             raise ConfigError(
                 "best-of needs different responses", expected="a temperature above 0", found=0

@@ -173,13 +173,7 @@ class Questions:
             score=score,
             prompt=prompt,
         )
-        found = [
-            event
-            async for event in self.explain_events(source, selection, sampling)
-            if isinstance(event, TokenExplanation)
-        ]
-        found.sort(key=lambda one: (one.row, one.sample))
-        return Explanations(tuple(found), self.nla.layer, self.name)
+        return await self.explain_chosen(await self._choose(source, selection, sampling), sampling)
 
     async def explain_events(
         self,
@@ -195,13 +189,7 @@ class Questions:
         The rows are accepted before ``ExplainStart`` comes.
         """
         sampling = sampling or Sampling()
-        self.require("av")
-        if sampling.best_of > 1:
-            self.require("ar")
-        most = self.bounds.max_rows
-        chosen = await choose(
-            self, source, selection, most=None if most is None else most // sampling.samples
-        )
+        chosen = await self._choose(source, selection, sampling)
         run = Explaining(self, chosen, sampling)
         rows = run.begin(partial=partial)
         yield ExplainStart(
@@ -212,6 +200,23 @@ class Questions:
         )
         async for event in run.events(rows):
             yield event
+
+    async def explain_chosen(self, chosen: Chosen, sampling: Sampling) -> Explanations:
+        """As ``explain``, of activations that are chosen already."""
+        run = Explaining(self, chosen, sampling)
+        rows = run.begin(partial=False)
+        found = [one async for one in run.events(rows) if isinstance(one, TokenExplanation)]
+        found.sort(key=lambda one: (one.row, one.sample))
+        return Explanations(tuple(found), self.nla.layer, self.name)
+
+    async def _choose(self, source: Source, selection: Selection, sampling: Sampling) -> Chosen:
+        self.require("av")
+        if sampling.best_of > 1:
+            self.require("ar")
+        most = self.bounds.max_rows
+        return await choose(
+            self, source, selection, most=None if most is None else most // sampling.samples
+        )
 
     async def rollouts(
         self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None

@@ -85,6 +85,11 @@ class Chosen:
     read: ReadText | None = None
     bare: bool = False
 
+    def __getitem__(self, some: slice) -> Chosen:
+        """Some of the activations."""
+        parts = self.vectors[some], self.known[some], self.seed_rows[some]
+        return Chosen(*parts, self.read, self.bare)
+
 
 def document_of(source: Text) -> Document:
     """A text or a chat as a document. Raises: CorpusError if messages are none."""
