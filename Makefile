@@ -19,7 +19,7 @@ quickstart: install
 
 # Two workers of one thread each; WORKERS=0 runs everything in one process with two threads.
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu and not engines" -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not gpu and not engines" -n $(or $(WORKERS),2)
 
 # vLLM for the CPU stands in an environment of its own, as it pins other versions: 3.5 GB, about three minutes.
 ENGINES := .venv-engines

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-
 from gloss.engines.steering import steered_continuations
+
 from gloss.lab import generate_documents, lab_target_folder
 from gloss.lab.target_training import RECORD_NAME, LabTargetConfig, build_lab_target, heldout_loss
 from gloss.lab.tokenizer import build_tokenizer

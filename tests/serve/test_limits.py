@@ -11,7 +11,7 @@ import torch
 from served_nla import TEXT, running, serving
 from test_sharing import metric
 
-from gloss.engines import SteppingEngine
+from gloss.engines import DecodingBatch
 from gloss.errors import ServerBusyError
 from gloss.serve.limits import Limits
 from gloss.serve.service import open_service
@@ -22,14 +22,14 @@ LONG = {"temperature": 0.0, "max_new_tokens": 512}
 @pytest.fixture
 def slow_steps(monkeypatch):
     """Steps that take 20 ms and rows that never end by themselves: a large model's pace."""
-    step = SteppingEngine.step
+    step = DecodingBatch.step
 
     def slowly(engine):
         time.sleep(0.02)
         engine.av.stop_id = -1
         return step(engine)
 
-    monkeypatch.setattr(SteppingEngine, "step", slowly)
+    monkeypatch.setattr(DecodingBatch, "step", slowly)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_an_error_of_ours_is_a_500_without_its_details_and_the_server_goes_on(
 ):
     with serving(nla) as client:
         with monkeypatch.context() as broken:
-            broken.setattr(SteppingEngine, "step", lambda _engine: 1 / 0)
+            broken.setattr(DecodingBatch, "step", lambda _engine: 1 / 0)
             answer = client.post("/v1/explain", json={"activations": rows(1)})
             assert answer.status_code == 500
             assert "division" not in answer.text

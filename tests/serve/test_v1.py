@@ -10,11 +10,11 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from gloss.engines.steering import steered_runs, steering_offset
 from safetensors.torch import save as safetensors_bytes
 from served_nla import TEXT, frames, serving
 
 from gloss.engines import LocalEngine
-from gloss.engines.steering import steered_runs, steering_offset
 from gloss.nla import NLA
 from gloss.serve.trust import agreement, share_making
 

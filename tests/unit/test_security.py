@@ -158,7 +158,7 @@ def test_the_environment_is_read_in_five_places_and_never_for_settings():
         "cli/serve.py",
         "cli/threads.py",
         "pipeline/last_run.py",
-        "rollout/transport.py",
+        "engines/transport.py",
     }
 
 

@@ -24,7 +24,6 @@ from gloss.data.sampling import sample_positions
 from gloss.data.settings import ExtractConfig
 from gloss.durable import folder_lock
 from gloss.errors import ConfigError, CorpusError, ResumeError
-from gloss.models.capture import Reading, ReadJob, read_all
 from gloss.progress import Stage
 from gloss.store.activations import (
     VECTOR_COLUMN,
@@ -41,6 +40,7 @@ from gloss.text.document import Document
 from gloss.text.rendering import DocumentEncoder, EncodedDocument
 
 if TYPE_CHECKING:
+    from gloss.models.capture import Reading, ReadJob
     from gloss.target_model import Target
 
 RECORD_NAME = "extract.json"
@@ -243,6 +243,8 @@ def _digest(documents: Sequence[Document]) -> str:
 def _write_shard(
     run: _Extraction, documents: Sequence[Document], path: Path
 ) -> tuple[ExtractCounts, Norms]:
+    from gloss.models.capture import read_all
+
     config = run.config
     encoded = [document for document in run.encoder.encode(documents) if len(document.ids)]
     jobs = {
@@ -284,6 +286,8 @@ def _job(config: ExtractConfig, document: EncodedDocument) -> ReadJob | None:
     )
     if not positions:
         return None
+    from gloss.models.capture import ReadJob
+
     length = positions[-1] + 1
     usual = [i for i in range(config.min_position, length) if i not in document.excluded]
     return ReadJob(document.ids[:length], positions, np.asarray(usual, dtype=np.int64))

@@ -6,7 +6,7 @@ from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
     from gloss.nla.compare import Side
-    from gloss.nla.executor import Executor, LocalExecutor, RowEvent, TokenEvent, run_now
+    from gloss.nla.executor import Executor, LocalExecutor, RowEvent, run_now
     from gloss.nla.explaining import Sampling
     from gloss.nla.nla import NLA
     from gloss.nla.questions import Bounds, Questions, TooLarge
@@ -40,7 +40,6 @@ __all__ = [
     "Source",
     "Steering",
     "TextContinuation",
-    "TokenEvent",
     "TokenExplanation",
     "TooLarge",
     "Trust",

@@ -34,29 +34,41 @@ class Side:
 Compared = Text | Tensor | tuple[Text, int] | Side
 
 
-async def compared(
-    questions: Questions,
-    sides: tuple[Compared, Compared],
-    sampling: Sampling,
+async def compare(
+    self: Questions,
+    first: Compared,
+    second: Compared,
+    *,
+    temperature: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
 ) -> Comparison:
-    """See ``Questions.compare``."""
-    (first, one), (second, two) = [await _explained(questions, side, sampling) for side in sides]
-    width = questions.nla.sidecar.d_model
-    if first.shape != second.shape or len(first) != width:
+    """Two activations side by side, and their difference (first − second) explained.
+
+    A side is an activation [d_model], or a text or a chat, whose last token is meant, or one with a
+    position.
+    Raises: ActivationError if their widths differ; PositionError, CorpusError.
+    """
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    (one, side_one), (two, side_two) = [
+        await _explained(self, side, sampling) for side in (first, second)
+    ]
+    width = self.nla.sidecar.d_model
+    if one.shape != two.shape or len(one) != width:
         raise ActivationError(
-            "activations of different widths", expected=width, found=[len(first), len(second)]
+            "activations of different widths", expected=width, found=[len(one), len(two)]
         )
-    difference = first - second
+    difference = one - two
     text = score = None
     if bool(difference.any()):
-        text, score = await _words(questions, difference, 0, sampling)
+        text, score = await _words(self, difference, 0, sampling)
     return Comparison(
         text=text,
         norm=float(difference.double().norm()),
-        similarity=float(cosine(direction_mse(first, second))),
+        similarity=float(cosine(direction_mse(one, two))),
         fve=score.fve if score else None,
         cosine=score.cosine if score else None,
-        sides=(one, two),
+        sides=(side_one, side_two),
     )
 
 

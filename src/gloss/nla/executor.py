@@ -7,45 +7,31 @@ waits, so that ``run_now`` drives a question to its end without an event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from gloss.engines import LocalEngine, Rollout, RowRequest, SteppingEngine
-from gloss.engines.local import draw_tokens
+from gloss.engines import (
+    DecodingBatch,
+    NewToken,
+    Rollout,
+    RowBatch,
+    RowRequest,
+    TextRequest,
+    open_batch,
+)
 from gloss.models.injection import injection_rows
-from gloss.target_model import Target, capture_activations, check_positions, edit_residual
+from gloss.target_model import capture_activations
 
 if TYPE_CHECKING:
     from gloss.nla.nla import NLA
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class ResidualEdit:
-    """What is added to the residual stream of a text: ``offsets`` [positions, d_model] behind block
-    ``layer``.
-    """
-
-    layer: int
-    positions: Sequence[int]
-    offsets: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class TextRequest:
-    """A text [token ids] that the target is to continue; temperature 0 is greedy."""
-
-    token_ids: Sequence[int]
-    temperature: float
-    max_new_tokens: int
-    seed: int = 0
-    edit: ResidualEdit | None = None
+Request = TypeVar("Request")
 
 
 @dataclass(frozen=True)
@@ -59,24 +45,10 @@ class RowEvent:
     rollout: Rollout | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class TokenEvent:
-    """One more token of the continuation of this ``index``; with the last, which may be a stop
-    token, comes the whole ``rollout``.
-
-    ``next_probabilities`` [vocabulary] come with the first.
-    """
-
-    index: int
-    token_id: int
-    rollout: Rollout | None = None
-    next_probabilities: Tensor | None = None
-
-
 class Executor(Protocol):
     """Runs the models of one NLA for questions; what comes back does not depend on what else runs.
 
-    Work is accepted or refused when a method is called; an iterator that is closed stops its work.
+    Rows are accepted or refused when a method is called; closing an iterator aborts its rows.
     """
 
     async def activations(self, token_ids: Sequence[int]) -> Tensor:
@@ -96,8 +68,10 @@ class Executor(Protocol):
         """What the AR reads in texts; [n, d_model]."""
         ...
 
-    def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[TokenEvent]]:
-        """The tokens with which the target continues texts, in groups as they come."""
+    def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[NewToken]]:
+        """The tokens with which the target continues texts, in groups as they come; their keys are
+        the indices of the rows.
+        """
         ...
 
     def with_prompt(self, prompt: str) -> Executor:
@@ -117,19 +91,16 @@ class LocalExecutor:
     def __init__(self, nla: NLA, *, max_rows: int = 256) -> None:
         self.nla, self.max_rows = nla, max_rows
 
-    @torch.inference_mode()
-    def _activations(self, token_ids: Sequence[int]) -> Tensor:
-        model = self.nla.target.model
-        ids = torch.tensor([list(token_ids)], device=model.device)
-        return capture_activations(model, ids, None, self.nla.layer)[0].float().cpu()
-
     async def activations(self, token_ids: Sequence[int]) -> Tensor:
         """See ``Executor``."""
-        return self._activations(token_ids)
+        model = self.nla.target.model
+        with torch.inference_mode():
+            ids = torch.tensor([list(token_ids)], device=model.device)
+            return capture_activations(model, ids, None, self.nla.layer)[0].float().cpu()
 
     async def reconstruct(self, texts: Sequence[str]) -> Tensor:
         """See ``Executor``."""
-        return self.nla.ar.reconstruct(list(texts))
+        return self.nla.ar.reconstruct(texts)
 
     def with_prompt(self, prompt: str) -> LocalExecutor:
         """See ``Executor``."""
@@ -138,101 +109,46 @@ class LocalExecutor:
     def explanations(
         self, rows: Sequence[RowRequest], *, partial: bool = False
     ) -> AsyncIterator[Sequence[RowEvent]]:
-        """See ``Executor``."""
+        """See ``Executor``; without ``partial`` all come together in the end, to be scored so."""
         if rows:
             injection_rows(torch.stack([row.activation for row in rows]), 1.0)
-        engine = self.nla.engine
-        if isinstance(engine, LocalEngine):
-            return self._stepwise(engine, rows, partial=partial)
-        return self._whole(engine, rows)
+        return self._explanations(rows, partial=partial)
 
-    async def _stepwise(
-        self, engine: LocalEngine, rows: Sequence[RowRequest], *, partial: bool
+    async def _explanations(
+        self, rows: Sequence[RowRequest], *, partial: bool
     ) -> AsyncIterator[Sequence[RowEvent]]:
-        longest = max((row.max_new_tokens for row in rows), default=1)
-        batch = SteppingEngine(engine.av, max_rows=self.max_rows, max_new_tokens=longest)
-        waiting, written = list(enumerate(rows))[::-1], {i: list[int]() for i in range(len(rows))}
+        written = defaultdict[int, list[int]](list)
         finished: list[RowEvent] = []
-        try:
-            while waiting or batch.num_rows:
-                for _ in range(min(len(waiting), batch.room)):
-                    batch.admit(*waiting.pop())
-                events = []
-                for token in batch.step():
-                    written[token.key].append(token.token_id)
-                    if token.rollout is not None:
-                        finished.append(RowEvent(token.key, token.rollout.text, token.rollout))
-                    elif partial:
-                        events.append(RowEvent(token.key, engine.av.decode(written[token.key])))
-                if partial:
-                    yield [*events, *finished]
-                    finished = []
-        finally:
-            batch.close()
+        for new in _steps(open_batch(self.nla.engine, max_rows=self.max_rows), rows):
+            parts = []
+            for token in new:
+                written[token.key].append(token.token_id)
+                if token.rollout is not None:
+                    finished.append(RowEvent(token.key, token.rollout.text, token.rollout))
+                elif partial:
+                    parts.append(RowEvent(token.key, self.nla.av.decode(written[token.key])))
+            if partial:
+                yield [*parts, *finished]
+                finished = []
         if finished:
             yield finished
 
-    async def _whole(
-        self, engine: Any, rows: Sequence[RowRequest]
-    ) -> AsyncIterator[Sequence[RowEvent]]:
-        groups: dict[tuple[float, int, int], list[int]] = {}
-        for index, row in enumerate(rows):
-            seed = row.seed if row.temperature else 0
-            groups.setdefault((row.temperature, row.max_new_tokens, seed), []).append(index)
-        for (temperature, length, seed), indices in groups.items():
-            rollouts = engine.generate(
-                torch.stack([rows[i].activation for i in indices]),
-                temperature=temperature,
-                max_new_tokens=length,
-                seed=seed,
-            )
-            yield [RowEvent(i, r.text, r) for i, r in zip(indices, rollouts, strict=True)]
-
-    async def continuations(
-        self, rows: Sequence[TextRequest]
-    ) -> AsyncIterator[Sequence[TokenEvent]]:
+    async def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[NewToken]]:
         """See ``Executor``."""
-        for index, row in enumerate(rows):
-            yield _continued(self.nla.target, index, row)
+        for new in _steps(DecodingBatch(self.nla.target, max_rows=self.max_rows), rows):
+            yield new
 
 
-@torch.inference_mode()
-def _continued(target: Target, index: int, row: TextRequest) -> list[TokenEvent]:
-    """One text to its end, a token a step."""
-    from transformers import DynamicCache
-
-    check_positions(target.model, len(row.token_ids) + row.max_new_tokens)
-    model, cache = target.model, DynamicCache(config=target.model.config)
-    generator, stops = torch.Generator().manual_seed(row.seed), _stop_ids(target)
-    options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
-    events: list[TokenEvent] = []
-    written: list[int] = []
-
-    def add(hidden: Tensor) -> Tensor:
-        assert row.edit is not None
-        edited = hidden.clone()
-        edited[:, list(row.edit.positions)] += row.edit.offsets.to(hidden)
-        return edited
-
-    while len(written) < row.max_new_tokens and not (written and written[-1] in stops):
-        ids = torch.tensor([written[-1:] or list(row.token_ids)], device=model.device)
-        edited = row.edit is not None and not written
-        with edit_residual(model, row.edit.layer, add) if edited else nullcontext():  # type: ignore[union-attr]
-            logits = model(input_ids=ids, **options).logits[:, -1]
-        uniform = torch.rand(1, 1, generator=generator).to(logits.device)
-        drawn = draw_tokens(logits, row.temperature or 1.0, uniform)
-        probabilities = None if written else logits[0].float().softmax(dim=-1).cpu()
-        written.append(int(drawn if row.temperature else logits.argmax()))
-        events.append(TokenEvent(index, written[-1], None, probabilities))
-    finished = written[-1] in stops
-    text = target.tokenizer.decode(written[:-1] if finished else written)
-    return [*events[:-1], replace(events[-1], rollout=Rollout(tuple(written), text, finished))]
-
-
-def _stop_ids(target: Target) -> set[int]:
-    recorded = getattr(getattr(target.model, "generation_config", None), "eos_token_id", None)
-    others = recorded if isinstance(recorded, (list, tuple)) else [recorded]
-    return {int(i) for i in (target.tokenizer.eos_token_id, *others) if i is not None}
+def _steps(batch: RowBatch[Request], rows: Sequence[Request]) -> Iterator[list[NewToken]]:
+    """What a batch writes for rows, step by step; a row joins as soon as there is room."""
+    waiting = list(enumerate(rows))[::-1]
+    try:
+        while waiting or batch.num_rows:
+            for _ in range(min(len(waiting), batch.room)):
+                batch.add(*waiting.pop())
+            yield batch.step()
+    finally:
+        batch.close()
 
 
 def run_now(question: Coroutine[Any, Any, Answer]) -> Answer:

@@ -21,7 +21,7 @@ from gloss.contract import (
 )
 from gloss.contract.files import RESULTS_NAME
 from gloss.durable import read_json
-from gloss.engines import LOCAL, LocalEngine, RolloutEngine, engine_of, parse_engine
+from gloss.engines import LOCAL, Engine, LocalEngine, engine_of, parse_engine
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.models import (
     ActivationReconstructor,
@@ -74,7 +74,7 @@ class NLA:
         ar: str | Path | None = None,
         target: str | Path | None = None,
         max_new_tokens: int | None = None,
-        engine: str | RolloutEngine = LOCAL,
+        engine: str | Engine = LOCAL,
         **options: Unpack[LoadOptions],
     ) -> None:
         if isinstance(engine, str) and engine != LOCAL:
@@ -94,7 +94,7 @@ class NLA:
         return load_av(self._place("av", self.places.av), **self._options)
 
     @cached_property
-    def engine(self) -> RolloutEngine:
+    def engine(self) -> Engine:
         """What writes explanations; a server is probed when this is first used.
 
         Raises: EngineError.

@@ -12,33 +12,26 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from gloss.engines import Rollout
+from gloss.engines import Rollout, TextRequest
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
-from gloss.nla.compare import Compared, compared
-from gloss.nla.executor import Executor, TextRequest
+from gloss.nla.compare import compare
+from gloss.nla.executor import Executor
 from gloss.nla.explaining import Explaining, Sampling, text_of
 from gloss.nla.results import (
-    Comparison,
-    ContinuedToken,
-    ContinueEnd,
-    ContinueEvent,
-    ContinueStart,
     ExplainEvent,
     ExplainStart,
     Explanations,
     Score,
-    Steering,
     TextContinuation,
     TokenExplanation,
-    Trust,
 )
 from gloss.nla.selection import Chosen, Positions, Selection, Source, Text, choose, document_of
-from gloss.nla.steer import steered
-from gloss.nla.trust import KnownTruth, trusted
+from gloss.nla.steer import steer
+from gloss.nla.trust import KnownTruth, trust
 from gloss.seeds import row_seed
 from gloss.text.positions import parse_positions
-from gloss.text.tokens import GlyphMerger, ReadText, read_tokens
+from gloss.text.tokens import GlyphMerger, ReadText, ReadToken, read_tokens
 
 if TYPE_CHECKING:
     from gloss.nla.nla import NLA
@@ -278,93 +271,9 @@ class Questions:
             for error in errors
         ]
 
-    async def steer(
-        self,
-        source: Text,
-        *,
-        positions: Positions = -1,
-        edit: tuple[str, str] | None = None,
-        edited: str | None = None,
-        original: str | None = None,
-        unrelated: tuple[str, str] | None = None,
-        alphas: Sequence[float] = (0.5, 1.0, 2.0),
-        max_new_tokens: int = 24,
-        top_tokens: int = 10,
-        seed: int = 0,
-    ) -> Steering:
-        """The target's greedy continuations when the activations of tokens are moved along an edit
-        of an explanation: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original).
-
-        The explanation is ``original``, or the AV's greedy one of the last of ``positions``; it
-        becomes ``edited``, or in it ``edit`` = (old, new) is replaced. Beside the edit stand a
-        random direction and an ``unrelated`` edit (before, after), by default between explanations
-        of two other tokens. ``top_tokens`` next tokens are shown with their probabilities.
-        Raises: PositionError, CorpusError; ConfigError if the edit cannot be made; ActivationError
-        if it changes nothing.
-        """
-        self.require("ar", "target")
-        read = self.read(source)
-        sites = parse_positions(positions, len(read.tokens))
-        return await steered(
-            self,
-            read,
-            sites,
-            edit=edit,
-            edited=edited,
-            original=original,
-            unrelated=unrelated,
-            alphas=alphas,
-            max_new_tokens=max_new_tokens,
-            top_tokens=top_tokens,
-            seed=seed,
-        )
-
-    async def trust(
-        self,
-        source: Text,
-        *,
-        position: int = -1,
-        explanation: str | None = None,
-        samples: int = 4,
-        neighbours: int = 2,
-        seed: int = 0,
-    ) -> Trust:
-        """What speaks for one token's explanation and against it: controls, ``samples`` more at
-        temperature 1, the ``neighbours`` on each side, and each claim's share.
-
-        Without ``explanation`` it is the AV's greedy one.
-        Raises: PositionError, CorpusError; ConfigError if none can be extracted.
-        """
-        self.require("av", "ar", "target")
-        read = self.read(source)
-        (site,) = parse_positions(position, len(read.tokens))
-        return await trusted(
-            self,
-            read,
-            site,
-            explanation=explanation,
-            samples=samples,
-            neighbours=neighbours,
-            seed=seed,
-        )
-
-    async def compare(
-        self,
-        first: Compared,
-        second: Compared,
-        *,
-        temperature: float | None = None,
-        max_new_tokens: int | None = None,
-        seed: int = 0,
-    ) -> Comparison:
-        """Two activations side by side, and their difference (first − second) explained.
-
-        A side is an activation [d_model], or a text or a chat, whose last token is meant, or one
-        with a position.
-        Raises: ActivationError if their widths differ; PositionError, CorpusError.
-        """
-        sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return await compared(self, (first, second), sampling)
+    steer = steer
+    trust = trust
+    compare = compare
 
     async def continue_text(
         self,
@@ -378,46 +287,32 @@ class Questions:
 
         Raises: CorpusError, PositionError if it does not fit into the target's context.
         """
-        tokens, prompt_length, text = [], 0, ""
-        events = self.continue_events(
-            source, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )
-        async for event in events:
-            if isinstance(event, ContinueStart):
-                tokens, prompt_length = [*event.tokens], event.prompt_length
-            elif isinstance(event, ContinuedToken):
-                tokens.append(event.token)
-            else:
-                text = event.text
-        return TextContinuation(tuple(tokens), prompt_length, text)
-
-    async def continue_events(
-        self,
-        source: Text,
-        *,
-        max_new_tokens: int = 16,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> AsyncIterator[ContinueEvent]:
-        """As ``continue_text``, token by token; those of one glyph come together."""
         read = self.read(source)
+        written = self.continuation(
+            read, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+        tokens = [*read.tokens, *[token async for token in written]]
+        text = "".join(one.token for one in tokens[len(read.tokens) :] if not one.fragment_index)
+        return TextContinuation(tuple(tokens), len(read.tokens), read.text + text)
+
+    async def continuation(
+        self, read: ReadText, *, max_new_tokens: int, temperature: float, seed: int = 0
+    ) -> AsyncIterator[ReadToken]:
+        """The tokens that the target writes behind a text, as they come; those of one glyph come
+        together.
+        """
         ids, role = read.token_ids, None if read.messages is None else "assistant"
-        tokenizer = self.nla.target.tokenizer
+        merger = GlyphMerger(
+            self.nla.target.tokenizer, position=len(ids), start=len(read.text), role=role
+        )
         request = TextRequest(ids, temperature, max_new_tokens, row_seed(seed, len(ids)))
-        groups = self.executor.continuations([request])
-        yield ContinueStart(len(ids), read.tokens)
-        merger = GlyphMerger(tokenizer, position=len(ids), start=len(read.text), role=role)
-        written: list[int] = []
-        async for group in groups:
+        async for group in self.executor.continuations([request]):
             for event in group:
                 if event.rollout is None or not event.rollout.finished:
-                    written.append(event.token_id)
                     for token in merger.push(event.token_id):
-                        yield ContinuedToken(token)
+                        yield token
         for token in merger.finish():
-            yield ContinuedToken(token)
-        decoded = tokenizer.decode(written, clean_up_tokenization_spaces=False)
-        yield ContinueEnd(read.text + decoded)
+            yield token
 
     def _check_values(self, rows: int) -> None:
         count, most = rows * self.nla.sidecar.d_model, self.bounds.max_values

@@ -20,6 +20,9 @@ NO_DIRECTION = "no direction"
 """Flag of a zero or non-finite activation, which no AV can read; it has no explanation."""
 
 
+Shown = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
 class Result:
     """An answer: ``to_dict`` is what it is as JSON, ``table`` what a terminal shows of it."""
 
@@ -28,22 +31,19 @@ class Result:
         kind: Any = type(self)
         return _adapter(kind).dump_python(self, mode="json")
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    _title = ""
+
+    def _shown(self) -> Shown:
         """Heads of columns, and rows of cells."""
         raise NotImplementedError
-
-    @property
-    def title(self) -> str:
-        """What stands above the table."""
-        return ""
 
     def table(self) -> Any:
         """A rich table."""
         from rich.table import Table
         from rich.text import Text
 
-        heads, rows = self.shown()
-        table = Table(show_lines=True, header_style="bold", title=Text(printable(self.title)))
+        heads, rows = self._shown()
+        table = Table(show_lines=True, header_style="bold", title=Text(printable(self._title)))
         for head in heads:
             table.add_column(head, justify="right" if head in _NUMBERS else "left")
         for row in rows:
@@ -58,14 +58,14 @@ class Result:
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
-        heads, rows = self.shown()
+        heads, rows = self._shown()
         style = "text-align:left;white-space:pre-wrap"
         body = "".join(
             "<tr>" + "".join(f"<td style='{style}'>{_html(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
         )
         head = "".join(f"<th>{_html(name)}</th>" for name in heads)
-        return f"<p>{_html(self.title)}</p><table><tr>{head}</tr>{body}</table>"
+        return f"<p>{_html(self._title)}</p><table><tr>{head}</tr>{body}</table>"
 
 
 @cache
@@ -167,8 +167,7 @@ class Explanations(Result, Sequence[TokenExplanation]):
         """One JSON-ready mapping per explanation."""
         return [{**one, "layer": self.layer} for one in self.to_dict()["explanations"]]
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """See ``Result``."""
+    def _shown(self) -> Shown:
         several = len({one.doc_id for one in self}) > 1
         chat = any(one.section is not None for one in self)
         heads = [*(["document"] if several else []), "pos", "token", *(["in"] if chat else [])]
@@ -198,8 +197,7 @@ class Score(Result):
     fve: float | None
     percentile: float | None = None
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """See ``Result``."""
+    def _shown(self) -> Shown:
         cells = [number(self.cosine, 3), number(self.fve, 3), number(self.percentile, 0)]
         return ("cosine", "FVE", "percentile"), [cells]
 
@@ -247,14 +245,12 @@ class Steering(Result):
     next: tuple[NextTokens, ...] = ()
 
     @property
-    def title(self) -> str:
-        """See ``Result``."""
+    def _title(self) -> str:  # type: ignore[override]
         places = ", ".join(map(str, self.positions))
         edit = f"{self.original!r} → {self.edited!r}"
         return f"steering at token {places} {visible(self.token)!r}: {edit}"
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """See ``Result``."""
+    def _shown(self) -> Shown:
         rows = [(one.edit, f"{one.alpha:g}", one.text) for one in self.continuations]
         return ("edit", "α", "the target goes on"), rows
 
@@ -333,14 +329,12 @@ class Trust(Result):
     truth: tuple[Verdict, ...] | None = None
 
     @property
-    def title(self) -> str:
-        """See ``Result``."""
+    def _title(self) -> str:  # type: ignore[override]
         controls = ", ".join(f"{one.name} {number(one.fve)}" for one in self.controls)
         agreement = f"agreement of samples {number(self.agreement)}"
         return f"FVE {number(self.fve)} at token {self.position} ({controls}; {agreement})"
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """See ``Result``."""
+    def _shown(self) -> Shown:
         rows = [
             [
                 one.text,
@@ -379,12 +373,10 @@ class Comparison(Result):
     sides: tuple[ComparedSide, ComparedSide]
 
     @property
-    def title(self) -> str:
-        """See ``Result``."""
+    def _title(self) -> str:  # type: ignore[override]
         return f"similarity {number(self.similarity)}"
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """See ``Result``."""
+    def _shown(self) -> Shown:
         difference = ComparedSide(None, None, self.norm, self.text, self.fve)
         named = zip(("first", "second", "first − second"), (*self.sides, difference), strict=True)
         rows = [
@@ -420,37 +412,8 @@ class TextContinuation(Result):
         """The text that the target wrote."""
         return "".join(one.token for one in self.generated if not one.fragment_index)
 
-    def shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """See ``Result``."""
+    def _shown(self) -> Shown:
         return ("the target goes on",), [[self.continuation]]
-
-
-@dataclass(frozen=True)
-class ContinueStart:
-    """The first event of a streamed continuation: the prompt."""
-
-    prompt_length: int
-    tokens: tuple[ReadToken, ...]
-    type: Literal["prompt"] = "prompt"
-
-
-@dataclass(frozen=True)
-class ContinuedToken:
-    """One token that the target wrote."""
-
-    token: ReadToken
-    type: Literal["token"] = "token"
-
-
-@dataclass(frozen=True)
-class ContinueEnd:
-    """The whole text in the end."""
-
-    text: str
-    type: Literal["done"] = "done"
-
-
-ContinueEvent = ContinueStart | ContinuedToken | ContinueEnd
 
 
 def printable(text: str) -> str:

@@ -10,56 +10,68 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gloss.engines import Rollout
-from gloss.engines.steering import steering_offset
+from gloss.engines import ResidualEdit, Rollout, TextRequest
 from gloss.errors import ActivationError, ConfigError
-from gloss.nla.executor import ResidualEdit, TextRequest
+from gloss.models import steering_offset
 from gloss.nla.explaining import Sampling
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
-from gloss.text.tokens import ReadText
+from gloss.nla.selection import Positions, Text
+from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
 
 
-async def steered(
-    questions: Questions,
-    read: ReadText,
-    positions: Sequence[int],
+async def steer(
+    self: Questions,
+    source: Text,
     *,
-    edit: tuple[str, str] | None,
-    edited: str | None,
-    original: str | None,
-    unrelated: tuple[str, str] | None,
-    alphas: Sequence[float],
-    max_new_tokens: int,
-    top_tokens: int,
-    seed: int,
+    positions: Positions = -1,
+    edit: tuple[str, str] | None = None,
+    edited: str | None = None,
+    original: str | None = None,
+    unrelated: tuple[str, str] | None = None,
+    alphas: Sequence[float] = (0.5, 1.0, 2.0),
+    max_new_tokens: int = 24,
+    top_tokens: int = 10,
+    seed: int = 0,
 ) -> Steering:
-    """See ``Questions.steer``."""
-    vectors = await questions.executor.activations(read.token_ids)
+    """The target's greedy continuations when the activations of tokens are moved along an edit of
+    an explanation: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original).
+
+    The explanation is ``original``, or the AV's greedy one of the last of ``positions``; it becomes
+    ``edited``, or in it ``edit`` = (old, new) is replaced. Beside the edit stand a random direction
+    and an ``unrelated`` edit (before, after), by default between explanations of two other tokens.
+    ``top_tokens`` next tokens are shown with their probabilities.
+    Raises: PositionError, CorpusError; ConfigError if the edit cannot be made; ActivationError if
+    it changes nothing.
+    """
+    self.require("ar", "target")
+    read = self.read(source)
+    sites = parse_positions(positions, len(read.tokens))
+    vectors = await self.executor.activations(read.token_ids)
     if original is None:
-        (original,) = await _greedy(questions, vectors, [positions[-1]])
+        (original,) = await _greedy(self, vectors, sites[-1:])
     original, edited = _edit(original, edit, edited)
-    unrelated = unrelated or await _unrelated(questions, vectors, positions)
-    directions = await _directions(questions, original, edited, unrelated, seed)
-    moved = vectors[list(positions)]
+    unrelated = unrelated or await _unrelated(self, vectors, sites)
+    directions = await _directions(self, original, edited, unrelated, seed)
+    moved = vectors[sites]
     edits = [("none", 0.0, torch.zeros_like(moved))]
     for name, direction in directions.items():
         edits += [
             (name, alpha, torch.stack([steering_offset(h, direction, alpha) for h in moved]))
             for alpha in alphas
         ]
-    layer = questions.nla.layer
+    layer = self.nla.layer
     requests = [
-        TextRequest(read.token_ids, 0.0, max_new_tokens, 0, ResidualEdit(layer, positions, offsets))
+        TextRequest(read.token_ids, 0.0, max_new_tokens, 0, ResidualEdit(layer, sites, offsets))
         for _, _, offsets in edits
     ]
-    rollouts, probabilities = await _continued(questions, requests)
+    rollouts, probabilities = await _continued(self, requests)
     runs = [(name, alpha) for name, alpha, _ in edits]
     return Steering(
-        positions=tuple(positions),
-        token=read.tokens[positions[-1]].token,
+        positions=tuple(sites),
+        token=read.tokens[sites[-1]].token,
         original=original,
         edited=edited,
         continuations=tuple(
@@ -67,7 +79,7 @@ async def steered(
             for (name, alpha), rollout in zip(runs, rollouts, strict=True)
         ),
         next=tuple(
-            NextTokens(alpha, _next_tokens(questions, probabilities[0], after, top_tokens))
+            NextTokens(alpha, _next_tokens(self, probabilities[0], after, top_tokens))
             for (name, alpha), after in zip(runs, probabilities, strict=True)
             if name == "edit"
         ),
@@ -153,9 +165,9 @@ async def _continued(
     async for group in questions.executor.continuations(requests):
         for event in group:
             if event.next_probabilities is not None:
-                probabilities[event.index] = event.next_probabilities
+                probabilities[event.key] = event.next_probabilities
             if event.rollout is not None:
-                rollouts[event.index] = event.rollout
+                rollouts[event.key] = event.rollout
     order = range(len(requests))
     return [rollouts[i] for i in order], [probabilities[i] for i in order]
 

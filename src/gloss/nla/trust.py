@@ -15,6 +15,8 @@ from torch import Tensor
 from gloss.errors import ConfigError
 from gloss.nla.explaining import Sampling, text_of
 from gloss.nla.results import Claim, Control, Neighbour, Sample, Score, Trust, Verdict
+from gloss.nla.selection import Text
+from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText
 
 if TYPE_CHECKING:
@@ -38,23 +40,31 @@ class KnownTruth(Protocol):
         ...
 
 
-async def trusted(
-    questions: Questions,
-    read: ReadText,
-    site: int,
+async def trust(
+    self: Questions,
+    source: Text,
     *,
-    explanation: str | None,
-    samples: int,
-    neighbours: int,
-    seed: int,
+    position: int = -1,
+    explanation: str | None = None,
+    samples: int = 4,
+    neighbours: int = 2,
+    seed: int = 0,
 ) -> Trust:
-    """See ``Questions.trust``."""
-    vectors = await questions.executor.activations(read.token_ids)
+    """What speaks for one token's explanation and against it: controls, ``samples`` more at
+    temperature 1, the ``neighbours`` on each side, and each claim's share.
+
+    Without ``explanation`` it is the AV's greedy one.
+    Raises: PositionError, CorpusError; ConfigError if none can be extracted.
+    """
+    self.require("av", "ar", "target")
+    read = self.read(source)
+    (site,) = parse_positions(position, len(read.tokens))
+    vectors = await self.executor.activations(read.token_ids)
     around = range(site - neighbours, site + neighbours + 1)
     near = [p for p in around if p != site and 0 <= p < len(vectors)]
     far = _spread([p for p in range(1, len(vectors)) if abs(p - site) > neighbours], _FAR)
     asked = [site, *near, *far]
-    greedy = await questions.rollouts(vectors[asked], Sampling(temperature=0.0), asked)
+    greedy = await self.rollouts(vectors[asked], Sampling(temperature=0.0), asked)
     texts = dict(zip(asked, map(text_of, greedy), strict=True))
     explanation = texts[site] if explanation is None else explanation
     if explanation is None:
@@ -63,11 +73,11 @@ async def trusted(
             found=greedy[0].text,
             remedy="Choose another token",
         )
-    drawn = await _samples(questions, vectors[site : site + 1], site, samples, seed)
+    drawn = await _samples(self, vectors[site : site + 1], site, samples, seed)
     elsewhere = [text for p in far if (text := texts[p]) is not None]
     near_texts = [Neighbour(p, read.tokens[p].token, texts[p]) for p in near]
     own, controls, claims = await _shares(
-        questions, vectors[site], explanation, drawn, near_texts, elsewhere, seed
+        self, vectors[site], explanation, drawn, near_texts, elsewhere, seed
     )
     said = [text for one in drawn if (text := one.text) is not None]
     return Trust(
@@ -81,7 +91,7 @@ async def trusted(
         agreement=agreement(said),
         claims=claims,
         neighbours=tuple(near_texts),
-        truth=_truth(questions, read, site, explanation),
+        truth=_truth(self, read, site, explanation),
     )
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from gloss.engines import (
+    DecodingBatch,
     NewToken,
+    RemoteBatch,
     RemoteEngine,
     Rollout,
-    RowEngine,
+    RowBatch,
     RowRequest,
-    SteppingEngine,
-    WaveEngine,
 )
 from gloss.nla import NLA
 from gloss.serve.cache import BoundedCache
@@ -67,7 +67,7 @@ class Lane:
     ) -> None:
         self.name, self.nla, self.limits = name, nla, limits
         self._cache, self._lock, self._telemetry = cache, lock, telemetry
-        self._engine: RowEngine | None = None
+        self._engine: RowBatch[RowRequest] | None = None
         self._waiting: OrderedDict[RowTicket, deque[_Work]] = OrderedDict()
         self._known: dict[bytes, _Work] = {}
         self._running: dict[int, _Work] = {}
@@ -135,7 +135,7 @@ class Lane:
             if not (gone or self._waiting or self._running):
                 return 0
         engine = self._engine = self._engine or self._new_engine()
-        engine.drop(gone)
+        engine.abort(gone)
         if admits:
             with self._lock:
                 self._admit(engine)
@@ -150,12 +150,12 @@ class Lane:
             self._tell(work, token, listeners, outbox)
         return sum(token.rollout is not None for token in new)
 
-    def _new_engine(self) -> RowEngine:
-        rows, length = self.limits.max_batch_rows, self.limits.max_new_tokens
+    def _new_engine(self) -> RowBatch[RowRequest]:
+        rows = self.limits.max_batch_rows
         engine = self.nla.engine
         if isinstance(engine, RemoteEngine):
-            return WaveEngine(engine, max_rows=rows)
-        return SteppingEngine(self.nla.av, max_rows=rows, max_new_tokens=length)
+            return RemoteBatch(engine, max_rows=rows)
+        return DecodingBatch(self.nla.av, max_rows=rows)
 
     def fail(self, error: BaseException, outbox: Outbox) -> None:
         """Ends all rows with an error and starts anew. Only in the worker."""
@@ -171,7 +171,7 @@ class Lane:
         for ticket in tickets:
             outbox.add(ticket, error)
 
-    def _admit(self, engine: RowEngine) -> None:
+    def _admit(self, engine: RowBatch[RowRequest]) -> None:
         """Fills free rows, one client's after the other's in turn."""
         for _ in range(engine.room):
             if not self._waiting:
@@ -182,7 +182,7 @@ class Lane:
                 self._waiting[ticket] = works
             work.number, self._next_number = self._next_number, self._next_number + 1
             self._running[work.number] = work
-            engine.admit(work.number, work.request)
+            engine.add(work.number, work.request)
 
     def _heard(self, token: NewToken) -> _Work | None:
         """The work that a token belongs to, None if its clients left during the step."""

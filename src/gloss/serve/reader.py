@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from gloss.engines import Rollout, RowRequest
 from gloss.errors import ActivationError, CheckpointError, GlossError
 from gloss.models import cosine, direction_mse
 from gloss.nla import NLA, Score, parse_positions
+from gloss.seeds import row_seed
 from gloss.serve.interop_models import TextRequest
 from gloss.serve.lane import RowTicket
 from gloss.serve.scheduler import Scheduler
@@ -26,13 +26,14 @@ from gloss.text.tokens import ReadText
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How explanations are drawn. ``seed`` None draws one: every request says something else,
-    unless it is greedy.
+    unless it is greedy. ``seeds`` are the rows' own.
     """
 
     temperature: float
     max_new_tokens: int
     seed: int | None = None
     samples: int = 1
+    seeds: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,21 +193,12 @@ class Reader:
     def _requests(self, vectors: Tensor, sampling: Sampling) -> list[RowRequest]:
         base = secrets.randbits(64) if sampling.seed is None else sampling.seed
         length = min(sampling.max_new_tokens, self.scheduler.limits.max_new_tokens)
+        seeds = sampling.seeds or [row_seed(base, row) for row in range(len(vectors))]
         return [
-            RowRequest(vector, sampling.temperature, length, _row_seed(base, sample, vector))
-            for vector in vectors
+            RowRequest(vector, sampling.temperature, length, seed + sample)
+            for vector, seed in zip(vectors, seeds, strict=True)
             for sample in range(sampling.samples)
         ]
-
-
-def _row_seed(seed: int, sample: int, vector: Tensor) -> int:
-    """A row's own seed: the same for the same request, and nothing to do with that of
-    other rows.
-    """
-    digest = blake2b(
-        f"{seed}\0{sample}\0".encode() + vector.numpy().tobytes(), digest_size=8
-    ).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 class PartMissing(CheckpointError):

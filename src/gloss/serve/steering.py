@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gloss.engines.steering import SteeredRun, steered_runs, steering_offset
+from gloss.engines import DecodingBatch, NewToken, ResidualEdit, TextRequest
 from gloss.errors import ActivationError, ConfigError
+from gloss.models import steering_offset
 from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
 from gloss.text.tokens import ReadText
@@ -36,18 +37,20 @@ async def steer(reader: Reader, read: ReadText, body: m.SteerIn) -> m.SteerOut:
     ids = [token.token_id for token in read.tokens]
     nla = reader.nla
 
-    def work() -> list[SteeredRun]:
-        return steered_runs(
-            nla.target,
-            ids,
-            layer=nla.layer,
-            positions=positions,
-            offsets=torch.stack([offsets for _, _, offsets in edits]),
-            max_new_tokens=body.max_new_tokens,
-        )
+    def work() -> list[tuple[NewToken, str]]:
+        batch = DecodingBatch(nla.target, max_rows=len(edits))
+        for key, (_, _, offsets) in enumerate(edits):
+            edit = ResidualEdit(nla.layer, positions, offsets)
+            batch.add(key, TextRequest(ids, 0.0, body.max_new_tokens, 0, edit))
+        first = new = batch.step()
+        texts: dict[int, str] = {}
+        while new:
+            texts |= {token.key: token.rollout.text for token in new if token.rollout is not None}
+            new = batch.step()
+        return [(token, texts[token.key]) for token in first]
 
-    runs: list[SteeredRun] = await reader.scheduler.call(reader.name, work)
-    decode = nla.target.tokenizer.decode
+    runs: list[tuple[NewToken, str]] = await reader.scheduler.call(reader.name, work)
+    plain = runs[0][0]
     named = list(zip(edits, runs, strict=True))
     return m.SteerOut(
         positions=positions,
@@ -55,12 +58,12 @@ async def steer(reader: Reader, read: ReadText, body: m.SteerIn) -> m.SteerOut:
         original=original,
         edited=edited,
         continuations=[
-            m.ContinuationOut(edit=name, alpha=alpha, text=decode(run.token_ids))
-            for (name, alpha, _), run in named
+            m.ContinuationOut(edit=name, alpha=alpha, text=text)
+            for (name, alpha, _), (_, text) in named
         ],
         next=[
-            m.NextTokens(alpha=alpha, tokens=_next_tokens(reader, runs[0], run, body.top_tokens))
-            for (name, alpha, _), run in named
+            m.NextTokens(alpha=alpha, tokens=_next_tokens(reader, plain, first, body.top_tokens))
+            for (name, alpha, _), (first, _) in named
             if name == "edit"
         ],
     )
@@ -149,10 +152,12 @@ def _offsets(activations: Tensor, direction: Tensor, alpha: float) -> Tensor:
 
 
 def _next_tokens(
-    reader: Reader, plain: SteeredRun, edited: SteeredRun, count: int
+    reader: Reader, plain: NewToken, edited: NewToken, count: int
 ) -> list[m.NextToken]:
     """The likeliest next tokens without the edit and with it."""
     before, after = plain.next_probabilities, edited.next_probabilities
+    assert before is not None
+    assert after is not None
     likely = torch.maximum(before, after).topk(min(count, len(before))).indices.tolist()
     decode = reader.nla.target.tokenizer.decode
     return [

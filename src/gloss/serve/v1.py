@@ -233,6 +233,8 @@ async def _rollouts(service: Service, body: m.RolloutsIn) -> m.RolloutsOut:
         raise ConfigError(
             "max_new_tokens", expected=f"at most {limits.max_new_tokens}", found=body.max_new_tokens
         )
+    if len(body.seeds) != len(vectors):
+        raise ConfigError("seeds", expected=f"{len(vectors)} numbers", found=len(body.seeds))
     if len(vectors) * body.num_samples > limits.max_queued_rows:
         raise TooLarge(
             "too many responses at once",
@@ -243,7 +245,7 @@ async def _rollouts(service: Service, body: m.RolloutsIn) -> m.RolloutsOut:
     sampling = Sampling(
         temperature=body.temperature,
         max_new_tokens=body.max_new_tokens,
-        seed=body.seed,
+        seeds=body.seeds,
         samples=body.num_samples,
     )
     written = await reader.explanations(vectors, sampling, score=False)

@@ -234,7 +234,8 @@ class RolloutsIn(OwnRequest):
     shape: tuple[int, int]
     temperature: float = Field(default=0.0, ge=0.0, le=limits.MAX_TEMPERATURE)
     max_new_tokens: int = Field(default=150, gt=0, le=limits.MAX_ASKED_TOKENS)
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]]
+    """One for each activation; its sample s is drawn with s more."""
     num_samples: int = Field(default=1, ge=1, le=64)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from gloss.engines.steering import steering_offset
+
 from gloss.errors import ActivationError
 
 

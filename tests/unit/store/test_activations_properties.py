@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_activations import table_of, write
 
-from gloss.data import activations as module
 from gloss.data import iter_activations, read_activations, vectors_as_array
 from gloss.errors import DatasetError
+from gloss.store import activations as module
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
