@@ -7,7 +7,7 @@ import pytest
 from served_nla import serving
 
 from gloss.errors import ConfigError
-from gloss.serve.server import access_for, is_loopback
+from gloss.serve.access import access_for, is_loopback
 
 SECRET = "a secret that nobody guesses"
 

@@ -5,15 +5,15 @@ behind the guard.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from gloss import __version__
+from gloss.serve.access import Access
 from gloss.serve.guard import Guard
 from gloss.serve.interop import interop_router
 from gloss.serve.reference import reference_routes
@@ -24,19 +24,6 @@ from gloss.serve.v1 import v1_router
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """Who may ask. ``secret`` None asks for none; ``hosts`` are the names that the server may be
-    called by, None for any.
-
-    ``open_paths`` need no secret, beside the health checks: a page's own files (a path that ends
-    with / and what is below it)."""
-
-    secret: str | None = None
-    hosts: Collection[str] | None
-    open_paths: Collection[str] = ()
 
 
 def create_app(service: Service, access: Access) -> FastAPI:

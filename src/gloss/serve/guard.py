@@ -18,7 +18,6 @@ from gloss.serve.replies import CLIENT_LEFT, error_response
 from gloss.serve.telemetry import Telemetry
 
 SECRET_HEADER = "X-SECRET-KEY"
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
