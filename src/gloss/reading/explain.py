@@ -26,7 +26,8 @@ from gloss.contract import (
 from gloss.durable import folder_lock
 from gloss.errors import ActivationError, ConfigError, ResumeError
 from gloss.nla import NLA, Questions, Sampling, Selection, run_now
-from gloss.nla.selection import Chosen, Text, choose
+from gloss.nla.request import Text
+from gloss.nla.selection import Chosen, choose
 from gloss.progress import Stage
 from gloss.reading.tables import (
     RESULT_SCHEMA,

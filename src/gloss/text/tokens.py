@@ -112,6 +112,16 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
     return ReadText(document.doc_id, text, tuple(tokens), messages)
 
 
+def check_selection(selection: str) -> None:
+    """Raises PositionError for a selection that ``choose_tokens`` does not know."""
+    kind, _, argument = selection.partition(":")
+    every = kind == "every" and argument.isdigit() and int(argument) > 0
+    if not (selection in ("all", "last") or every or (kind == "regex" and argument)):
+        raise PositionError(
+            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
+        )
+
+
 def choose_tokens(read: ReadText, selection: str) -> list[int]:
     """Positions of the tokens that a selection names: all, last, every:N or regex:PATTERN.
 
@@ -119,6 +129,7 @@ def choose_tokens(read: ReadText, selection: str) -> list[int]:
     token, every N-th, those that a match of the pattern touches.
     Raises: PositionError for another selection, or one that takes nothing.
     """
+    check_selection(selection)
     kind, _, argument = selection.partition(":")
     contents = [
         list(group)
@@ -129,17 +140,13 @@ def choose_tokens(read: ReadText, selection: str) -> list[int]:
         chosen = list(read.tokens)
     elif selection == "last":
         chosen = [tokens[-1] for tokens in contents]
-    elif kind == "every" and argument.isdigit() and int(argument) > 0:
+    elif kind == "every":
         step = int(argument)
         chosen = [token for tokens in contents for token in tokens[step - 1 :: step]]
-    elif kind == "regex" and argument:
+    else:
         spans = _matches(read, contents, argument)
         inside = [token for tokens in contents for token in tokens]
         chosen = [t for t in inside if any(t.start < end and t.end > start for start, end in spans)]
-    else:
-        raise PositionError(
-            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
-        )
     if not chosen:
         raise PositionError(
             "no token is selected", where=read.doc_id, found=f"{selection!r} takes none"

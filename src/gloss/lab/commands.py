@@ -1,13 +1,12 @@
-"""``gloss lab``: rebuild the lab target, look at the micro-world."""
+"""``gloss data lab``: rebuild the lab target, look at the micro-world."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-
-from gloss.cli.console import next_command, print_json
 
 app = typer.Typer(help="The laboratory: a micro-world with known truth.", no_args_is_help=True)
 
@@ -26,8 +25,8 @@ def build(
     from gloss.lab.target_training import LabTargetConfig, build_lab_target
 
     given = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
-    print_json(build_lab_target(LabTargetConfig(**given), out))
-    next_command(f"gloss run CONFIG.toml --set target={out}")
+    _print_json(build_lab_target(LabTargetConfig(**given), out))
+    typer.echo(f"\nNext: gloss run CONFIG.toml --set target={out}", err=True)
 
 
 @app.command()
@@ -40,4 +39,8 @@ def documents(
 
     from gloss.lab.world import generate_documents
 
-    print_json([asdict(document) for document in generate_documents(count, seed)])
+    _print_json([asdict(document) for document in generate_documents(count, seed)])
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
