@@ -92,11 +92,11 @@ export default function RunsView({ params }) {
   useEffect(() => repeated(async (signal) => setKnown(await runs(signal)), setProblem), []);
   useEffect(() => {
     if (id === undefined) return undefined;
-    let kept = /** @type {any} */ (null);
+    let before = /** @type {any} */ (null);
     return repeated(async (signal) => {
       const next = await run(id, signal);
-      if (JSON.stringify(next) !== kept) setDetail(next);
-      kept = JSON.stringify(next);
+      if (JSON.stringify(next) !== before) setDetail(next);
+      before = JSON.stringify(next);
     }, setProblem);
   }, [id]);
   return html`
