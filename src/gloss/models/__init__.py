@@ -6,7 +6,7 @@ from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
     from gloss.models.ar import ActivationReconstructor
-    from gloss.models.av import ActivationVerbalizer
+    from gloss.models.av import ActivationVerbalizer, further_stop_ids, response_text
     from gloss.models.geometry import (
         ORTHOGONAL_MSE,
         cosine,
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         fraction_of_variance_explained,
         mean_direction,
         scale_to_norm,
+        steering_offset,
         unit_rms,
     )
     from gloss.models.injection import inject, injection_rows, injection_sites
@@ -51,6 +52,7 @@ __all__ = [
     "direction_variance",
     "fitted_chunks",
     "fraction_of_variance_explained",
+    "further_stop_ids",
     "has_fast_bfloat16",
     "hidden_after_prefix",
     "inject",
@@ -61,10 +63,12 @@ __all__ = [
     "load_ar",
     "load_av",
     "mean_direction",
+    "response_text",
     "right_pad",
     "save_ar",
     "save_av",
     "scale_to_norm",
+    "steering_offset",
     "unit_rms",
 ]
 

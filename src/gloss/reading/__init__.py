@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
-    from gloss.reading.chat import (
-        Selection,
-        explain_chat,
-        explain_document,
-        explain_text,
-        load_transcript,
-    )
     from gloss.reading.explain import (
         ExplainConfig,
         ExplainResult,
         explain_activations,
         explain_in_memory,
+        explain_text,
     )
     from gloss.reading.neuronpedia import (
         export_neuronpedia,
@@ -34,7 +28,8 @@ if TYPE_CHECKING:
         read_results,
         write_json_lines,
     )
-    from gloss.reading.themes import Theme, find_themes, split_claims
+    from gloss.reading.themes import Theme, find_themes
+    from gloss.text.document import load_transcript
 
 __all__ = [
     "RESULT_SCHEMA",
@@ -42,11 +37,8 @@ __all__ = [
     "ExplainResult",
     "Hit",
     "Results",
-    "Selection",
     "Theme",
     "explain_activations",
-    "explain_chat",
-    "explain_document",
     "explain_in_memory",
     "explain_text",
     "export_neuronpedia",
@@ -59,7 +51,6 @@ __all__ = [
     "search",
     "search_by_meaning",
     "sentence_embedder",
-    "split_claims",
     "to_neuronpedia",
     "write_json_lines",
 ]
