@@ -28,14 +28,14 @@ def extract(
 ) -> None:
     """Corpus → raw activations with provenance."""
     from gloss.data import extract as run_extract
-    from gloss.pipeline import plugins
+    from gloss.plugins import target_place
     from gloss.target_model import load_target
 
     settings = _config(config, overrides)
     stage = settings.extract.model_copy(update={"corpus": settings.corpus.source})
-    name = plugins.target_name(settings.target)
+    name = target_place(settings.target)
     target = load_target(name, dtype=stage.dtype, attn_implementation=stage.attn_implementation)
-    documents = plugins.documents(settings.corpus, settings.seed)
+    documents = settings.corpus.documents(settings.seed)
     result = run_extract(stage, target, documents, out, num_documents=settings.corpus.max_documents)
     print_json({"path": str(result.path), **vars(result.counts)})
     next_command(f"gloss data split --config {config} --activations {out} --out splits")
@@ -65,26 +65,6 @@ def split(
 
 
 @app.command()
-def shuffle(
-    dataset: Annotated[
-        Path, typer.Argument(help="Activations or a dataset: a Parquet file or a folder of shards.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the shuffled shards.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
-    memory_mb: Annotated[
-        int, typer.Option(min=16, help="Memory for rows; the dataset may be larger.")
-    ] = 512,
-) -> None:
-    """Rows → in a random order."""
-    from gloss.data import ShuffleConfig
-    from gloss.data import shuffle as run_shuffle
-
-    result = run_shuffle(ShuffleConfig(seed=seed, memory_mb=memory_mb), dataset, out)
-    print_json({"path": str(result.path), "rows": result.rows, "shards": result.shards})
-    next_command(f"gloss train av --config CONFIG --dataset {out} --out av_sft")
-
-
-@app.command()
 def label(
     parquet: Annotated[Path, typer.Argument(help="Activations to label.")],
     config: CONFIG,
@@ -93,10 +73,9 @@ def label(
 ) -> None:
     """Activations → with a label each."""
     from gloss.data import label as run_label
-    from gloss.pipeline import plugins
 
     settings = _config(config, overrides).label
-    result = run_label(settings, parquet, plugins.labeller(settings), out)
+    result = run_label(settings, parquet, settings.make_labeller(), out)
     print_json({"path": str(result.path), "labelled": result.labelled, "dropped": result.dropped})
     next_command(
         f"the same for the other parts, then: gloss data build NAME=FILE … --config {config} --out"
@@ -115,7 +94,7 @@ def build(
 ) -> None:
     """Labelled and plain activations → prompts and responses to train on."""
     from gloss.data import build as run_build
-    from gloss.pipeline import plugins
+    from gloss.plugins import target_place
     from gloss.target_model import load_tokenizer
 
     settings = _config(config, overrides)
@@ -127,9 +106,7 @@ def build(
                 "cannot read an input", expected="NAME=FILE, each name once", found=repr(item)
             )
         named[name] = Path(path)
-    result = run_build(
-        settings.build, named, load_tokenizer(plugins.target_name(settings.target)), out
-    )
+    result = run_build(settings.build, named, load_tokenizer(target_place(settings.target)), out)
     print_json(
         {
             name: {"path": str(path), "rows": result.rows[name]}

@@ -35,7 +35,7 @@ def explore(
     """Serve NLAs with a page to read, check and steer with, and open it."""
     server = serving.server_module()
     from gloss.explorer import PAGE_PATH, mount_page, open_when_ready
-    from gloss.lab.examples import LabExamples
+    from gloss.plugins import known_truth
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
@@ -51,7 +51,7 @@ def explore(
     serving.leave_room_for_answers(threads)
     nlas = serving.open_nlas(nla or [], target, engine)
     service = open_service(
-        nlas, limits=Limits(), runs=runs or _runs_beside(nla), known_truth=LabExamples()
+        nlas, limits=Limits(), runs=runs or _runs_beside(nla), known_truth=known_truth()
     )
     serving.tell_missing_parts(service)
 

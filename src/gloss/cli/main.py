@@ -12,8 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gloss import __version__
-from gloss.cli import checkpoint, data, explore, lab, read, run, scale, serve, train
+from gloss import __version__, plugins
+from gloss.cli import checkpoint, data, explore, read, run, scale, serve, train
 from gloss.cli.threads import choose_waiting
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
@@ -95,8 +95,9 @@ explore.register(app)
 scale.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
-app.add_typer(lab.app, name="lab")
 app.add_typer(checkpoint.app, name="checkpoint")
+for _name in plugins.installed("gloss.commands"):
+    app.add_typer(plugins.load("gloss.commands", _name), name=_name)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def run(
     settings = read_config(config, overrides or [])
     folder = out if out is not None else Path("gloss-runs") / settings.name
     if dry_run:
-        from gloss.pipeline.plan import plan_text
+        from gloss.pipeline.runner import plan_text
 
         print(plan_text(settings, folder))
         return

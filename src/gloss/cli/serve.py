@@ -79,7 +79,7 @@ def serve(
 ) -> None:
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
     server = server_module()
-    from gloss.lab.examples import LabExamples
+    from gloss.plugins import known_truth
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
@@ -96,7 +96,7 @@ def serve(
     listening = server.bound_socket(host, port)
     leave_room_for_answers(threads)
     service = open_service(
-        open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=LabExamples()
+        open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=known_truth()
     )
     tell_missing_parts(service)
     server.serve(service, access, listening, ready=_tell_address)

@@ -95,6 +95,6 @@ def joint(
 
 
 def _target(settings: Any) -> str:
-    from gloss.pipeline.plugins import target_name
+    from gloss.plugins import target_place
 
-    return target_name(settings.target)
+    return target_place(settings.target)

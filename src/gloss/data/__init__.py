@@ -4,10 +4,14 @@ writes files.
 
 from gloss.data.build import BuildConfig, BuildResult, ar_suffix_ids, build
 from gloss.data.corpus import load_corpus, read_corpus
-from gloss.data.extract import ExtractConfig, ExtractCounts, ExtractResult, extract
+from gloss.data.extract import (
+    ExtractConfig,
+    ExtractCounts,
+    ExtractResult,
+    extract,
+    sample_positions,
+)
 from gloss.data.label import LabelConfig, LabelResult, label
-from gloss.data.sampling import sample_positions
-from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
 from gloss.data.split import SplitConfig, SplitResult, check_document_disjoint, split
 from gloss.store.activations import (
     ActivationWriter,
@@ -30,8 +34,6 @@ __all__ = [
     "ExtractResult",
     "LabelConfig",
     "LabelResult",
-    "ShuffleConfig",
-    "ShuffleResult",
     "SplitConfig",
     "SplitResult",
     "activation_schema",
@@ -46,7 +48,6 @@ __all__ = [
     "read_activations",
     "read_corpus",
     "sample_positions",
-    "shuffle",
     "special_token_ids",
     "split",
     "vectors_as_array",

@@ -2,16 +2,10 @@
 known truth.
 """
 
-from gloss.evaluate.claims import (
-    ClaimJudge,
-    ClaimScores,
-    FactRows,
-    JudgedClaim,
-    Verdict,
-    score_claims,
-)
+from gloss.evaluate.claims import ClaimScores, FactRows, score_claims
+from gloss.evaluate.measure import EvaluateConfig, NLAFolders, evaluate
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
-from gloss.evaluate.stage import EvaluateConfig, NLAFolders, evaluate
+from gloss.plugins import ClaimJudge, JudgedClaim, Verdict
 
 __all__ = [
     "ClaimJudge",

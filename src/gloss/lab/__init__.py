@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gloss.lab.world import document_by_id, generate_documents, training_texts
 
 _HOME = {
-    "lab_documents": "corpus",
-    "lab_target_folder": "corpus",
+    "lab_documents": "lab_corpus",
+    "lab_target_folder": "lab_corpus",
     "Fact": "documents",
     "LabDocument": "documents",
     "render": "documents",

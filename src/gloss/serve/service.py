@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from gloss.errors import ConfigError, GlossError
-from gloss.evaluate import JudgedClaim
 from gloss.nla import NLA
+from gloss.plugins import KnownTruth
 from gloss.serve.limits import Limits
 from gloss.serve.reader import Reader
 from gloss.serve.scheduler import Scheduler
 from gloss.serve.telemetry import Telemetry
 
 PARTS = ("av", "ar", "target")
-
-
-class KnownTruth(Protocol):
-    """Where the truth about some texts comes from: the laboratory, for NLAs of its target."""
-
-    def texts(self, nla: NLA) -> Mapping[str, str]:
-        """Texts whose truth is known, by id; none for an NLA of another target."""
-        ...
-
-    def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
-        """Every claim of an explanation of the token that ends at character ``end``, judged; None
-        for an unknown text.
-        """
-        ...
 
 
 @dataclass(frozen=True)

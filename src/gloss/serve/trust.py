@@ -16,10 +16,10 @@ from torch import Tensor
 from gloss.errors import ConfigError
 from gloss.models import direction_mse
 from gloss.nla import NLA, Score
+from gloss.plugins import KnownTruth
 from gloss.reading.themes import split_claims
 from gloss.serve import v1_checking_models as m
 from gloss.serve.reader import Reader, Sampling
-from gloss.serve.service import KnownTruth
 from gloss.text.tokens import ReadText
 
 SAME_CLAIM = 0.6

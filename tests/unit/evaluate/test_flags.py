@@ -1,4 +1,4 @@
-from gloss.evaluate import activation_flags
+from gloss.nla.flags import activation_flags
 
 USUAL = {"p99": 10.0}
 

@@ -12,8 +12,8 @@ from gloss.data import (
     read_activations,
     vectors_as_array,
 )
-from gloss.data import activations as module
 from gloss.errors import DatasetError
+from gloss.store import activations as module
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float32)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
