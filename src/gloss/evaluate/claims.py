@@ -114,8 +114,8 @@ def probe_accuracy(
     *,
     max_rows: int = 4000,
 ) -> float | None:
-    """What a linear map can read: accuracy on ``test`` of a multinomial logistic regression fitted on ``train``; None with too
-    little to fit or test.
+    """What a linear map can read: accuracy on ``test`` of a multinomial logistic regression fitted
+    on ``train``; None with too little to fit or test.
 
     Shapes: train and test [n, d_model], raw; features are standardised with the training
     statistics."""

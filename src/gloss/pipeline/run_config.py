@@ -63,8 +63,7 @@ class RunConfig(BaseModel):
     name: str = "run"
     """Shown in the report; also the preset's name."""
     target: str
-    """The model to explain: a Hugging Face folder, a hub id, or an installed target such as ``lab``.
-    """
+    """The model to explain: a Hugging Face folder, a hub id, or an installed one such as ``lab``."""
     seed: int = 0
     """Seed of every stage that does not set its own."""
     threads: int | None = Field(default=None, gt=0)
