@@ -18,27 +18,31 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"
 
 
-LONG_FIRST = ("tests/faults/", "tests/lab/")
+LONG_FIRST = ("tests/faults/test_interrupted_runs", "tests/lab/", "tests/faults/")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
-    """For workers side by side: a file stays on one worker, the lab's files on the same (they share
-    one run), the longest begin.
-    """
+    """The longest begin, so that workers side by side end at about the same time."""
 
-    def place(item):
-        return item.path.relative_to(REPO).as_posix()
+    def rank(item):
+        place = item.path.relative_to(REPO).as_posix()
+        return next((i for i, start in enumerate(LONG_FIRST) if place.startswith(start)), 9)
 
-    items.sort(
-        key=lambda item: next(
-            (i for i, folder in enumerate(LONG_FIRST) if place(item).startswith(folder)), 9
-        )
-    )
-    for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group("lab" if place(item).startswith("tests/lab/") else place(item))
-        )
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file stays on one worker, and the lab's files on the same: they share one run."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadFiles(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "tests/lab" if file.startswith("tests/lab/") else file
+
+    config.option.loadscopereorder = False
+    return LoadFiles(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

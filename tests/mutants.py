@@ -13,6 +13,7 @@ first."""
 from __future__ import annotations
 
 import argparse
+import keyword
 import os
 import re
 import shutil
@@ -76,21 +77,83 @@ def read_mutants(file: Path = LIST) -> list[Mutant]:
     return mutants
 
 
-def mutated(mutant: Mutant, source: Path) -> str:
-    """The mutant's file with its text replaced; ``source`` is the folder of the package.
+_TOKEN = re.compile(r"""[rbf]*"(?:\\.|[^"\\])*"|[rbf]*'(?:\\.|[^'\\])*'|\w+|[^\w\s]""")
+_NAME = re.compile(r"[^\W\d]\w*$")
 
-    Raises: ValueError unless the old text stands exactly once, the new one differs and the result
-    is Python."""
-    text = (source / mutant.file).read_text(encoding="utf-8")
-    if text.count(mutant.old) != 1:
-        raise ValueError(
-            f"{mutant.file}: the old text stands there {text.count(mutant.old)} times, not once"
-        )
+
+def _pattern(old: str, *, renamed: bool) -> re.Pattern[str]:
+    """Finds ``old`` however it is wrapped; ``renamed``: whatever its names are now."""
+    parts, groups = [], dict[str, int]()
+    for token in _TOKEN.findall(old):
+        if not renamed or not _NAME.match(token) or keyword.iskeyword(token):
+            part = re.escape(token)
+        elif token in groups:
+            part = f"(?P=n{groups[token]})"
+        else:
+            groups[token] = len(groups)
+            part = rf"(?P<n{groups[token]}>[^\W\d]\w*)"
+        edges = (r"\b" if re.match(r"\w", token) else "", r"\b" if re.search(r"\w$", token) else "")
+        parts.append(edges[0] + part + edges[1])
+    return re.compile(r",?\s*".join(parts))
+
+
+def _renamings(old: str, match: re.Match[str]) -> dict[str, str]:
+    names = dict.fromkeys(t for t in _TOKEN.findall(old) if _NAME.match(t))
+    plain = [name for name in names if not keyword.iskeyword(name)]
+    return {name: match[f"n{i}"] for i, name in enumerate(plain)} if match.groups() else {}
+
+
+def find(mutant: Mutant, source: Path) -> tuple[Path, re.Match[str]]:
+    """Where a mutant's old text stands: in its file, or moved elsewhere; as it was, or renamed.
+
+    Raises: ValueError unless one of these ways finds it exactly once.
+    """
+    named = source / mutant.file
+    everywhere = sorted(source.rglob("*.py"))
+    counts = []
+    for renamed in (False, True):
+        pattern = _pattern(mutant.old, renamed=renamed)
+        for files in ([named] if named.is_file() else [], everywhere):
+            found = [(f, m) for f in files for m in pattern.finditer(f.read_text("utf-8"))]
+            if len(found) == 1:
+                return found[0]
+            counts.append(len(found))
+    raise ValueError(f"{mutant.file}: the old text stands there {counts} times, never once")
+
+
+def mutated(mutant: Mutant, source: Path) -> tuple[Path, str]:
+    """The file that a mutant changes, below the package's folder ``source``, and its changed text.
+
+    Raises: ValueError unless the old text is found, the new one differs and the result is Python.
+    """
+    file, match = find(mutant, source)
     if mutant.old == mutant.new:
         raise ValueError("the new text is the old one")
-    changed = text.replace(mutant.old, mutant.new)
+    text, new = file.read_text(encoding="utf-8"), mutant.new.strip()
+    for name, now in _renamings(mutant.old, match).items():
+        new = re.sub(rf"(?<![\w.]){name}\b", now, new) if name != now else new
+    changed = text[: match.start()] + new + text[match.end() :]
     compile(changed, mutant.file, "exec")
-    return changed
+    return file, changed
+
+
+def located(test: str, folder: Path) -> str:
+    """A test's id below ``folder``, wherever its file stands now.
+
+    Raises: ValueError if there is no such test, or several in other files.
+    """
+    name, separator, function = test.partition("::")
+    wanted = f"def {function.partition('[')[0]}(" if separator else ""
+    named = folder / name
+    if named.is_file() and wanted in named.read_text(encoding="utf-8"):
+        return test
+    if not separator:
+        found = list(folder.rglob(Path(name).name))
+    else:
+        found = [f for f in folder.rglob("test_*.py") if wanted in f.read_text(encoding="utf-8")]
+    if len(found) != 1:
+        raise ValueError(f"{test}: {len(found)} such tests")
+    return f"{found[0].relative_to(folder).as_posix()}{separator}{function}"
 
 
 @contextmanager
@@ -174,7 +237,8 @@ def try_mutant(mutant: Mutant, origin: Path) -> Outcome:
     try:
         with copied_tree(origin) as tree:
             source = tree / "src" / "gloss"
-            (source / mutant.file).write_text(mutated(mutant, source), encoding="utf-8")
+            file, changed = mutated(mutant, source)
+            file.write_text(changed, encoding="utf-8")
             state, detail = judge(run_tests(tree, mutant.tests))
     except subprocess.TimeoutExpired:
         state, detail = "broken", f"no end after {TIMEOUT_S} s"

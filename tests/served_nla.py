@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import httpx2
 
+from gloss.serve.access import access_for, bound_socket
 from gloss.serve.limits import Limits
-from gloss.serve.server import access_for, bound_socket, make_server
+from gloss.serve.server import make_server
 from gloss.serve.service import open_service
 
 TEXT = "Leo felt joyful that dawn. He fixed the bait and his mother pulled the trout."

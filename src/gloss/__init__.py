@@ -11,7 +11,7 @@ from gloss.errors import GlossError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gloss.engines import RolloutEngine
+    from gloss.engines import Engine
     from gloss.nla import NLA
     from gloss.nla.remote import AsyncRemoteNLA, RemoteNLA
     from gloss.target_model import LoadOptions
@@ -26,7 +26,7 @@ def load(
     av: str | Path | None = None,
     ar: str | Path | None = None,
     target: str | Path | None = None,
-    engine: str | RolloutEngine = "local",
+    engine: str | Engine = "local",
     **options: Unpack[LoadOptions],
 ) -> NLA:
     """Opens an NLA: a folder with ``av/`` and ``ar/``, or a hub id such as

@@ -334,7 +334,7 @@ class Gloss(StandIn):
         return {"error": message}
 
     def answer(self, request):
-        from gloss.engines import LocalEngine
+        from gloss.engines import DecodingBatch, RowRequest
 
         shape = request["shape"]
         if shape[1] != self.av.sidecar.d_model:
@@ -344,10 +344,23 @@ class Gloss(StandIn):
         values = np.frombuffer(
             base64.b64decode(request["activations"], validate=True), dtype="<f4"
         ).reshape(shape)
-        settings = {
-            key: request[key] for key in ("temperature", "max_new_tokens", "seed", "num_samples")
-        }
-        rollouts = LocalEngine(self.av).generate(torch.from_numpy(values.copy()), **settings)
+        samples = request["num_samples"]
+        rows = [
+            RowRequest(
+                torch.from_numpy(row.copy()),
+                request["temperature"],
+                request["max_new_tokens"],
+                seed + sample,
+            )
+            for row, seed in zip(values, request["seeds"], strict=True)
+            for sample in range(samples)
+        ]
+        batch, rollouts = DecodingBatch(self.av, max_rows=len(rows)), {}
+        for key, row in enumerate(rows):
+            batch.add(key, row)
+        while batch.num_rows:
+            rollouts |= {t.key: t.rollout for t in batch.step() if t.rollout is not None}
+        rollouts = [rollouts[key] for key in range(len(rows))]
         written = [
             {"token_ids": r.token_ids, "text": r.text, "finished": r.finished} for r in rollouts
         ]

@@ -35,7 +35,7 @@ def inspect(place: PLACE, revision: REVISION = None, as_json: JSON = False) -> N
     from dataclasses import asdict
 
     from gloss.release.summary import inspect as run_inspect
-    from gloss.release.summary_table import summary_table
+    from gloss.release.summary import summary_table
 
     summaries = run_inspect(place, revision=revision)
     if as_json:

@@ -36,18 +36,19 @@ def explore(
     server = serving.server_module()
     from gloss.explorer import PAGE_PATH, mount_page, open_when_ready
     from gloss.plugins import known_truth
+    from gloss.serve.access import access_for, bound_socket
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
     page_path = f"{PAGE_PATH}/"
-    access = server.access_for(
+    access = access_for(
         host,
         secret=serving.secret_from(secret_env),
         allowed_hosts=allow_host or (),
         open_paths=[page_path],
     )
     serving.check_runs(runs)
-    listening = server.bound_socket(host, port)
+    listening = bound_socket(host, port)
     serving.leave_room_for_answers(threads)
     nlas = serving.open_nlas(nla or [], target, engine)
     service = open_service(

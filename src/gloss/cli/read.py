@@ -249,10 +249,10 @@ def steer(
         nla, target=target, av=av, ar=ar, revision=revision, dtype=dtype, device=device
     ).steer(
         read,
-        position=position,
+        positions=position,
         edit=(old, new),
         alphas=tuple(alpha or (0.5, 1.0, 2.0)),
-        explanation=explanation,
+        original=explanation,
         max_new_tokens=max_new_tokens,
         seed=seed,
     )

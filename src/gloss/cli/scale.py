@@ -17,8 +17,8 @@ from gloss.cli.console import next_command, print_json, print_rich
 from gloss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gloss.nla import NLA
-    from gloss.reading import ExplainConfig, Results, Selection
+    from gloss.nla import NLA, Selection
+    from gloss.reading import ExplainConfig, Results
 
 SHOWN_WITHOUT_OUT = 1000
 _CONTEXT_SHOWN, _WORDINGS_SHOWN = 70, 3
@@ -129,8 +129,8 @@ def explain(
     from gloss.reading import (
         ExplainConfig,
         explain_activations,
-        explain_document,
         explain_in_memory,
+        explain_text,
         read_results,
     )
 
@@ -143,7 +143,7 @@ def explain(
     )
     found: Results | None
     if request.activations is None:
-        found = explain_document(
+        found = explain_text(
             nla,
             _document(request, text),
             request.out,
@@ -326,7 +326,7 @@ def _document(request: Request, text: str | None) -> Any:
 
 
 def _selection(request: Request, positions: str | None) -> Selection:
-    from gloss.reading import Selection
+    from gloss.nla import Selection
 
     return Selection(
         tokens=request.tokens,

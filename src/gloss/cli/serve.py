@@ -80,10 +80,11 @@ def serve(
     """Serve NLAs over HTTP: Neuronpedia's interface, and Gloss's own below /v1."""
     server = server_module()
     from gloss.plugins import known_truth
+    from gloss.serve.access import access_for, bound_socket
     from gloss.serve.limits import Limits
     from gloss.serve.service import open_service
 
-    access = server.access_for(host, secret=secret_from(secret_env), allowed_hosts=allow_host or ())
+    access = access_for(host, secret=secret_from(secret_env), allowed_hosts=allow_host or ())
     check_runs(runs)
     limits = Limits(
         max_batch_rows=max_batch_rows,
@@ -93,7 +94,7 @@ def serve(
         request_timeout_s=timeout_s,
         grace_s=grace_s,
     )
-    listening = server.bound_socket(host, port)
+    listening = bound_socket(host, port)
     leave_room_for_answers(threads)
     service = open_service(
         open_nlas(nla or [], target, engine), limits=limits, runs=runs, known_truth=known_truth()
@@ -156,9 +157,9 @@ def check_runs(runs: Path | None) -> None:
 
 def tell_missing_parts(service: Any) -> None:
     """Says on stderr which parts of the NLAs could not be loaded."""
-    for reader in service.readers.values():
-        for error in reader.missing.values():
-            print(f"gloss: {reader.name} is served without this part: {error}", file=sys.stderr)
+    for name, errors in service.missing.items():
+        for error in errors.values():
+            print(f"gloss: {name} is served without this part: {error}", file=sys.stderr)
 
 
 def leave_room_for_answers(threads: int | None) -> None:

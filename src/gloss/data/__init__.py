@@ -2,27 +2,27 @@
 writes files.
 """
 
-from gloss.data.build import BuildConfig, BuildResult, ar_suffix_ids, build
-from gloss.data.corpus import load_corpus, read_corpus
-from gloss.data.extract import (
-    ExtractConfig,
-    ExtractCounts,
-    ExtractResult,
-    extract,
-    sample_positions,
-)
-from gloss.data.label import LabelConfig, LabelResult, label
-from gloss.data.split import SplitConfig, SplitResult, check_document_disjoint, split
-from gloss.store.activations import (
-    ActivationWriter,
-    activation_schema,
-    iter_activations,
-    norm_statistics,
-    read_activations,
-    vectors_as_array,
-)
-from gloss.text.document import Document
-from gloss.text.rendering import special_token_ids
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.data.build import BuildResult, ar_suffix_ids, build
+    from gloss.data.corpus import load_corpus, read_corpus
+    from gloss.data.extract import ExtractCounts, ExtractResult, extract, sample_positions
+    from gloss.data.label import LabelResult, label
+    from gloss.data.settings import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
+    from gloss.data.split import SplitResult, check_document_disjoint, split
+    from gloss.store.activations import (
+        ActivationWriter,
+        activation_schema,
+        iter_activations,
+        norm_statistics,
+        read_activations,
+        vectors_as_array,
+    )
+    from gloss.text.document import Document
+    from gloss.text.rendering import special_token_ids
 
 __all__ = [
     "ActivationWriter",
@@ -52,3 +52,5 @@ __all__ = [
     "split",
     "vectors_as_array",
 ]
+
+lazy_package(__name__)

@@ -9,34 +9,29 @@ heldout_labels  prompt (the AR template around the label)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, field_validator
 
 from gloss.contract import (
-    DEFAULT_AR_TEMPLATE,
-    DEFAULT_AV_TEMPLATE,
     InjectionMarker,
     ar_prompt_ids,
     choose_marker,
     fill,
     marker_for,
     read_dataset_sidecar,
-    validate_ar_template,
-    validate_av_template,
     wrap_explanation,
 )
 from gloss.data.label import LABEL_COLUMN
+from gloss.data.settings import INJECT_PLACEHOLDER, BuildConfig
 from gloss.data.split import check_document_disjoint
 from gloss.data.staging import stage_run
-from gloss.errors import DatasetError, GlossError
+from gloss.errors import DatasetError
 from gloss.store.activations import VECTOR_COLUMN, iter_activations, read_schema
 
-INJECT_PLACEHOLDER = "<INJECT>"
 _CHAT_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _KEPT = (
     VECTOR_COLUMN,
@@ -58,33 +53,6 @@ _ENDING_PROBES = (
     "tags </a> <b>",
     "spaces  ",
 )
-
-
-class BuildConfig(BaseModel):
-    """Prompt templates, which become part of the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    av_template: str = DEFAULT_AV_TEMPLATE
-    """The AV's prompt, with ``{injection_char}`` once where the activation goes."""
-    ar_template: str = DEFAULT_AR_TEMPLATE
-    """The AR's prompt, with ``{explanation}`` once and text behind it."""
-    marker: str | None = None
-    """The injection marker, a rare character that is one token; searched for if not set."""
-
-    @field_validator("av_template")
-    @classmethod
-    def _av_template_is_usable(cls, template: str) -> str:
-        if INJECT_PLACEHOLDER in template:
-            raise ValueError(
-                f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}"
-            )
-        return _validated(template, validate_av_template)
-
-    @field_validator("ar_template")
-    @classmethod
-    def _ar_template_is_usable(cls, template: str) -> str:
-        return _validated(template, validate_ar_template)
 
 
 @dataclass(frozen=True)
@@ -217,11 +185,3 @@ def _rows(config: BuildConfig, kind: _Kind, table: pa.Table, schema: pa.Schema) 
     columns = [pa.array(made[name], type_) for name, type_ in kind.fields]
     kept = [table[name] for name in schema.names if name not in made]
     return pa.table([*columns, *kept], schema=schema)
-
-
-def _validated(template: str, validate: Callable[[str], None]) -> str:
-    try:
-        validate(template)
-    except GlossError as error:
-        raise ValueError(str(error)) from error
-    return template

@@ -15,13 +15,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import DatasetSidecar, write_dataset_sidecar
+from gloss.data.settings import ExtractConfig
 from gloss.data.staging import StageRun, stage_run
 from gloss.errors import ConfigError, CorpusError, ResumeError
 from gloss.seeds import keyed_bits
@@ -45,47 +45,6 @@ if TYPE_CHECKING:
 
 _READ_AHEAD_CHARS = 50_000_000
 _NOT_IN_FINGERPRINT = {"corpus", "attn_implementation"}
-
-
-class ExtractConfig(BaseModel):
-    """Which activations are taken from the target."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    layer: int | None = Field(default=None, ge=0)
-    """Block whose output is taken, 0-based; about two thirds of the depth if not set."""
-    positions_per_doc: int = Field(default=8, gt=0)
-    """Most activations taken from one document."""
-    min_position: int = Field(default=50, ge=0)
-    """First token index that may be taken; early positions are outliers."""
-    max_tokens: int = Field(default=4096, gt=0)
-    """Tokens of a document that the target reads; the rest is cut off."""
-    exclude_template_tokens: bool = True
-    """Take no tokens that the chat template puts around messages; special tokens are never taken.
-    """
-    max_norm_ratio: float | None = Field(default=4.0, gt=1)
-    """Leave out activations with a norm above this many times the document's median; not set, none
-    are left out.
-    """
-    top_next_tokens: int = Field(default=0, ge=0)
-    """Most likely next tokens of the target that are stored with each activation; more than 0 runs
-    the whole target.
-    """
-    batch_size: int = Field(default=64, gt=0)
-    """Most documents in one forward pass."""
-    batch_tokens: int = Field(default=16384, gt=0)
-    """Most tokens in one forward pass, padding included."""
-    shard_documents: int = Field(default=1024, gt=0)
-    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one.
-    """
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format that the target runs in; activations are stored as float32."""
-    attn_implementation: str | None = None
-    """Attention kernel of Transformers; None takes its default."""
-    corpus: str = ""
-    """Name of the corpus, only recorded in the sidecar."""
-    seed: int = 0
-    """Seed of positions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import CLOSE_TAG, OPEN_TAG, read_dataset_sidecar, text_ids
+from gloss.data.settings import LabelConfig
 from gloss.data.staging import stage_run
 from gloss.durable import write_text
 from gloss.errors import DatasetError, LabelError
-from gloss.providers import Labeller, LabelRequest, named_labeller
+from gloss.providers import Labeller, LabelRequest
 from gloss.store.activations import iter_activations, read_schema
 
 if TYPE_CHECKING:
@@ -29,28 +29,6 @@ if TYPE_CHECKING:
 LABEL_COLUMN = "api_explanation"
 NEXT_TOKENS_WITHOUT_COLUMN = 5
 _BATCH_TOKENS = 16384
-
-
-class LabelConfig(BaseModel):
-    """Who writes the labels, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    labeller: str = "extractive"
-    """An installed labeller such as ``extractive`` or ``lab``, or your own as ``module:Class``."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the labeller; it refuses those it does not know."""
-    chunk_rows: int = Field(default=1024, gt=0)
-    """Rows labelled at a time; a stopped labelling goes on after the last complete chunk."""
-    seed: int = 0
-    """Seed of labellers that draw."""
-
-    def make_labeller(self) -> Labeller:
-        """The labeller that these settings name.
-
-        Raises: ConfigError, LabelError.
-        """
-        return named_labeller(self.labeller, self.settings, seed=self.seed)
 
 
 @dataclass(frozen=True)

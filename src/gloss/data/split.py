@@ -12,14 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.contract import read_dataset_sidecar
+from gloss.data.settings import SPLITS, SplitConfig
 from gloss.data.staging import stage_run
 from gloss.errors import DatasetError
 from gloss.seeds import keyed_fraction
@@ -33,40 +32,8 @@ from gloss.store.activations import (
     shard_files,
 )
 
-SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 _THREADS = 2
 _LARGEST_GROUP = 64 * 2**20
-
-
-class SplitConfig(BaseModel):
-    """Which share of the documents each part gets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    av_sft: float = Field(default=0.3, ge=0, le=1)
-    """Share for the AV's warm start."""
-    ar_sft: float = Field(default=0.3, ge=0, le=1)
-    """Share for the AR's warm start."""
-    rl: float = Field(default=0.3, ge=0, le=1)
-    """Share for joint RL."""
-    heldout: float = Field(default=0.1, ge=0, le=1)
-    """Share that is never trained on."""
-    seed: int = 0
-    """Seed of the assignment."""
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        total = sum(self.shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(
-                f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}"
-            )
-        return self
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the documents by part."""
-        return {name: getattr(self, name) for name in SPLITS}
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,50 @@
 """Engines that generate explanations for activations."""
 
-from gloss.engines.choose import LOCAL, engine_of, parse_engine
-from gloss.engines.engine import Rollout, RolloutEngine
-from gloss.engines.gloss_server import GlossEngine
-from gloss.engines.local import LocalEngine
-from gloss.engines.remote import RemoteEngine, Speed
-from gloss.engines.sglang import SGLangEngine
-from gloss.engines.stepping import NewToken, RowEngine, RowRequest, SteppingEngine
-from gloss.engines.transport import Limits
-from gloss.engines.vllm import VLLMEngine
-from gloss.engines.waves import WaveEngine
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.engines.choose import LOCAL, engine_of, parse_engine
+    from gloss.engines.decoding import DecodingBatch
+    from gloss.engines.engine import (
+        Engine,
+        NewToken,
+        ResidualEdit,
+        Rollout,
+        RowBatch,
+        RowRequest,
+        TextRequest,
+    )
+    from gloss.engines.gloss_server import GlossEngine
+    from gloss.engines.local import LocalEngine
+    from gloss.engines.remote_batch import RemoteBatch, open_batch
+    from gloss.engines.servers import RemoteEngine, Speed
+    from gloss.engines.sglang import SGLangEngine
+    from gloss.engines.transport import Limits
+    from gloss.engines.vllm import VLLMEngine
 
 __all__ = [
     "LOCAL",
+    "DecodingBatch",
+    "Engine",
     "GlossEngine",
     "Limits",
     "LocalEngine",
     "NewToken",
+    "RemoteBatch",
     "RemoteEngine",
+    "ResidualEdit",
     "Rollout",
-    "RolloutEngine",
-    "RowEngine",
+    "RowBatch",
     "RowRequest",
     "SGLangEngine",
     "Speed",
-    "SteppingEngine",
+    "TextRequest",
     "VLLMEngine",
-    "WaveEngine",
     "engine_of",
+    "open_batch",
     "parse_engine",
 ]
+
+lazy_package(__name__)

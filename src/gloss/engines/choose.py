@@ -10,10 +10,10 @@ from typing import Unpack
 from urllib.parse import urlsplit
 
 from gloss.contract import SIDECAR_NAME, read_model_sidecar
-from gloss.engines.engine import RolloutEngine
+from gloss.engines.engine import Engine
 from gloss.engines.gloss_server import GlossEngine
 from gloss.engines.local import LocalEngine
-from gloss.engines.remote import RemoteEngine, run_apart
+from gloss.engines.servers import RemoteEngine, run_apart
 from gloss.engines.sglang import SGLangEngine
 from gloss.engines.transport import Limits, RefusedRequest, Transport, bearer, secret
 from gloss.engines.vllm import VLLMEngine
@@ -36,7 +36,7 @@ def engine_of(
     *,
     limits: Limits | None = None,
     **options: Unpack[LoadOptions],
-) -> RolloutEngine:
+) -> Engine:
     """The engine that ``spec`` names, for an AV; a server is probed before it is used.
 
     Of the AV itself ``local`` loads everything, SGLang and vLLM need the tokenizer and the

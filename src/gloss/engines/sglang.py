@@ -6,57 +6,47 @@ import json
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from gloss.engines.embedded import EmbeddedPromptEngine, FirstSteps
-from gloss.engines.encoding import JSONPrompt
 from gloss.engines.engine import Rollout
-from gloss.engines.remote import PROBE_TOKENS, Call, Sampling, not_this_kind, row_seed
-from gloss.engines.transport import Limits, Transport
+from gloss.engines.servers import (
+    PROBE_TOKENS,
+    Call,
+    EmbeddedPromptEngine,
+    FirstSteps,
+    Sampling,
+    not_this_kind,
+)
+from gloss.engines.transport import Transport
 from gloss.errors import EngineError
 from gloss.models import PromptEmbedder
 
 PATH = "/generate"
 _CACHE = "Start it with --disable-radix-cache"
+_DIGITS = {torch.float32: 9, torch.float16: 5, torch.bfloat16: 4}
+"""Significant decimal digits from which every value of a dtype is read back exactly."""
 
 
 class SGLangEngine(EmbeddedPromptEngine):
-    """A rollout engine over SGLang, which must run with ``--disable-radix-cache``.
+    """An engine over SGLang, which must run with ``--disable-radix-cache``.
 
     Seeds are honoured by servers started with ``--enable-deterministic-inference``. Every sample is
     a request of its own, as only so it can have its own seed."""
 
     kind: ClassVar[str] = "sglang"
-    own_remedies = (("disable_radix_cache", _CACHE), ("disable-radix-cache", _CACHE))
+    remedies = {"disable_radix_cache": _CACHE, "disable-radix-cache": _CACHE}
     cache_remedy = _CACHE
 
-    def __init__(self, url: str, embedder: PromptEmbedder, *, limits: Limits | None = None) -> None:
-        super().__init__(url, embedder, limits=limits)
-        self._prompt = JSONPrompt(embedder)
-
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
-        for row, injected in enumerate(self.embedder.injected_rows(activations)):
-            embeds = self._prompt.encode(injected)
+        prompt = JSONPrompt(self.embedder)
+        rows = self.embedder.injected_rows(activations)
+        settings = self.settings(sampling.temperature) | {"max_new_tokens": sampling.max_new_tokens}
+        for injected, seed in zip(rows, sampling.seeds, strict=True):
+            embeds = prompt.encode(injected)
             for sample in range(sampling.num_draws):
-                settings = self._sampling_params(sampling.temperature, sampling.max_new_tokens)
-                if sampling.temperature > 0:
-                    settings["sampling_seed"] = row_seed(
-                        sampling.seed, row * sampling.num_samples + sample
-                    )
-                yield Call(PATH, _body(embeds, {"sampling_params": settings}), 1, self._read)
-
-    def _sampling_params(self, temperature: float, max_new_tokens: int) -> dict[str, Any]:
-        """Every setting that a server could otherwise have a default of its own for."""
-        return {
-            "temperature": temperature,
-            "max_new_tokens": max_new_tokens,
-            "skip_special_tokens": False,
-            "stop_token_ids": list(self.embedder.stop_ids),
-            "top_p": 1.0,
-            "top_k": -1,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-        }
+                drawn = {"sampling_seed": seed + sample} if sampling.temperature > 0 else {}
+                yield Call(PATH, _body(embeds, settings | drawn), 1, self._read)
 
     def _read(self, answer: Any) -> list[Rollout]:
         try:
@@ -65,25 +55,54 @@ class SGLangEngine(EmbeddedPromptEngine):
             kind = reason["type"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise not_this_kind(self.url, "SGLang", answer) from error
-        if kind not in ("stop", "length"):
-            raise EngineError(
-                "the server gave up a response",
-                where=self.url,
-                expected="stop or length",
-                found=json.dumps(reason),
-            )
-        return [self.rollout(ids, finished=kind == "stop", matched=reason.get("matched"))]
+        finished = self.ended(kind, json.dumps(reason))
+        return [self.rollout(ids, finished=finished, matched=reason.get("matched"))]
 
     async def _first_steps(self, transport: Transport, activation: Tensor) -> FirstSteps:
-        embeds = self._prompt.encode(self.embedder.injected_rows(activation)[0])
-        rest = {"sampling_params": self._sampling_params(0.0, PROBE_TOKENS), "return_logprob": True}
-        answer = await transport.send(PATH, _body(embeds, rest))
+        embeds = JSONPrompt(self.embedder).encode(self.embedder.injected_rows(activation)[0])
+        settings = self.settings(0.0) | {"max_new_tokens": PROBE_TOKENS}
+        answer = await transport.send(PATH, _body(embeds, settings, return_logprob=True))
         try:
             steps = answer["meta_info"]["output_token_logprobs"]
             return [(int(token), float(logprob)) for logprob, token, *_ in steps]
         except (KeyError, TypeError, ValueError) as error:
             raise not_this_kind(self.url, "SGLang", answer) from error
 
+    async def _load_weights(self, transport: Transport, folder: str) -> None:
+        body = json.dumps({"model_path": folder, "flush_cache": True}).encode()
+        answer = await transport.send("/update_weights_from_disk", body)
+        if not isinstance(answer, dict) or not answer.get("success"):
+            raise EngineError(
+                "the server did not take over new weights",
+                where=self.url,
+                found=answer.get("message") if isinstance(answer, dict) else repr(answer),
+                remedy="It must be able to read the folder by the same path",
+            )
 
-def _body(embeds: bytes, rest: dict[str, Any]) -> bytes:
-    return b"".join((b'{"input_embeds":', embeds, b",", json.dumps(rest).encode()[1:]))
+
+class JSONPrompt:
+    """The prompt's embeddings as a JSON list of rows; the text before and after the marker's row is
+    written once.
+    """
+
+    def __init__(self, embedder: PromptEmbedder) -> None:
+        site, rows = embedder.site, [_json_row(row) for row in embedder.prompt]
+        self._before = b"[" + b"".join(row + b"," for row in rows[:site])
+        self._after = b"".join(b"," + row for row in rows[site + 1 :]) + b"]"
+
+    def encode(self, injected_row: Tensor) -> bytes:
+        """The text for one injected row [d_model]; its values, read as JSON, are exactly those of
+        the row.
+        """
+        return b"".join((self._before, _json_row(injected_row), self._after))
+
+
+def _json_row(row: Tensor) -> bytes:
+    number = f"%.{_DIGITS[row.dtype]}g,"
+    text = (number * len(row)) % tuple(row.tolist())
+    return b"[" + text[:-1].replace("e-0", "e-").replace("e+0", "e").encode() + b"]"
+
+
+def _body(embeds: bytes, sampling_params: dict[str, Any], **further: bool) -> bytes:
+    rest = json.dumps({"sampling_params": sampling_params, **further}).encode()
+    return b"".join((b'{"input_embeds":', embeds, b",", rest[1:]))

@@ -4,8 +4,8 @@ other answer is final.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import math
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +15,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from gloss.errors import EngineError
 
@@ -80,30 +88,29 @@ class Transport:
             yield cls(client, url, limits)
 
     async def send(self, path: str, body: bytes | None = None) -> Any:
-        """The JSON answer to a POST of ``body``, or to a GET where there is none.
+        """The JSON answer to a POST of ``body``, or to a GET where there is none; None for an empty
+        answer.
 
         Raises: RefusedRequest for an error status, EngineError if the server cannot be reached, is
         silent or speaks no JSON."""
-        attempt, waited = 0, 0.0
-        while True:
-            try:
-                response = await self._request(path, body)
-            except _CONNECTION_FAULTS as fault:
-                if attempt >= self._limits.retries:
-                    raise self._unreachable(fault, attempt) from fault
-                await asyncio.sleep(self._limits.backoff_s * 2**attempt)
-                attempt += 1
-                continue
-            delay = _retry_after_s(response)
-            if delay is None or waited + delay > self._limits.max_wait_s:
-                return self._read(response, path)
-            await asyncio.sleep(delay)
-            waited += delay
+        limits = self._limits
+        connecting = AsyncRetrying(
+            retry=retry_if_exception_type(_CONNECTION_FAULTS),
+            stop=stop_after_attempt(limits.retries + 1),
+            wait=wait_exponential(limits.backoff_s, max=math.inf),
+            retry_error_callback=self._unreachable,
+        )
+        waiting = AsyncRetrying(
+            retry=retry_if_result(lambda response: _retry_after_s(response) is not None),
+            stop=lambda state: state.idle_for + state.upcoming_sleep > limits.max_wait_s,
+            wait=lambda state: _retry_after_s(_outcome(state)) or 0.0,
+            retry_error_callback=_outcome,
+        )
+        return self._read(await waiting(connecting, self._request, path, body), path)
 
     async def _request(self, path: str, body: bytes | None) -> httpx2.Response:
-        method, headers = (
-            ("GET", {}) if body is None else ("POST", {"content-type": "application/json"})
-        )
+        method = "GET" if body is None else "POST"
+        headers = {} if body is None else {"content-type": "application/json"}
         try:
             return await self._client.request(
                 method, self.url + path, content=body, headers=headers
@@ -118,16 +125,18 @@ class Transport:
                 remedy="Look at its log and load; allow more time, or fewer requests at once",
             ) from error
 
-    def _unreachable(self, fault: Exception, attempt: int) -> EngineError:
+    def _unreachable(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        fault = state.outcome.exception()
         connected = not isinstance(fault, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return EngineError(
+        raise EngineError(
             "the connection breaks off" if connected else "no server can be reached",
             where=self.url,
-            found=f"{str(fault) or type(fault).__name__}, {attempt + 1} times",
+            found=f"{str(fault) or type(fault).__name__}, {state.attempt_number} times",
             remedy="The server may have died: look at its log"
             if connected
             else "Start the server, or check host and port",
-        )
+        ) from fault
 
     def _read(self, response: httpx2.Response, path: str) -> Any:
         if not response.is_success:
@@ -135,11 +144,16 @@ class Transport:
                 self.url, response.status_code, _message(response.content[:_SHOWN_BYTES])
             )
         try:
-            return json.loads(response.content)
+            return json.loads(response.content) if response.content else None
         except ValueError as error:
             raise EngineError(
                 f"{path} is not answered with JSON", where=self.url, found=repr(response.text[:80])
             ) from error
+
+
+def _outcome(state: RetryCallState) -> Any:
+    assert state.outcome is not None
+    return state.outcome.result()
 
 
 def bearer() -> dict[str, str]:
@@ -167,12 +181,8 @@ def _retry_after_s(response: httpx2.Response) -> float | None:
         until = parsedate_to_datetime(asked)
     except ValueError:
         return None
-    return max(
-        0.0,
-        (
-            (until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)
-        ).total_seconds(),
-    )
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
 
 def _message(content: bytes) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from gloss.contract import check_same_activations
 from gloss.engines import LocalEngine
 from gloss.evaluate.claims import FactRows, score_claims
+from gloss.evaluate.evaluate_config import EvaluateConfig
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
 from gloss.models import (
     ActivationReconstructor,
@@ -32,27 +32,6 @@ from gloss.progress import Stage
 from gloss.train.inputs import TrainingRows, read_training_rows
 
 CONTEXT_CHARS = 400
-
-
-class EvaluateConfig(BaseModel):
-    """What is measured on held-out documents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    max_rows: int = Field(default=1000, ge=2)
-    """Held-out activations that are explained, taken document by document."""
-    max_new_tokens: int = Field(default=150, gt=0)
-    """Length cap of an explanation."""
-    bootstrap_resamples: int = Field(default=2000, ge=100)
-    """Resamples of documents behind the 95 % interval."""
-    probe_rows: int = Field(default=4000, ge=0)
-    """Activations of training documents that the linear probes are fitted on; 0 leaves them out."""
-    examples: int = Field(default=12, ge=0)
-    """Examples kept for the report."""
-    attn_implementation: str | None = None
-    """Attention kernel of Transformers; None takes its default."""
-    seed: int = 0
-    """Seed of sampling, shuffling and bootstrap."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gloss.contract import Explanation
-from gloss.engines import Rollout, RolloutEngine
+from gloss.engines import Engine, Rollout
 from gloss.models import (
     ORTHOGONAL_MSE,
     ActivationReconstructor,
@@ -58,7 +58,7 @@ class RoundTrip:
 
 
 def round_trip(
-    engine: RolloutEngine,
+    engine: Engine,
     ar: ActivationReconstructor,
     activations: Tensor,
     *,

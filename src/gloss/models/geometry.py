@@ -91,6 +91,23 @@ def fraction_of_variance_explained(errors: Tensor, variance: float) -> float:
     return 1.0 - float(errors.double().mean()) / variance
 
 
+def steering_offset(activation: Tensor, direction: Tensor, alpha: float) -> Tensor:
+    """α‖h‖ Δ/‖Δ‖: what moves an activation h along a direction Δ; [d] and [d] → [d].
+
+    Raises: ActivationError if the direction is zero or not finite, as when an edit changes nothing.
+    Source: NLA paper, steering.
+    """
+    norm = float(direction.norm())
+    if not norm > 0 or not bool(torch.isfinite(direction).all()):
+        raise ActivationError(
+            "there is no direction to steer along",
+            expected="an edit that changes the reconstruction",
+            found="no change",
+        )
+    offset: Tensor = alpha * activation.norm() * direction / norm
+    return offset
+
+
 def cosine(errors: Any) -> Any:
     """Cosine similarity of a direction MSE: 1 − MSE / 2."""
     return 1 - errors / 2

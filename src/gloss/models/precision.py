@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 ComputeDtype = Literal["auto", "float32", "bfloat16"]
 
 
 def has_fast_bfloat16(device: str = "cpu") -> bool:
     """Whether the device multiplies bfloat16 matrices natively."""
+    import torch
+
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -25,6 +27,8 @@ def autocast(compute_dtype: ComputeDtype, device: str = "cpu") -> AbstractContex
     """Runs matrix products in bfloat16 while active, if asked for, or if ``auto`` and the device
     has them natively.
     """
+    import torch
+
     enabled = compute_dtype == "bfloat16" or (compute_dtype == "auto" and has_fast_bfloat16(device))
     return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=enabled)
 
@@ -36,6 +40,9 @@ def linear_weights_cast_once(module: nn.Module) -> Iterator[None]:
 
     For passes without gradients. Weights that another kind of layer shares (tied embeddings) stay
     as they are. Without autocast nothing happens."""
+    import torch
+    from torch import nn
+
     device = next(module.parameters()).device.type
     if not torch.is_autocast_enabled(device):
         yield

@@ -53,27 +53,6 @@ class SharedPrefix:
             cache.layers[index].values = values.expand(batch, -1, -1, -1)
         return cache
 
-    def expand_with_room(self, batch: int, new_tokens: int) -> Any:
-        """As ``expand``, with room for ``new_tokens`` behind the prefix, so that a step of
-        generation copies nothing.
-
-        For inference only: keys and values are written in place, in the format that autocast reads
-        them in."""
-        from transformers.cache_utils import DynamicLayer
-
-        from gloss.models.roomy_cache import roomy_layer
-
-        cache = self.expand(batch)
-        cache.layers = [
-            (
-                roomy_layer(layer, new_tokens)
-                if type(layer) is DynamicLayer and layer.is_initialized
-                else layer
-            )
-            for layer in cache.layers
-        ]
-        return cache
-
 
 class GatheringPrefix(SharedPrefix):
     """A shared prefix for several backward passes: their gradients gather in its keys and values

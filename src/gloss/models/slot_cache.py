@@ -1,11 +1,10 @@
-"""A Transformers cache for rows that come and go: prompts share columns on the left, what each row
-wrote ends at the same column.
+"""A Transformers cache for rows that come and go, all of which end at the same column.
 
-    columns   0 … P          …          clock
-    row 0     prefix  · · ·  own own own own
-    row 1     prefix  · · ·  · · own own own    (joined later; the gap is masked)
-Every step writes one column for all rows. Rows that leave are overwritten by the last ones; columns
-that no row needs are closed up."""
+    columns   first        …         clock
+    row 0     own own own own own own
+    row 1     ·   ·   own own own own    (shorter, or joined later; what stands before is masked)
+Every step writes one column for all rows, in place. Rows that end are overwritten by the last ones;
+columns at the left that no row needs fall out of view. For inference only."""
 
 from __future__ import annotations
 
@@ -17,168 +16,154 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 GROWTH_COLUMNS = 64
-"""Columns by which the room grows, and the least that closing up must win."""
+"""The least number of free columns that a new buffer has."""
 
 
 class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values [rows, heads, columns, d_head] of one block, views of larger buffers. For
-    inference only.
-    """
+    """Buffers [rows, heads, columns, d_head] for the keys and values of one block, of which the
+    cache says what is in use.
 
-    def __init__(self, prefix_and_new: tuple[Tensor, Tensor]) -> None:
+    Under autocast they stand in its format, into which attention would otherwise cast all of them
+    at every step."""
+
+    def __init__(self, cache: SlotCache, states: tuple[Tensor, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        keys, values = prefix_and_new
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._rooms = [
-            states.new_zeros(0, states.shape[1], 0, states.shape[3]) for states in (keys, values)
+        device = states[0].device.type
+        cast = torch.is_autocast_enabled(device)
+        self.dtype = torch.get_autocast_dtype(device) if cast else states[0].dtype
+        self.device, self.is_initialized, self._cache = states[0].device, True, cache
+        self.buffers = [
+            torch.empty(0, s.shape[1], 0, s.shape[3], dtype=self.dtype, device=s.device)
+            for s in states
         ]
-        self.num_rows = self.clock = 0
-        self.show()
 
-    @property
-    def num_columns(self) -> int:
-        """Columns that fit."""
-        return int(self._rooms[0].shape[2])
-
-    def make_room(self, rows: int, columns: int) -> None:
-        """Lets ``rows`` × ``columns`` fit; what is new is zero, as a masked column must be
-        finite.
-        """
-        for index, room in enumerate(self._rooms):
-            if rows > room.shape[0] or columns > room.shape[2]:
-                larger = room.new_zeros(
-                    max(rows, room.shape[0]),
-                    room.shape[1],
-                    max(columns, room.shape[2]),
-                    room.shape[3],
-                )
-                larger[: self.num_rows, :, : self.clock] = room[: self.num_rows, :, : self.clock]
-                self._rooms[index] = larger
-
-    def join(self, states: tuple[Tensor, Tensor], prefix_columns: int) -> None:
-        """Adds rows whose own columns end at the clock; states [rows, heads, prefix + own,
-        d_head].
-        """
-        joined = self.num_rows + len(states[0])
-        own = states[0].shape[2] - prefix_columns
-        for room, new in zip(self._rooms, states, strict=True):
-            slots = room[self.num_rows : joined]
-            slots[:, :, :prefix_columns] = new[:, :, :prefix_columns]
-            slots[:, :, prefix_columns : self.clock - own] = 0
-            slots[:, :, self.clock - own : self.clock] = new[:, :, prefix_columns:]
-        self.num_rows = joined
-        self.show()
+    def get_seq_length(self) -> int:
+        """Columns in view."""
+        return self._cache.clock - self._cache.first
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Writes keys and values [rows, heads, 1, d_head] at the clock, which moves on, and returns
-        all.
-        """
-        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
-            room[: self.num_rows, :, self.clock : self.clock + 1] = states
-        self.clock += 1
-        return self.show()
-
-    def move_rows(self, sources: Sequence[int], holes: Sequence[int], num_rows: int) -> None:
-        """Copies rows ``sources`` over ``holes`` and keeps the first ``num_rows``."""
-        if sources:
-            for room in self._rooms:
-                room[list(holes), :, : self.clock] = room[list(sources), :, : self.clock]
-        self.num_rows = num_rows
-        self.show()
-
-    def close_up(self, first: int, count: int) -> None:
-        """Takes out ``count`` columns from ``first`` on."""
-        for room in self._rooms:
-            kept = room[: self.num_rows, :, first + count : self.clock].clone()
-            room[: self.num_rows, :, first : self.clock - count] = kept
-        self.clock -= count
-        self.show()
-
-    def show(self) -> tuple[Tensor, Tensor]:
-        """The written part of the buffers, also where Transformers looks for it."""
-        keys, values = (room[: self.num_rows, :, : self.clock] for room in self._rooms)
-        self.keys, self.values = keys, values
+        """Writes keys and values [rows, heads, 1, d_head] at the clock and returns all in view."""
+        rows, first, clock = self._cache.num_rows, self._cache.first, self._cache.clock
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:rows, :, clock : clock + 1] = states
+        keys, values = (buffer[:rows, :, first : clock + 1] for buffer in self.buffers)
         return keys, values
+
+    def relocate(self, rows: int, columns: int, shift: int) -> None:
+        """Moves what is in view ``shift`` columns to the right, into buffers [rows, columns]."""
+        view = slice(self._cache.first, self._cache.clock)
+        moved = slice(view.start + shift, view.stop + shift)
+        for index, old in enumerate(self.buffers):
+            new = old.new_empty(rows, old.shape[1], columns, old.shape[3])
+            new[: self._cache.num_rows, :, moved] = old[: self._cache.num_rows, :, view]
+            self.buffers[index] = new
+
+    def join(self, states: tuple[Tensor, Tensor], start: int) -> None:
+        """Adds rows whose own columns begin at ``start`` and end at the clock. What is masked is
+        zeroed, as it must be finite.
+        """
+        rows, first, clock = self._cache.num_rows, self._cache.first, self._cache.clock
+        for buffer, new in zip(self.buffers, states, strict=True):
+            buffer[:rows, :, start:first] = 0
+            joined = buffer[rows : rows + len(new)]
+            joined[:, :, first:start] = 0
+            joined[:, :, start:clock] = new
 
 
 class SlotCache:
-    """The layers of all blocks and the bookkeeping of rows: where each row's own columns begin.
+    """The layers of all blocks and what they share: how many rows, where each one's own columns
+    start, the columns in view.
 
-    ``prefix_columns`` are shared by every row. ``transformers_cache`` is what a backbone's forward
-    takes."""
+    ``transformers_cache`` is what a backbone's forward takes."""
 
-    def __init__(self, prefix_columns: int) -> None:
+    def __init__(self) -> None:
         from transformers import DynamicCache
 
-        self.prefix_columns, self.starts = prefix_columns, list[int]()
+        self.starts: list[int] = []
+        self.first = self.clock = 0
         self.transformers_cache: Any = DynamicCache()
         self._layers: list[SlotLayer] = []
 
     @property
-    def clock(self) -> int:
-        """The column that the next step writes."""
-        return self._layers[0].clock if self._layers else 0
+    def num_rows(self) -> int:
+        """Rows in use."""
+        return len(self.starts)
 
-    def join(self, cache: Any, own_columns: int) -> None:
-        """Takes over the rows of a Transformers cache that holds the prefix and ``own_columns``
-        more of each.
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns that fit."""
+        keys = self._layers[0].buffers[0] if self._layers else torch.empty(0, 0, 0)
+        return len(keys), keys.shape[2]
+
+    def join(self, cache: Any, new_columns: int) -> None:
+        """Takes over all rows of a Transformers cache, which is emptied; they will need up to
+        ``new_columns`` more.
         """
-        states = [(layer.keys, layer.values) for layer in cache.layers]
         if not self._layers:
-            self._layers = [SlotLayer(pair) for pair in states]
+            self._layers = [SlotLayer(self, (layer.keys, layer.values)) for layer in cache.layers]
             self.transformers_cache.layers = self._layers
+        joined, own = len(cache.layers[0].keys), cache.layers[0].keys.shape[2]
+        (rows, columns), wanted = self.shape, self.num_rows + joined
         if not self.starts:
-            for layer in self._layers:
-                layer.clock = 0
-        clock = max(self.clock, self.prefix_columns + own_columns)
-        joined = len(states[0][0])
-        for layer, pair in zip(self._layers, states, strict=True):
-            layer.make_room(len(self.starts) + joined, clock + 1)
-            layer.clock = clock
-            layer.join(pair, self.prefix_columns)
-        self.starts += [clock - own_columns] * joined
+            self.first = self.clock = own
+        if wanted > rows or not own <= self.clock <= columns:
+            self._relocate(
+                max(wanted, 2 * rows) if wanted > rows else rows,
+                max(own, self.clock - self.first),
+                new_columns,
+            )
+        start = self.clock - own
+        for layer, prefilled in zip(self._layers, cache.layers, strict=True):
+            layer.join((prefilled.keys, prefilled.values), start)
+            prefilled.keys = prefilled.values = None
+        self.starts += [start] * joined
+        self.first = min(self.first, start)
 
-    def before_step(self) -> None:
-        """Makes sure that one more column fits: closes up the gap where that wins enough, else
-        grows.
-        """
-        gap = min(self.starts) - self.prefix_columns
+    def before_step(self, new_columns: int) -> None:
+        """Makes sure that one more column fits; where none does, up to ``new_columns`` will."""
+        if self.clock == self.shape[1]:
+            self._relocate(self.shape[0], self.clock - self.first, new_columns)
+
+    def after_step(self) -> None:
+        """Moves on to the next column."""
+        self.clock += 1
+
+    def _relocate(self, rows: int, width: int, new_columns: int) -> None:
+        """Gives buffers of ``rows`` in which the columns in view end at ``width``."""
+        shift = width - self.clock
         for layer in self._layers:
-            if gap >= GROWTH_COLUMNS:
-                layer.close_up(self.prefix_columns, gap)
-            if layer.clock == layer.num_columns:
-                layer.make_room(layer.num_rows, layer.clock + GROWTH_COLUMNS)
-        if gap >= GROWTH_COLUMNS:
-            self.starts = [start - gap for start in self.starts]
+            layer.relocate(rows, width + max(new_columns, GROWTH_COLUMNS), shift)
+        self.first, self.clock = self.first + shift, width
+        self.starts = [start + shift for start in self.starts]
 
-    def leave(self, rows: Sequence[int]) -> list[int]:
-        """Lets rows go; returns for each row that stays, in its new order, where it stood."""
+    def remove(self, rows: Sequence[int]) -> list[int]:
+        """Takes rows out; returns for each row that stays, in its new order, where it stood."""
         gone = set(rows)
-        kept = len(self.starts) - len(gone)
+        kept = self.num_rows - len(gone)
         holes = [row for row in sorted(gone) if row < kept]
-        sources = [row for row in range(kept, len(self.starts)) if row not in gone]
-        for layer in self._layers:
-            layer.move_rows(sources, holes, kept)
+        sources = [row for row in range(kept, self.num_rows) if row not in gone]
+        view = slice(self.first, self.clock)
+        for buffer in (buffer for layer in self._layers for buffer in layer.buffers):
+            if holes:
+                buffer[holes, :, view] = buffer[sources, :, view]
         order = list(range(kept))
         for hole, source in zip(holes, sources, strict=True):
             order[hole] = source
         self.starts = [self.starts[row] for row in order]
+        self.first = min(self.starts, default=self.clock)
         return order
 
     def positions(self, device: Any) -> Tensor:
         """Position of the token that the next step writes, in its own text; [rows, 1]."""
-        return (
-            self.clock - torch.tensor(self.starts, device=device).unsqueeze(1) + self.prefix_columns
-        )
+        return self.clock - torch.tensor(self.starts, device=device).unsqueeze(1)
 
     def mask(self, device: Any) -> Tensor | None:
-        """Which columns each row reads in the next step, bool [rows, clock + 1]; None where all
-        read all.
+        """Which columns in view each row reads in the next step, bool [rows, columns]; None where
+        all read all.
         """
-        if max(self.starts) == self.prefix_columns:
+        if max(self.starts) == self.first:
             return None
-        columns = torch.arange(self.clock + 1, device=device)
         starts = torch.tensor(self.starts, device=device).unsqueeze(1)
-        return (columns < self.prefix_columns) | (columns >= starts)
+        return torch.arange(self.first, self.clock + 1, device=device) >= starts

@@ -1,15 +1,50 @@
-"""Read, rebuild, score and steer with a trained NLA."""
+"""Ask a trained NLA: explain, reconstruct, score, steer, trust, compare, continue."""
 
-from gloss.nla.nla import NLA
-from gloss.nla.results import Continuation, Explanations, Score, Steering, TokenExplanation
-from gloss.text.positions import parse_positions
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.nla.compare import Side
+    from gloss.nla.executor import Executor, LocalExecutor, RowEvent, run_now
+    from gloss.nla.explaining import Sampling
+    from gloss.nla.nla import NLA
+    from gloss.nla.questions import Bounds, Questions, TooLarge
+    from gloss.nla.results import (
+        Comparison,
+        Continuation,
+        Explanations,
+        Score,
+        Steering,
+        TextContinuation,
+        TokenExplanation,
+        Trust,
+    )
+    from gloss.nla.selection import Selection, Source
+    from gloss.text.positions import parse_positions
 
 __all__ = [
     "NLA",
+    "Bounds",
+    "Comparison",
     "Continuation",
+    "Executor",
     "Explanations",
+    "LocalExecutor",
+    "Questions",
+    "RowEvent",
+    "Sampling",
     "Score",
+    "Selection",
+    "Side",
+    "Source",
     "Steering",
+    "TextContinuation",
     "TokenExplanation",
+    "TooLarge",
+    "Trust",
     "parse_positions",
+    "run_now",
 ]
+
+lazy_package(__name__)

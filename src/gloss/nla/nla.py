@@ -1,45 +1,54 @@
-"""The public face of a trained NLA: explain, reconstruct, score, steer."""
+"""The public face of a trained NLA: its parts, and every question that it can answer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
 from copy import copy
-from functools import cached_property
+from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 import torch
 from torch import Tensor
 
 from gloss.contract import (
     SIDECAR_NAME,
-    TRUST_KEY,
-    Explanation,
     ModelSidecar,
     check_same_activations,
     read_model_sidecar,
-    text_ids,
 )
 from gloss.contract.files import RESULTS_NAME
 from gloss.durable import read_json
-from gloss.engines import LOCAL, LocalEngine, Rollout, RolloutEngine, engine_of, parse_engine
-from gloss.engines.steering import steered_continuations, steering_offset
+from gloss.engines import LOCAL, Engine, LocalEngine, engine_of, parse_engine
 from gloss.errors import ActivationError, CheckpointError, ConfigError
 from gloss.models import (
     ActivationReconstructor,
     ActivationVerbalizer,
-    cosine,
     direction_mse,
     load_ar,
     load_av,
 )
+from gloss.nla.executor import LocalExecutor, run_now
 from gloss.nla.flags import activation_flags
 from gloss.nla.place import NLAPlaces, find_nla
-from gloss.nla.results import FAILED, Continuation, Explanations, Score, Steering, TokenExplanation
-from gloss.target_model import LoadOptions, ModelPlace, Target, capture_activations, load_target
-from gloss.text.positions import parse_positions
+from gloss.nla.questions import Questions
+from gloss.target_model import LoadOptions, ModelPlace, Target, load_target, load_tokenizer
 from gloss.text.rendering import special_token_ids
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+
+
+def _now(
+    question: Callable[Concatenate[Questions, Asked], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[NLA, Asked], Answer]:
+    """A question as a method that answers at once, with its signature and description."""
+
+    def method(nla: NLA, /, *args: Asked.args, **options: Asked.kwargs) -> Answer:
+        return run_now(question(nla.ask(), *args, **options))
+
+    return update_wrapper(method, question)
 
 
 class NLA:
@@ -64,7 +73,7 @@ class NLA:
         ar: str | Path | None = None,
         target: str | Path | None = None,
         max_new_tokens: int | None = None,
-        engine: str | RolloutEngine = LOCAL,
+        engine: str | Engine = LOCAL,
         **options: Unpack[LoadOptions],
     ) -> None:
         if isinstance(engine, str) and engine != LOCAL:
@@ -75,7 +84,7 @@ class NLA:
         )
         self.name, self._options = self.places.name, options
         self.sidecar: ModelSidecar = _sidecar_of(self.places)
-        self.recorded: dict[str, Any] = dict(self.sidecar.extra.get(TRUST_KEY, {}))
+        self.recorded: dict[str, Any] = self.sidecar.trust.recorded()
         self.max_new_tokens = max_new_tokens or int(self.recorded.get("max_new_tokens", 150))
 
     @cached_property
@@ -84,7 +93,7 @@ class NLA:
         return load_av(self._place("av", self.places.av), **self._options)
 
     @cached_property
-    def engine(self) -> RolloutEngine:
+    def engine(self) -> Engine:
         """What writes explanations; a server is probed when this is first used.
 
         Raises: EngineError.
@@ -155,89 +164,6 @@ class NLA:
             )
         return layer
 
-    def tokens(self, text: str) -> tuple[list[int], list[str]]:
-        """Token ids of a text as the target reads it, and each token's own text."""
-        tokenizer = self.target.tokenizer
-        ids = text_ids(tokenizer, text)
-        if not ids:
-            raise ConfigError(
-                "the text is empty", expected="at least one token", remedy="Give a text to explain"
-            )
-        return ids, [tokenizer.decode([i]) for i in ids]
-
-    @torch.inference_mode()
-    def activations(self, text: str) -> Tensor:
-        """Activations of every token of a text, raw; [tokens, d_model]."""
-        ids, _ = self.tokens(text)
-        model = self.target.model
-        return (
-            capture_activations(model, torch.tensor([ids], device=model.device), None, self.layer)[
-                0
-            ]
-            .float()
-            .cpu()
-        )
-
-    def explain(
-        self,
-        source: str | Tensor,
-        *,
-        positions: str | int | Sequence[int] = -1,
-        samples: int = 1,
-        temperature: float | None = None,
-        seed: int = 0,
-        score: bool | None = None,
-    ) -> Explanations:
-        """Explanations of tokens of a text, or of given activations [n, d_model].
-
-        ``positions``: an index (negative from the end), several, ``"all"``, or a specification such
-        as ``"3,7-9"``.
-        ``temperature`` None is greedy for one sample and 1 for several. ``score`` says whether the
-        AR reads them back; by default it does where there is one.
-        Raises: PositionError, ActivationError, ConfigError, EngineError.
-        """
-        if samples < 1:
-            raise ConfigError("samples", expected="at least 1", found=samples)
-        if isinstance(source, str):
-            ids, tokens = self.tokens(source)
-            chosen = parse_positions(positions, len(ids))
-            vectors = self.activations(source)[chosen]
-            flags = [self.flags(ids[p], p, vectors[i]) for i, p in enumerate(chosen)]
-            labels = [tokens[p] for p in chosen]
-        else:
-            vectors = self.checked(source)
-            chosen = list(range(len(vectors)))
-            flags, labels = [self.flags(None, None, v) for v in vectors], [""] * len(vectors)
-        heat = temperature if temperature is not None else (0.0 if samples == 1 else 1.0)
-        rollouts = self.engine.generate(
-            vectors,
-            temperature=heat,
-            max_new_tokens=self.max_new_tokens,
-            seed=seed,
-            num_samples=samples,
-        )
-        repeated = vectors.repeat_interleave(samples, dim=0)
-        items = self._scored(
-            rollouts, repeated, scored=self.places.ar is not None if score is None else score
-        )
-        return Explanations(
-            tuple(
-                TokenExplanation(
-                    position=chosen[i // samples],
-                    token=labels[i // samples],
-                    norm=float(repeated[i].double().norm()),
-                    flags=(*flags[i // samples], *((FAILED,) if text is None else ())),
-                    text=text,
-                    response=rollouts[i].text,
-                    fve=score.fve if score else None,
-                    cosine=score.cosine if score else None,
-                    direction_mse=score.direction_mse if score else None,
-                )
-                for i, (text, score) in enumerate(items)
-            ),
-            layer=self.layer,
-        )
-
     def with_prompt(self, prompt: str) -> NLA:
         """The same NLA with an AV prompt of your own, which holds ``<INJECT>`` once where the
         activation goes.
@@ -255,102 +181,21 @@ class NLA:
         other.av = self.av.with_prompt(prompt)
         return other
 
-    def reconstruct(self, explanations: Sequence[str]) -> Tensor:
-        """The activations that the AR reads in explanation texts; [n, d_model], direction only (the
-        norm has no meaning).
+    def ask(self, *, max_rows: int = 256) -> Questions:
+        """The questions to this NLA, for programs with an event loop or their own bound on the rows
+        that run side by side.
         """
-        if isinstance(explanations, str):
-            explanations = [explanations]
-        return self.ar.reconstruct(list(explanations))
+        return Questions(self, LocalExecutor(self, max_rows=max_rows))
 
-    def score(self, explanations: Sequence[str], activations: Tensor) -> list[Score]:
-        """How well each text rebuilds its activation; n texts and [n, d_model].
-
-        Raises: ActivationError if the counts or widths differ.
-        """
-        vectors = self.checked(activations)
-        if len(explanations) != len(vectors):
-            raise ActivationError(
-                "texts and activations differ in number",
-                expected=len(vectors),
-                found=len(explanations),
-            )
-        errors = direction_mse(self.reconstruct(explanations), vectors).tolist()
-        return [Score(direction_mse=e, cosine=cosine(e), fve=self.fve(e)) for e in errors]
-
-    def steer(
-        self,
-        text: str,
-        *,
-        position: int = -1,
-        edit: tuple[str, str],
-        alphas: Sequence[float] = (0.5, 1.0, 2.0),
-        explanation: str | None = None,
-        max_new_tokens: int = 24,
-        seed: int = 0,
-    ) -> Steering:
-        """The target's continuations when one token's activation is moved along an edit of its
-        explanation.
-
-        ``edit`` = (old, new) is replaced in the explanation (the AV's greedy one unless
-        ``explanation`` is given).
-        Raises: PositionError, ConfigError if the explanation does not hold ``old``, ActivationError
-        if the edit changes nothing."""
-        ids, tokens = self.tokens(text)
-        site = parse_positions(position, len(ids))[0]
-        original = (
-            explanation if explanation is not None else self.explain(text, positions=site)[0].text
-        )
-        old, new = edit
-        if original is None or old not in original:
-            raise ConfigError(
-                "the explanation does not hold the words to edit",
-                expected=repr(old),
-                found=repr(original),
-                remedy="Edit words that stand in the explanation, or give one yourself",
-            )
-        edited = original.replace(old, new)
-        if edited == original:
-            raise ActivationError(
-                "there is no direction to steer along",
-                expected="an edit that changes the explanation",
-                found=repr(edit),
-            )
-        before, after = self.reconstruct([original, edited])
-        activation = self.activations(text)[site]
-        random = torch.randn(activation.shape, generator=torch.Generator().manual_seed(seed))
-        runs = [("none", 0.0, torch.zeros_like(activation))]
-        for name, direction in (("edit", after - before), ("random", random)):
-            runs += [
-                (name, alpha, steering_offset(activation, direction, alpha)) for alpha in alphas
-            ]
-        outputs = steered_continuations(
-            self.target,
-            ids,
-            layer=self.layer,
-            position=site,
-            offsets=torch.stack([offset for _, _, offset in runs]),
-            max_new_tokens=max_new_tokens,
-        )
-        texts = [self.target.tokenizer.decode(row) for row in outputs]
-        continuations = tuple(
-            Continuation(n, a, t) for (n, a, _), t in zip(runs, texts, strict=True)
-        )
-        return Steering(site, tokens[site], original, edited, continuations)
-
-    def _scored(
-        self, rollouts: list[Rollout], vectors: Tensor, *, scored: bool
-    ) -> list[tuple[str | None, Score | None]]:
-        texts = [
-            r.explanation.text if isinstance(r.explanation, Explanation) else None for r in rollouts
-        ]
-        kept = [i for i, text in enumerate(texts) if scored and text is not None]
-        scores = (
-            dict(zip(kept, self.score([str(texts[i]) for i in kept], vectors[kept]), strict=True))
-            if kept
-            else {}
-        )
-        return [(text, scores.get(i)) for i, text in enumerate(texts)]
+    tokens = _now(Questions.tokens)
+    activations = _now(Questions.activations)
+    explain = _now(Questions.explain)
+    reconstruct = _now(Questions.reconstruct)
+    score = _now(Questions.score)
+    steer = _now(Questions.steer)
+    trust = _now(Questions.trust)
+    compare = _now(Questions.compare)
+    continue_text = _now(Questions.continue_text)
 
     def fve(self, error: float) -> float | None:
         """FVE of one direction MSE, against the variance that the checkpoint records; None without
@@ -358,6 +203,36 @@ class NLA:
         """
         variance = self.recorded.get("direction_variance")
         return None if variance is None else 1 - error / float(variance)
+
+    def percentile(self, error: float) -> float | None:
+        """Share of the checkpoint's held-out explanations whose direction MSE is no less, 0 to
+        100; None where it records none.
+        """
+        errors = self.recorded.get("heldout_errors") or self.evaluation.get("heldout_errors")
+        return 100.0 * sum(one >= error for one in errors) / len(errors) if errors else None
+
+    def mean_direction_fve(self, activation: Tensor) -> float | None:
+        """FVE of predicting the mean direction that the checkpoint records for an activation
+        [d_model]; None where it records none.
+        """
+        recorded = self.recorded.get("mean_direction")
+        if recorded is None:
+            return None
+        return self.fve(float(direction_mse(torch.tensor(recorded).float(), activation)))
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the special tokens; of a model whose weights are not loaded, only the tokenizer
+        is.
+        """
+        loaded = next(
+            (self.__dict__[name] for name in ("target", "av") if name in self.__dict__), None
+        )
+        if loaded is not None:
+            return special_token_ids(loaded.tokenizer)
+        place = self.places.av or self.places.target or self.sidecar.base_checkpoint
+        trust = self._options.get("trust_remote_code", False)
+        return special_token_ids(load_tokenizer(place, trust_remote_code=trust))
 
     def flags(
         self, token_id: int | None, position: int | None, activation: Tensor
@@ -370,7 +245,7 @@ class NLA:
             norm_statistics=self.recorded.get("norm_statistics", {}),
             position=position,
             min_position=self.recorded.get("min_position"),
-            special=token_id is not None and token_id in special_token_ids(self.target.tokenizer),
+            special=token_id is not None and token_id in self.special_ids,
         )
 
     def checked(self, activations: Tensor) -> Tensor:

@@ -1,37 +1,120 @@
-"""What reading an NLA returns: plain values that print well in a terminal, as HTML in a notebook,
-and as JSON.
+"""What the questions to an NLA answer: plain values whose field names are those of the JSON, and
+that print well in a terminal and, as HTML, in a notebook.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from html import escape
-from typing import Any
+from io import StringIO
+from typing import Any, Literal
 from unicodedata import category
 
+from gloss.text.tokens import ReadToken
+
 FAILED = "extraction failed"
+TEMPLATE_TOKEN, POOLED, DIFFERENCE = "template token", "mean-pooled", "difference"
+NO_DIRECTION = "no direction"
+"""Flag of a zero or non-finite activation, which no AV can read; it has no explanation."""
 
 
-@dataclass(frozen=True)
+Shown = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+class Result:
+    """An answer: ``to_dict`` is what it is as JSON, ``table`` what a terminal shows of it."""
+
+    def to_dict(self) -> Any:
+        """The answer as JSON-ready values."""
+        kind: Any = type(self)
+        return adapter(kind).dump_python(self, mode="json")
+
+    _title = ""
+
+    def _shown(self) -> Shown:
+        """Heads of columns, and rows of cells."""
+        raise NotImplementedError
+
+    def table(self) -> Any:
+        """A rich table."""
+        from rich.table import Table
+        from rich.text import Text
+
+        heads, rows = self._shown()
+        table = Table(show_lines=True, header_style="bold", title=Text(printable(self._title)))
+        for head in heads:
+            table.add_column(head, justify="right" if head in _NUMBERS else "left")
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        buffer = StringIO()
+        Console(file=buffer, width=110).print(self.table())
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        heads, rows = self._shown()
+        style = "text-align:left;white-space:pre-wrap"
+        body = "".join(
+            "<tr>" + "".join(f"<td style='{style}'>{_html(cell)}</td>" for cell in row) + "</tr>"
+            for row in rows
+        )
+        head = "".join(f"<th>{_html(name)}</th>" for name in heads)
+        return f"<p>{_html(self._title)}</p><table><tr>{head}</tr>{body}</table>"
+
+
+@cache
+def adapter(kind: Any) -> Any:
+    """What turns values of a kind into JSON and back, by pydantic."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+_NUMBERS = ("pos", "FVE", "cosine", "percentile", "α", "up to here", "lost without", "norm")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenExplanation:
-    """One explanation of one activation.
+    """One explanation of one activation: an item of a JSON answer, and a row of a table.
 
-    ``text`` is None where no explanation could be extracted (``response`` then shows what the AV
-    wrote). ``fve`` compares the error with the variance of the NLA's training activations (None
-    where the checkpoint does not record it); ``cosine`` is that of the reconstruction. ``flags``
-    name reasons to distrust the activation: early position, special token, norm outlier, extraction
-    failed."""
+    ``position`` is that of the token, or the row of given activations; ``row`` numbers the
+    activations of the input. ``context`` is the end of the text up to and with the token.
+    ``text`` is None where no explanation could be extracted; ``response`` is what the AV wrote,
+    tags and all. ``fve`` compares the error with the variance of the NLA's training activations,
+    ``baseline`` is that of always predicting their mean direction; None where the checkpoint
+    records neither. ``flags`` name reasons to distrust the activation.
+    """
 
-    position: int
-    token: str
+    position: int | None
+    sample: int = 0
+    token: str | None = None
+    token_id: int | None = None
+    role: str | None = None
+    section: str | None = None
+    channel: str | None = None
+    message_index: int | None = None
+    generated: bool | None = None
+    fragment_index: int | None = None
+    fragment_count: int | None = None
+    doc_id: str | None = None
+    row: int = 0
+    context: str | None = None
     text: str | None
     response: str
-    fve: float | None
-    cosine: float | None
-    norm: float
-    flags: tuple[str, ...]
+    fve: float | None = None
+    baseline: float | None = None
+    cosine: float | None = None
     direction_mse: float | None = None
+    norm: float
+    flags: tuple[str, ...] = ()
+    done: Literal[True] = True
+    """Tells a finished explanation from an ``ExplainPart`` in a stream."""
 
     @property
     def shown(self) -> str:
@@ -40,86 +123,91 @@ class TokenExplanation:
 
 
 @dataclass(frozen=True)
-class Explanations(Sequence[TokenExplanation]):
-    """Explanations of the tokens of one text (or of given activations), in order."""
+class ExplainStart:
+    """The first event of a streamed explain: how many explanations will come, of a text with how
+    many tokens.
+    """
 
-    items: tuple[TokenExplanation, ...]
-    layer: int | None
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.items[index]
-
-    def __iter__(self) -> Iterator[TokenExplanation]:
-        return iter(self.items)
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One JSON-ready mapping per explanation."""
-        return [
-            {**asdict(item), "flags": list(item.flags), "layer": self.layer} for item in self.items
-        ]
-
-    def table(self) -> Any:
-        """A rich table: token, explanation, FVE, flags."""
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(show_lines=True, header_style="bold")
-        for name, justify in (
-            ("pos", "right"),
-            ("token", "left"),
-            ("explanation", "left"),
-            ("FVE", "right"),
-            ("flags", "left"),
-        ):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for item in self.items:
-            shown = item.text if item.text is not None else item.response
-            table.add_row(
-                str(item.position),
-                Text(visible(item.token)),
-                Text(printable(shown)),
-                _number(item.fve),
-                Text(", ".join(item.flags)),
-            )
-        return table
-
-    def __str__(self) -> str:
-        from io import StringIO
-
-        from rich.console import Console
-
-        buffer = StringIO()
-        Console(file=buffer, width=110).print(self.table())
-        return buffer.getvalue()
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{item.position}</td><td><code>{escape(visible(item.token))}</code></td>"
-            f"<td style='text-align:left;white-space:pre-wrap'>{escape(item.shown)}</td>"
-            f"<td>{_number(item.fve)}</td><td>{escape(', '.join(item.flags))}</td></tr>"
-            for item in self.items
-        )
-        heads = "".join(
-            f"<th>{name}</th>" for name in ("pos", "token", "explanation", "FVE", "flags")
-        )
-        return f"<table><tr>{heads}</tr>{rows}</table>"
+    nla: str
+    layer: int
+    total: int
+    num_tokens: int | None
 
 
 @dataclass(frozen=True)
-class Score:
-    """How well one text rebuilds one activation."""
+class ExplainPart:
+    """An explanation as far as it is written."""
+
+    position: int | None
+    sample: int
+    text: str
+    done: Literal[False] = False
+
+
+ExplainEvent = ExplainStart | ExplainPart | TokenExplanation
+
+
+@dataclass(frozen=True)
+class Explanations(Result, Sequence[TokenExplanation]):
+    """Explanations in the order asked for, the samples of one activation side by side."""
+
+    explanations: tuple[TokenExplanation, ...]
+    layer: int | None
+    nla: str = ""
+
+    def __len__(self) -> int:
+        return len(self.explanations)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.explanations[index]
+
+    def __iter__(self) -> Iterator[TokenExplanation]:
+        return iter(self.explanations)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One JSON-ready mapping per explanation."""
+        return [{**one, "layer": self.layer} for one in self.to_dict()["explanations"]]
+
+    def _shown(self) -> Shown:
+        several = len({one.doc_id for one in self}) > 1
+        chat = any(one.section is not None for one in self)
+        heads = [*(["document"] if several else []), "pos", "token", *(["in"] if chat else [])]
+        rows = [
+            [
+                *([one.doc_id or ""] if several else []),
+                str(one.row if one.position is None else one.position),
+                visible(one.token or ""),
+                *([" ".join(filter(None, (one.role, one.section)))] if chat else []),
+                one.shown,
+                number(one.fve),
+                ", ".join(one.flags),
+            ]
+            for one in self
+        ]
+        return [*heads, "explanation", "FVE", "flags"], rows
+
+
+@dataclass(frozen=True)
+class Score(Result):
+    """How well one text rebuilds one activation; ``percentile`` is the share of the checkpoint's
+    held-out explanations that score no better, 0 to 100, None where it records none.
+    """
 
     direction_mse: float
     cosine: float
     fve: float | None
+    percentile: float | None = None
+
+    def _shown(self) -> Shown:
+        cells = [number(self.cosine, 3), number(self.fve, 3), number(self.percentile, 0)]
+        return ("cosine", "FVE", "percentile"), [cells]
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What the target wrote under one edit; ``alpha`` is 0 without edit."""
+    """What the target wrote under one edit: none, edit, random or unrelated; ``alpha`` is 0 without
+    edit.
+    """
 
     edit: str
     alpha: float
@@ -127,57 +215,206 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Steering:
-    """An edited explanation and the target's continuations: without edit, along the edit, along a
-    random direction.
+class NextToken:
+    """The probability of one next token without an edit and with it."""
+
+    token: str
+    token_id: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """The likeliest next tokens under one α of the edit."""
+
+    alpha: float
+    tokens: tuple[NextToken, ...]
+
+
+@dataclass(frozen=True)
+class Steering(Result):
+    """An edited explanation and the target's continuations, greedy: without edit, along the edit,
+    along a random direction and along an unrelated edit. ``token`` is that of the last position.
     """
 
-    position: int
+    positions: tuple[int, ...]
     token: str
     original: str
     edited: str
     continuations: tuple[Continuation, ...]
+    next: tuple[NextTokens, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        return asdict(self)
+    @property
+    def _title(self) -> str:  # type: ignore[override]
+        places = ", ".join(map(str, self.positions))
+        edit = f"{self.original!r} → {self.edited!r}"
+        return f"steering at token {places} {visible(self.token)!r}: {edit}"
 
-    def table(self) -> Any:
-        """A rich table: edit, α, continuation."""
-        from rich.table import Table
-        from rich.text import Text
+    def _shown(self) -> Shown:
+        rows = [(one.edit, f"{one.alpha:g}", one.text) for one in self.continuations]
+        return ("edit", "α", "the target goes on"), rows
 
-        table = Table(
-            header_style="bold",
-            title=Text(f"steering at token {self.position} {visible(self.token)!r}"),
-        )
-        for name in ("edit", "α", "the target goes on"):
-            table.add_column(name)
-        for item in self.continuations:
-            table.add_row(Text(item.edit), f"{item.alpha:g}", Text(printable(item.text)))
-        return table
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(item.edit)}</td><td>{item.alpha:g}</td>"
-            "<td style='text-align:left;white-space:pre-wrap'>"
-            f"{escape(printable(item.text))}</td></tr>"
-            for item in self.continuations
-        )
-        return (
-            f"<p>Steering at token {self.position} <code>{escape(visible(self.token))}</code>:<br>"
-            f"<del>{escape(self.original)}</del><br><ins>{escape(self.edited)}</ins></p>"
-            f"<table><tr><th>edit</th><th>α</th><th>the target goes on</th></tr>{rows}</table>"
-        )
+@dataclass(frozen=True)
+class Control:
+    """FVE of what knows nothing of this token."""
 
-    def __str__(self) -> str:
-        from io import StringIO
+    name: str
+    fve: float | None
 
-        from rich.console import Console
 
-        buffer = StringIO()
-        Console(file=buffer, width=110).print(self.table())
-        return buffer.getvalue()
+@dataclass(frozen=True)
+class Sample:
+    """One more explanation of the same activation."""
+
+    text: str | None
+    fve: float | None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The greedy explanation of a token nearby."""
+
+    position: int
+    token: str
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line or sentence of an explanation and what speaks for it.
+
+    ``prefix_fve`` is the FVE of the explanation up to and with this claim, ``fve_lost`` what is
+    lost when this claim alone is left out (None for the only claim). ``in_samples`` and
+    ``at_neighbours`` are shares of those that make it too; None where there are none.
+    """
+
+    text: str
+    prefix_fve: float | None
+    fve_lost: float | None
+    in_samples: float | None
+    at_neighbours: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim about a text whose truth is known: right, wrong, or absent (nothing to judge it
+    by).
+    """
+
+    kind: str
+    value: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Trust(Result):
+    """What speaks for an explanation and against it.
+
+    ``controls``: mean direction, empty text, the explanation's words shuffled, texts of other
+    tokens. ``agreement`` is the mean share of words that two samples have in common, 0 to 1.
+    ``truth`` judges every claim about a text whose truth is known, and is None for others.
+    """
+
+    position: int
+    explanation: str
+    fve: float | None
+    cosine: float
+    direction_mse: float
+    controls: tuple[Control, ...]
+    samples: tuple[Sample, ...]
+    agreement: float | None
+    claims: tuple[Claim, ...]
+    neighbours: tuple[Neighbour, ...]
+    truth: tuple[Verdict, ...] | None = None
+
+    @property
+    def _title(self) -> str:  # type: ignore[override]
+        controls = ", ".join(f"{one.name} {number(one.fve)}" for one in self.controls)
+        agreement = f"agreement of samples {number(self.agreement)}"
+        return f"FVE {number(self.fve)} at token {self.position} ({controls}; {agreement})"
+
+    def _shown(self) -> Shown:
+        rows = [
+            [
+                one.text,
+                number(one.prefix_fve),
+                number(one.fve_lost),
+                number(one.in_samples),
+                number(one.at_neighbours),
+            ]
+            for one in self.claims
+        ]
+        return ("claim", "up to here", "lost without", "in samples", "at neighbours"), rows
+
+
+@dataclass(frozen=True)
+class ComparedSide:
+    """One side of a comparison, explained."""
+
+    position: int | None
+    token: str | None
+    norm: float
+    text: str | None
+    fve: float | None
+
+
+@dataclass(frozen=True)
+class Comparison(Result):
+    """What is between two activations: ``text`` explains first − second, and is None where that is
+    zero or no explanation could be extracted. ``similarity`` is the cosine of the two.
+    """
+
+    text: str | None
+    norm: float
+    similarity: float
+    fve: float | None
+    cosine: float | None
+    sides: tuple[ComparedSide, ComparedSide]
+
+    @property
+    def _title(self) -> str:  # type: ignore[override]
+        return f"similarity {number(self.similarity)}"
+
+    def _shown(self) -> Shown:
+        difference = ComparedSide(None, None, self.norm, self.text, self.fve)
+        named = zip(("first", "second", "first − second"), (*self.sides, difference), strict=True)
+        rows = [
+            [
+                name,
+                visible(one.token or ""),
+                one.text or "",
+                number(one.fve),
+                f"{one.norm:.1f}",
+            ]
+            for name, one in named
+        ]
+        return ("", "token", "explanation", "FVE", "norm"), rows
+
+
+@dataclass(frozen=True)
+class TextContinuation(Result):
+    """A text with what the target wrote behind it: ``prompt_length`` of the tokens are the
+    prompt's.
+    """
+
+    tokens: tuple[ReadToken, ...]
+    prompt_length: int
+    text: str
+
+    @property
+    def generated(self) -> tuple[ReadToken, ...]:
+        """The tokens that the target wrote."""
+        return self.tokens[self.prompt_length :]
+
+    @property
+    def continuation(self) -> str:
+        """The text that the target wrote."""
+        return "".join(one.token for one in self.generated if not one.fragment_index)
+
+    def _shown(self) -> Shown:
+        return ("the target goes on",), [[self.continuation]]
 
 
 def printable(text: str) -> str:
@@ -194,5 +431,10 @@ def visible(token: str) -> str:
     return printable(token).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
 
 
-def _number(value: float | None) -> str:
-    return "—" if value is None else f"{value:.2f}"
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as tables show it; a dash where there is none."""
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _html(text: str) -> str:
+    return escape(printable(text))

@@ -10,16 +10,18 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gloss import plugins
-from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig, read_corpus
+from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
-from gloss.text.document import Document
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
+
+if TYPE_CHECKING:
+    from gloss.text.document import Document
 
 PRESETS = ("smoke", "standard", "thorough")
 SEEDED = ("extract", "split", "label", "ar_sft", "av_sft", "joint", "evaluate")
@@ -50,6 +52,8 @@ class CorpusConfig(BaseModel):
         if corpus is not None:
             made: Iterator[Document] = corpus(self.max_documents, seed)
             return made
+        from gloss.data import read_corpus
+
         return read_corpus(
             self.source, text_field=self.text_field, split=self.split, limit=self.max_documents
         )
@@ -63,7 +67,7 @@ class RunConfig(BaseModel):
     name: str = "run"
     """Shown in the report; also the preset's name."""
     target: str
-    """The model to explain: a Hugging Face folder, a hub id, or an installed one such as ``lab``."""
+    """The model to explain: a Hugging Face folder, a hub id, or an installed one, like ``lab``."""
     seed: int = 0
     """Seed of every stage that does not set its own."""
     threads: int | None = Field(default=None, gt=0)

@@ -2,34 +2,34 @@
 them.
 """
 
-from gloss.reading.chat import (
-    Selection,
-    explain_chat,
-    explain_document,
-    explain_text,
-    load_transcript,
-)
-from gloss.reading.explain import (
-    ExplainConfig,
-    ExplainResult,
-    explain_activations,
-    explain_in_memory,
-)
-from gloss.reading.neuronpedia import (
-    export_neuronpedia,
-    from_neuronpedia,
-    import_neuronpedia,
-    to_neuronpedia,
-)
-from gloss.reading.search import Hit, search, search_by_meaning, sentence_embedder
-from gloss.reading.tables import (
-    RESULT_SCHEMA,
-    Results,
-    iter_results,
-    read_results,
-    write_json_lines,
-)
-from gloss.reading.themes import Theme, find_themes, split_claims
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.reading.explain import (
+        ExplainConfig,
+        ExplainResult,
+        explain_activations,
+        explain_in_memory,
+        explain_text,
+    )
+    from gloss.reading.neuronpedia import (
+        export_neuronpedia,
+        from_neuronpedia,
+        import_neuronpedia,
+        to_neuronpedia,
+    )
+    from gloss.reading.search import Hit, search, search_by_meaning, sentence_embedder
+    from gloss.reading.tables import (
+        RESULT_SCHEMA,
+        Results,
+        iter_results,
+        read_results,
+        write_json_lines,
+    )
+    from gloss.reading.themes import Theme, find_themes
+    from gloss.text.document import load_transcript
 
 __all__ = [
     "RESULT_SCHEMA",
@@ -37,11 +37,8 @@ __all__ = [
     "ExplainResult",
     "Hit",
     "Results",
-    "Selection",
     "Theme",
     "explain_activations",
-    "explain_chat",
-    "explain_document",
     "explain_in_memory",
     "explain_text",
     "export_neuronpedia",
@@ -54,7 +51,8 @@ __all__ = [
     "search",
     "search_by_meaning",
     "sentence_embedder",
-    "split_claims",
     "to_neuronpedia",
     "write_json_lines",
 ]
+
+lazy_package(__name__)

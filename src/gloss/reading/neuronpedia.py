@@ -20,8 +20,7 @@ from gloss import __version__
 from gloss.durable import write_text
 from gloss.errors import ConfigError, CorpusError
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
-from gloss.text.document import clean_text
-from gloss.text.tokens import json_value, read_json_file
+from gloss.text.document import clean_text, json_value, read_json_file
 
 _FIELDS = {
     "token": "token",

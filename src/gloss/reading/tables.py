@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +15,35 @@ import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
 from gloss.errors import DatasetError
+from gloss.nla.results import Explanations, TokenExplanation
 
 METADATA_KEY = b"gloss.reading"
 FORMAT = 1
-NUMBERS = ("norm", "fve", "cosine", "direction_mse")
+_TYPES = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+    "bool": pa.bool_(),
+    "tuple[str, ...]": pa.list_(pa.string()),
+}
 RESULT_SCHEMA = pa.schema(
     [
-        ("row", pa.int64()),
-        ("doc_id", pa.string()),
-        ("position", pa.int64()),
-        ("token", pa.string()),
-        ("token_id", pa.int64()),
-        ("role", pa.string()),
-        ("message_index", pa.int64()),
-        ("section", pa.string()),
-        ("channel", pa.string()),
-        ("generated", pa.bool_()),
-        ("fragment_index", pa.int64()),
-        ("fragment_count", pa.int64()),
-        ("context", pa.string()),
-        ("norm", pa.float64()),
-        ("flags", pa.list_(pa.string())),
-        ("sample", pa.int64()),
-        ("text", pa.string()),
-        ("response", pa.string()),
-        ("fve", pa.float64()),
-        ("cosine", pa.float64()),
-        ("direction_mse", pa.float64()),
+        (one.name, _TYPES[str(one.type).removesuffix(" | None")])
+        for one in fields(TokenExplanation)
+        if one.name != "done"
     ]
 )
-"""``row`` numbers the activations of the input. ``text`` is null where nothing could be extracted
-from ``response``.
-
-``context`` is the end of the text up to and with the token. ``section`` is header, content, footer
-or scaffold of a message. """
+"""The fields of ``TokenExplanation``."""
+_LATER = ("baseline",)
+"""Columns that files of earlier versions do not have."""
 
 
 @dataclass(frozen=True)
 class Results:
     """Explanations with what made them.
 
-    ``table`` has the columns of ``RESULT_SCHEMA``. ``header`` says which NLA, model, layer, input,
+    ``table`` has the columns of ``RESULT_SCHEMA``, ``explanations`` are the same as results of
+    ``NLA.explain``. ``header`` says which NLA, model, layer, input,
     settings and Gloss made it (``header["provenance"]``), and holds the texts that were read, where
     they are known (``header["documents"]``)."""
 
@@ -71,10 +59,24 @@ class Results:
         found: Mapping[str, Any] = self.header.get("provenance", {})
         return found
 
+    @property
+    def explanations(self) -> Explanations:
+        """The rows as an NLA answers them."""
+        rows = (
+            TokenExplanation(**{**row, "flags": tuple(row["flags"])}) for row in self.to_dicts()
+        )
+        name = self.provenance.get("nla", {}).get("name")
+        return Explanations(tuple(rows), self.provenance.get("layer"), name or "")
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """One JSON-ready mapping per explanation."""
         rows: list[dict[str, Any]] = self.table.to_pylist()
         return rows
+
+
+def table_of(explanations: Iterable[TokenExplanation]) -> pa.Table:
+    """Explanations as a table of ``RESULT_SCHEMA``."""
+    return pa.Table.from_pylist([vars(one) for one in explanations], schema=RESULT_SCHEMA)
 
 
 def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, Any]) -> int:
@@ -90,7 +92,8 @@ def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, A
         pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         for table in tables:
-            writer.write_table(table.cast(RESULT_SCHEMA).replace_schema_metadata(metadata))
+            rest = table.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)
+            writer.write_table(rest.replace_schema_metadata(metadata))
             rows += len(table)
     return rows
 
@@ -122,7 +125,8 @@ def iter_results(path: Path, *, batch_rows: int = 4096) -> Iterator[pa.Table]:
     with _opened(path) as parquet:
         _header(parquet, path)
         rest = parquet.metadata.num_rows
-        batches = parquet.iter_batches(batch_size=batch_rows, columns=RESULT_SCHEMA.names)
+        names = [name for name in RESULT_SCHEMA.names if name in parquet.schema_arrow.names]
+        batches = parquet.iter_batches(batch_size=batch_rows, columns=names)
         while rest > 0:
             try:
                 batch = next(batches)
@@ -130,7 +134,12 @@ def iter_results(path: Path, *, batch_rows: int = 4096) -> Iterator[pa.Table]:
             except (StopIteration, pa.ArrowException, OSError, ValueError) as error:
                 raise _damaged(path, error) from error
             rest -= len(batch)
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            for name in _LATER:
+                if name not in names:
+                    column = pa.nulls(len(table), RESULT_SCHEMA.field(name).type)
+                    table = table.append_column(name, column)
+            yield table.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)
 
 
 def write_json_lines(path: Path, tables: Iterable[pa.Table]) -> None:
@@ -158,7 +167,8 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 def _header(parquet: pq.ParquetFile, path: Path) -> dict[str, Any]:
     raw = (parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
-    missing = [name for name in RESULT_SCHEMA.names if name not in parquet.schema_arrow.names]
+    wanted = set(RESULT_SCHEMA.names) - set(_LATER)
+    missing = wanted - set(parquet.schema_arrow.names)
     if raw is None or missing:
         raise DatasetError(
             "not a file of explanations",

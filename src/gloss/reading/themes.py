@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gloss.errors import ConfigError
+from gloss.nla.trust import split_claims
 from gloss.reading.tables import iter_results
 
 DISTANCE = 0.25
@@ -31,8 +32,6 @@ PAIRWISE_LIMIT = 3000
 """Most different claims that are compared pair by pair; more are grouped by k-means, in memory
 linear in their number.
 """
-_BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
-_QUOTES = {'"': '"', "“": "”", "«": "»"}
 _CLAIMS_PER_CLUSTER = 8
 Place = tuple[str, int]
 """A token: file and document, and its position (or row, where no position is known)."""
@@ -70,16 +69,6 @@ class Theme:
         return asdict(self)
 
 
-def split_claims(explanation: str) -> list[str]:
-    """The claims of an explanation: its lines without bullets, cut at semicolons and after
-    sentences, but not inside quotes.
-    """
-    claims = []
-    for line in explanation.splitlines():
-        claims += [claim for piece in _pieces(_BULLET.sub("", line)) if (claim := piece.strip())]
-    return claims
-
-
 def find_themes(
     files: Sequence[Path], *, distance: float = DISTANCE, min_tokens: int = 2, neighbours: int = 5
 ) -> list[Theme]:
@@ -114,30 +103,6 @@ def normalised(claim: str) -> str:
     same.
     """
     return " ".join(re.sub(r"^\W+|\W+$", "", claim.casefold()).split()) or claim.strip()
-
-
-def _pieces(line: str) -> Iterator[str]:
-    """The line cut after ; and after . ! ? before white space, where no quotation is open."""
-    start, closing = 0, ""
-    for i, char in enumerate(line):
-        if closing:
-            closing = "" if char == closing else closing
-        elif char in _QUOTES and _QUOTES[char] in line[i + 1 :]:
-            closing = _QUOTES[char]
-        elif char == ";" or (
-            char in ".!?" and line[i + 1 : i + 2].isspace() and _ends_sentence(line[:i])
-        ):
-            yield line[start : i + (char != ";")]
-            start = i + 1
-    yield line[start:]
-
-
-def _ends_sentence(before: str) -> bool:
-    """Not after an initial, a number of a list or an abbreviation of one letter: "J. Smith", "1.
-    First".
-    """
-    word = before.rsplit(None, 1)[-1] if before.strip() else ""
-    return len(word) > 1 and not word.isdigit()
 
 
 def _claims(files: Sequence[Path]) -> tuple[list[Claim], list[tuple[str, Place]]]:

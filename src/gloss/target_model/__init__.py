@@ -1,37 +1,43 @@
 """Target models: load one, find its blocks, read and change its residual stream."""
 
-from gloss.target_model.architectures import (
-    Architecture,
-    architecture_of,
-    backbone_of,
-    blocks_of,
-    check_positions,
-    known_families,
-    output_logits,
-    remove_final_norm,
-    truncate_blocks,
-)
-from gloss.target_model.embedding_rows import read_embedding_rows
-from gloss.target_model.fingerprint import weights_fingerprint
-from gloss.target_model.folder_files import UNREADABLE, refuse_unsafe_files
-from gloss.target_model.hooks import (
-    capture_activations,
-    edit_residual,
-    last_block_at,
-    next_token_logits,
-)
-from gloss.target_model.hub import ModelPlace, commit_of
-from gloss.target_model.kernels import kernel_for_short_rows
-from gloss.target_model.loading import (
-    LoadOptions,
-    Target,
-    load_target,
-    load_tokenizer,
-    load_weights,
-    quiet_loading,
-    read_config,
-    torch_dtype,
-)
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.target_model.architectures import (
+        Architecture,
+        architecture_of,
+        backbone_of,
+        blocks_of,
+        check_positions,
+        known_families,
+        output_logits,
+        remove_final_norm,
+        truncate_blocks,
+    )
+    from gloss.target_model.embedding_rows import read_embedding_rows
+    from gloss.target_model.folder_files import UNREADABLE, refuse_unsafe_files
+    from gloss.target_model.hooks import (
+        capture_activations,
+        edit_residual,
+        kernel_for_short_rows,
+        last_block_at,
+        next_token_logits,
+    )
+    from gloss.target_model.hub import ModelPlace, commit_of
+    from gloss.target_model.loading import (
+        LoadOptions,
+        Target,
+        load_target,
+        load_tokenizer,
+        load_weights,
+        quiet_loading,
+        read_config,
+        refuse_missing,
+        torch_dtype,
+        weights_fingerprint,
+    )
 
 __all__ = [
     "UNREADABLE",
@@ -57,9 +63,12 @@ __all__ = [
     "quiet_loading",
     "read_config",
     "read_embedding_rows",
+    "refuse_missing",
     "refuse_unsafe_files",
     "remove_final_norm",
     "torch_dtype",
     "truncate_blocks",
     "weights_fingerprint",
 ]
+
+lazy_package(__name__)

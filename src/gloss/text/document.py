@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gloss.errors import CorpusError
@@ -14,25 +16,26 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Document:
-    """A document: plain ``text``, or the ``messages`` (role and content) of a chat."""
+    """A document: plain ``text``, or the ``messages`` (role, content, perhaps channel) of a chat.
+
+    ``template_options`` go to the chat template: add_generation_prompt, continue_final_message,
+    enable_thinking and whatever else it knows.
+    """
 
     doc_id: str
     text: str | None
     messages: tuple[Mapping[str, str], ...] | None = None
+    template_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
-    """The messages of a chat, as roles and contents.
+    """The messages of a chat, as roles and contents, and the channel where one is named.
 
     Raises: CorpusError that names ``where`` if they are none.
     """
-    for message in messages if isinstance(messages, list) else [None]:
-        fields = (
-            (message.get("role"), message.get("content"))
-            if isinstance(message, dict)
-            else (None, None)
-        )
-        if not all(isinstance(field, str) for field in fields):
+    for message in messages if isinstance(messages, list | tuple) else [None]:
+        known = message if isinstance(message, Mapping) else {}
+        if not all(isinstance(known.get(name), str) for name in ("role", "content")):
             raise CorpusError(
                 "not a chat",
                 where=where,
@@ -40,8 +43,49 @@ def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
                 found=repr(message)[:80],
             )
     return tuple(
-        {"role": clean_text(m["role"]), "content": clean_text(m["content"])} for m in messages
+        {
+            name: clean_text(message[name])
+            for name in ("role", "content", "channel")
+            if isinstance(message.get(name), str)
+        }
+        for message in messages
     )
+
+
+def load_transcript(path: Path | str) -> Document:
+    """The chat in a JSON file: a list of messages with role and content, or an object that holds
+    one as ``messages``.
+
+    Raises: CorpusError if it is neither.
+    """
+    path = Path(path)
+    value = read_json_file(path)
+    messages = value.get("messages") if isinstance(value, dict) else value
+    return Document(clean_text(path.stem), None, chat_messages(messages, str(path)))
+
+
+def read_json_file(path: Path) -> Any:
+    """The value in a JSON file of the user's.
+
+    Raises: CorpusError if it is missing or no JSON.
+    """
+    try:
+        return json_value(path.read_text(encoding="utf-8"), where=path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise CorpusError(f"cannot be read ({reason})", where=path) from error
+
+
+def json_value(text: str, *, where: object) -> Any:
+    """The value of a JSON text from elsewhere.
+
+    Raises: CorpusError if it is none.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CorpusError(f"not JSON ({reason})", where=where) from error
 
 
 def clean_text(text: str) -> str:

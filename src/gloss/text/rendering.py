@@ -119,7 +119,7 @@ class DocumentEncoder:
             plain = clean_text(document.text or "")
             return plain, None, self._added_bos is None or not plain.startswith(self._added_bos)
         messages = [
-            {key: clean_text(value) for key, value in message.items()}
+            {name: clean_text(message[name]) for name in ("role", "content")}
             for message in document.messages
         ]
         if not any(message["content"].strip() for message in messages):

@@ -7,12 +7,10 @@ to be explained.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,24 +22,36 @@ from gloss.text.rendering import DocumentEncoder, EncodedDocument
 CONTENT, HEADER, FOOTER, SCAFFOLD = "content", "header", "footer", "scaffold"
 SELECTIONS = "all, last, every:N or regex:PATTERN"
 _UNBOUNDED = 1 << 20
+_LONGEST_GLYPH = 4
+"""Tokens that one character can be cut into: one for each byte of its UTF-8."""
+_UNFINISHED = "\ufffd"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadToken:
     """One token; of a glyph that several tokens make up, each shows the whole glyph and says which
     part it is.
+
+    ``start`` and ``end`` are its characters in the text. ``section`` is header, content, footer or
+    scaffold of a chat; in a plain text None, and scaffold for a token without characters (BOS).
     """
 
-    position: int
-    token_id: int
     token: str
-    start: int
-    end: int
-    role: str | None
-    message_index: int | None
-    section: str
-    fragment_index: int
-    fragment_count: int
+    token_id: int
+    position: int
+    fragment_index: int = 0
+    fragment_count: int = 1
+    role: str | None = None
+    section: str | None = None
+    channel: str | None = None
+    message_index: int | None = None
+    start: int = 0
+    end: int = 0
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it is one of the text's own words rather than of a template."""
+        return self.section in (None, CONTENT)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,11 @@ class ReadText:
     tokens: tuple[ReadToken, ...]
     messages: tuple[Mapping[str, str], ...] | None
 
+    @property
+    def token_ids(self) -> list[int]:
+        """The ids of its tokens."""
+        return [token.token_id for token in self.tokens]
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -60,24 +75,17 @@ class _Part:
 
     start: int
     end: int
-    section: str
+    section: str | None
     message_index: int | None
 
 
-def read_tokens(
-    tokenizer: Any,
-    document: Document,
-    *,
-    max_tokens: int | None = None,
-    template_options: Mapping[str, Any] | None = None,
-) -> ReadText:
-    """The tokens of a text or a chat; ``template_options`` go to the chat template
-    (add_generation_prompt and others).
+def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = None) -> ReadText:
+    """The tokens of a text or a chat as a target reads it.
 
     Raises: CorpusError if it is empty, longer than ``max_tokens``, or the tokenizer has no chat
-    template for a chat."""
+    template for a chat, or does not say where a chat's tokens stand."""
     longest = max_tokens or _UNBOUNDED
-    encoder = DocumentEncoder(tokenizer, longest + 1, template_options=template_options or {})
+    encoder = DocumentEncoder(tokenizer, longest + 1, template_options=document.template_options)
     encoded = encoder.encode([document])[0]
     if not len(encoded.ids):
         raise CorpusError("the text is empty", where=document.doc_id, expected="at least one token")
@@ -88,17 +96,20 @@ def read_tokens(
             expected=f"at most {longest} tokens",
             remedy="Shorten it, or read it in parts",
         )
-    if encoded.starts is None or encoded.ends is None:
+    messages = document.messages
+    if encoded.starts is not None:
+        parts = [] if messages is None else _parts_before_answer(encoder, document, encoded.text)
+        tokens, text = _tokens(encoder, encoded, parts, messages), encoded.text
+    elif messages is None:
+        tokens = glyph_tokens(tokenizer, encoded.ids.tolist())
+        text = "".join(token.token for token in tokens if not token.fragment_index)
+    else:
         raise CorpusError(
             "this tokenizer does not say where its tokens stand",
             where=document.doc_id,
             expected="a fast tokenizer",
         )
-    messages = document.messages
-    parts = [] if messages is None else _parts_before_answer(encoder, document, encoded.text)
-    return ReadText(
-        document.doc_id, encoded.text, tuple(_tokens(encoder, encoded, parts, messages)), messages
-    )
+    return ReadText(document.doc_id, text, tuple(tokens), messages)
 
 
 def choose_tokens(read: ReadText, selection: str) -> list[int]:
@@ -111,9 +122,7 @@ def choose_tokens(read: ReadText, selection: str) -> list[int]:
     kind, _, argument = selection.partition(":")
     contents = [
         list(group)
-        for key, group in groupby(
-            read.tokens, key=lambda t: (t.message_index, t.section == CONTENT)
-        )
+        for key, group in groupby(read.tokens, key=lambda t: (t.message_index, t.is_content))
         if key[1]
     ]
     if selection == "all":
@@ -145,30 +154,6 @@ def thin_out(positions: Sequence[int], budget: int | None) -> list[int]:
     if budget == 1:
         return [positions[-1]]
     return [positions[round(i * (len(positions) - 1) / (budget - 1))] for i in range(budget)]
-
-
-def read_json_file(path: Path) -> Any:
-    """The value in a JSON file of the user's.
-
-    Raises: CorpusError if it is missing or no JSON.
-    """
-    try:
-        return json_value(path.read_text(encoding="utf-8"), where=path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise CorpusError(f"cannot be read ({reason})", where=path) from error
-
-
-def json_value(text: str, *, where: object) -> Any:
-    """The value of a JSON text from elsewhere.
-
-    Raises: CorpusError if it is none.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CorpusError(f"not JSON ({reason})", where=where) from error
 
 
 def _matches(
@@ -208,28 +193,87 @@ def _tokens(
     for (start, end), group in groupby(range(len(bounds)), key=lambda i: bounds[i]):
         positions = list(group)
         part = _part_of(parts, firsts, start, end, whole_text=messages is None)
+        message = (
+            {} if messages is None or part.message_index is None else messages[part.message_index]
+        )
         glyph = len(positions) > 1 and end > start
         for index, position in enumerate(positions):
             token_id = int(encoded.ids[position])
             tokens.append(
                 ReadToken(
-                    position=position,
-                    token_id=token_id,
                     token=encoded.text[start:end] if glyph else encoder.token_text(token_id),
-                    start=start,
-                    end=end,
-                    role=(
-                        None
-                        if messages is None or part.message_index is None
-                        else messages[part.message_index]["role"]
-                    ),
-                    message_index=part.message_index,
-                    section=part.section,
+                    token_id=token_id,
+                    position=position,
                     fragment_index=index if glyph else 0,
                     fragment_count=len(positions) if glyph else 1,
+                    role=message.get("role"),
+                    section=part.section,
+                    channel=message.get("channel"),
+                    message_index=part.message_index,
+                    start=start,
+                    end=end,
                 )
             )
     return tokens
+
+
+class GlyphMerger:
+    """Token ids that come one by one as tokens to be shown: those that make up one character
+    together come together.
+
+    ``position`` and ``start`` are those of the first token; ``role`` is who writes a chat's answer.
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, position: int = 0, start: int = 0, role: str | None = None
+    ) -> None:
+        self._tokenizer, self._position, self._start, self._role = tokenizer, position, start, role
+        self._pending: list[int] = []
+
+    def push(self, token_id: int) -> Iterator[ReadToken]:
+        """The tokens that can be shown now that ``token_id`` is there."""
+        self._pending.append(token_id)
+        yield from self._shown(at_end=False)
+
+    def finish(self) -> Iterator[ReadToken]:
+        """The rest."""
+        yield from self._shown(at_end=True)
+
+    def _shown(self, *, at_end: bool) -> Iterator[ReadToken]:
+        while self._pending:
+            sizes = range(1, len(self._pending) + 1)
+            size = next((n for n in sizes if _UNFINISHED not in self._text(n)), None)
+            if size is None and len(self._pending) < _LONGEST_GLYPH and not at_end:
+                return
+            yield from self._take(size or 1)
+
+    def _take(self, size: int) -> Iterator[ReadToken]:
+        text = self._text(size)
+        end = self._start + len(text)
+        for index in range(size):
+            yield ReadToken(
+                token=text,
+                token_id=self._pending[index],
+                position=self._position + index,
+                fragment_index=index,
+                fragment_count=size,
+                role=self._role,
+                section=None if self._role is None else CONTENT,
+                start=self._start,
+                end=end,
+            )
+        del self._pending[:size]
+        self._position, self._start = self._position + size, end
+
+    def _text(self, size: int) -> str:
+        text: str = self._tokenizer.decode(self._pending[:size], clean_up_tokenization_spaces=False)
+        return text
+
+
+def glyph_tokens(tokenizer: Any, token_ids: Sequence[int], **first: Any) -> list[ReadToken]:
+    """Token ids as tokens, a glyph of several shown whole; ``first`` goes to ``GlyphMerger``."""
+    merger = GlyphMerger(tokenizer, **first)
+    return [*(token for i in token_ids for token in merger.push(i)), *merger.finish()]
 
 
 def _part_of(
@@ -239,7 +283,7 @@ def _part_of(
     if end <= start:
         return _Part(start, end, SCAFFOLD, None)
     if whole_text:
-        return _Part(start, end, CONTENT, None)
+        return _Part(start, end, None, None)
     return parts[int(np.searchsorted(firsts, start, side="right")) - 1]
 
 

@@ -1,9 +1,14 @@
 """The three training loops: AV SFT, AR SFT and joint reinforcement learning."""
 
-from gloss.train.ar_sft import ARSFTResult, train_ar
-from gloss.train.av_sft import AVSFTResult, train_av
-from gloss.train.config import AVSFTConfig, JointConfig, OptimizerConfig, SFTConfig
-from gloss.train.joint import JointResult, train_joint
+from typing import TYPE_CHECKING
+
+from gloss.lazy import lazy_package
+
+if TYPE_CHECKING:
+    from gloss.train.ar_sft import ARSFTResult, train_ar
+    from gloss.train.av_sft import AVSFTResult, train_av
+    from gloss.train.config import AVSFTConfig, JointConfig, OptimizerConfig, SFTConfig
+    from gloss.train.joint import JointResult, train_joint
 
 __all__ = [
     "ARSFTResult",
@@ -17,3 +22,5 @@ __all__ = [
     "train_av",
     "train_joint",
 ]
+
+lazy_package(__name__)

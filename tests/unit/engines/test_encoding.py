@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny_nla import D_MODEL, make_av
 
-from gloss.engines.encoding import JSONPrompt, SavedPrompt
+from gloss.engines import VLLMEngine
+from gloss.engines.sglang import JSONPrompt
 from gloss.errors import ActivationError
 from gloss.models import PromptEmbedder, save_av
 
@@ -36,6 +37,16 @@ def _activations():
     rows[3] *= torch.logspace(-7, 3, D_MODEL)
     rows[4, 1:] = 0
     return rows
+
+
+class SavedPrompt:
+    """The embeddings of a request to vLLM."""
+
+    def __init__(self, embedder):
+        self.engine = VLLMEngine("http://127.0.0.1:9", embedder)
+
+    def encode(self, injected_row):
+        return json.loads(self.engine._body(injected_row, 0.0, {}))["prompt_embeds"].encode()
 
 
 def test_json_is_read_as_the_very_values(embedder):

@@ -512,9 +512,9 @@ def test_embeddings_travel_and_never_ids(kind, av, folder):
 def test_only_the_activations_travel_to_a_gloss_server(av, folder):
     rows = torch.randn(32, 512)
     engine = GlossEngine("http://127.0.0.1:9", d_model=512)
-    from gloss.engines.remote import Sampling
+    from gloss.engines.servers import Sampling
 
-    (call,) = engine._calls(rows, Sampling(0.0, 200, 0))
+    (call,) = engine._calls(rows, Sampling(0.0, 200, [0] * 32))
     assert len(call.body) <= 32 * 4000
     sent = json.loads(call.body)
     assert sent["shape"] == [32, 512]

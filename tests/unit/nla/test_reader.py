@@ -14,7 +14,7 @@ TEXT = "The mood is calm and Ada is here while it rains at the harbor and the gu
 def test_activations_are_the_raw_output_of_block_k(nla_folder):
     """Not hidden_states[K], as the reference's README has it, and not normalised."""
     nla = NLA(nla_folder)
-    ids, _ = nla.tokens(TEXT)
+    ids = nla.tokens(TEXT).token_ids
     with torch.inference_mode():
         hidden = nla.target.model(torch.tensor([ids]), output_hidden_states=True).hidden_states
     torch.testing.assert_close(nla.activations(TEXT), hidden[LAYER + 1][0])
@@ -56,7 +56,7 @@ def test_a_text_that_brings_its_own_bos_has_one(nla_folder):
     tokenizer.save_pretrained(nla_folder / "target")
     bos = tokenizer.bos_token_id
     with_own, without = (
-        NLA(nla_folder).tokens(text)[0] for text in (tokenizer.bos_token + TEXT, TEXT)
+        NLA(nla_folder).tokens(text).token_ids for text in (tokenizer.bos_token + TEXT, TEXT)
     )
     assert with_own == without
     assert without.count(bos) == 1

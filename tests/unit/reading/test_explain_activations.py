@@ -85,15 +85,15 @@ def test_the_same_activations_give_the_same_texts_from_every_kind_of_file(nla, r
 def test_a_stopped_run_goes_on_with_the_same_bytes(nla, rows_file, tmp_path, monkeypatch):
     options = {"samples": 2, "temperature": 2.0}
     explained(nla, rows_file, tmp_path / "whole.parquet", **options)
-    calls, whole = [], explaining.explain_rows
+    calls, whole = [], explaining.explain_chunk
 
-    def stops_in_the_third_chunk(nla, rows, *arguments):
-        calls.append(rows.first)
+    def stops_in_the_third_chunk(questions, chosen, *arguments):
+        calls.append(chosen.known[0]["row"])
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(nla, rows, *arguments)
+        return whole(questions, chosen, *arguments)
 
-    monkeypatch.setattr(explaining, "explain_rows", stops_in_the_third_chunk)
+    monkeypatch.setattr(explaining, "explain_chunk", stops_in_the_third_chunk)
     with pytest.raises(KeyboardInterrupt):
         explained(nla, rows_file, tmp_path / "stopped.parquet", **options)
     assert not (tmp_path / "stopped.parquet").exists()
@@ -290,7 +290,7 @@ def test_the_file_says_what_made_it(nla, speaking_folder, rows_file, tmp_path):
 def test_the_hash_of_an_nla_changes_with_its_weights(nla, speaking_folder, tmp_path):
     import shutil
 
-    from gloss.reading.provenance import nla_identity
+    from gloss.reading.explain import nla_identity
 
     shutil.copytree(speaking_folder, tmp_path / "copy")
     same = nla_identity(NLA(tmp_path / "copy"), with_ar=True)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tables import write_table
 
 from gloss.errors import ConfigError, CorpusError
+from gloss.nla import Selection
 from gloss.reading import (
     Results,
-    Selection,
-    explain_chat,
+    explain_text,
     export_neuronpedia,
     from_neuronpedia,
     import_neuronpedia,
@@ -138,7 +138,7 @@ def test_rows_taken_out_and_texts_changed_are_so_in_the_document_and_nothing_els
 
 def test_glosss_own_results_have_every_field_and_come_back(nla, tmp_path):
     chat = [{"role": "user", "content": "The gulls \U0001f98a rest"}]
-    made = explain_chat(nla, chat, tmp_path / "a.parquet", selection=Selection(tokens="all"))
+    made = explain_text(nla, chat, tmp_path / "a.parquet", selection=Selection(tokens="all"))
     written = export_neuronpedia(made, tmp_path / "a.json")
     payload = json.loads(written["resultJson"])
     fields = (

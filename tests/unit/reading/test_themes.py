@@ -2,7 +2,8 @@ import pytest
 from tables import write_table
 
 from gloss.errors import ConfigError
-from gloss.reading import find_themes, split_claims
+from gloss.nla.trust import split_claims
+from gloss.reading import find_themes
 from gloss.reading import themes as module
 
 HARBOR, RAIN = "the scene is set at the harbor", "it rains"

@@ -5,7 +5,8 @@ import torch
 from tiny_nla import with_bos
 
 from gloss.errors import CorpusError, GlossError, PositionError
-from gloss.reading import Selection, explain_chat, explain_text, load_transcript, read_results
+from gloss.nla import Selection
+from gloss.reading import explain_text, load_transcript, read_results
 from gloss.text.document import Document
 from gloss.text.tokens import choose_tokens, read_tokens, thin_out
 
@@ -123,9 +124,9 @@ def test_a_budget_keeps_both_ends_and_spreads_the_rest():
 
 
 def test_rows_of_a_chat_are_the_nlas_own_explanations_of_its_tokens(nla, tmp_path):
-    found = explain_chat(
+    found = explain_text(
         nla,
-        MESSAGES,
+        list(MESSAGES),
         tmp_path / "out.parquet",
         selection=Selection(tokens="all", max_activations=9),
     )
@@ -156,7 +157,7 @@ def test_tokens_of_a_text_are_read_as_the_plain_command_reads_them(nla):
 
 
 def test_a_pool_is_the_mean_of_each_messages_chosen_tokens(nla):
-    rows = explain_chat(nla, MESSAGES, selection=Selection(pool="mean")).to_dicts()
+    rows = explain_text(nla, MESSAGES, selection=Selection(pool="mean")).to_dicts()
     assert [row["message_index"] for row in rows] == [0, 1, 3]
     read = read_chat(nla.target.tokenizer)
     ids = torch.tensor([[t.token_id for t in read.tokens]])
@@ -211,6 +212,6 @@ def test_a_file_that_is_no_transcript_has_one_clear_line(tmp_path, content, mess
 
 def test_empty_and_overlong_texts_are_refused(nla):
     with pytest.raises(CorpusError, match="the text is empty"):
-        explain_chat(nla, [])
+        explain_text(nla, [])
     with pytest.raises(GlossError, match="too long for the target: expected at most 256 tokens"):
         explain_text(nla, "rain " * 300)

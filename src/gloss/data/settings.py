@@ -1,0 +1,147 @@
+"""Settings of the data stages; unknown keys are refused and every field says what it does. No torch
+and no Parquet here: a config is refused before they are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gloss.contract import (
+    DEFAULT_AR_TEMPLATE,
+    DEFAULT_AV_TEMPLATE,
+    validate_ar_template,
+    validate_av_template,
+)
+from gloss.errors import GlossError
+from gloss.providers import Labeller, named_labeller
+
+SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
+INJECT_PLACEHOLDER = "<INJECT>"
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ExtractConfig(_Settings):
+    """Which activations are taken from the target."""
+
+    layer: int | None = Field(default=None, ge=0)
+    """Block whose output is taken, 0-based; about two thirds of the depth if not set."""
+    positions_per_doc: int = Field(default=8, gt=0)
+    """Most activations taken from one document."""
+    min_position: int = Field(default=50, ge=0)
+    """First token index that may be taken; early positions are outliers."""
+    max_tokens: int = Field(default=4096, gt=0)
+    """Tokens of a document that the target reads; the rest is cut off."""
+    exclude_template_tokens: bool = True
+    """Take no tokens that the chat template puts around messages; special tokens are never taken.
+    """
+    max_norm_ratio: float | None = Field(default=4.0, gt=1)
+    """Leave out activations with a norm above this many times the document's median; not set, none
+    are left out.
+    """
+    top_next_tokens: int = Field(default=0, ge=0)
+    """Most likely next tokens of the target that are stored with each activation; more than 0 runs
+    the whole target.
+    """
+    batch_size: int = Field(default=64, gt=0)
+    """Most documents in one forward pass."""
+    batch_tokens: int = Field(default=16384, gt=0)
+    """Most tokens in one forward pass, padding included."""
+    shard_documents: int = Field(default=1024, gt=0)
+    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one.
+    """
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format that the target runs in; activations are stored as float32."""
+    attn_implementation: str | None = None
+    """Attention kernel of Transformers; None takes its default."""
+    corpus: str = ""
+    """Name of the corpus, only recorded in the sidecar."""
+    seed: int = 0
+    """Seed of positions."""
+
+
+class SplitConfig(_Settings):
+    """Which share of the documents each part gets."""
+
+    av_sft: float = Field(default=0.3, ge=0, le=1)
+    """Share for the AV's warm start."""
+    ar_sft: float = Field(default=0.3, ge=0, le=1)
+    """Share for the AR's warm start."""
+    rl: float = Field(default=0.3, ge=0, le=1)
+    """Share for joint RL."""
+    heldout: float = Field(default=0.1, ge=0, le=1)
+    """Share that is never trained on."""
+    seed: int = 0
+    """Seed of the assignment."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Self:
+        total = sum(self.shares.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}"
+            )
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the documents by part."""
+        return {name: getattr(self, name) for name in SPLITS}
+
+
+class LabelConfig(_Settings):
+    """Who writes the labels, and how."""
+
+    labeller: str = "extractive"
+    """An installed labeller such as ``extractive`` or ``lab``, or your own as ``module:Class``."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the labeller; it refuses those it does not know."""
+    chunk_rows: int = Field(default=1024, gt=0)
+    """Rows labelled at a time; a stopped labelling goes on after the last complete chunk."""
+    seed: int = 0
+    """Seed of labellers that draw."""
+
+    def make_labeller(self) -> Labeller:
+        """The labeller that these settings name.
+
+        Raises: ConfigError, LabelError.
+        """
+        return named_labeller(self.labeller, self.settings, seed=self.seed)
+
+
+class BuildConfig(_Settings):
+    """Prompt templates, which become part of the model."""
+
+    av_template: str = DEFAULT_AV_TEMPLATE
+    """The AV's prompt, with ``{injection_char}`` once where the activation goes."""
+    ar_template: str = DEFAULT_AR_TEMPLATE
+    """The AR's prompt, with ``{explanation}`` once and text behind it."""
+    marker: str | None = None
+    """The injection marker, a rare character that is one token; searched for if not set."""
+
+    @field_validator("av_template")
+    @classmethod
+    def _av_template_is_usable(cls, template: str) -> str:
+        if INJECT_PLACEHOLDER in template:
+            raise ValueError(
+                f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}"
+            )
+        return _validated(template, validate_av_template)
+
+    @field_validator("ar_template")
+    @classmethod
+    def _ar_template_is_usable(cls, template: str) -> str:
+        return _validated(template, validate_ar_template)
+
+
+def _validated(template: str, validate: Callable[[str], None]) -> str:
+    try:
+        validate(template)
+    except GlossError as error:
+        raise ValueError(str(error)) from error
+    return template

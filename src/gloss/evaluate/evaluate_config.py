@@ -1,0 +1,26 @@
+"""Settings of the evaluation stage."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EvaluateConfig(BaseModel):
+    """What is measured on held-out documents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_rows: int = Field(default=1000, ge=2)
+    """Held-out activations that are explained, taken document by document."""
+    max_new_tokens: int = Field(default=150, gt=0)
+    """Length cap of an explanation."""
+    bootstrap_resamples: int = Field(default=2000, ge=100)
+    """Resamples of documents behind the 95 % interval."""
+    probe_rows: int = Field(default=4000, ge=0)
+    """Activations of training documents that the linear probes are fitted on; 0 leaves them out."""
+    examples: int = Field(default=12, ge=0)
+    """Examples kept for the report."""
+    attn_implementation: str | None = None
+    """Attention kernel of Transformers; None takes its default."""
+    seed: int = 0
+    """Seed of sampling, shuffling and bootstrap."""

@@ -1,0 +1,184 @@
+"""Steering by an edited explanation: several tokens at once, a sweep of strengths, controls,
+next-token probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gloss.engines import ResidualEdit, Rollout, TextRequest
+from gloss.errors import ActivationError, ConfigError
+from gloss.models import steering_offset
+from gloss.nla.explaining import Sampling
+from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
+from gloss.nla.selection import Positions, Text
+from gloss.text.positions import parse_positions
+
+if TYPE_CHECKING:
+    from gloss.nla.questions import Questions
+
+
+async def steer(
+    self: Questions,
+    source: Text,
+    *,
+    positions: Positions = -1,
+    edit: tuple[str, str] | None = None,
+    edited: str | None = None,
+    original: str | None = None,
+    unrelated: tuple[str, str] | None = None,
+    alphas: Sequence[float] = (0.5, 1.0, 2.0),
+    max_new_tokens: int = 24,
+    top_tokens: int = 10,
+    seed: int = 0,
+) -> Steering:
+    """The target's greedy continuations when the activations of tokens are moved along an edit of
+    an explanation: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original).
+
+    The explanation is ``original``, or the AV's greedy one of the last of ``positions``; it becomes
+    ``edited``, or in it ``edit`` = (old, new) is replaced. Beside the edit stand a random direction
+    and an ``unrelated`` edit (before, after), by default between explanations of two other tokens.
+    ``top_tokens`` next tokens are shown with their probabilities.
+    Raises: PositionError, CorpusError; ConfigError if the edit cannot be made; ActivationError if
+    it changes nothing.
+    """
+    self.require("ar", "target")
+    read = self.read(source)
+    sites = parse_positions(positions, len(read.tokens))
+    vectors = await self.executor.activations(read.token_ids)
+    if original is None:
+        (original,) = await _greedy(self, vectors, sites[-1:])
+    original, edited = _edit(original, edit, edited)
+    unrelated = unrelated or await _unrelated(self, vectors, sites)
+    directions = await _directions(self, original, edited, unrelated, seed)
+    moved = vectors[sites]
+    edits = [("none", 0.0, torch.zeros_like(moved))]
+    for name, direction in directions.items():
+        edits += [
+            (name, alpha, torch.stack([steering_offset(h, direction, alpha) for h in moved]))
+            for alpha in alphas
+        ]
+    layer = self.nla.layer
+    requests = [
+        TextRequest(read.token_ids, 0.0, max_new_tokens, 0, ResidualEdit(layer, sites, offsets))
+        for _, _, offsets in edits
+    ]
+    rollouts, probabilities = await _continued(self, requests)
+    runs = [(name, alpha) for name, alpha, _ in edits]
+    return Steering(
+        positions=tuple(sites),
+        token=read.tokens[sites[-1]].token,
+        original=original,
+        edited=edited,
+        continuations=tuple(
+            Continuation(name, alpha, rollout.text)
+            for (name, alpha), rollout in zip(runs, rollouts, strict=True)
+        ),
+        next=tuple(
+            NextTokens(alpha, _next_tokens(self, probabilities[0], after, top_tokens))
+            for (name, alpha), after in zip(runs, probabilities, strict=True)
+            if name == "edit"
+        ),
+    )
+
+
+def _edit(
+    original: str | None, edit: tuple[str, str] | None, edited: str | None
+) -> tuple[str, str]:
+    """The explanation before and after the edit."""
+    if original is None:
+        raise ConfigError(
+            "no explanation could be extracted here",
+            remedy="Choose another token, or give one yourself",
+        )
+    if (edited is None) == (edit is None):
+        raise ConfigError("which edit?", expected="either edited or edit", found="both or neither")
+    if edit is not None:
+        old, new = edit
+        if not old or old not in original:
+            raise ConfigError(
+                "the explanation does not hold the words to edit",
+                expected=repr(old),
+                found=repr(original),
+                remedy="Edit words that stand in the explanation, or give one yourself",
+            )
+        edited = original.replace(old, new)
+    assert edited is not None
+    if edited == original:
+        raise ActivationError(
+            "there is no direction to steer along", expected="an edit that changes the explanation"
+        )
+    return original, edited
+
+
+async def _directions(
+    questions: Questions,
+    original: str,
+    edited: str,
+    unrelated: tuple[str, str] | None,
+    seed: int,
+) -> dict[str, Tensor]:
+    """The edit's direction [d_model], a random one, and that of an unrelated edit where there is
+    one.
+    """
+    rebuilt = await questions.executor.reconstruct([original, edited, *(unrelated or ())])
+    generator = torch.Generator().manual_seed(seed)
+    directions = {
+        "edit": rebuilt[1] - rebuilt[0],
+        "random": torch.randn(rebuilt.shape[1], generator=generator),
+    }
+    if unrelated is not None and bool((rebuilt[3] - rebuilt[2]).any()):
+        directions["unrelated"] = rebuilt[3] - rebuilt[2]
+    return directions
+
+
+async def _unrelated(
+    questions: Questions, vectors: Tensor, positions: Sequence[int]
+) -> tuple[str, str] | None:
+    """Explanations of two other tokens, from the middle and the last third of the text; None if
+    they are not there or the same.
+    """
+    others = [p for p in range(1, len(vectors)) if p not in positions]
+    if len(others) < 2 or not questions.has_av:
+        return None
+    sites = [others[len(others) // 3], others[2 * len(others) // 3]]
+    before, after = await _greedy(questions, vectors, sites)
+    return None if before is None or after is None or before == after else (before, after)
+
+
+async def _greedy(
+    questions: Questions, vectors: Tensor, positions: Sequence[int]
+) -> list[str | None]:
+    return await questions.texts(vectors[list(positions)], Sampling(temperature=0.0), positions)
+
+
+async def _continued(
+    questions: Questions, requests: Sequence[TextRequest]
+) -> tuple[list[Rollout], list[Tensor]]:
+    """Each text's continuation, and the probabilities [vocabulary] of its first token."""
+    rollouts: dict[int, Rollout] = {}
+    probabilities: dict[int, Tensor] = {}
+    async for group in questions.executor.continuations(requests):
+        for event in group:
+            if event.next_probabilities is not None:
+                probabilities[event.key] = event.next_probabilities
+            if event.rollout is not None:
+                rollouts[event.key] = event.rollout
+    order = range(len(requests))
+    return [rollouts[i] for i in order], [probabilities[i] for i in order]
+
+
+def _next_tokens(
+    questions: Questions, before: Tensor, after: Tensor, count: int
+) -> tuple[NextToken, ...]:
+    """The likeliest next tokens without the edit and with it."""
+    likely = torch.maximum(before, after).topk(min(count, len(before))).indices.tolist()
+    decode = questions.nla.target.tokenizer.decode
+    return tuple(
+        NextToken(token=decode([i]), token_id=i, before=float(before[i]), after=float(after[i]))
+        for i in likely
+    )
