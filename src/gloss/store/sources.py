@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from gloss.errors import ActivationError, DatasetError
 from gloss.store.activations import (
@@ -28,6 +26,9 @@ from gloss.store.activations import (
     read_schema,
     shard_files,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIFFERENCE = "difference"
 CONTEXT_CHARS = 160
@@ -119,6 +120,8 @@ class ParquetSource:
             yield self._rows(first, pending)
 
     def _rows(self, first: int, table: pa.Table) -> VectorRows:
+        import torch
+
         vectors = torch.from_numpy(raw_vectors(table, where=self.path).copy())
         columns: dict[str, Sequence[Any]] = {
             name: table[name].to_pylist() for name in _COLUMNS if name in table.schema.names
@@ -216,9 +219,12 @@ def open_source(source: VectorSource | Path | str | Tensor | np.ndarray[Any, Any
         if path.suffix == ".safetensors":
             return _from_safetensors(path)
         return _from_parquet(path)
-    if isinstance(source, Tensor | np.ndarray):
-        return memory_source(torch.as_tensor(source))
-    return source
+    opened: Any = source
+    if hasattr(opened, "chunks"):
+        return opened  # type: ignore[no-any-return]
+    import torch
+
+    return memory_source(torch.as_tensor(opened))
 
 
 def memory_source(
@@ -289,6 +295,8 @@ def _from_npy(path: Path) -> ArraySource:
     _check_array(array.shape, array.dtype.kind == "f", str(array.dtype), where=path)
 
     def read(first: int, last: int) -> Tensor:
+        import torch
+
         return torch.from_numpy(np.array(array[first:last], dtype=np.float32))
 
     return ArraySource(read, array.shape[0], array.shape[1], [file_fingerprint(path)], {})
@@ -298,7 +306,7 @@ def _from_safetensors(path: Path) -> ArraySource:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(_existing(path), "pt") as tensors:
+        with safe_open(_existing(path), "np") as tensors:
             names = list(tensors.keys())
             name = (
                 names[0]
