@@ -29,7 +29,7 @@ SAME_LOGPROB = 1e-5
 """Below this difference in all first log-probabilities a server has not looked at the second
 activation.
 """
-OTHER_LOGPROB = 0.1
+OTHER_LOGPROB = 0.2
 """Above this difference in a log-probability a server has other weights than the AV here: more than
 bfloat16's rounding.
 """
@@ -243,6 +243,7 @@ class EmbeddedPromptEngine(RemoteEngine):
     remedies: ClassVar[dict[str, str]]
     """What to do about a refusal that holds these words."""
     cache_remedy: ClassVar[str]
+    update_remedy: ClassVar[str]
 
     def __init__(self, url: str, embedder: PromptEmbedder, *, limits: Limits | None = None) -> None:
         super().__init__(url, d_model=embedder.d_model, limits=limits)
@@ -254,7 +255,20 @@ class EmbeddedPromptEngine(RemoteEngine):
 
         Raises: EngineError, CheckpointError, SidecarError.
         """
-        self._run(partial(self._load_weights, folder=str(folder.resolve())))
+
+        async def load() -> None:
+            async with self._transport() as transport:
+                await self._load_weights(transport, str(folder.resolve()))
+
+        try:
+            run_apart(load)
+        except RefusedRequest as refusal:
+            raise EngineError(
+                "the server does not take new weights",
+                where=self.url,
+                found=refusal.message,
+                remedy=self.update_remedy,
+            ) from refusal
         dtype = str(self.embedder.prompt.dtype).removeprefix("torch.")
         self.embedder = PromptEmbedder.load(folder, dtype=dtype)
 

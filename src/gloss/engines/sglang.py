@@ -18,8 +18,7 @@ from gloss.engines.servers import (
     Sampling,
     not_this_kind,
 )
-from gloss.engines.transport import Transport
-from gloss.errors import EngineError
+from gloss.engines.transport import RefusedRequest, Transport
 from gloss.models import PromptEmbedder
 
 PATH = "/generate"
@@ -37,6 +36,7 @@ class SGLangEngine(EmbeddedPromptEngine):
     kind: ClassVar[str] = "sglang"
     remedies = {"disable_radix_cache": _CACHE, "disable-radix-cache": _CACHE}
     cache_remedy = _CACHE
+    update_remedy = "It must be able to read the folder by the same path"
 
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
         prompt = JSONPrompt(self.embedder)
@@ -71,13 +71,8 @@ class SGLangEngine(EmbeddedPromptEngine):
     async def _load_weights(self, transport: Transport, folder: str) -> None:
         body = json.dumps({"model_path": folder, "flush_cache": True}).encode()
         answer = await transport.send("/update_weights_from_disk", body)
-        if not isinstance(answer, dict) or not answer.get("success"):
-            raise EngineError(
-                "the server did not take over new weights",
-                where=self.url,
-                found=answer.get("message") if isinstance(answer, dict) else repr(answer),
-                remedy="It must be able to read the folder by the same path",
-            )
+        if not answer["success"]:
+            raise RefusedRequest(self.url, 200, str(answer["message"]))
 
 
 class JSONPrompt:
