@@ -393,12 +393,10 @@ class Gloss(StandIn):
             for row, seed in zip(values, request["seeds"], strict=True)
             for sample in range(samples)
         ]
-        batch, rollouts = DecodingBatch(self.av, max_rows=len(rows)), {}
+        batch = DecodingBatch(self.av, max_rows=len(rows))
         for key, row in enumerate(rows):
             batch.add(key, row)
-        while batch.num_rows:
-            rollouts |= {t.key: t.rollout for t in batch.step() if t.rollout is not None}
-        rollouts = [rollouts[key] for key in range(len(rows))]
+        rollouts = [rollout for _, rollout in sorted(batch.finish().items())]
         written = [
             {"token_ids": r.token_ids, "text": r.text, "finished": r.finished} for r in rollouts
         ]

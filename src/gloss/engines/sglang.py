@@ -76,9 +76,7 @@ class SGLangEngine(EmbeddedPromptEngine):
 
 
 class JSONPrompt:
-    """The prompt's embeddings as a JSON list of rows; the text before and after the marker's row is
-    written once.
-    """
+    """The prompt's embeddings as a JSON list of rows, of which only the injected one is new."""
 
     def __init__(self, embedder: PromptEmbedder) -> None:
         site, rows = embedder.site, [_json_row(row) for row in embedder.prompt]
@@ -86,9 +84,7 @@ class JSONPrompt:
         self._after = b"".join(b"," + row for row in rows[site + 1 :]) + b"]"
 
     def encode(self, injected_row: Tensor) -> bytes:
-        """The text for one injected row [d_model]; its values, read as JSON, are exactly those of
-        the row.
-        """
+        """The text for one injected row [d_model], whose values are read back exactly."""
         return b"".join((self._before, _json_row(injected_row), self._after))
 
 
