@@ -14,8 +14,7 @@ from gloss.errors import ConfigError, GlossError
 from gloss.nla import NLA, Bounds, Questions
 from gloss.serve.limits import MAX_POSITIONS, Limits
 from gloss.serve.replies import PartMissing, event_stream, within_time
-from gloss.serve.scheduled import ScheduledExecutor
-from gloss.serve.scheduler import Scheduler
+from gloss.serve.scheduler import ScheduledExecutor, Scheduler
 from gloss.serve.telemetry import Telemetry
 
 PARTS = ("av", "ar", "target")
