@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -26,7 +26,8 @@ from gloss.serve.interop import completion_frames, declared_secret, shown_place
 from gloss.serve.runs import list_runs, read_run
 from gloss.serve.service import PARTS, Service
 from gloss.serve.uploads import Upload, read_upload
-from gloss.text.tokens import ReadText
+from gloss.text.document import Document
+from gloss.text.tokens import ReadText, choose_tokens
 
 NLAName = Annotated[str | None, Query()]
 
@@ -89,6 +90,12 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         questions = service.ask(body.nla)
         width = questions.nla.sidecar.d_model
         source, selection, sampling = body.source(width), *body.parts(width)
+        if isinstance(source, Document) and selection.tokens and selection.positions is None:
+            # a pattern is a client's and takes its time, beside the event loop
+            positions = await asyncio.to_thread(
+                choose_tokens, questions.read(source), selection.tokens
+            )
+            selection = replace(selection, positions=positions, tokens=None)
         if body.stream:
             frames = questions.explain_events(source, selection, sampling, partial=True)
             return await service.stream(request, frames)
