@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import gloss
 from gloss.cli.main import app
 from gloss.nla import NLA
-from gloss.nla.results import Result
+from gloss.nla.presentation import Result
 from gloss.store.sources import VectorRows
 from gloss.text.document import Document
 from gloss.text.tokens import ReadText
