@@ -228,8 +228,6 @@ async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer
             found=len(vectors) * body.num_samples,
             remedy="Ask for them in parts",
         )
-    if len(body.seeds) != len(vectors):
-        raise ConfigError("seeds", expected=f"{len(vectors)} numbers", found=len(body.seeds))
     rows = [
         RowRequest(vector, body.temperature, body.max_new_tokens, seed + sample)
         for vector, seed in zip(vectors, body.seeds, strict=True)
