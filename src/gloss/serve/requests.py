@@ -48,7 +48,7 @@ class OwnRequest(BaseModel):
     """Name of a loaded NLA; the first if not given."""
 
     def options(self) -> dict[str, Any]:
-        """What is asked beside whom and about what: keywords of the method of ``Questions``."""
+        """What is wanted beside whom and about what: keywords of the method of ``Questions``."""
         return {name: getattr(self, name) for name in type(self).model_fields.keys() - _NO_OPTIONS}
 
 
