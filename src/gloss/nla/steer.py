@@ -1,10 +1,9 @@
-"""Steering by an edited explanation: several tokens at once, a sweep of strengths, controls,
-next-token probabilities.
-"""
+"""Steering by an edited explanation: a sweep of strengths, controls, next-token probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,27 +54,20 @@ async def steer(
     unrelated = unrelated or await _unrelated(self, vectors, sites)
     directions = await _directions(self, original, edited, unrelated, seed)
     moved = vectors[sites]
-    edits = [("none", 0.0, torch.zeros_like(moved))]
-    for name, direction in directions.items():
-        edits += [
-            (name, alpha, torch.stack([steering_offset(h, direction, alpha) for h in moved]))
-            for alpha in alphas
-        ]
-    layer = self.nla.layer
-    requests = [
-        TextRequest(read.token_ids, 0.0, max_new_tokens, 0, ResidualEdit(layer, sites, offsets))
-        for _, _, offsets in edits
-    ]
+    offsets = [torch.zeros_like(moved)]
+    for direction, alpha in product(directions.values(), alphas):
+        offsets.append(torch.stack([steering_offset(h, direction, alpha) for h in moved]))
+    edits = [ResidualEdit(self.nla.layer, sites, offset) for offset in offsets]
+    requests = [TextRequest(read.token_ids, 0.0, max_new_tokens, 0, edit) for edit in edits]
     rollouts, probabilities = await _continued(self, requests)
-    runs = [(name, alpha) for name, alpha, _ in edits]
+    runs = [("none", 0.0), *product(directions, alphas)]
     return Steering(
         positions=tuple(sites),
         token=read.tokens[sites[-1]].token,
         original=original,
         edited=edited,
         continuations=tuple(
-            Continuation(name, alpha, rollout.text)
-            for (name, alpha), rollout in zip(runs, rollouts, strict=True)
+            Continuation(*run, rollout.text) for run, rollout in zip(runs, rollouts, strict=True)
         ),
         next=tuple(
             NextTokens(alpha, _next_tokens(self, probabilities[0], after, top_tokens))
@@ -90,10 +82,8 @@ def _edit(
 ) -> tuple[str, str]:
     """The explanation before and after the edit."""
     if original is None:
-        raise ConfigError(
-            "no explanation could be extracted here",
-            remedy="Choose another token, or give one yourself",
-        )
+        remedy = "Choose another token, or give one yourself"
+        raise ConfigError("no explanation could be extracted here", remedy=remedy)
     if (edited is None) == (edit is None):
         raise ConfigError("which edit?", expected="either edited or edit", found="both or neither")
     if edit is not None:
@@ -108,9 +98,8 @@ def _edit(
         edited = original.replace(old, new)
     assert edited is not None
     if edited == original:
-        raise ActivationError(
-            "there is no direction to steer along", expected="an edit that changes the explanation"
-        )
+        what = "there is no direction to steer along"
+        raise ActivationError(what, expected="an edit that changes the explanation")
     return original, edited
 
 
@@ -121,15 +110,10 @@ async def _directions(
     unrelated: tuple[str, str] | None,
     seed: int,
 ) -> dict[str, Tensor]:
-    """The edit's direction [d_model], a random one, and that of an unrelated edit where there is
-    one.
-    """
+    """Directions [d_model]: the edit's, a random one, that of an unrelated edit if there is one."""
     rebuilt = await questions.executor.reconstruct([original, edited, *(unrelated or ())])
-    generator = torch.Generator().manual_seed(seed)
-    directions = {
-        "edit": rebuilt[1] - rebuilt[0],
-        "random": torch.randn(rebuilt.shape[1], generator=generator),
-    }
+    random = torch.randn(rebuilt.shape[1], generator=torch.Generator().manual_seed(seed))
+    directions = {"edit": rebuilt[1] - rebuilt[0], "random": random}
     if unrelated is not None and bool((rebuilt[3] - rebuilt[2]).any()):
         directions["unrelated"] = rebuilt[3] - rebuilt[2]
     return directions
@@ -138,9 +122,7 @@ async def _directions(
 async def _unrelated(
     questions: Questions, vectors: Tensor, positions: Sequence[int]
 ) -> tuple[str, str] | None:
-    """Explanations of two other tokens, from the middle and the last third of the text; None if
-    they are not there or the same.
-    """
+    """Different explanations of two other tokens, if there are: a third and two into the text."""
     others = [p for p in range(1, len(vectors)) if p not in positions]
     if len(others) < 2 or not questions.has_av:
         return None
