@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
-import re
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeVar
+
+import regex
 
 from gloss.errors import CorpusError, PositionError
 from gloss.text.document import Document
@@ -24,6 +26,8 @@ _UNBOUNDED = 1 << 20
 _LONGEST_GLYPH = 4
 """Tokens that one character can be cut into: one for each byte of its UTF-8."""
 _UNFINISHED = "\ufffd"
+_MATCHING_S = 2.0
+"""How long the pattern of a selection may take: Python's own expressions know no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +169,22 @@ def _matches(
 ) -> list[tuple[int, int]]:
     """Where the pattern matches inside each content, in characters of the whole text."""
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        compiled = regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
         what, expected = "cannot read the pattern of the selection", "a regular expression"
         raise PositionError(what, expected=expected, found=str(error)) from error
-    starts = [(tokens[0].start, read.text[tokens[0].start : tokens[-1].end]) for tokens in contents]
-    return [
-        (start + m.start(), start + m.end())
-        for start, content in starts
-        for m in compiled.finditer(content)
-        if m.group()
-    ]
+    found, deadline = [], time.monotonic() + _MATCHING_S
+    for tokens in contents:
+        start, end = tokens[0].start, tokens[-1].end
+        left = max(1e-6, deadline - time.monotonic())
+        try:
+            matches = list(compiled.finditer(read.text[start:end], timeout=left, concurrent=True))
+        except TimeoutError as error:
+            what, expected = "this pattern takes too long", f"at most {_MATCHING_S:g} s"
+            remedy = "Write a simpler one"
+            raise PositionError(what, expected=expected, remedy=remedy) from error
+        found += [(start + m.start(), start + m.end()) for m in matches if m.group()]
+    return found
 
 
 def _tokens(
