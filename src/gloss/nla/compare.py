@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from gloss.errors import ActivationError
 from gloss.models import cosine, direction_mse
-from gloss.nla.explaining import text_of
 from gloss.nla.request import Sampling, Selection, Text
-from gloss.nla.results import ComparedSide, Comparison, Score
-from gloss.nla.selection import choose, is_text
+from gloss.nla.results import ComparedSide, Comparison
+from gloss.nla.selection import bare_rows, choose, is_text
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
@@ -54,16 +52,14 @@ async def compare(
     width, widths = self.nla.sidecar.d_model, [len(one), len(two)]
     if widths != [width, width]:
         raise ActivationError("activations of different widths", expected=width, found=widths)
-    difference = one - two
-    text = score = None
-    if bool(difference.any()):
-        text, score = await _words(self, difference, 0, sampling)
+    chosen = bare_rows((one - two).unsqueeze(0), [0])
+    (found,) = await self.explain_chosen(chosen, sampling)
     return Comparison(
-        text=text,
-        norm=float(difference.double().norm()),
+        text=found.text,
+        norm=found.norm,
         similarity=float(cosine(direction_mse(one, two))),
-        fve=score.fve if score else None,
-        cosine=score.cosine if score else None,
+        fve=found.fve,
+        cosine=found.cosine,
         sides=(side_one, side_two),
     )
 
@@ -78,11 +74,9 @@ async def _explained(
     if len(chosen.vectors) != 1:
         what = "a side of a comparison is one activation"
         raise ActivationError(what, expected=1, found=len(chosen.vectors))
-    (vector,), (known,), (row,) = chosen.vectors, chosen.known, chosen.seed_rows
-    text, score = await _words(questions, vector, row, sampling)
-    fve, norm = score.fve if score else None, float(vector.double().norm())
-    position = None if chosen.bare else known["position"]
-    return vector, ComparedSide(position, known.get("token"), norm, text, fve)
+    (one,) = await questions.explain_chosen(chosen, sampling)
+    position = None if chosen.bare else one.position
+    return chosen.vectors[0], ComparedSide(position, one.token, one.norm, one.text, one.fve)
 
 
 def _side(side: Any) -> Side:
@@ -90,14 +84,3 @@ def _side(side: Any) -> Side:
         return side
     paired = isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], int)
     return Side(*side) if paired else Side(side)
-
-
-async def _words(
-    questions: Questions, vector: Tensor, row: int, sampling: Sampling
-) -> tuple[str | None, Score | None]:
-    (rollout,) = await questions.rollouts(torch.unsqueeze(vector, 0), sampling, [row])
-    text = text_of(rollout)
-    if text is None or not questions.has_ar:
-        return text, None
-    (score,) = await questions.scores([text], vector.unsqueeze(0))
-    return text, score

@@ -53,14 +53,6 @@ class Explaining:
             executor = executor.with_prompt(prompt)
         return executor.explanations(requests, partial=partial and asked.best_of == 1)
 
-    async def rollouts(self) -> list[Rollout]:
-        """All responses; greedy ones once for each of the samples."""
-        found: dict[int, Rollout] = {}
-        async for events in self.begin(partial=False):
-            found |= {one.index: one.rollout for one in events if one.rollout is not None}
-        repeats = 1 if self.draws > 1 else self.sampling.samples
-        return [found[index] for index in sorted(found) for _ in range(repeats)]
-
     async def events(
         self, groups: AsyncIterator[Sequence[RowEvent]]
     ) -> AsyncIterator[ExplainPart | TokenExplanation]:
@@ -90,9 +82,7 @@ class Explaining:
         return {index: score for (index, _), score in zip(known, scores, strict=True)}
 
     def _finished(self, index: int, drawn: Mapping[int, Drawn]) -> Iterator[TokenExplanation]:
-        """The explanations that are complete now that this draw is there: of each ``best_of`` the
-        one with the least error, one without explanation only where all are.
-        """
+        """What is complete with this draw: of each ``best_of`` the one with the least error."""
         i, draw = self.usable[index // self.draws], index % self.draws
         if self.draws == 1:
             for sample in range(self.sampling.samples):

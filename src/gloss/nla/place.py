@@ -94,12 +94,9 @@ def _no_nla(name: str | Path) -> CheckpointError:
 def _base_of(name: str | Path, revision: str | None) -> ModelPlace:
     """The place that both halves are named after; it need not be there, if they stand beside it.
 
-    Beside folders that hold NLAs a name is meant as a path, not as a repository of an owner.
-    """
+    Beside folders that hold NLAs a name is meant as a path, not as a repository of an owner."""
     path = Path(name).expanduser()
-    if path.is_dir():
-        return ModelPlace.of_path(path)
-    if any(Path(f"{path}-{half}").is_dir() for half in _HALVES):
+    if path.is_dir() or any(Path(f"{path}-{half}").is_dir() for half in _HALVES):
         return ModelPlace.of_path(path)
     if "/" not in str(name):
         raise _no_nla(name)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from gloss.engines import Rollout, TextRequest
+from gloss.engines import TextRequest
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
 from gloss.nla.compare import compare
 from gloss.nla.executor import Executor
-from gloss.nla.explaining import Explaining, text_of
+from gloss.nla.explaining import Explaining
 from gloss.nla.request import Positions, Sampling, Selection, Text, parts_of
 from gloss.nla.results import (
     ExplainEvent,
@@ -152,7 +152,9 @@ class Questions:
         TemplateError for a prompt.
         """
         selection, sampling = parts_of(locals())
-        return await self.explain_chosen(await self._choose(source, selection, sampling), sampling)
+        chosen = await self._choose(source, selection, sampling)
+        found = await self.explain_chosen(chosen, sampling)
+        return Explanations(tuple(found), self.nla.layer, self.name)
 
     async def explain_events(
         self,
@@ -174,34 +176,19 @@ class Questions:
         async for event in run.events(rows):
             yield event
 
-    async def explain_chosen(self, chosen: Chosen, sampling: Sampling) -> Explanations:
-        """As ``explain``, of activations that are chosen already."""
+    async def explain_chosen(self, chosen: Chosen, sampling: Sampling) -> list[TokenExplanation]:
+        """As ``explain``, of activations that are chosen already, the samples of one together."""
+        self.require("av")
         run = Explaining(self, chosen, sampling)
         rows = run.begin(partial=False)
         found = [one async for one in run.events(rows) if isinstance(one, TokenExplanation)]
-        found.sort(key=lambda one: (one.row, one.sample))
-        return Explanations(tuple(found), self.nla.layer, self.name)
+        return sorted(found, key=lambda one: (one.row, one.sample))
 
     async def _choose(self, source: Source, selection: Selection, sampling: Sampling) -> Chosen:
         self.require("av")
         if sampling.best_of > 1:
             self.require("ar")
         return await choose(self, source, selection, draws=sampling.samples * sampling.best_of)
-
-    async def rollouts(
-        self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None
-    ) -> list[Rollout]:
-        """Raw responses for activations [n, d_model], samples side by side, keyed on the rows."""
-        self.require("av")
-        rows = range(len(vectors)) if seed_rows is None else seed_rows
-        chosen = Chosen(vectors, [{}] * len(vectors), rows, bare=True)
-        return await Explaining(self, chosen, sampling).rollouts()
-
-    async def texts(
-        self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None
-    ) -> list[str | None]:
-        """The explanations of ``rollouts``; None where none could be extracted."""
-        return [text_of(one) for one in await self.rollouts(vectors, sampling, seed_rows)]
 
     async def reconstruct(self, explanations: str | Sequence[str]) -> Tensor:
         """The activations that the AR reads in texts; [n, d_model], whose norm means nothing.

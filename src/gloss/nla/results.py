@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
@@ -95,9 +95,6 @@ class Explanations(Result, Sequence[TokenExplanation]):
     def __getitem__(self, index: Any) -> Any:
         return self.explanations[index]
 
-    def __iter__(self) -> Iterator[TokenExplanation]:
-        return iter(self.explanations)
-
     def to_dicts(self) -> list[dict[str, Any]]:
         """One JSON-ready mapping per explanation."""
         return [{**one, "layer": self.layer} for one in self.to_dict()["explanations"]]
@@ -121,9 +118,7 @@ class Explanations(Result, Sequence[TokenExplanation]):
 
 @dataclass(frozen=True)
 class Score(Result):
-    """How well one text rebuilds one activation; ``percentile`` is the percentage of the recorded
-    held-out explanations that score no better.
-    """
+    """How well a text rebuilds an activation; ``percentile``: see ``NLA.percentile``."""
 
     direction_mse: float
     cosine: float

@@ -50,6 +50,12 @@ class Chosen:
         return Chosen(*parts, self.read, self.bare)
 
 
+def bare_rows(vectors: Tensor, seed_rows: Sequence[int]) -> Chosen:
+    """Activations [n, d_model] of which nothing is known."""
+    known = [{"position": row, "row": row} for row in range(len(vectors))]
+    return Chosen(vectors, known, seed_rows, bare=True)
+
+
 def document_of(source: Text) -> Document:
     """A text or a chat as a document. Raises: CorpusError if messages are none."""
     if isinstance(source, Document):
@@ -96,8 +102,7 @@ def _given(questions: Questions, source: Tensor | VectorRows) -> Chosen:
     vectors = questions.nla.checked(source)
     if len(vectors):
         injection_rows(vectors, 1.0)
-    rows = range(len(vectors))
-    return Chosen(vectors, [{"position": i, "row": i} for i in rows], list(rows), bare=True)
+    return bare_rows(vectors, range(len(vectors)))
 
 
 async def _of_text(

@@ -14,10 +14,14 @@ from gloss.errors import ActivationError, ConfigError
 from gloss.models import steering_offset
 from gloss.nla.request import Positions, Sampling, Text
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
+from gloss.nla.selection import bare_rows
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
+
+
+Pair = tuple[str, str]
 
 
 async def steer(
@@ -52,7 +56,7 @@ async def steer(
         (original,) = await _greedy(self, vectors, sites[-1:])
     original, edited = _edit(original, edit, edited)
     unrelated = unrelated or await _unrelated(self, vectors, sites)
-    directions = await _directions(self, original, edited, unrelated, seed)
+    directions = await _directions(self, (original, edited), unrelated, seed)
     moved = vectors[sites]
     offsets = [torch.zeros_like(moved)]
     for direction, alpha in product(directions.values(), alphas):
@@ -77,9 +81,7 @@ async def steer(
     )
 
 
-def _edit(
-    original: str | None, edit: tuple[str, str] | None, edited: str | None
-) -> tuple[str, str]:
+def _edit(original: str | None, edit: Pair | None, edited: str | None) -> Pair:
     """The explanation before and after the edit."""
     if original is None:
         remedy = "Choose another token, or give one yourself"
@@ -104,14 +106,10 @@ def _edit(
 
 
 async def _directions(
-    questions: Questions,
-    original: str,
-    edited: str,
-    unrelated: tuple[str, str] | None,
-    seed: int,
+    questions: Questions, edit: Pair, unrelated: Pair | None, seed: int
 ) -> dict[str, Tensor]:
     """Directions [d_model]: the edit's, a random one, that of an unrelated edit if there is one."""
-    rebuilt = await questions.executor.reconstruct([original, edited, *(unrelated or ())])
+    rebuilt = await questions.executor.reconstruct([*edit, *(unrelated or ())])
     random = torch.randn(rebuilt.shape[1], generator=torch.Generator().manual_seed(seed))
     directions = {"edit": rebuilt[1] - rebuilt[0], "random": random}
     if unrelated is not None and bool((rebuilt[3] - rebuilt[2]).any()):
@@ -121,7 +119,7 @@ async def _directions(
 
 async def _unrelated(
     questions: Questions, vectors: Tensor, positions: Sequence[int]
-) -> tuple[str, str] | None:
+) -> Pair | None:
     """Different explanations of two other tokens, if there are: a third and two into the text."""
     others = [p for p in range(1, len(vectors)) if p not in positions]
     if len(others) < 2 or not questions.has_av:
@@ -134,7 +132,9 @@ async def _unrelated(
 async def _greedy(
     questions: Questions, vectors: Tensor, positions: Sequence[int]
 ) -> list[str | None]:
-    return await questions.texts(vectors[list(positions)], Sampling(temperature=0.0), positions)
+    chosen = bare_rows(vectors[list(positions)], positions)
+    found = await questions.explain_chosen(chosen, Sampling(temperature=0.0, score=False))
+    return [one.text for one in found]
 
 
 async def _continued(
@@ -149,8 +149,7 @@ async def _continued(
                 probabilities[event.key] = event.next_probabilities
             if event.rollout is not None:
                 rollouts[event.key] = event.rollout
-    order = range(len(requests))
-    return [rollouts[i] for i in order], [probabilities[i] for i in order]
+    return [rollouts[i] for i in sorted(rollouts)], [probabilities[i] for i in sorted(rollouts)]
 
 
 def _next_tokens(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 
 from gloss.errors import ConfigError
-from gloss.nla.explaining import text_of
 from gloss.nla.request import Sampling, Text
 from gloss.nla.results import Claim, Control, Neighbour, Sample, Score, Trust, Verdict
+from gloss.nla.selection import bare_rows
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText
 
@@ -53,13 +53,17 @@ async def trust(
     near = [p for p in around if p != site and 0 <= p < len(vectors)]
     far = _spread([p for p in range(1, len(vectors)) if abs(p - site) > neighbours], _FAR)
     asked = [site, *near, *far]
-    greedy = await self.rollouts(vectors[asked], Sampling(temperature=0.0), asked)
-    texts = dict(zip(asked, map(text_of, greedy), strict=True))
+    sampling = Sampling(temperature=0.0, score=False)
+    greedy = await self.explain_chosen(bare_rows(vectors[asked], asked), sampling)
+    texts = {p: one.text for p, one in zip(asked, greedy, strict=True)}
     explanation = texts[site] if explanation is None else explanation
     if explanation is None:
         what, remedy = "no explanation could be extracted here", "Choose another token"
-        raise ConfigError(what, found=greedy[0].text, remedy=remedy)
-    drawn = await _samples(self, vectors[site : site + 1], site, samples, seed)
+        raise ConfigError(what, found=greedy[0].response, remedy=remedy)
+    drawn = []
+    if samples:
+        sampling = Sampling(temperature=1.0, samples=samples, seed=seed)
+        drawn = await self.explain_chosen(bare_rows(vectors[[site]], [site]), sampling)
     said, nearby = _known(one.text for one in drawn), _known(texts[p] for p in near)
     claims = split_claims(explanation) or [explanation]
     (own, empty, shuffled), prefixes, without, others = await _scored(
@@ -83,7 +87,7 @@ async def trust(
             Control("shuffled words", shuffled.fve),
             Control("texts of other tokens", _mean(_known(one.fve for one in others))),
         ),
-        samples=drawn,
+        samples=tuple(Sample(one.text, one.fve) for one in drawn),
         agreement=agreement(said),
         claims=tuple(
             Claim(claim, prefix.fve, lost, share_making(claim, said), share_making(claim, nearby))
@@ -92,18 +96,6 @@ async def trust(
         neighbours=tuple(Neighbour(p, read.tokens[p].token, texts[p]) for p in near),
         truth=_truth(self, read, site, explanation),
     )
-
-
-async def _samples(
-    questions: Questions, vector: Tensor, site: int, count: int, seed: int
-) -> tuple[Sample, ...]:
-    if count == 0:
-        return ()
-    sampling = Sampling(temperature=1.0, samples=count, seed=seed)
-    texts = await questions.texts(vector, sampling, [site])
-    known = _known(texts)
-    scores = iter(await questions.scores(known, vector.expand(len(known), -1)))
-    return tuple(Sample(text, None if text is None else next(scores).fve) for text in texts)
 
 
 async def _scored(

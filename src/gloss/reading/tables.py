@@ -79,9 +79,7 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, Any]) -> int:
-    """Writes tables of ``RESULT_SCHEMA``, a row group each; the number of rows. Raises:
-    StorageError.
-    """
+    """Writes tables of ``RESULT_SCHEMA``, a row group each, and returns the number of rows."""
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT, **header}).encode()}
     schema, rows = RESULT_SCHEMA.with_metadata(metadata), 0
     with (

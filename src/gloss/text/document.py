@@ -17,9 +17,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Document:
-    """Plain ``text``, or the ``messages`` (role, content, perhaps channel) of a chat;
-    ``template_options`` (add_generation_prompt, enable_thinking, …) go to the chat template.
-    """
+    """Plain ``text``, or ``messages`` (role, content, perhaps channel) with template options."""
 
     doc_id: str
     text: str | None
