@@ -1,7 +1,6 @@
 """Files that are either whole or not there, and folders that one process at a time may write.
 
-Everything is written beside its place under a hidden name, flushed to the disk, and renamed. A
-process killed at any moment leaves at most that hidden file, which the next writer replaces."""
+A file is written beside its place, flushed and renamed: a killed process leaves a hidden file."""
 
 from __future__ import annotations
 
@@ -36,10 +35,7 @@ _NOT_WRITABLE = {
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns what the system says when it cannot write ``path`` into one clear error.
-
-    Raises: StorageError for a full disk, a read-only folder or a missing permission.
-    """
+    """Raises StorageError for a full disk, a read-only folder, a missing permission at ``path``."""
     from safetensors import SafetensorError
 
     try:
@@ -58,7 +54,6 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def _code_in(text: str) -> int | None:
-    """The system's error number in a message such as ``No space left on device (os error 28)``."""
     _, found, rest = text.partition("(os error ")
     digits = rest.partition(")")[0]
     return int(digits) if found and digits.isdigit() else None
@@ -66,11 +61,7 @@ def _code_in(text: str) -> int | None:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary path; the file written there takes ``path``'s place when the block ends, and
-    vanishes if it fails.
-
-    Raises: StorageError.
-    """
+    """A temporary path that takes ``path``'s place when the block ends; gone if it fails."""
     temporary = path.with_name(f".{path.name}.tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,11 +75,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes ``folder``'s place when the block ends, and vanishes if it
-    fails.
-
-    Raises: StorageError.
-    """
+    """A temporary folder that takes ``folder``'s place when the block ends; gone if it fails."""
     temporary, old = (
         folder.with_name(f".{folder.name}.tmp"),
         folder.with_name(f".{folder.name}.old"),
@@ -112,27 +99,18 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically.
-
-    Raises: StorageError.
-    """
+    """Writes a text file atomically."""
     with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically.
-
-    Raises: StorageError.
-    """
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file that Gloss wrote.
-
-    Raises: ResumeError if it is not JSON any more.
-    """
+    """The value in a JSON file that Gloss wrote. Raises: ResumeError if it is no JSON any more."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -145,11 +123,9 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keeps every other process from writing ``folder`` while the block runs; the lock dies with
-    its process.
+    """Keeps every other process from writing ``folder``; the lock dies with its process.
 
-    Raises: LockError that names the process that holds it; StorageError if the folder cannot be
-    written."""
+    Raises: LockError that names the process that holds it; StorageError."""
     from filelock import FileLock, Timeout
 
     with storage_errors(folder):
@@ -189,7 +165,6 @@ def _owner(folder: Path) -> str:
 
 
 def _flush(file: Path) -> None:
-    """Waits until the system has put a file's bytes on the disk."""
     handle = os.open(file, os.O_RDONLY)
     try:
         os.fsync(handle)

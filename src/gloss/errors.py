@@ -71,9 +71,7 @@ class GlossError(Exception):
 
 
 def _shown(text: str) -> str:
-    """The text as it fits into one line: its beginning, without control characters, which a
-    terminal would obey.
-    """
+    """The text as one line shows it: its beginning, without characters that a terminal obeys."""
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
     return "".join(
         char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short
@@ -133,9 +131,7 @@ class ResumeError(GlossError):
 
 
 class StorageError(GlossError):
-    """A file cannot be written: the disk is full, the folder read-only, or a permission is
-    missing.
-    """
+    """A file cannot be written: a full disk, a read-only folder, or a missing permission."""
 
 
 class LockError(GlossError):
@@ -147,9 +143,7 @@ class PositionError(GlossError):
 
 
 class EngineError(GlossError):
-    """A server that generates explanations cannot be reached, answers wrongly, or has the wrong
-    settings.
-    """
+    """A server that generates explanations fails, answers wrongly, or has wrong settings."""
 
 
 class ServerError(GlossError):
@@ -157,9 +151,7 @@ class ServerError(GlossError):
 
 
 class ServerBusyError(ServerError):
-    """A Gloss server has more to do than it takes on, or is shutting down; ``retry_after_s`` says
-    when to ask again.
-    """
+    """A Gloss server is too busy or shutting down; ``retry_after_s`` says when to ask again."""
 
     retry_after_s: float = 1.0
 

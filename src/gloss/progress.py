@@ -1,6 +1,4 @@
-"""Progress of long work on standard error: a bar with rate and time left, or one line now and then
-in a log.
-"""
+"""Progress of long work on standard error: a bar with rate and time left, or lines in a log."""
 
 from __future__ import annotations
 
@@ -25,18 +23,15 @@ LOG_INTERVAL_S = 30.0
 
 
 class _RateColumn(ProgressColumn):
-    """Finished units per second, with the unit's name."""
-
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="cyan")
 
 
 class Stage:
-    """Progress of one stage of work; a context manager.
+    """Progress of one stage of work; a context manager that writes to standard error only.
 
-    Writes to standard error only. On a terminal it draws a bar with rate and time left; elsewhere
-    it prints a line every 30 seconds and one at the end."""
+    On a terminal it draws a bar; elsewhere it prints a line every 30 seconds and one at the end."""
 
     def __init__(self, description: str, *, total: int, unit: str = "it", initial: int = 0) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, initial

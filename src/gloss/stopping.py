@@ -1,6 +1,4 @@
-"""Stop signals: Ctrl-C and SIGTERM let a loop finish its step and save, but never for longer than a
-few seconds.
-"""
+"""Stop signals: Ctrl-C and SIGTERM let a loop finish its step and save, within a few seconds."""
 
 from __future__ import annotations
 
@@ -30,10 +28,7 @@ class StopRequest:
         return self.kind is not None
 
     def obey(self) -> None:
-        """Ends the loop if a stop was asked for.
-
-        Raises: KeyboardInterrupt, Terminated.
-        """
+        """Ends the loop if a stop was asked for. Raises: KeyboardInterrupt, Terminated."""
         if self.kind is not None:
             raise self.kind
 
@@ -49,11 +44,9 @@ def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def deferred_stop() -> Iterator[StopRequest]:
-    """While active the first stop signal only sets ``requested``; the loop saves its state and
-    calls ``obey``.
+    """The first signal only sets ``requested``: the loop saves its state and calls ``obey``.
 
-    A second signal, or three seconds without obedience, raises at once. Outside the main thread
-    nothing is changed."""
+    A second one, or three seconds, raise at once. Outside the main thread nothing is changed."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

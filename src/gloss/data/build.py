@@ -1,11 +1,8 @@
-"""The build stage: labelled and unlabelled activations become the prompts and responses that
-training reads.
+"""The build stage: activations and labels become the prompts and responses of training.
 
-av_sft          prompt (chat with the literal <INJECT>), response (the label between tags)
-ar_sft          prompt (the AR template around the label)
-rl, heldout     prompt (chat with the literal <INJECT>)
-heldout_labels  prompt (the AR template around the label)
-"""
+av_sft                  prompt (chat with <INJECT>), response (the label between tags)
+rl, heldout             prompt (chat with <INJECT>)
+ar_sft, heldout_labels  prompt (the AR template around the label)"""
 
 from __future__ import annotations
 
@@ -66,8 +63,6 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one dataset is made: its stage in the sidecar, and the columns before the kept ones."""
-
     stage: str
     fields: tuple[tuple[str, pa.DataType], ...]
     needs_labels: bool
@@ -82,14 +77,11 @@ _KINDS = {"av_sft": _AV, "ar_sft": _AR, "rl": _RL, "heldout": _RL, "heldout_labe
 def build(
     config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path
 ) -> BuildResult:
-    """Writes ``<name>.parquet`` for every input; names are av_sft, ar_sft, rl, heldout and
-    heldout_labels.
+    """Writes ``<name>.parquet`` for every input, named as above.
 
-    av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are
-    found with the target's tokenizer and recorded in every sidecar; a tokenizer without a marker
-    gets one added, in place.
-    Raises: DatasetError for an unknown name, missing labels or a document in two inputs,
-    MarkerError, TemplateError, ResumeError, LockError, StorageError."""
+    Marker and AR suffix ids are found with the target's tokenizer and recorded in every sidecar; a
+    tokenizer without a marker gets one added, in place. Raises: DatasetError for an unknown name,
+    missing labels or a document in two inputs; MarkerError, TemplateError, ResumeError, LockError."""
     schemas = {name: _input_schema(name, Path(path)) for name, path in inputs.items()}
     check_document_disjoint(
         {name: Path(path) for name, path in inputs.items() if name != "heldout_labels"}
@@ -138,10 +130,7 @@ def build(
 
 
 def ar_suffix_ids(tokenizer: Any, ar_template: str) -> tuple[int, ...]:
-    """The token ids that every AR prompt ends with, whatever the explanation.
-
-    Raises: TemplateError.
-    """
+    """The token ids that every AR prompt ends with. Raises: TemplateError."""
     prompts = [ar_prompt_ids(tokenizer, ar_template, text) for text in _ENDING_PROBES]
     length = 0
     while length < min(map(len, prompts)) and len({ids[-length - 1] for ids in prompts}) == 1:
@@ -167,7 +156,6 @@ def _input_schema(name: str, path: Path) -> pa.Schema:
 
 
 def _rows(config: BuildConfig, kind: _Kind, table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows of a dataset: of a labelled table, those with a label."""
     labels: list[str] = []
     if kind.needs_labels:
         written = [bool(text and text.strip()) for text in table[LABEL_COLUMN].to_pylist()]

@@ -1,7 +1,7 @@
 """Documents from text files, JSON lines, Parquet, folders of those, or Hugging Face datasets.
 
-A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and
-the line it starts on: never from the folder the corpus lies in, so that a corpus can be moved."""
+A document's id comes from its record (``id`` or ``doc_id``), else from the file's name and the line
+it starts on, never from the folder: a corpus can be moved."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ _PARQUET_BATCH_ROWS = 1024
 
 
 def load_corpus(source: str | Path | Iterable[Document], **options: Any) -> Iterator[Document]:
-    """Documents of a source that `read_corpus` knows (with its options), or those of an iterable as
-    they are.
-
-    Raises: CorpusError.
-    """
+    """Documents of an iterable, or of what `read_corpus` knows. Raises: CorpusError."""
     return read_corpus(str(source), **options) if isinstance(source, str | Path) else iter(source)
 
 
@@ -43,11 +39,9 @@ def read_corpus(
 ) -> Iterator[Document]:
     """Documents of a file, a folder, or a Hugging Face dataset ``hf:owner/name``.
 
-    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field``
-    or ``messages``. Files of a folder are read in the order of their names. ``split`` and
-    ``streaming`` are for Hugging Face datasets.
-    Raises: CorpusError, at once if the source is missing or of no known kind, else at the record
-    that cannot be read."""
+    Blank lines separate the documents of a .txt file; other records hold ``text_field`` or
+    ``messages``. Raises: CorpusError, at once if the source is missing or of no known kind, else at
+    the record that cannot be read."""
     if limit is not None and limit < 1:
         raise CorpusError(
             "no documents are asked for", where=source, expected="limit ≥ 1", found=limit
@@ -72,9 +66,7 @@ def _checked(documents: Iterator[Document], source: str, limit: int | None) -> I
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
-    """Files with the stem of their documents' ids: the name inside the folder, suffix only where
-    needed.
-    """
+    """Files with the stem of their documents' ids: the name inside the folder."""
     if not _exists(path):
         raise CorpusError(
             "no such corpus", where=path, expected="a file, a folder, or hf:owner/name"
@@ -112,11 +104,7 @@ def _exists(path: Path) -> bool:
 
 
 def _files_inside(folder: Path) -> Iterator[Path]:
-    """Files at any depth, links to nothing among them: what cannot be read is an error, not left
-    out.
-
-    Raises: CorpusError for a folder that cannot be listed.
-    """
+    """Files at any depth, broken links among them: what cannot be read is an error."""
 
     def refuse(error: OSError) -> None:
         raise CorpusError(f"cannot be read ({error.strerror})", where=error.filename) from error

@@ -1,10 +1,7 @@
 """The extraction stage: corpus → raw activations with provenance, in shards of whole documents.
 
-    positions = drawn by (seed, document id) among the document's own tokens from ``min_position``
-    on row       = output of block K there, unless its norm is far above what is usual in the
-    document
-A shard holds the rows of a fixed number of documents in corpus order, and is written when it is
-complete."""
+positions = drawn by (seed, document id) among the document's own tokens from ``min_position`` on
+row       = output of block K there, unless its norm is far above what is usual in the document"""
 
 from __future__ import annotations
 
@@ -79,8 +76,6 @@ class ExtractResult:
 
 @dataclass(frozen=True)
 class _Extraction:
-    """One run of the stage: what is read, and how."""
-
     config: ExtractConfig
     target: Target
     layer: int
@@ -95,14 +90,11 @@ def extract(
     *,
     num_documents: int | None = None,
 ) -> ExtractResult:
-    """Takes activations of documents and writes them to ``out_dir`` as Parquet shards with one
-    sidecar.
+    """Takes activations of documents and writes them as Parquet shards with one sidecar.
 
-    Run again after a stop with the same settings and documents, it keeps complete shards and gives
-    the same bytes.
-    ``num_documents`` is for the progress bar, where the corpus is long and its length is known.
-    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or
-    documents differ; LockError, StorageError."""
+    Run again after a stop it keeps complete shards and gives the same bytes; ``num_documents`` is
+    for the progress bar. Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if
+    settings, target or documents differ; LockError, StorageError."""
     work = _Extraction(config, target, _layer(config, target), _encoder(config, target))
     documents, total = _with_total(documents, num_documents)
     with stage_run("extract", out_dir, _settings(work)) as run:
@@ -192,9 +184,7 @@ def _settings(work: _Extraction) -> dict[str, Any]:
 def _with_total(
     documents: Iterable[Document], num_documents: int | None
 ) -> tuple[Iterator[Document], int]:
-    """The documents and how many they are: as told, as their container says, or from reading
-    ahead.
-    """
+    """The documents, and how many: as told, as their container says, or from reading ahead."""
     if num_documents is not None or isinstance(documents, Sized):
         return iter(documents), num_documents if num_documents is not None else len(documents)  # type: ignore[arg-type]
     rest, ahead, chars = iter(documents), [], 0
@@ -255,11 +245,9 @@ def sample_positions(
     min_position: int,
     excluded: Collection[int] = (),
 ) -> list[int]:
-    """Up to ``count`` distinct token indices from ``min_position`` on, ascending; all of them where
-    there are fewer.
+    """Up to ``count`` distinct token indices from ``min_position`` on, ascending.
 
-    The draw is keyed on (seed, document id) alone: it does not depend on paths, on the order of
-    documents or on other documents."""
+    The draw is keyed on (seed, document id) alone, not on paths, order or other documents."""
     barred = excluded if isinstance(excluded, set | frozenset) else set(excluded)
     candidates = [i for i in range(max(0, min_position), num_tokens) if i not in barred]
     rng = random.Random(keyed_bits(seed, doc_id, purpose="positions"))
@@ -290,7 +278,6 @@ def _job(config: ExtractConfig, document: EncodedDocument) -> ReadJob | None:
 def _table(
     work: _Extraction, document: EncodedDocument, job: ReadJob, reading: Reading, schema: pa.Schema
 ) -> tuple[pa.Table, ExtractCounts]:
-    """The rows of one document that are worth keeping."""
     norms = np.linalg.norm(reading.vectors.astype(np.float64), axis=1)
     usable = np.isfinite(norms) & (norms > 0)
     ratio = work.config.max_norm_ratio

@@ -1,6 +1,4 @@
-"""The label stage: a labeller writes what a model must have in mind at each activation's place in
-its text.
-"""
+"""The label stage: a labeller writes what a model must have in mind at each activation's place."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ _BATCH_TOKENS = 16384
 
 @dataclass(frozen=True)
 class LabelResult:
-    """The labelled dataset, and how many rows got a usable label and how many did not (those are
-    left out).
-    """
+    """The labelled dataset, and how many rows got a label and how many did not (left out)."""
 
     path: Path
     labelled: int
@@ -51,11 +47,9 @@ def label(
 ) -> LabelResult:
     """Adds the column ``api_explanation``; rows without a usable label are left out and counted.
 
-    Next tokens, if the labeller needs them, come from the column ``top_next_tokens``, else from
-    ``target``.
-    Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly
-    or never; ResumeError if ``out_path`` was begun with other settings; LockError, StorageError.
-    """
+    Next tokens, if needed, come from the column ``top_next_tokens``, else from ``target``.
+    Raises: LabelError without them, or if the labeller answers wrongly or never; ResumeError if
+    ``out_path`` was begun with other settings; LockError, StorageError."""
     parent, schema = read_dataset_sidecar(Path(parquet)), read_schema(parquet)
     _check_input(labeller, parquet, schema, target)
     described = json.loads(json.dumps(dict(labeller.settings), default=str))
@@ -179,11 +173,7 @@ def _next_tokens(
 
 
 def top_next_tokens(target: Target, texts: Sequence[str], count: int) -> list[tuple[str, ...]]:
-    """Per text the target's ``count`` most likely next tokens, likeliest first; a text without
-    tokens has none.
-
-    Long texts are read from where the target's context allows.
-    """
+    """Per text the target's ``count`` most likely next tokens; long texts are cut at the left."""
     from gloss.models import right_pad
     from gloss.target_model import next_token_logits
 

@@ -1,6 +1,4 @@
-"""Settings of the data stages; unknown keys are refused and every field says what it does. No torch
-and no Parquet here: a config is refused before they are loaded.
-"""
+"""Settings of the data stages, read without torch and Parquet; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -38,23 +36,17 @@ class ExtractConfig(_Settings):
     max_tokens: int = Field(default=4096, gt=0)
     """Tokens of a document that the target reads; the rest is cut off."""
     exclude_template_tokens: bool = True
-    """Take no tokens that the chat template puts around messages; special tokens are never taken.
-    """
+    """Take no tokens that the chat template adds; special tokens are never taken."""
     max_norm_ratio: float | None = Field(default=4.0, gt=1)
-    """Leave out activations with a norm above this many times the document's median; not set, none
-    are left out.
-    """
+    """Leave out activations with a norm above this many times the document's median, if set."""
     top_next_tokens: int = Field(default=0, ge=0)
-    """Most likely next tokens of the target that are stored with each activation; more than 0 runs
-    the whole target.
-    """
+    """Most likely next tokens stored with each activation; above 0 runs the whole target."""
     batch_size: int = Field(default=64, gt=0)
     """Most documents in one forward pass."""
     batch_tokens: int = Field(default=16384, gt=0)
     """Most tokens in one forward pass, padding included."""
     shard_documents: int = Field(default=1024, gt=0)
-    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one.
-    """
+    """Documents behind one Parquet file; a stopped extraction keeps complete ones."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format that the target runs in; activations are stored as float32."""
     attn_implementation: str | None = None
@@ -107,10 +99,7 @@ class LabelConfig(_Settings):
     """Seed of labellers that draw."""
 
     def make_labeller(self) -> Labeller:
-        """The labeller that these settings name.
-
-        Raises: ConfigError, LabelError.
-        """
+        """The labeller that these settings name. Raises: ConfigError, LabelError."""
         return named_labeller(self.labeller, self.settings, seed=self.seed)
 
 

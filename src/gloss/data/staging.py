@@ -38,9 +38,7 @@ class StageRun:
         return fingerprint(self.record.settings)[:6]
 
     def finished(self, *paths: Path) -> dict[str, Any] | None:
-        """What an earlier run gave to ``finish``; None if it did not come so far, or a file has
-        gone.
-        """
+        """What an earlier run gave to ``finish``; None if it did not, or a file has gone."""
         return self.record.done if self.record.done and all(p.exists() for p in paths) else None
 
     def finish(self, **done: Any) -> None:
@@ -63,9 +61,7 @@ class StageRun:
         compress_vectors: bool = True,
         **changes: Any,
     ) -> Iterator[ActivationWriter]:
-        """Writes a dataset made from ``parent``, and behind it a sidecar: the parent's, with
-        ``changes``.
-        """
+        """Writes a dataset made from ``parent``, with the parent's sidecar but for ``changes``."""
         with ActivationWriter(path, schema, compress_vectors=compress_vectors) as writer:
             yield writer
         sidecar = replace(
@@ -83,10 +79,8 @@ class StageRun:
 def stage_run(
     name: str, folder: Path, settings: Mapping[str, Any], *, record: Path | None = None
 ) -> Iterator[StageRun]:
-    """A stage at work in ``folder``, where no other process writes meanwhile.
+    """A stage at work in ``folder``; ``settings`` is what determines the output's bytes.
 
-    ``settings`` is what determines the output's bytes; the record is ``folder``/NAME.json if not
-    told otherwise.
     Raises: LockError, ResumeError if the folder was begun with other settings, StorageError."""
     with folder_lock(folder):
         yield StageRun(name, StageRecord.open(record or folder / f"{name}.json", settings))

@@ -1,6 +1,4 @@
-"""Claims of explanations, judged against known truth: precision and recall per kind, beside a
-probe's ceiling and chance.
-"""
+"""Claims judged against known truth: precision and recall, beside a probe's ceiling and chance."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ class FactRows:
 
 @dataclass(frozen=True)
 class ClaimScores:
-    """Of one kind: share of claims that are right, share of known facts that are claimed rightly,
-    ceiling and chance.
-    """
+    """Of one kind: shares of claims and of known facts that are right, ceiling and chance."""
 
     precision: float | None
     recall: float | None
@@ -49,9 +45,7 @@ def score_claims(
     heldout: FactRows,
     probe_rows: FactRows | None,
 ) -> dict[str, ClaimScores]:
-    """Scores per kind of fact; ``chance`` is the precision of the same explanations against other
-    rows' documents.
-    """
+    """Scores per kind of fact; ``chance`` judges the same texts against other rows' documents."""
     n = len(explanations)
     judged = [judge.judge(*row) for row in zip(explanations, doc_ids, contexts, strict=True)]
     shift = max(1, n // 2)
@@ -114,11 +108,7 @@ def probe_accuracy(
     *,
     max_rows: int = 4000,
 ) -> float | None:
-    """What a linear map can read: accuracy on ``test`` of a multinomial logistic regression fitted
-    on ``train``; None with too little to fit or test.
-
-    Shapes: train and test [n, d_model], raw; features are standardised with the training
-    statistics."""
+    """Test accuracy of logistic regression on raw [n, d_model]; None with too little data."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,6 +1,4 @@
-"""The evaluation stage: round trips of the SFT and the trained NLA on held-out documents, controls,
-claims, examples.
-"""
+"""The evaluation stage: round trips after SFT and RL on held-out documents, controls, claims."""
 
 from __future__ import annotations
 
@@ -53,13 +51,10 @@ def evaluate(
     heldout_labels: Path | None = None,
     probe_dataset: Path | None = None,
 ) -> dict[str, Any]:
-    """Measures an NLA and returns the numbers and examples of ``results.json``.
+    """Measures an NLA in float32 and returns the contents of ``results.json``.
 
-    ``heldout_labels`` is the AR dataset of the held-out documents (for the AR's FVE on labels),
-    ``probe_dataset`` activations of training documents, ``judge`` knows the truth where there is
-    one. Everything runs in float32.
-    Raises: DatasetError, CheckpointError.
-    """
+    ``heldout_labels`` is the AR dataset of the held-out documents, ``probe_dataset`` holds training
+    documents, ``judge`` knows the truth. Raises: DatasetError, CheckpointError."""
     rows = read_training_rows(heldout, text_column=None).first(config.max_rows)
     activations = torch.from_numpy(rows.vectors)
     kernel = config.attn_implementation

@@ -1,6 +1,4 @@
-"""The round trip activation → explanation → activation, its FVE with an interval, and the controls
-beside it.
-"""
+"""The round trip activation → explanation → activation, its FVE with interval and controls."""
 
 from __future__ import annotations
 
@@ -26,8 +24,8 @@ from gloss.models import (
 class RoundTrip:
     """One explanation per activation and how well it is rebuilt.
 
-    ``errors`` [n] is the direction MSE (2 where nothing could be extracted), ``vectors`` [n,
-    d_model] the reconstruction (zeros there), ``variance`` that of the activations."""
+    ``vectors`` [n, d_model] is the reconstruction (zeros where nothing was extracted), ``errors`` [n]
+    the direction MSE (2 there)."""
 
     rollouts: list[Rollout]
     vectors: Tensor
@@ -89,9 +87,7 @@ def round_trip(
 def bootstrap_fve(
     errors: Tensor, activations: Tensor, doc_ids: Sequence[str], *, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """95 % interval of the FVE, resampling whole documents; the variance is that of all
-    activations; [n], [n, d].
-    """
+    """95 % interval of the FVE, resampling whole documents; errors [n], activations [n, d]."""
     variance = direction_variance(activations)
     documents, index = np.unique(np.asarray(doc_ids), return_inverse=True)
     values = errors.double().numpy()
@@ -107,11 +103,9 @@ def bootstrap_fve(
 def control_fves(
     ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, *, seed: int
 ) -> dict[str, float]:
-    """FVE of what knows nothing about the single activation; [n, d_model].
+    """FVE of what knows nothing of the single activation [n, d_model].
 
-    ``mean_direction``: the mean of the directions, as a direction. ``shuffled_activations``: each
-    explanation against the activation of another row. ``empty_text``: the AR on an empty
-    explanation. ``random_activation``: a Gaussian vector."""
+    The mean direction, explanations of other rows, an empty text, Gaussian vectors."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.nn.functional.normalize(activations.float(), dim=1)
     n = len(activations)

@@ -1,6 +1,4 @@
-"""Finished runs: where the last quickstart put its NLA, so that ``gloss explain`` finds it, and
-whether a folder holds one.
-"""
+"""Finished runs: where the last quickstart put its NLA, and whether a folder holds one."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ def _record() -> Path:
 
 
 def remember_quickstart(folder: Path) -> None:
-    """Records the folder of a finished quickstart; a home directory that cannot be written is no
-    error.
-    """
+    """Records a finished quickstart's folder; a home that cannot be written is no error."""
     record = _record()
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -28,10 +24,7 @@ def remember_quickstart(folder: Path) -> None:
 
 
 def last_quickstart() -> Path:
-    """The folder of the last finished quickstart.
-
-    Raises: CheckpointError if there is none, naming the command that makes one.
-    """
+    """The folder of the last finished quickstart. Raises: CheckpointError if there is none."""
     record = _record()
     if record.exists():
         folder = Path(record.read_text(encoding="utf-8").strip())

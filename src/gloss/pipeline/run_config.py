@@ -1,6 +1,4 @@
-"""One config for a whole run: a TOML file in which every table belongs to one stage; unknown keys
-are refused.
-"""
+"""One TOML file for a whole run, in which every table belongs to one stage; strict."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ class CorpusConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
-    """A .txt, .jsonl or .parquet file, a folder of those, ``hf:owner/name[:subset]``, or the name
-    of an installed corpus such as ``lab``.
-    """
+    """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or an installed one."""
     max_documents: int | None = Field(default=None, gt=0)
     """Documents to read; all of them if not set (``lab`` needs it)."""
     text_field: str = "text"
@@ -44,10 +40,7 @@ class CorpusConfig(BaseModel):
     """Split of a Hugging Face dataset."""
 
     def documents(self, seed: int) -> Iterator[Document]:
-        """The documents; of an installed corpus those that ``seed`` gives.
-
-        Raises: CorpusError if they cannot be read, ConfigError if an installed corpus needs
-        ``max_documents``."""
+        """The documents; an installed corpus is seeded. Raises: CorpusError, ConfigError."""
         corpus = plugins.find("gloss.corpora", self.source)
         if corpus is not None:
             made: Iterator[Document] = corpus(self.max_documents, seed)
@@ -110,10 +103,7 @@ class RunConfig(BaseModel):
 
 
 def preset_path(name: str) -> Path:
-    """The shipped config of a preset.
-
-    Raises: ConfigError if there is no such preset.
-    """
+    """The shipped config of a preset. Raises: ConfigError if there is no such preset."""
     if name not in PRESETS:
         raise ConfigError(
             "unknown preset", expected=f"one of {', '.join(PRESETS)}", found=repr(name)
@@ -124,8 +114,7 @@ def preset_path(name: str) -> Path:
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's TOML file and applies overrides such as ``joint.steps=40``.
 
-    Raises: ConfigError that names the file and the key, for unreadable TOML, unknown keys and wrong
-    values."""
+    Raises: ConfigError that names the file and the key: unreadable, unknown, or a wrong value."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,6 +1,4 @@
-"""Runs every stage of a config in a folder: what is finished is kept, what was stopped goes on,
-what differs is refused.
-"""
+"""Runs the stages of a config in a folder: finished ones are kept, other settings refused."""
 
 from __future__ import annotations
 
@@ -28,18 +26,13 @@ VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarr
 
 @dataclass
 class RunFolder:
-    """A run's folder: its resolved config in ``config.json`` and what each finished stage took in
-    ``stages.json``.
-    """
+    """A run's resolved config (``config.json``) and what each stage took (``stages.json``)."""
 
     path: Path
     finished: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def open(self, config: RunConfig) -> None:
-        """Creates the folder, or continues it.
-
-        Raises: ResumeError if it holds a run with other settings, naming the first that differ.
-        """
+        """Creates the folder, or continues it. Raises: ResumeError if it has other settings."""
         self.path.mkdir(parents=True, exist_ok=True)
         record, wanted = self.path / "config.json", config.model_dump(mode="json")
         if record.exists():
@@ -64,13 +57,10 @@ class RunFolder:
 
 
 def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
-    """Runs all stages of ``config`` in ``out_dir`` and returns the contents of its
-    ``results.json``.
+    """Runs all stages of ``config`` in ``out_dir`` and returns its ``results.json``.
 
-    A run stopped or killed at any moment continues when called again with the same config, and ends
-    with the same numbers.
-    Raises: LockError if another process is at work there; any GlossError of a stage.
-    """
+    Stopped or killed at any moment and called again it ends with the same numbers.
+    Raises: LockError if another process is at work there; any GlossError of a stage."""
     with folder_lock(out_dir):
         return _run(config, out_dir)
 
@@ -86,7 +76,6 @@ def _run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
 
 
 def _conclude(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    """Writes ``results.json`` and the report, and returns the results."""
     results = _results(config, folder)
     write_json(folder.path / RESULTS_NAME, results)
     write_report(folder.path)
@@ -114,10 +103,7 @@ def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
 
 
 def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, Any]:
-    """Measures a finished run's NLA again and rewrites its results; returns them.
-
-    Raises: ResumeError if the folder holds no finished run.
-    """
+    """Measures a finished run's NLA again and rewrites its results. Raises: ResumeError."""
     folder = RunFolder(out_dir)
     require_finished_run(out_dir)
     with folder_lock(out_dir):
@@ -133,9 +119,7 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
 
 
 def plan_text(config: RunConfig, out_dir: Path) -> str:
-    """What a run would do and cost: its stages, one per line, and which are finished in
-    ``out_dir``.
-    """
+    """A run's stages and what each costs, one per line, and which are finished in ``out_dir``."""
     folder = RunFolder(out_dir)
     if (out_dir / "config.json").exists():
         folder.open(config)

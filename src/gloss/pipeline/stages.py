@@ -38,16 +38,12 @@ def plan(config: RunConfig, out_dir: Path) -> Plan:
 
 
 def target_of(config: RunConfig, out_dir: Path) -> str:
-    """The target model of a run: of an installed one the copy in its folder, else what the config
-    names.
-    """
+    """The target of a run: of an installed one the copy in its folder, else what is named."""
     return str(out_dir / "target") if _installed_target(config) else config.target
 
 
 def target(config: RunConfig, out_dir: Path) -> None:
-    """Puts an installed target into the run's folder; every target is loaded once, so that a wrong
-    one stops the run at once.
-    """
+    """Copies an installed target; every target is loaded once: a wrong one stops the run at once."""
     if (installed := _installed_target(config)) is not None:
         with replaced_folder(out_dir / "target") as temporary:
             shutil.copytree(installed, temporary, dirs_exist_ok=True)
@@ -136,9 +132,7 @@ def joint(config: RunConfig, out_dir: Path) -> None:
 
 
 def evaluate(config: RunConfig, out_dir: Path) -> None:
-    """FVE, controls, claims and examples on held-out documents; training metrics are gathered
-    beside them.
-    """
+    """FVE, controls, claims and examples on held-out documents; metrics gathered beside them."""
     datasets = out_dir / "datasets"
     judge = plugins.find("gloss.judges", config.corpus.source)
     results = evaluate_nla(

@@ -1,6 +1,4 @@
-"""Labels without a language model: keywords of the text, its last words quoted, and the target's
-own next tokens.
-"""
+"""Labels without a language model: keywords, the last words quoted, the target's next tokens."""
 
 from __future__ import annotations
 
@@ -34,26 +32,19 @@ _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractiveLabeller:
-    """Writes up to three short lines per activation: keywords, the last clause quoted, the target's
-    next tokens.
+    """Up to three short lines: keywords, the last clause quoted, the target's next tokens.
 
-    Keywords are the frequent, recent and long words that are no function words; nothing outside the
-    request is used.
-    Raises: LabelError if a setting makes no sense.
-    """
+    Keywords are frequent, recent and long words that are no function words.
+    Raises: LabelError if a setting makes no sense."""
 
     keywords: int = 4
     """Keywords named; 0 leaves the line out."""
     quote_words: int = 5
     """Words of the last clause that are quoted; 0 leaves the line out."""
     next_tokens: int = 3
-    """Next tokens of the target that are named; 0 leaves the line out and needs no pass through the
-    whole target.
-    """
+    """Next tokens of the target named; 0 leaves the line out and spares the whole target."""
     max_chars: int = 160
-    """Longest label in characters: keywords go first, then next tokens, then the quote is cut from
-    its left.
-    """
+    """Longest label: keywords go first, then next tokens, then the quote from its left."""
     name: ClassVar[str] = "extractive"
 
     def __post_init__(self) -> None:
@@ -125,9 +116,7 @@ def top_keywords(text: str, count: int) -> list[str]:
 
 
 def last_clause(text: str, num_words: int) -> str:
-    """Up to ``num_words`` last words of the clause that the text ends in; of a short one, with
-    words before it.
-    """
+    """Up to ``num_words`` last words of the last clause; of a short one, with words before it."""
     if num_words == 0:
         return ""
     clauses = [clause.strip() for clause in _CLAUSE_END.split(text) if clause.strip()]

@@ -1,6 +1,4 @@
-"""The one method that every labeller has, how one is found by its name, and one that says what it
-is told.
-"""
+"""The one method of every labeller, how one is found by its name, and one that is scripted."""
 
 from __future__ import annotations
 
@@ -17,11 +15,7 @@ _MEMBERS = ("name", "needs_next_tokens", "settings", "label")
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """What a labeller sees of one activation: ``text`` up to and with the ``token`` at index
-    ``position``.
-
-    ``next_tokens`` holds the target's own most likely next tokens, likeliest first, where the
-    labeller asks for them."""
+    """``text`` up to and with the ``token`` at ``position``, and the likeliest next tokens if needed."""
 
     doc_id: str
     text: str
@@ -49,18 +43,12 @@ class Labeller(Protocol):
         ...
 
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
-        """One label per request, in order; None where the labeller gives none.
-
-        A label may depend on its own request and on the settings only, so that a stopped labelling
-        can go on."""
+        """One label per request, or None; it depends on its request and the settings only."""
         ...
 
 
 def named_labeller(name: str, settings: Mapping[str, Any], *, seed: int) -> Labeller:
-    """The labeller of an installed name, or of the user's own ``module:Class``, with its settings.
-
-    Raises: ConfigError if there is none of that name, it is no labeller, or refuses the settings.
-    """
+    """An installed labeller, or ``module:Class``. Raises: ConfigError for none, or its settings."""
     kind = plugins.load("gloss.labellers", name)
     if not isinstance(kind, type) or not hasattr(kind, "label"):
         raise ConfigError(
@@ -84,11 +72,7 @@ def named_labeller(name: str, settings: Mapping[str, Any], *, seed: int) -> Labe
 
 
 class ScriptedLabeller:
-    """Answers from a function of the request, from a mapping of ``(doc_id, position)``, or from a
-    list in order: for tests, and for labels that exist already.
-
-    ``requests`` keeps every request it was given.
-    """
+    """Answers from a function, a mapping of ``(doc_id, position)``, or a list; for tests."""
 
     name = "scripted"
 
@@ -107,10 +91,7 @@ class ScriptedLabeller:
         self._script = script
 
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
-        """The scripted answers.
-
-        Raises: LabelError if a list of answers has run out.
-        """
+        """The scripted answers. Raises: LabelError if a list of answers has run out."""
         answers = []
         for request in requests:
             answers.append(self._answer(request))

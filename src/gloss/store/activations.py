@@ -60,12 +60,9 @@ def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
 
 
 class ActivationWriter:
-    """Writes one Parquet file row group by row group to a temporary path, renamed when the block
-    ends without an error.
+    """Writes one Parquet file in row groups; it is in place when the block ends without error.
 
-    Keeps the norms of what it wrote: ``num_rows`` and ``norm_statistics`` are complete after the
-    block. With ``compress_vectors`` False only the other columns are compressed.
-    """
+    Keeps the norms of what it wrote. ``compress_vectors`` False compresses the other columns only."""
 
     def __init__(self, path: Path, schema: pa.Schema, *, compress_vectors: bool = True) -> None:
         self.path, self.schema, self.num_rows = path, schema, 0
@@ -93,10 +90,7 @@ class ActivationWriter:
         return self
 
     def write(self, table: pa.Table) -> None:
-        """Adds rows; they are cut into row groups of a fixed size, however they come in.
-
-        Raises: DatasetError for other columns than the schema's, or a row without a vector.
-        """
+        """Adds rows. Raises: DatasetError for other columns, or a row without a vector."""
         if not len(table):
             return
         norms = norms_of(table, where=self.path)
@@ -161,10 +155,7 @@ def norm_statistics(norms: Norms) -> dict[str, float]:
 
 
 def norms_of(table: pa.Table, *, where: object = None) -> Norms:
-    """L2 norm of every row's vector; [n] float64, as float32 norms overflow where no entry does.
-
-    Raises: DatasetError naming ``where`` and the first row without a vector.
-    """
+    """L2 norm of every row's vector; [n] float64, as float32 overflows where no entry does."""
     vectors = raw_vectors(table, where=where)
     norms: Norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     return norms
@@ -173,10 +164,7 @@ def norms_of(table: pa.Table, *, where: object = None) -> Norms:
 def iter_activations(
     path: Path | str, *, columns: Sequence[str] | None = None, batch_rows: int = 4096
 ) -> Iterator[pa.Table]:
-    """Tables of at most ``batch_rows`` rows, in order; only that much is in memory.
-
-    Raises: DatasetError if a file is no dataset of activations or is damaged.
-    """
+    """Tables of at most ``batch_rows`` rows, in order, in bounded memory. Raises: DatasetError."""
     for file in shard_files(path):
         with open_parquet(file) as parquet:
             for group in range(parquet.metadata.num_row_groups):
@@ -193,10 +181,7 @@ def row_group_tables(
     columns: Sequence[str] | None = None,
     batch_rows: int = 4096,
 ) -> Iterator[pa.Table]:
-    """The rows of one row group; asked for several, Arrow keeps them all in memory.
-
-    Raises: DatasetError if it is damaged.
-    """
+    """The rows of one row group; asked for several, Arrow keeps them all in memory."""
     batches = parquet.iter_batches(
         batch_size=batch_rows,
         row_groups=[group],
@@ -215,10 +200,7 @@ def row_group_tables(
 
 
 def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole dataset, Gloss's or the reference's: one file or a folder of shards.
-
-    Raises: DatasetError if it is missing, no Parquet or damaged, or lacks a column.
-    """
+    """A whole dataset, Gloss's or the reference's. Raises: DatasetError."""
     tables = []
     for file in shard_files(path):
         with open_parquet(file) as parquet, _named(file, "a damaged Parquet file"):
@@ -236,19 +218,13 @@ def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) 
 
 
 def read_schema(path: Path | str) -> pa.Schema:
-    """The columns of a dataset.
-
-    Raises: DatasetError if it is no dataset of activations.
-    """
+    """The columns of a dataset. Raises: DatasetError if it is no dataset of activations."""
     with open_parquet(shard_files(path)[0]) as parquet:
         return _plain(parquet.schema_arrow.empty_table()).schema
 
 
 def open_parquet(file: Path) -> pq.ParquetFile:
-    """A Parquet file of activations, its columns checked.
-
-    Raises: DatasetError.
-    """
+    """A Parquet file of activations, its columns checked. Raises: DatasetError."""
     with _named(file, "not a Parquet file"):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         try:
@@ -262,9 +238,7 @@ def open_parquet(file: Path) -> pq.ParquetFile:
 
 
 def _check_footer(parquet: pq.ParquetFile) -> None:
-    """Parquet has no checksum for its footer, but rows are counted there twice, and Arrow writes
-    the columns into it a second time: a damaged one contradicts itself.
-    """
+    """Rows are counted in it twice and columns named twice: a damaged one contradicts itself."""
     metadata, found = parquet.metadata, parquet.schema_arrow
     groups = map(metadata.row_group, range(metadata.num_row_groups))
     if sum(group.num_rows for group in groups) != metadata.num_rows:
@@ -282,7 +256,6 @@ def _check_footer(parquet: pq.ParquetFile) -> None:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The table without metadata, its texts as Arrow's plain strings."""
     fields = [
         field.with_type(pa.string()) if _is_wide_text(field.type) else field
         for field in table.schema
@@ -336,10 +309,9 @@ def _named(file: Path, what: str) -> Iterator[None]:
 
 
 def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
-    """The vectors of a table as [n, d_model] float32, without a copy where the column is one piece.
+    """The vectors of a table as [n, d_model] float32, without a copy where that is possible.
 
-    Raises: DatasetError naming ``where`` and the first row whose vector is missing, zero or not
-    finite."""
+    Raises: DatasetError naming ``where`` and the first missing, zero or non-finite vector."""
     vectors = raw_vectors(table, where=where)
     largest = np.abs(vectors).max(axis=1, initial=0.0)
     bad = np.flatnonzero(~((largest > 0) & np.isfinite(largest)))
@@ -354,11 +326,7 @@ def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
 
 
 def raw_vectors(table: pa.Table, *, where: object = None) -> Vectors:
-    """The vectors of a table as [n, d_model] float32, zero and non-finite ones too; no copy where
-    the column is one piece.
-
-    Raises: DatasetError naming ``where`` and the first row without a vector.
-    """
+    """The same, zero and non-finite ones too. Raises: DatasetError for a row without a vector."""
     column = table[VECTOR_COLUMN]
     if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
         values = column.to_pylist()

@@ -1,6 +1,4 @@
-"""What makes a stage resumable: a small JSON record of the settings its files were made with and of
-what is done.
-"""
+"""What makes a stage resumable: a small JSON record of its settings and of what is done."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from gloss.errors import ResumeError
 
 @dataclass
 class StageRecord:
-    """The record of one stage in the file ``path``: ``settings`` that must stay the same, and what
-    is ``done``.
-    """
+    """One stage's ``settings``, which must stay the same, and what is ``done``, in ``path``."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -27,10 +23,7 @@ class StageRecord:
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any]) -> StageRecord:
-        """Begins a record, or continues one.
-
-        Raises: ResumeError if the record was made with other settings, naming the first that
-        differ, or cannot be read."""
+        """Begins or continues a record. Raises: ResumeError for other settings, or a torn one."""
         record = cls(path, json.loads(json.dumps(settings)))
         if not path.exists():
             return record
@@ -58,10 +51,7 @@ def fingerprint(value: Any) -> str:
 
 
 def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
-    """Refuses to continue what was begun with other settings.
-
-    Raises: ResumeError that names ``where`` and the first three settings that differ.
-    """
+    """Raises ResumeError that names ``where`` and the first three settings that differ."""
     differences = _differences(found, wanted)
     if differences:
         raise ResumeError(

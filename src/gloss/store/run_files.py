@@ -1,6 +1,4 @@
-"""The files of a run, read once: what is missing becomes a note, never an error, except for the
-results themselves.
-"""
+"""The files of a run: what is missing becomes a note, except for the results themselves."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ Rows = tuple[Mapping[str, Any], ...]
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run folder holds: the results, metrics and samples of joint RL, and notes on what
-    could not be read.
-    """
+    """The results, metrics and samples of joint RL, and notes on what could not be read."""
 
     name: str
     results: Mapping[str, Any]
@@ -34,10 +30,7 @@ class RunFiles:
 
 
 def read_run(run_dir: Path) -> RunFiles:
-    """Reads a run folder.
-
-    Raises: ConfigError if ``results.json`` is missing or is not a JSON object.
-    """
+    """Reads a run folder. Raises: ConfigError if ``results.json`` is missing or is no object."""
     results = read_run_results(run_dir / RESULTS_NAME)
     metrics, metrics_notes = read_rows(run_dir / METRICS_NAME)
     samples, samples_notes = read_rows(run_dir / SAMPLES_NAME)
@@ -78,9 +71,7 @@ def read_run_results(path: Path) -> Mapping[str, Any]:
 
 
 def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """The rows of a file of JSON lines that have a step, and notes on those that could not be
-    read.
-    """
+    """The rows of a JSON lines file that have a step, and notes on those that cannot be read."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):

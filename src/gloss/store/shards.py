@@ -8,10 +8,7 @@ from gloss.errors import DatasetError
 
 
 def shard_files(path: Path | str) -> list[Path]:
-    """The Parquet files of a dataset: itself, or those of a folder in the order of their names.
-
-    Raises: DatasetError if there is none.
-    """
+    """The Parquet files of a dataset: itself, or a folder's, by name. Raises: DatasetError."""
     path = Path(path)
     if path.is_dir():
         files = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))

@@ -1,10 +1,7 @@
-"""Activations to be explained, from files or memory: read a chunk at a time, each with what is
-known of its rows.
+"""Activations to be explained, a chunk at a time, each with what is known of its rows.
 
 .parquet (a file or a folder of shards)   datasets of Gloss and the reference
-.npy, .safetensors                        one array [n, d_model]
-tensors and arrays in memory              the same
-"""
+.npy, .safetensors, memory                one array [n, d_model]"""
 
 from __future__ import annotations
 
@@ -39,9 +36,7 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 @dataclass(frozen=True)
 class VectorRows:
-    """Some rows of a source: number of the first, raw activations [n, d_model] float32, and known
-    columns of the result.
-    """
+    """Rows from number ``first`` on: raw activations [n, d_model], known columns of the result."""
 
     first: int
     vectors: Tensor
@@ -78,9 +73,7 @@ class VectorSource(Protocol):
 
 @dataclass(frozen=True)
 class ArraySource:
-    """An array [n, d_model] of which any slice can be read, with columns of the result where they
-    are known.
-    """
+    """An array [n, d_model] of which any slice can be read, with known columns of the result."""
 
     read: Callable[[int, int], Tensor]
     num_rows: int
@@ -210,8 +203,7 @@ class DifferenceSource:
 def open_source(source: VectorSource | Path | str | Tensor | np.ndarray[Any, Any]) -> VectorSource:
     """Opens a file or an array; only what a chunk needs is read, when it is needed.
 
-    Raises: DatasetError for a file that is missing or of another kind; ActivationError if it is not
-    [n, d_model]."""
+    Raises: DatasetError for a missing or other file; ActivationError if it is not [n, d_model]."""
     if isinstance(source, str | Path):
         path = Path(source)
         if path.suffix == ".npy":
@@ -230,10 +222,7 @@ def open_source(source: VectorSource | Path | str | Tensor | np.ndarray[Any, Any
 def memory_source(
     vectors: Tensor, columns: Mapping[str, Sequence[Any]] | None = None, *, layer: int | None = None
 ) -> ArraySource:
-    """Activations [n, d_model] or [d_model] in memory, with columns of the result.
-
-    Raises: ActivationError for other shapes or numbers.
-    """
+    """Activations [n, d_model] or [d_model] in memory. Raises: ActivationError for other arrays."""
     rows = vectors.detach().cpu()
     rows = rows.unsqueeze(0) if rows.ndim == 1 else rows
     _check_array(rows.shape, rows.is_floating_point(), str(rows.dtype), where=None)
@@ -249,9 +238,7 @@ def memory_source(
 
 
 def file_fingerprint(path: Path) -> str:
-    """Size of a file and sixteen hexadecimal digits from its beginning, its end and places
-    between.
-    """
+    """Size of a file, and a digest of its beginning, its end and places between."""
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
     with path.open("rb") as stream:

@@ -40,13 +40,10 @@ class ARSFTResult:
 
 
 def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) -> ARSFTResult:
-    """Trains an AR from the target's first K+1 blocks on (prompt, activation) rows and saves it as
-    ``out_dir``/checkpoint.
+    """Trains an AR of the target on (prompt, activation) rows, saved as ``out_dir``/checkpoint.
 
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at
-    once.
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
-    """
+    Stopped and called again it ends with the same weights; finished, it returns at once.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError."""
     with folder_lock(out_dir):
         return _train(config, target, dataset, out_dir)
 

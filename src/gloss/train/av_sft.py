@@ -52,9 +52,7 @@ class AVSFTResult:
 def av_sft_loss(
     av: ActivationVerbalizer, activations: Tensor, responses: list[list[int]], num_tokens: int
 ) -> Tensor:
-    """Summed cross-entropy of the responses (token ids, stop token last) divided by ``num_tokens``;
-    [n, d] → scalar.
-    """
+    """Summed cross-entropy of responses (stop token last) over ``num_tokens``; [n, d] → scalar."""
     ids, mask = right_pad(responses, av.pad_id)
     logits = av.response_logits(activations, ids, mask)
     return (
@@ -64,13 +62,10 @@ def av_sft_loss(
 
 
 def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) -> AVSFTResult:
-    """Trains an AV from the target on (activation, response) rows and saves it as
-    ``out_dir``/checkpoint.
+    """Trains an AV of the target on (activation, response) rows, saved as ``out_dir``/checkpoint.
 
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at
-    once.
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
-    """
+    Stopped and called again it ends with the same weights; finished, it returns at once.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError."""
     with folder_lock(out_dir):
         return _train(config, target, dataset, out_dir)
 
@@ -117,7 +112,6 @@ def _encoded(av: ActivationVerbalizer, responses: Sequence[str]) -> list[list[in
 
 
 def _last_words(rows: TrainingRows, count: int) -> list[str]:
-    """The last words of every activation's text, as responses."""
     return [wrap_explanation(" ".join(context.split()[-count:])) for context in rows.contexts]
 
 

@@ -1,6 +1,4 @@
-"""What a training loop starts from: rows of a dataset, and a fresh AV or AR made from the
-target.
-"""
+"""What a training loop starts from: rows of a dataset, and a fresh AV or AR of the target."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ NOT_IN_RESULT = {"checkpoint_every", "tensorboard"}
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of a built dataset: raw ``vectors`` [n, d_model], their ``texts`` (empty for RL) and
-    provenance.
-    """
+    """Rows of a dataset: raw ``vectors`` [n, d_model], ``texts`` (none for RL), provenance."""
 
     path: Path
     vectors: np.ndarray[Any, np.dtype[np.float32]]
@@ -70,10 +66,7 @@ class TrainingRows:
 
 
 def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
-    """Reads a dataset of activations with the text to learn from.
-
-    Raises: DatasetError if the file, its sidecar or the column is missing, or a vector is zero or
-    not finite."""
+    """Reads a dataset with the text to learn from. Raises: DatasetError."""
     table = read_activations(path)
     if text_column is not None and text_column not in table.column_names:
         raise DatasetError(
@@ -107,9 +100,7 @@ def new_av(
 ) -> ActivationVerbalizer:
     """An untrained AV: a copy of the target with the dataset's template and marker.
 
-    Without ``injection_scale`` it is the 75th percentile of the activation norms.
-    Raises: CheckpointError, SidecarError or MarkerError if the target is not the one that the
-    dataset was built for."""
+    Raises: CheckpointError, SidecarError or MarkerError if the dataset is of another target."""
     dataset = rows.sidecar
     target = load_target(target_name, attn_implementation=attn_implementation)
     scale = (
@@ -134,8 +125,7 @@ def new_ar(
 ) -> ActivationReconstructor:
     """An untrained AR: the target's first K+1 blocks and an identity head.
 
-    Raises: CheckpointError, SidecarError or ArchitectureError if the target is not the one that the
-    dataset was built for."""
+    Raises: CheckpointError, SidecarError, ArchitectureError if the dataset is of another target."""
     target = load_target(target_name, attn_implementation=attn_implementation)
     sidecar = _sidecar("ar", target_name, rows, injection_scale=None)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model)
@@ -145,10 +135,7 @@ def new_ar(
 
 
 def trust_record(rows: TrainingRows) -> TrustRecord:
-    """What a reader of the checkpoint needs to judge an activation.
-
-    The variance behind FVE, the mean direction (what FVE 0 predicts), usual norms, the first
-    position."""
+    """What a reader needs to judge an activation: variance, mean direction, usual norms."""
     dataset = rows.sidecar
     mean = mean_direction(torch.from_numpy(rows.vectors)).tolist()
     extraction = (dataset.extra.get("gloss") or {}).get("extract") or {}
@@ -188,9 +175,7 @@ def _sidecar(
 def run_settings(
     config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar
 ) -> dict[str, Any]:
-    """Settings, dataset and the model's contract: what a resumed run must have in common, as JSON
-    values.
-    """
+    """What a resumed run must have in common: settings, dataset, the model's contract."""
     digest = hashlib.blake2b(rows.vectors.tobytes(), digest_size=8)
     digest.update("\0".join(rows.texts).encode("utf-8", "surrogatepass"))
     return {

@@ -75,9 +75,7 @@ class JointResult:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One step's rollouts: activations [n·G, d] side by side per prompt, and what was extracted
-    from each.
-    """
+    """One step's rollouts: activations [n·G, d], side by side per prompt, and what they gave."""
 
     activations: Tensor
     rollouts: list[Rollout]
@@ -102,7 +100,6 @@ class _Learner:
 
     @property
     def skipped_steps(self) -> int:
-        """Steps of either half that were skipped because something was not finite."""
         return self.av_optimizer.skipped + self.ar_optimizer.skipped
 
     def sample(self, activations: Tensor, step: int) -> _Batch:
@@ -125,11 +122,9 @@ class _Learner:
         )
 
     def ar_errors(self, batch: _Batch) -> Tensor:
-        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients
-        accumulated; [n·G].
+        """Direction MSE [n·G], NaN where none was extracted; leaves the AR's gradients behind.
 
-        NaN everywhere if the AR's output is not finite: then the reward is not, and the step is
-        skipped."""
+        NaN everywhere if the AR's output is not finite: then the step is skipped."""
         errors = torch.full((len(batch.texts),), float("nan"))
         kept = batch.extracted.nonzero().squeeze(1).tolist()
         prompts = self.ar.encode([batch.texts[i] for i in kept])
@@ -146,9 +141,7 @@ class _Learner:
         return errors
 
     def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
-        """Accumulates the AV's gradients of the GRPO loss, averaged over tokens; returns the mean
-        KL per token.
-        """
+        """Accumulates the gradients of the GRPO loss per token; returns the mean KL per token."""
         total = int(batch.num_tokens.sum())
         kl_sum = 0.0
         chunks = [
@@ -182,11 +175,9 @@ class _Learner:
 def joint_step(
     learner: _Learner, activations: Tensor, variance: float, step: int, *, rows: Sequence[int] = ()
 ) -> tuple[dict[str, float], _Batch, Tensor]:
-    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN
-    where none was extracted).
+    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE.
 
-    ``rows`` are those of the dataset, to be named if a step that is not finite ends the run.
-    """
+    ``rows`` of the dataset are named if a step that is not finite ends the run."""
     config = learner.config
     device = learner.av.model.device.type
     with autocast(config.compute_dtype, device):
@@ -233,11 +224,8 @@ def train_joint(
 ) -> JointResult:
     """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
 
-    ``heldout`` is only measured (greedy FVE of a few rows now and then), never trained on.
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at
-    once.
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
-    """
+    ``heldout`` is only measured. Stopped and called again it ends with the same weights.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError."""
     with folder_lock(out_dir):
         return _train(config, av, ar, dataset, out_dir, heldout)
 
@@ -297,7 +285,6 @@ def _train(
 
 
 def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path, Path]) -> None:
-    """Notes in both sidecars what the halves went through and how long explanations may be."""
     for half, parent, lr in (
         (learner.av, parents[0], config.av.lr),
         (learner.ar, parents[1], config.ar.lr),
@@ -317,9 +304,7 @@ def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path
 
 @torch.inference_mode()
 def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> float:
-    """Greedy round-trip FVE on the first ``evaluate_rows`` held-out activations; failed extractions
-    count as orthogonal.
-    """
+    """Greedy round-trip FVE on held-out activations; failed extractions count as orthogonal."""
     activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
     rollouts = learner.engine.generate(
         activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0

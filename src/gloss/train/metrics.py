@@ -15,11 +15,9 @@ from gloss.errors import MissingExtraError
 
 
 class MetricsLog:
-    """Appends one JSON object per line to ``folder``/metrics.jsonl and samples.jsonl; a context
-    manager.
+    """Appends JSON lines to ``folder``/metrics.jsonl and samples.jsonl; a context manager.
 
-    On resume at ``first_step`` the lines of that step and later are dropped, so that no step stands
-    there twice."""
+    On resume the lines of ``first_step`` and later are dropped: no step stands there twice."""
 
     def __init__(
         self, folder: Path, stage: str, *, first_step: int = 0, tensorboard: bool = False
@@ -75,9 +73,7 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _drop_lines_from(path: Path, first_step: int) -> None:
-    """Drops the lines of ``first_step`` and later, and those that a killed process left
-    unfinished.
-    """
+    """Drops lines of ``first_step`` and later, and one that a killed process left unfinished."""
     if path.exists():
         *lines, _unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
         write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) < first_step))

@@ -1,6 +1,4 @@
-"""One optimizer step, the same for every loop: schedule, clipping and the guard against non-finite
-gradients.
-"""
+"""One optimizer step for every loop: schedule, clipping and the guard against NaN."""
 
 from __future__ import annotations
 
@@ -26,11 +24,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 
 
 class GuardedOptimizer:
-    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a loss or gradient
-    that is not finite are skipped.
-
-    ``skipped`` counts them; more than ``max_skipped_steps`` raise TrainingError.
-    """
+    """AdamW, or Muon for the blocks' matrices; counts and skips steps that are not finite."""
 
     def __init__(self, module: nn.Module, config: OptimizerConfig, total_steps: int) -> None:
         self.config, self.total_steps, self.skipped = config, total_steps, 0
@@ -54,13 +48,9 @@ class GuardedOptimizer:
             )
 
     def step(self, step: int, *, loss: float = 0.0, rows: Sequence[int] = ()) -> float:
-        """Applies the accumulated gradients as step ``step`` and clears them; returns the gradient
-        norm before clipping.
+        """Applies and clears the gradients as step ``step``; returns their norm before clipping.
 
-        A step whose ``loss`` or gradient is not finite is skipped and counted; ``rows`` of the
-        dataset are named if that ends the run.
-        Raises: TrainingError after too many skipped steps.
-        """
+        Raises: TrainingError after too many skipped steps, naming ``rows`` of the dataset."""
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if math.isfinite(norm) and math.isfinite(loss):
             for part in self._parts:
@@ -106,7 +96,6 @@ class GuardedOptimizer:
 
 
 def _block_matrices(module: nn.Module) -> set[Tensor]:
-    """The weights of linear layers inside decoder blocks: neither embeddings nor heads."""
     return {
         layer.weight
         for name, layer in module.named_modules()

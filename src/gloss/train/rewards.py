@@ -15,9 +15,7 @@ MSE_FLOOR = 1e-4
 
 
 def failed_reward(reward: Reward) -> float:
-    """What an explanation that could not be extracted earns: that of an orthogonal reconstruction,
-    never 0.
-    """
+    """What an explanation that could not be extracted earns: that of an orthogonal vector."""
     return -ORTHOGONAL_MSE if reward == "neg_mse" else -math.log(ORTHOGONAL_MSE)
 
 
@@ -26,10 +24,7 @@ def explanation_rewards(
 ) -> Tensor:
     """Reward of every rollout; [n] each → [n].
 
-    ``errors`` is the direction MSE (any number where nothing was extracted, NaN included),
-    ``extracted`` a bool,
-    ``num_tokens`` the generated length.
-    """
+    ``errors`` is the direction MSE (anything where not ``extracted``, NaN too)."""
     value = -errors if reward == "neg_mse" else -errors.clamp_min(MSE_FLOOR).log()
     value = torch.where(extracted, value, torch.full_like(value, failed_reward(reward)))
     return value - length_penalty * num_tokens

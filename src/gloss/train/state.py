@@ -1,7 +1,6 @@
-"""What a stopped run resumes from: parameters, optimizer moments and the step, with checksums; the
-newest two states are kept.
+"""What a stopped run resumes from: parameters, optimizer moments and the step, checksummed.
 
-There is no generator state and no data cursor to save: row order and sampling are functions of
+There is no generator state and no data cursor: row order and sampling are functions of
 (seed, step), see ``batches.py``."""
 
 from __future__ import annotations
@@ -42,12 +41,10 @@ class TrainedPart:
 
 
 class TrainingState:
-    """The resumable state of a loop in ``folder``: ``state-<step>.safetensors`` while it runs,
-    ``finished.json`` afterwards.
+    """A loop's state: ``state-<step>.safetensors`` while it runs, then ``finished.json``.
 
-    ``settings`` is everything the result depends on (JSON values), to which the parts' weights at
-    the start are added; a folder with other settings is refused. Make it before anything is
-    trained."""
+    ``settings`` (JSON values) is all the result depends on; the weights at the start are added, so
+    make it before anything is trained. A folder with other settings is refused."""
 
     def __init__(
         self, folder: Path, parts: Mapping[str, TrainedPart], settings: Mapping[str, Any]
@@ -63,10 +60,7 @@ class TrainingState:
         return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
 
     def save(self, step: int) -> None:
-        """Writes the state after ``step`` finished steps and drops all but the newest two.
-
-        Raises: StorageError.
-        """
+        """Writes the state after ``step`` finished steps; the newest two are kept."""
         tensors = dict(self._tensors())
         metadata = {
             "step": str(step),
@@ -90,12 +84,9 @@ class TrainingState:
                         yield f"{name}/{moment}/{key}", value
 
     def load(self) -> int:
-        """Restores the newest whole state in place and returns how many steps it holds; 0 where
-        none was saved.
+        """Restores the newest whole state and returns its steps, 0 without one; names torn ones.
 
-        A torn one is named on standard error and the one before it is used.
-        Raises: ResumeError if a state belongs to other settings, naming what differs.
-        """
+        Raises: ResumeError if a state belongs to other settings, naming what differs."""
         for file in self.files:
             try:
                 self.first_step = self._restore(file)
@@ -137,9 +128,7 @@ class TrainingState:
         return step
 
     def steps(self, total: int, every: int, stop: StopRequest) -> Iterator[int]:
-        """The steps still to do; saves behind every ``every``-th one, and behind the one in which a
-        stop was asked for.
-        """
+        """The steps still to do; saves behind every ``every``-th one, and before it is stopped."""
         for step in range(self.first_step, total):
             yield step
             if (step + 1) % every == 0 or stop.requested:
@@ -147,19 +136,13 @@ class TrainingState:
             stop.obey()
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Records that the trained checkpoint is on disk, with a few numbers to return next time,
-        and drops the states.
-        """
+        """Records that the checkpoint is on disk, with numbers for next time; drops the states."""
         write_json(self.folder / FINISHED_NAME, {"settings": self.settings, "result": dict(result)})
         for file in self.files:
             file.unlink()
 
     def finished(self, *checkpoints: Path) -> dict[str, Any] | None:
-        """What ``finish`` was given by an earlier run with these settings; None if there was none
-        or a checkpoint has gone.
-
-        Raises: ResumeError if it had other settings.
-        """
+        """What ``finish`` was given earlier; None without, or if a checkpoint has gone."""
         path = self.folder / FINISHED_NAME
         if not path.exists():
             return None
@@ -178,7 +161,6 @@ def _checksum(tensor: Tensor) -> int:
 
 
 def _put_back(part: TrainedPart, tensors: Mapping[str, Tensor]) -> None:
-    """Copies ``parameter/<name>`` and ``<moment>/<name>`` back into a part."""
     moments: dict[str, dict[str, Tensor]] = {}
     for place, tensor in tensors.items():
         moment, _, key = place.partition("/")
