@@ -81,7 +81,7 @@ def build(
 
     Marker and AR suffix ids are found with the target's tokenizer and recorded in every sidecar; a
     tokenizer without a marker gets one added, in place. Raises: DatasetError for an unknown name,
-    missing labels or a document in two inputs; MarkerError, TemplateError, ResumeError, LockError."""
+    missing labels, a document in two inputs; MarkerError, TemplateError, ResumeError, LockError."""
     schemas = {name: _input_schema(name, Path(path)) for name, path in inputs.items()}
     check_document_disjoint(
         {name: Path(path) for name, path in inputs.items() if name != "heldout_labels"}

@@ -93,7 +93,7 @@ def extract(
     """Takes activations of documents and writes them as Parquet shards with one sidecar.
 
     Run again after a stop it keeps complete shards and gives the same bytes; ``num_documents`` is
-    for the progress bar. Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if
+    for the progress bar. Raises: ConfigError, CorpusError without activations, ResumeError if
     settings, target or documents differ; LockError, StorageError."""
     work = _Extraction(config, target, _layer(config, target), _encoder(config, target))
     documents, total = _with_total(documents, num_documents)

@@ -24,8 +24,8 @@ from gloss.models import (
 class RoundTrip:
     """One explanation per activation and how well it is rebuilt.
 
-    ``vectors`` [n, d_model] is the reconstruction (zeros where nothing was extracted), ``errors`` [n]
-    the direction MSE (2 there)."""
+    ``vectors`` [n, d_model] is the reconstruction, zeros where nothing was extracted; ``errors`` [n]
+    the direction MSE, 2 there."""
 
     rollouts: list[Rollout]
     vectors: Tensor

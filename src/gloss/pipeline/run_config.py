@@ -31,7 +31,7 @@ class CorpusConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
-    """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or an installed one."""
+    """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or one installed."""
     max_documents: int | None = Field(default=None, gt=0)
     """Documents to read; all of them if not set (``lab`` needs it)."""
     text_field: str = "text"

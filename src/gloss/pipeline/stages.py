@@ -43,7 +43,7 @@ def target_of(config: RunConfig, out_dir: Path) -> str:
 
 
 def target(config: RunConfig, out_dir: Path) -> None:
-    """Copies an installed target; every target is loaded once: a wrong one stops the run at once."""
+    """Copies an installed target; every target is loaded once: a wrong one ends the run at once."""
     if (installed := _installed_target(config)) is not None:
         with replaced_folder(out_dir / "target") as temporary:
             shutil.copytree(installed, temporary, dirs_exist_ok=True)

@@ -15,7 +15,7 @@ _MEMBERS = ("name", "needs_next_tokens", "settings", "label")
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """``text`` up to and with the ``token`` at ``position``, and the likeliest next tokens if needed."""
+    """A ``text`` up to and with the ``token`` at ``position``, and likely next tokens if needed."""
 
     doc_id: str
     text: str

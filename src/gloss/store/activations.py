@@ -62,7 +62,7 @@ def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
 class ActivationWriter:
     """Writes one Parquet file in row groups; it is in place when the block ends without error.
 
-    Keeps the norms of what it wrote. ``compress_vectors`` False compresses the other columns only."""
+    Keeps the norms of what it wrote. ``compress_vectors`` False: only other columns are compressed."""
 
     def __init__(self, path: Path, schema: pa.Schema, *, compress_vectors: bool = True) -> None:
         self.path, self.schema, self.num_rows = path, schema, 0
