@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -21,16 +22,8 @@ from gloss.errors import LockError, ResumeError, StorageError
 
 LOCK_NAME, OWNER_NAME = ".gloss.lock", ".gloss.owner"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-}
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_WRONG_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -41,22 +34,17 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        code = error.errno if isinstance(error, OSError) else _code_in(str(error))
+        message = re.search(r"\(os error (\d+)\)", str(error))
+        code = error.errno if isinstance(error, OSError) else message and int(message[1])
         if code in _FULL:
             remedy = "Free some space; the same command then goes on from the last saved state"
-        elif code in _NOT_WRITABLE:
+        elif code in _NOT_ALLOWED | _WRONG_PLACE:
             remedy = "Choose a folder that you may write"
         else:
             raise
         raise StorageError(
             "cannot be written", where=path, found=os.strerror(code or 0), remedy=remedy
         ) from error
-
-
-def _code_in(text: str) -> int | None:
-    _, found, rest = text.partition("(os error ")
-    digits = rest.partition(")")[0]
-    return int(digits) if found and digits.isdigit() else None
 
 
 @contextmanager
@@ -76,10 +64,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes ``folder``'s place when the block ends; gone if it fails."""
-    temporary, old = (
-        folder.with_name(f".{folder.name}.tmp"),
-        folder.with_name(f".{folder.name}.old"),
-    )
+    temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
@@ -114,11 +99,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ResumeError(
-            f"not a JSON file ({error})",
-            where=path,
-            remedy="Remove it, or the folder if it describes a run",
-        ) from error
+        remedy = "Remove it, or the folder if it describes a run"
+        raise ResumeError(f"not a JSON file ({error})", where=path, remedy=remedy) from error
 
 
 @contextmanager
@@ -144,10 +126,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_json(
-            owner,
-            {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command},
-        )
+        writer = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_json(owner, {**writer, "since": since, "command": command})
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -157,19 +137,14 @@ def folder_lock(folder: Path) -> Iterator[None]:
 def _owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / OWNER_NAME).read_text(encoding="utf-8"))
-        return (
-            f"process {owner['pid']} on {owner['host']} since {owner['since']}: {owner['command']}"
-        )
+        return "process {pid} on {host} since {since}: {command}".format_map(owner)
     except (OSError, ValueError, KeyError):
         return "a process that has not said which"
 
 
 def _flush(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
+    with file.open("rb") as handle:
         os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:

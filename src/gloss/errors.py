@@ -1,27 +1,12 @@
 """Every error a user can meet. Each says what, where, expected, found and the remedy, on one line.
 
 GlossError
-├── ConfigError          a config file, a flag, or a combination of settings
-├── SidecarError         an ``nla_meta.yaml``
-├── MarkerError          the injection marker against a tokenizer or a prompt
-├── TemplateError        an AV or AR prompt template
-├── CheckpointError      a checkpoint folder or its weights
-├── ArchitectureError    a model family that is not in the registry
-├── InjectionError       activations and marker sites that do not match
-├── ActivationError      a zero, non-finite or wrongly shaped activation
-├── CorpusError          a corpus that cannot be read
-├── DatasetError         a Parquet file or its sidecar
-├── LabelError           a labeller or its settings
-├── TrainingError        a training run that cannot go on
-├── ResumeError          a run folder that does not fit the request
-├── StorageError         a file that cannot be written: full disk, missing permission
-├── LockError            a folder that another process is writing
-├── PositionError        token positions that a text does not have
-├── EngineError          a server that generates explanations, or its settings
-├── ServerError          a Gloss server that cannot be reached, or failed
-│   ├── ServerBusyError    its queue is full, or it is shutting down: ask again later
-│   └── AccessError        secret missing or wrong, or the page that asks is not the server's own
-└── MissingExtraError    an optional dependency that is not installed
+├── ConfigError, MissingExtraError                                   what was asked for
+├── SidecarError, MarkerError, TemplateError, CheckpointError,       models
+│   ArchitectureError, InjectionError, ActivationError, PositionError
+├── CorpusError, DatasetError, LabelError                            data
+├── TrainingError, ResumeError, StorageError, LockError              long work
+└── EngineError, ServerError: ServerBusyError, AccessError           servers
 """
 
 from __future__ import annotations
@@ -46,13 +31,8 @@ class GlossError(Exception):
         found: Any = None,
         remedy: str | None = None,
     ) -> None:
-        self.what, self.where, self.expected, self.found, self.remedy = (
-            what,
-            where,
-            expected,
-            found,
-            remedy,
-        )
+        self.what, self.where, self.remedy = what, where, remedy
+        self.expected, self.found = expected, found
         super().__init__(self._line())
 
     def _line(self) -> str:
@@ -76,6 +56,11 @@ def _shown(text: str) -> str:
     return "".join(
         char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an error's message, or its name: as much as fits into another's line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class ConfigError(GlossError):
@@ -164,7 +149,5 @@ class MissingExtraError(GlossError):
     """An optional dependency is not installed; the message names the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed",
-            remedy=f"Install it with: pip install 'gloss-nla[{extra}]'",
-        )
+        remedy = f"Install it with: pip install 'gloss-nla[{extra}]'"
+        super().__init__(f"{package} is not installed", remedy=remedy)

@@ -41,11 +41,9 @@ class ClaimJudge(Protocol):
 
     def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
         """Every claim of the explanation, judged by what holds after ``context``, token and all."""
-        ...
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
         """The facts that hold after ``context``: kind → value."""
-        ...
 
 
 class KnownTruth(Protocol):
@@ -53,11 +51,9 @@ class KnownTruth(Protocol):
 
     def texts(self, nla: Any) -> Mapping[str, str]:
         """Texts whose truth is known, by id; none for an NLA of another target."""
-        ...
 
     def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
         """The claims about the token that ends at character ``end``; None for an unknown text."""
-        ...
 
 
 def installed(group: str) -> list[str]:

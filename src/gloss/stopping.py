@@ -35,11 +35,11 @@ class StopRequest:
 
 def stop_on_sigterm() -> None:
     """From now on SIGTERM raises Terminated in the main thread."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
 
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
 
-def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+    signal.signal(signal.SIGTERM, terminate)
 
 
 @contextmanager
@@ -59,13 +59,9 @@ def deferred_stop() -> Iterator[StopRequest]:
             raise request.kind
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
 
-    def run_out(_number: int, _frame: FrameType | None) -> None:
-        request.obey()
-
-    handlers = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGALRM: run_out}
-    before: dict[signal.Signals, Any] = {
-        number: signal.signal(number, handler) for number, handler in handlers.items()
-    }
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: note, signal.SIGTERM: note}
+    handlers[signal.SIGALRM] = lambda *_: request.obey()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield request
     finally:

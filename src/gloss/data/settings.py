@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,11 +19,13 @@ SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 INJECT_PLACEHOLDER = "<INJECT>"
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Frozen settings that refuse unknown keys; the text below a field is its help."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class ExtractConfig(_Settings):
+class ExtractConfig(Settings):
     """Which activations are taken from the target."""
 
     layer: int | None = Field(default=None, ge=0)
@@ -57,7 +58,7 @@ class ExtractConfig(_Settings):
     """Seed of positions."""
 
 
-class SplitConfig(_Settings):
+class SplitConfig(Settings):
     """Which share of the documents each part gets."""
 
     av_sft: float = Field(default=0.3, ge=0, le=1)
@@ -73,11 +74,9 @@ class SplitConfig(_Settings):
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
-        total = sum(self.shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(
-                f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}"
-            )
+        if abs((total := sum(self.shares.values())) - 1) > 1e-6:
+            parts = ", ".join(SPLITS)
+            raise ValueError(f"the shares of {parts} must add up to 1, they add up to {total:g}")
         return self
 
     @property
@@ -86,7 +85,7 @@ class SplitConfig(_Settings):
         return {name: getattr(self, name) for name in SPLITS}
 
 
-class LabelConfig(_Settings):
+class LabelConfig(Settings):
     """Who writes the labels, and how."""
 
     labeller: str = "extractive"
@@ -103,7 +102,7 @@ class LabelConfig(_Settings):
         return named_labeller(self.labeller, self.settings, seed=self.seed)
 
 
-class BuildConfig(_Settings):
+class BuildConfig(Settings):
     """Prompt templates, which become part of the model."""
 
     av_template: str = DEFAULT_AV_TEMPLATE
@@ -113,24 +112,16 @@ class BuildConfig(_Settings):
     marker: str | None = None
     """The injection marker, a rare character that is one token; searched for if not set."""
 
-    @field_validator("av_template")
+    @field_validator("av_template", "ar_template")
     @classmethod
-    def _av_template_is_usable(cls, template: str) -> str:
-        if INJECT_PLACEHOLDER in template:
+    def _template_is_usable(cls, template: str, info: Any) -> str:
+        is_av = info.field_name == "av_template"
+        if is_av and INJECT_PLACEHOLDER in template:
             raise ValueError(
                 f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}"
             )
-        return _validated(template, validate_av_template)
-
-    @field_validator("ar_template")
-    @classmethod
-    def _ar_template_is_usable(cls, template: str) -> str:
-        return _validated(template, validate_ar_template)
-
-
-def _validated(template: str, validate: Callable[[str], None]) -> str:
-    try:
-        validate(template)
-    except GlossError as error:
-        raise ValueError(str(error)) from error
-    return template
+        try:
+            (validate_av_template if is_av else validate_ar_template)(template)
+        except GlossError as error:
+            raise ValueError(str(error)) from error
+        return template

@@ -60,11 +60,8 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     Raises: DatasetError if the input is no dataset, or a part with a share gets no document;
     ResumeError, LockError, StorageError."""
     parent, schema = read_dataset_sidecar(Path(activations)), read_schema(activations)
-    settings = {
-        **config.model_dump(mode="json"),
-        "parent": parent.dataset_id,
-        "parent_rows": parent.row_count,
-    }
+    origin = {"parent": parent.dataset_id, "parent_rows": parent.row_count}
+    settings = {**config.model_dump(mode="json"), **origin}
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
     documents: dict[str, set[str]] = {name: set() for name in SPLITS}
     with stage_run("split", out_dir, settings) as run:
@@ -72,18 +69,11 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
             return SplitResult(paths, done["rows"], done["documents"])
         compress = _vectors_shrink(activations)
         with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(
-                    run.dataset(
-                        path,
-                        schema,
-                        parent,
-                        f"{parent.dataset_id}__{name}_{run.tag}",
-                        compress_vectors=compress,
-                    )
-                )
-                for name, path in paths.items()
-            }
+            writers = {}
+            for name, path in paths.items():
+                dataset_id = f"{parent.dataset_id}__{name}_{run.tag}"
+                dataset = run.dataset(path, schema, parent, dataset_id, compress_vectors=compress)
+                writers[name] = stack.enter_context(dataset)
             progress = stack.enter_context(run.progress(parent.row_count, "row"))
             pool = stack.enter_context(ThreadPoolExecutor(1))
             writing = pool.submit(_write, writers, {})
@@ -124,9 +114,8 @@ def _parts(
     for doc_id, name in part_of.items():
         documents[name].add(doc_id)
     names = np.asarray(list(part_of.values()))[ids.indices.to_numpy()]
-    return {
-        name: table.take(pa.array(np.flatnonzero(names == name))) for name in set(part_of.values())
-    }
+    rows = {name: np.flatnonzero(names == name) for name in set(part_of.values())}
+    return {name: table.take(pa.array(index)) for name, index in rows.items()}
 
 
 def _write(writers: Mapping[str, ActivationWriter], parts: Mapping[str, pa.Table]) -> None:
@@ -169,9 +158,9 @@ def _read_ahead(path: Path) -> Iterator[pa.Table]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for file in shard_files(path):
             with open_parquet(file) as parquet:
-                metadata = parquet.metadata
-            groups = range(metadata.num_row_groups)
-            if any(metadata.row_group(group).total_byte_size > _LARGEST_GROUP for group in groups):
+                groups = range(parquet.metadata.num_row_groups)
+                sizes = [parquet.metadata.row_group(group).total_byte_size for group in groups]
+            if max(sizes, default=0) > _LARGEST_GROUP:
                 yield from iter_activations(file)
                 continue
             running: deque[Future[list[pa.Table]]] = deque()

@@ -30,17 +30,12 @@ def last_quickstart() -> Path:
         folder = Path(record.read_text(encoding="utf-8").strip())
         if (folder / "nla" / "av").is_dir():
             return folder
-    raise CheckpointError(
-        "no NLA was named and no quickstart is known",
-        remedy="Make one with: gloss quickstart, or name one with --nla",
-    )
+    remedy = "Make one with: gloss quickstart, or name one with --nla"
+    raise CheckpointError("no NLA was named and no quickstart is known", remedy=remedy)
 
 
 def require_finished_run(folder: Path) -> None:
     """Raises ResumeError if the folder holds no finished run."""
     if not (folder / "config.json").is_file() or not (folder / "nla" / "av").is_dir():
-        raise ResumeError(
-            "no finished run here",
-            where=folder,
-            remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml",
-        )
+        remedy = "Make one with: gloss quickstart, or gloss run CONFIG.toml"
+        raise ResumeError("no finished run here", where=folder, remedy=remedy)

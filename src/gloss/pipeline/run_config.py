@@ -10,10 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gloss import plugins
 from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
+from gloss.data.settings import Settings
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
@@ -25,10 +26,8 @@ PRESETS = ("smoke", "standard", "thorough")
 SEEDED = ("extract", "split", "label", "ar_sft", "av_sft", "joint", "evaluate")
 
 
-class CorpusConfig(BaseModel):
+class CorpusConfig(Settings):
     """Where the documents come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
     """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or one installed."""
@@ -52,10 +51,8 @@ class CorpusConfig(BaseModel):
         )
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """A whole run, from corpus to report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = "run"
     """Shown in the report; also the preset's name."""
@@ -97,18 +94,16 @@ class RunConfig(BaseModel):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that identify all settings."""
-        return hashlib.sha256(
-            json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
-        ).hexdigest()[:12]
+        values = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
 def preset_path(name: str) -> Path:
     """The shipped config of a preset. Raises: ConfigError if there is no such preset."""
     if name not in PRESETS:
-        raise ConfigError(
-            "unknown preset", expected=f"one of {', '.join(PRESETS)}", found=repr(name)
-        )
-    return Path(str(resources.files("gloss.pipeline").joinpath("presets", f"{name}.toml")))
+        expected = f"one of {', '.join(PRESETS)}"
+        raise ConfigError("unknown preset", expected=expected, found=repr(name))
+    return Path(str(resources.files("gloss.pipeline") / "presets" / f"{name}.toml"))
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -130,11 +125,12 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    def wrong(expected: str) -> ConfigError:
+        return ConfigError("cannot read an override", expected=expected, found=repr(override))
+
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(
-            "cannot read an override", expected="table.key=value", found=repr(override)
-        )
+        raise wrong("table.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -144,11 +140,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     for table in tables:
         place = place.setdefault(table, {})
         if not isinstance(place, dict):
-            raise ConfigError(
-                "cannot read an override",
-                expected=f"a table called {table!r}",
-                found=repr(override),
-            )
+            raise wrong(f"a table called {table!r}")
     place[name] = value
 
 
@@ -157,14 +149,12 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return ConfigError(
-            f"unknown key {key!r}{more}", where=path, remedy="Remove it or check its spelling"
-        )
+        remedy = "Remove it or check its spelling"
+        return ConfigError(f"unknown key {key!r}{more}", where=path, remedy=remedy)
     if first["type"] == "missing":
         return ConfigError(f"missing key {key!r}{more}", where=path)
     cause = first.get("ctx", {}).get("error")
     if cause is not None:
         return ConfigError(f"{key}{more}: {cause}", where=path)
-    return ConfigError(
-        f"{key}{more}", where=path, expected=first["msg"], found=repr(first["input"])[:120]
-    )
+    found = repr(first["input"])[:120]
+    return ConfigError(f"{key}{more}", where=path, expected=first["msg"], found=found)

@@ -49,10 +49,8 @@ class RunFolder:
             return
         started, used = time.monotonic(), time.process_time()
         work()
-        self.finished[name] = {
-            "seconds": round(time.monotonic() - started, 2),
-            "cpu_seconds": round(time.process_time() - used, 2),
-        }
+        seconds, cpu_seconds = time.monotonic() - started, time.process_time() - used
+        self.finished[name] = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
         write_json(self.path / "stages.json", self.finished)
 
 
@@ -62,30 +60,19 @@ def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
     Stopped or killed at any moment and called again it ends with the same numbers.
     Raises: LockError if another process is at work there; any GlossError of a stage."""
     with folder_lock(out_dir):
-        return _run(config, out_dir)
-
-
-def _run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    folder = RunFolder(out_dir)
-    folder.open(config)
-    for name, work in stages.plan(config, out_dir):
-        folder.stage(name, work)
-    return _conclude(config, folder)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        folder = RunFolder(out_dir)
+        folder.open(config)
+        for name, work in stages.plan(config, out_dir):
+            folder.stage(name, work)
+        return _conclude(config, folder)
 
 
 def _conclude(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    results = _results(config, folder)
-    write_json(folder.path / RESULTS_NAME, results)
-    write_report(folder.path)
-    return results
-
-
-def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     measured = read_json(folder.path / "evaluation.json")
     seconds = {name: entry["seconds"] for name, entry in folder.finished.items()}
-    return {
+    results = {
         **measured,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in folder.finished.values()), 2),
@@ -95,11 +82,11 @@ def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
         "target": config.target,
         "layer": measured["layer"],
         "config_hash": config.hash,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONED},
-        },
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
     }
+    write_json(folder.path / RESULTS_NAME, results)
+    write_report(folder.path)
+    return results
 
 
 def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, Any]:
@@ -110,9 +97,8 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
         config = RunConfig.model_validate(read_json(out_dir / "config.json"))
         folder.open(config)
         if max_rows is not None:
-            config = config.model_copy(
-                update={"evaluate": config.evaluate.model_copy(update={"max_rows": max_rows})}
-            )
+            measured = config.evaluate.model_copy(update={"max_rows": max_rows})
+            config = config.model_copy(update={"evaluate": measured})
         folder.finished.pop("evaluate", None)
         folder.stage("evaluate", lambda: stages.evaluate(config, out_dir))
         return _conclude(config, folder)
@@ -126,25 +112,20 @@ def plan_text(config: RunConfig, out_dir: Path) -> str:
     corpus, joint = config.corpus, config.joint
     documents = corpus.max_documents
     rows = f"{documents * config.extract.positions_per_doc:,}" if documents else "all"
+    read, measured = f"{documents or 'all'} documents of {corpus.source}", config.evaluate.max_rows
+    steps = f"{joint.steps} steps of {joint.prompts_per_step} × {joint.group_size} explanations"
+    total = joint.steps * joint.prompts_per_step * joint.group_size
     shares = ", ".join(f"{name} {share:.0%}" for name, share in config.split.shares.items())
     amounts = {
         "target": config.target,
-        "extract_activations": (
-            f"{documents or 'all'} documents of {corpus.source}, at most {rows} activations"
-        ),
+        "extract_activations": f"{read}, at most {rows} activations",
         "split_documents": shares,
         "write_labels": f"labeller {config.label.labeller}",
         "build_datasets": "prompts and responses",
         "ar_sft": f"{config.ar_sft.steps} steps of {config.ar_sft.batch_size}",
         "av_sft": f"{config.av_sft.steps} steps of {config.av_sft.batch_size}",
-        "joint": (
-            f"{joint.steps} steps of {joint.prompts_per_step} × {joint.group_size} explanations,"
-            f" {joint.steps * joint.prompts_per_step * joint.group_size:,} in all, at most"
-            f" {joint.max_new_tokens} tokens each"
-        ),
-        "evaluate": (
-            f"at most {config.evaluate.max_rows} held-out activations, explained four times"
-        ),
+        "joint": f"{steps}, {total:,} in all, at most {joint.max_new_tokens} tokens each",
+        "evaluate": f"at most {measured} held-out activations, explained four times",
     }
     lines = [f"run {config.name} (config {config.hash}) in {out_dir}"]
     for name, _ in stages.plan(config, out_dir):

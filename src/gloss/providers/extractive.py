@@ -48,19 +48,13 @@ class ExtractiveLabeller:
     name: ClassVar[str] = "extractive"
 
     def __post_init__(self) -> None:
-        if (
-            min(self.keywords, self.quote_words, self.next_tokens) < 0
-            or not self.keywords + self.quote_words + self.next_tokens
-        ):
-            raise LabelError(
-                "the extractive labeller has nothing to write",
-                expected="a positive count",
-                found=dict(self.settings),
-            )
+        counts = self.keywords, self.quote_words, self.next_tokens
+        if min(counts) < 0 or not any(counts):
+            what, found = "the extractive labeller has nothing to write", dict(self.settings)
+            raise LabelError(what, expected="a positive count", found=found)
         if self.max_chars < 16:
-            raise LabelError(
-                "labels this short say nothing", expected="max_chars ≥ 16", found=self.max_chars
-            )
+            what = "labels this short say nothing"
+            raise LabelError(what, expected="max_chars ≥ 16", found=self.max_chars)
 
     @property
     def needs_next_tokens(self) -> bool:
@@ -82,16 +76,14 @@ class ExtractiveLabeller:
             return None
         words = top_keywords(text, self.keywords)
         quote = last_clause(text, self.quote_words)
-        following = [
-            shown for token in request.next_tokens[: self.next_tokens] if (shown := _visible(token))
-        ]
+        following = [*filter(None, map(_visible, request.next_tokens[: self.next_tokens]))]
         while len(label := _lines(words, quote, following)) > self.max_chars:
             if len(words) > 1:
                 words = words[:-1]
             elif len(following) > 1:
                 following = following[:-1]
             elif len(quote) > 1 and (words or following):
-                words, following, quote = words, following, quote[1 + len(quote) // 8 :]
+                quote = quote[1 + len(quote) // 8 :]
             else:
                 return label[: self.max_chars].rstrip()
         return label or None
@@ -109,10 +101,8 @@ def top_keywords(text: str, count: int) -> list[str]:
         spelling[key] = word if spelling.get(key, word) == word else key
         recent = 0.5 ** ((len(text) - match.end()) / _RECENT_CHARS)
         found[key] += (0.25 + recent) * min(len(word), 8) ** 0.5
-    return [
-        spelling[key]
-        for key, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
-    ]
+    heaviest = sorted(found, key=lambda key: (-found[key], key))
+    return [spelling[key] for key in heaviest[:count]]
 
 
 def last_clause(text: str, num_words: int) -> str:
@@ -127,14 +117,9 @@ def last_clause(text: str, num_words: int) -> str:
 
 
 def _lines(words: Sequence[str], quote: str, following: Sequence[str]) -> str:
-    lines = []
-    if words:
-        lines.append(f"About {', '.join(words)}.")
-    if quote:
-        lines.append(f'Ends: "{quote}"')
-    if following:
-        lines.append(f"Next: {', '.join(following)}")
-    return "\n".join(lines)
+    about, after = f"About {', '.join(words)}.", f"Next: {', '.join(following)}"
+    lines = {about: words, f'Ends: "{quote}"': quote, after: following}
+    return "\n".join(line for line, content in lines.items() if content)
 
 
 def _visible(token: str) -> str:

@@ -30,44 +30,35 @@ class Labeller(Protocol):
     @property
     def name(self) -> str:
         """Recorded with the labels."""
-        ...
 
     @property
     def needs_next_tokens(self) -> bool:
         """Whether requests must carry the target's top next tokens."""
-        ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Everything that changes the labels, recorded with them; values must fit into YAML."""
-        ...
 
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
         """One label per request, or None; it depends on its request and the settings only."""
-        ...
 
 
 def named_labeller(name: str, settings: Mapping[str, Any], *, seed: int) -> Labeller:
     """An installed labeller, or ``module:Class``. Raises: ConfigError for none, or its settings."""
+    no_labeller = f"label.labeller {name!r} is no labeller"
     kind = plugins.load("gloss.labellers", name)
     if not isinstance(kind, type) or not hasattr(kind, "label"):
-        raise ConfigError(
-            f"label.labeller {name!r} is no labeller", expected="a class with a method label"
-        )
+        raise ConfigError(no_labeller, expected="a class with a method label")
     seeded = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
     try:
         labeller: Labeller = kind(**{**seeded, **settings})
     except TypeError as error:
-        raise ConfigError(
-            f"wrong label.settings for labeller {name!r}", found=str(error)
-        ) from error
+        what = f"wrong label.settings for labeller {name!r}"
+        raise ConfigError(what, found=str(error)) from error
     missing = [member for member in _MEMBERS if not hasattr(labeller, member)]
     if missing:
-        raise ConfigError(
-            f"label.labeller {name!r} is no labeller",
-            expected=", ".join(_MEMBERS),
-            found=f"none called {missing[0]}",
-        )
+        found = f"none called {missing[0]}"
+        raise ConfigError(no_labeller, expected=", ".join(_MEMBERS), found=found)
     return labeller
 
 
@@ -92,21 +83,16 @@ class ScriptedLabeller:
 
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
         """The scripted answers. Raises: LabelError if a list of answers has run out."""
-        answers = []
-        for request in requests:
-            answers.append(self._answer(request))
-            self.requests.append(request)
-        return answers
+        return [self._answer(request) for request in requests]
 
     def _answer(self, request: LabelRequest) -> str | None:
+        index = len(self.requests)
+        self.requests.append(request)
         if callable(self._script):
             return self._script(request)
         if isinstance(self._script, Mapping):
             return self._script.get((request.doc_id, request.position))
-        if len(self.requests) >= len(self._script):
-            raise LabelError(
-                "the script has run out of labels",
-                expected="one per request",
-                found=len(self._script),
-            )
-        return self._script[len(self.requests)]
+        if index >= len(self._script):
+            what, found = "the script has run out of labels", len(self._script)
+            raise LabelError(what, expected="one per request", found=found)
+        return self._script[index]

@@ -14,13 +14,9 @@ def shard_files(path: Path | str) -> list[Path]:
         files = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))
         if files:
             return files
-        raise DatasetError(
-            "no Parquet files in this folder",
-            where=path,
-            remedy="Make activations with: gloss data extract",
-        )
+        remedy = "Make activations with: gloss data extract"
+        raise DatasetError("no Parquet files in this folder", where=path, remedy=remedy)
     if not path.is_file():
-        raise DatasetError(
-            "no such dataset", where=path, expected="a Parquet file or a folder of them"
-        )
+        expected = "a Parquet file or a folder of them"
+        raise DatasetError("no such dataset", where=path, expected=expected)
     return [path]

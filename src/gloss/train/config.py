@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gloss.data.settings import Settings
 from gloss.models import ComputeDtype
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class OptimizerConfig(_Settings):
+class OptimizerConfig(Settings):
     """AdamW or Muon with a linear warm-up, then a cosine to ``final_lr_fraction`` of the rate."""
 
     algorithm: Literal["adamw", "muon"] = "adamw"
@@ -34,7 +31,7 @@ class OptimizerConfig(_Settings):
     """Steps with a non-finite loss or gradient that are skipped before the run ends."""
 
 
-class _LoopConfig(_Settings):
+class _LoopConfig(Settings):
     compute_dtype: ComputeDtype = "auto"
     """Number format of matrix products; ``auto`` is bfloat16 where it is native."""
     attn_implementation: str | None = None

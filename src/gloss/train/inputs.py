@@ -20,7 +20,6 @@ from gloss.contract import (
     read_dataset_sidecar,
     verify_model_sidecar,
 )
-from gloss.data import read_activations, vectors_as_array
 from gloss.errors import DatasetError
 from gloss.models import (
     ActivationReconstructor,
@@ -28,11 +27,13 @@ from gloss.models import (
     direction_variance,
     mean_direction,
 )
+from gloss.store.activations import read_activations, row_positions, vectors_as_array
 from gloss.target_model import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
 NOT_IN_RESULT = {"checkpoint_every", "tensorboard"}
 """Settings that may change between stop and resume: they do not touch the result."""
+_INHERITED = ("d_model", "layer", "marker", "ar_suffix_ids", "av_template", "ar_template")
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,8 @@ class TrainingRows:
 
     def first(self, limit: int) -> TrainingRows:
         """The first ``limit`` rows."""
-        cut = {
-            name: getattr(self, name)[:limit]
-            for name in ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")
-        }
-        return replace(self, **cut)
+        names = ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")
+        return replace(self, **{name: getattr(self, name)[:limit] for name in names})
 
 
 def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
@@ -82,11 +80,7 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
         texts=table[text_column].to_pylist() if text_column else [],
         doc_ids=table["doc_id"].to_pylist(),
         contexts=table["detokenized_text_truncated"].to_pylist(),
-        positions=(
-            table["position"].to_pylist()
-            if "position" in table.column_names
-            else [n - 1 for n in table["n_raw_tokens"].to_pylist()]
-        ),
+        positions=row_positions(table),
         tokens=table["token"].to_pylist() if "token" in table.column_names else [""] * len(table),
         sidecar=read_dataset_sidecar(path),
     )
@@ -101,19 +95,16 @@ def new_av(
     """An untrained AV: a copy of the target with the dataset's template and marker.
 
     Raises: CheckpointError, SidecarError or MarkerError if the dataset is of another target."""
-    dataset = rows.sidecar
     target = load_target(target_name, attn_implementation=attn_implementation)
-    scale = (
-        injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
-    )
+    scale = injection_scale
+    if scale is None:
+        scale = float(rows.sidecar.norm_statistics["p75"])
     sidecar = _sidecar("av", target_name, rows, injection_scale=scale)
-    if (
-        sidecar.marker is not None
-        and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings
-    ):
-        target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
-    if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
-        add_marker_token(target.tokenizer, sidecar.marker.char)
+    if (marker := sidecar.marker) is not None:
+        if marker.token_id >= target.model.get_input_embeddings().num_embeddings:
+            target.model.resize_token_embeddings(marker.token_id + 1)
+        if marker.token_id >= len(target.tokenizer):
+            add_marker_token(target.tokenizer, marker.char)
     verify_model_sidecar(
         sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks
     )
@@ -151,24 +142,17 @@ def trust_record(rows: TrainingRows) -> TrustRecord:
 def _sidecar(
     role: Any, target_name: str, rows: TrainingRows, *, injection_scale: float | None
 ) -> ModelSidecar:
-    dataset = rows.sidecar
+    dataset, target = rows.sidecar, Path(target_name)
     return ModelSidecar(
         role=role,
-        d_model=dataset.d_model,
-        layer=dataset.layer,
         injection_scale=injection_scale,
         mse_scale=dataset.d_model**0.5,
-        marker=dataset.marker,
-        ar_suffix_ids=dataset.ar_suffix_ids,
-        av_template=dataset.av_template,
-        ar_template=dataset.ar_template,
         stage="sft",
-        base_checkpoint=(
-            str(Path(target_name).resolve()) if Path(target_name).is_dir() else target_name
-        ),
+        base_checkpoint=str(target.resolve()) if target.is_dir() else target_name,
         trained_on=(dataset.dataset_id,),
         created_by=f"gloss {version('gloss-nla')}",
         trust=trust_record(rows),
+        **{name: getattr(dataset, name) for name in _INHERITED},
     )
 
 
