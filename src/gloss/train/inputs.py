@@ -31,8 +31,8 @@ from gloss.store.activations import read_activations, row_positions, vectors_as_
 from gloss.target_model import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
-NOT_IN_RESULT = {"checkpoint_every", "tensorboard"}
-"""Settings that may change between stop and resume: they do not touch the result."""
+NOT_IN_RESULT = {"checkpoint_every", "tensorboard", "engine"}
+"""Settings that may change between stop and resume: of the engine, only its kind may not."""
 _INHERITED = ("d_model", "layer", "marker", "ar_suffix_ids", "av_template", "ar_template")
 
 
