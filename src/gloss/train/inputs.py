@@ -32,7 +32,7 @@ from gloss.target_model import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
 NOT_IN_RESULT = {"checkpoint_every", "tensorboard", "engine"}
-"""Settings that may change between stop and resume: of the engine, only its kind may not."""
+"""Settings that may change between stop and resume; the kind of an engine must stay, see joint."""
 _INHERITED = ("d_model", "layer", "marker", "ar_suffix_ids", "av_template", "ar_template")
 
 

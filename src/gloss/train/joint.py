@@ -94,9 +94,7 @@ class _Batch:
 
 
 class _Learner:
-    """The two halves with their optimizers, the frozen SFT start of the AV, and what samples: the
-    live AV, or an engine of its own.
-    """
+    """The two halves, their optimizers, the AV's frozen SFT start, and the engine that samples."""
 
     def __init__(
         self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor
@@ -118,9 +116,7 @@ class _Learner:
         self.engine, self._weights, self._is_current = engine, weights, False
 
     def update_engine(self) -> None:
-        """Has an engine of its own take over the AV's present weights; a server's are compared with
-        them.
-        """
+        """A server takes over the AV's present weights, and is compared with them."""
         if self._weights is None or self._is_current:
             return
         save_av(self.av, self._weights)
