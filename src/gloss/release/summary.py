@@ -1,6 +1,4 @@
-"""``inspect``: what a checkpoint is, from its sidecar, its config and the headers of its weights;
-no weight is read.
-"""
+"""``inspect``: what a checkpoint is, from its sidecar, its config and its weights' headers."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ _HALVES = {"av": "AV, activation verbalizer", "ar": "AR, activation reconstructo
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """One half of an NLA. ``recorded`` is what training noted for readers to judge by; ``files``
-    are sizes in bytes.
-    """
+    """One half of an NLA. ``recorded`` is the trust record; ``files`` are sizes in bytes."""
 
     place: str
     commit: str | None
@@ -54,10 +50,7 @@ class CheckpointSummary:
 
 
 def inspect(name: str | Path, *, revision: str | None = None) -> list[CheckpointSummary]:
-    """What stands at a folder or hub id: one summary per half.
-
-    Raises: CheckpointError if there is no checkpoint, a file cannot be read, or the hub cannot be
-    reached; SidecarError."""
+    """What stands at a folder or hub id: one summary per half."""
     return [_summary(half) for half in parts_of(name, revision=revision).values()]
 
 
@@ -90,9 +83,7 @@ def _summary(half: Half) -> CheckpointSummary:
 
 
 def dialect_of(values: Mapping[str, Any]) -> str:
-    """``released`` (av/ar), ``internal`` (actor/critic, as training in the reference writes it) or
-    ``minimal``.
-    """
+    """``released`` (av/ar), ``internal`` (actor/critic, of reference training), ``minimal``."""
     templates = values.get("prompt_templates") or {}
     if values.get("role") in ("actor", "critic") or not {"av", "ar"} & set(templates):
         return "internal"
