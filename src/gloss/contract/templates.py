@@ -51,7 +51,7 @@ def validate_av_template(template: str) -> None:
 
 
 def validate_ar_template(template: str) -> None:
-    """Raises TemplateError unless ``{explanation}`` stands there exactly once, with text behind."""
+    """Raises TemplateError unless ``{explanation}`` stands there once, with text behind it."""
     _validate(template, EXPLANATION_FIELD)
     if not template.split("{" + EXPLANATION_FIELD + "}")[1].strip():
         what = "the AR template ends with the explanation"
@@ -68,7 +68,7 @@ def _validate(template: str, field: str) -> None:
 def render_chat_ids(
     tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
 ) -> list[int]:
-    """Token ids of a chat, with one BOS at most; without a chat template contents are plain text."""
+    """Token ids of a chat, with one BOS at most; plain text where there is no chat template."""
     if getattr(tokenizer, "chat_template", None):
         rendered = tokenizer.apply_chat_template(
             list(messages),

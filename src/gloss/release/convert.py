@@ -1,5 +1,4 @@
-"""``convert``: any form in which a half can stand → one ordinary Hugging Face folder with its
-sidecar.
+"""``convert``: any form of a half → one ordinary Hugging Face folder with its sidecar.
 
 Hugging Face folder, in one file or sharded   weights copied tensor by tensor, cast if asked
 sharded training checkpoint (*.distcp)        gathered; config, tokenizer, sidecar beside it
@@ -41,18 +40,18 @@ from gloss.target_model import (
     torch_dtype,
 )
 from gloss.target_model.folder_files import json_object
+from gloss.target_model.hub import TEXT_FILES
 
-_COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*")
 MAX_SHARD_SIZE = "5GB"
+_Half = ActivationVerbalizer | ActivationReconstructor
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """What is changed on the way; None keeps what is there.
 
-    ``base`` is the model under an adapter, ``like`` a folder with config, tokenizer and sidecar for
-    a sharded training checkpoint that has none, ``base_checkpoint`` the id that the sidecar names
-    from now on."""
+    ``base`` is the model under an adapter, ``like`` has config, tokenizer and sidecar where shards
+    have none, ``base_checkpoint`` is the id that the sidecar names from now on."""
 
     dialect: Dialect = "released"
     dtype: str | None = None
@@ -64,8 +63,7 @@ class ConvertOptions:
 def convert(
     name: str | Path, out: Path, options: ConvertOptions, *, revision: str | None = None
 ) -> list[Path]:
-    """Writes what stands at ``name`` to ``out`` (a pair to ``out/av`` and ``out/ar``) and returns
-    the folders.
+    """Writes what stands at ``name`` to ``out``, a pair to ``out/av`` and ``out/ar``; the folders.
 
     Raises: ConfigError if ``out`` holds something, or for an unknown dtype; CheckpointError if the
     source is incomplete, damaged or unsafe; SidecarError; MissingExtraError if an adapter needs
@@ -98,12 +96,7 @@ def _convert_half(folder: Path, out: Path, options: ConvertOptions) -> None:
         _copy(folder, sidecar, out, options)
 
 
-def _save(
-    half: ActivationVerbalizer | ActivationReconstructor, out: Path, options: ConvertOptions
-) -> None:
-    """Saves a half that is in memory, and writes its sidecar again where another dialect is
-    wanted.
-    """
+def _save(half: _Half, out: Path, options: ConvertOptions) -> None:
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
     if isinstance(half, ActivationReconstructor):
         if dtype is not None:
@@ -119,9 +112,7 @@ def _save(
 
 
 def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOptions) -> None:
-    """Casts and copies a Hugging Face folder; every weight keeps its name, so no model has to be
-    built.
-    """
+    """Casts and copies a Hugging Face folder; as weights keep their names, no model is built."""
     from huggingface_hub import save_torch_state_dict
 
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
@@ -144,7 +135,7 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
         save_torch_state_dict(state, temporary, max_shard_size=MAX_SHARD_SIZE)
         if VALUE_HEAD_NAME in files:
             save_file(weights(VALUE_HEAD_NAME), temporary / VALUE_HEAD_NAME)
-        for path in (path for pattern in _COPIED for path in folder.glob(pattern)):
+        for path in (path for pattern in TEXT_FILES for path in folder.glob(pattern)):
             if path.is_file() and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, temporary / path.name)
         if options.dtype is not None:
@@ -153,30 +144,23 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    changed = {**config, "dtype": dtype}
-    if "torch_dtype" in changed:
-        changed["torch_dtype"] = dtype
+    changed = {**config, "dtype": dtype} | (
+        {"torch_dtype": dtype} if "torch_dtype" in config else {}
+    )
     if isinstance(changed.get("text_config"), dict):
         changed["text_config"] = _with_dtype(changed["text_config"], dtype)
     return changed
 
 
-def _gathered_half(
-    folder: Path, sidecar: ModelSidecar, options: ConvertOptions
-) -> ActivationVerbalizer | ActivationReconstructor:
-    """The half whose weights a sharded training checkpoint holds; the model is built empty and
-    filled.
-    """
+def _gathered_half(folder: Path, sidecar: ModelSidecar, options: ConvertOptions) -> _Half:
+    """The half whose weights a sharded training checkpoint holds; built empty and filled."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     places = [at for at in (folder, options.like) if at is not None]
     described = next((at for at in places if (at / "config.json").is_file()), None)
     if described is None:
-        raise CheckpointError(
-            "no config.json beside the shards",
-            where=folder,
-            remedy="Name the folder that training started from: --like FOLDER",
-        )
+        remedy = "Name the folder that training started from: --like FOLDER"
+        raise CheckpointError("no config.json beside the shards", where=folder, remedy=remedy)
     refuse_unsafe_files(described)
     tensors, tokenizer = read_dcp(folder), load_tokenizer(described)
     config = AutoConfig.from_pretrained(str(described), trust_remote_code=False)
@@ -193,23 +177,19 @@ def _gathered_half(
     model.config.dtype = next(iter(found.values())).dtype
     if sidecar.role == "av":
         return ActivationVerbalizer(model, tokenizer, sidecar)
-    return ActivationReconstructor(
-        backbone_of(model), _head(tensors, sidecar.d_model, folder), tokenizer, sidecar
-    )
+    head = _head(tensors, sidecar.d_model, folder)
+    return ActivationReconstructor(backbone_of(model), head, tokenizer, sidecar)
 
 
 def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch.nn.Linear:
-    square = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name.split(".")[-2:] in (["head", "weight"], ["value_head", "weight"])
-        and tensor.shape == (d_model, d_model)
-    }
+    shape, ends = (d_model, d_model), (".head.weight", ".value_head.weight")
+    names = [name for name in tensors if f".{name}".endswith(ends)]
+    square = [name for name in sorted(names) if tensors[name].shape == shape]
     if len(square) != 1:
         raise CheckpointError(
             "the AR's head is not in this checkpoint",
             where=folder,
-            expected=f"head.weight or value_head.weight [{d_model}, {d_model}]",
-            found=", ".join(sorted(square)) or "nothing",
+            expected=f"head.weight or value_head.weight {list(shape)}",
+            found=", ".join(square) or "nothing",
         )
-    return linear_head(next(iter(square.values())))
+    return linear_head(tensors[square[0]])

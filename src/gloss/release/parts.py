@@ -4,7 +4,7 @@ as no weight is read."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,9 +71,7 @@ class Half:
 
     @cached_property
     def headers(self) -> dict[str, Any]:
-        """A TensorInfo of huggingface_hub for each of the model's tensors, from the files' headers;
-        a name in several files counts once.
-        """
+        """huggingface_hub's TensorInfo of each of the model's tensors, from the files' headers."""
         files = [self.file_headers(name) for name in self.weight_files]
         return {name: header for headers in files for name, header in headers.items()}
 
@@ -107,14 +105,11 @@ def _readable(place: object, file: str) -> AbstractContextManager[None]:
 
 
 def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Half]:
-    """The halves at ``name``, by role: one where the place is one half itself, else those that
-    ``gloss.load`` would find.
+    """The halves at ``name``, by role: the place itself if it is one, else as ``gloss.load``.
 
-    Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached.
-    """
-    one = _half_itself(name, revision)
-    if one is not None:
-        return {role_of(one): Half(role_of(one), one)}
+    Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached."""
+    if (one := _half_itself(name, revision)) is not None:
+        return {(role := _role_of(one)): Half(role, one)}
     found = find_nla(name, revision=revision)
     if found.unreachable:
         raise next(iter(found.unreachable.values()))
@@ -130,24 +125,17 @@ def _half_itself(name: str | Path, revision: str | None) -> ModelPlace | None:
         return None
     place = ModelPlace.of(name, revision=revision)
     try:
-        held = place.file(SIDECAR_NAME) is not None or (
-            place.is_local and any(path.glob("*.safetensors"))
-        )
+        held = place.file(SIDECAR_NAME) or (place.is_local and any(path.glob("*.safetensors")))
     except CheckpointError:
         return None
     return place if held else None
 
 
-def role_of(place: ModelPlace) -> str:
-    """What a half is by its sidecar, or where that cannot be read by its files and its name.
-
-    Raises: CheckpointError if the hub cannot be reached.
-    """
+def _role_of(place: ModelPlace) -> str:
+    """What a half is by its sidecar, or where that cannot be read by its files and its name."""
     sidecar = place.file(SIDECAR_NAME)
-    try:
-        if sidecar is not None:
+    if sidecar is not None:
+        with suppress(GlossError):
             return read_model_sidecar(sidecar).role
-    except GlossError:
-        pass
     stem = Path(place.subfolder or place.name).name
     return "ar" if stem.endswith("ar") or place.file(VALUE_HEAD_NAME) is not None else "av"

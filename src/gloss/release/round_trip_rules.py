@@ -1,6 +1,4 @@
-"""Rules that need the target: do the words carry anything from one half to the other, and is the
-layer the recorded one?
-"""
+"""Rules that need the target: do the words carry anything, and is the layer the recorded one?"""
 
 from __future__ import annotations
 
@@ -50,17 +48,13 @@ LAYER_MARGIN = 0.02
 def target_findings(
     halves: Mapping[str, Half], target_name: str, texts: Sequence[str] | None = None
 ) -> list[Finding]:
-    """Round trip and layer on activations of a few texts, with the target; whatever cannot be
-    loaded is one line.
-    """
+    """Round trip and layer on a few texts, with the target; what cannot be loaded is one line."""
     loaded: dict[str, Any] = {}
+    loaders = {"target": load_target, "av": load_av, "ar": load_ar}
 
     def load(part: str) -> str:
-        loaded[part] = (
-            load_target(target_name)
-            if part == "target"
-            else (load_av if part == "av" else load_ar)(halves[part].folder)
-        )
+        place = target_name if part == "target" else halves[part].folder
+        loaded[part] = loaders[part](place)
         return f"{part} is complete"
 
     parts = {"target": "pair", **{part: part for part in halves}}
@@ -114,9 +108,7 @@ def _texts_suffice(target: Target, texts: Sequence[str] | None) -> str:
 
 
 def text_activations(target: Target, layer: int, texts: Sequence[str] | None = None) -> Tensor:
-    """Raw activations of block ``layer`` at later tokens of the texts, the built-in ones by
-    default; [n ≤ 48, d_model].
-    """
+    """Raw activations of block ``layer`` at later tokens of the texts; [n ≤ 48, d_model]."""
     rows = []
     for text in SENTENCES if texts is None else texts:
         ids = torch.tensor([text_ids(target.tokenizer, text)], device=target.model.device)

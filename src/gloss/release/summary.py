@@ -18,6 +18,7 @@ from gloss.release.parts import Half, parts_of
 from gloss.target_model.hub import commit_of
 
 _SHOWN_VALUES = 8
+_MARKER = "{char} = token {token_id}, between {left_neighbor_id} and {right_neighbor_id}"
 _HALVES = {"av": "AV, activation verbalizer", "ar": "AR, activation reconstructor"}
 
 
@@ -58,12 +59,9 @@ def _summary(half: Half) -> CheckpointSummary:
     file, sidecar = half.file(SIDECAR_NAME), half.sidecar
     values = read_yaml(file)
     config = half.config if half.file("config.json").is_file() else {}
-    headers = dict(half.headers)
-    if VALUE_HEAD_NAME in half.files:
-        head = half.file_headers(VALUE_HEAD_NAME)
-        headers |= {f"head.{name}": header for name, header in head.items()}
+    head = half.file_headers(VALUE_HEAD_NAME) if VALUE_HEAD_NAME in half.files else {}
     dtypes: Counter[str] = Counter()
-    for header in headers.values():
+    for header in (*half.headers.values(), *head.values()):
         dtypes[header.dtype] += header.parameter_count
     own = {field.name for field in fields(CheckpointSummary)} - {"marker", "schema_version"}
     return CheckpointSummary(
@@ -93,11 +91,8 @@ def dialect_of(values: Mapping[str, Any]) -> str:
 
 def summary_table(summary: CheckpointSummary) -> Table:
     """Two columns: what, and its value; texts from files are shown without control characters."""
-    table = Table(
-        title=printable(f"{summary.place}: {_HALVES[summary.role]}"),
-        title_justify="left",
-        show_header=False,
-    )
+    title = printable(f"{summary.place}: {_HALVES[summary.role]}")
+    table = Table(title=title, title_justify="left", show_header=False)
     marker, scale, dtypes = summary.marker, summary.injection_scale, summary.dtypes.items()
     shown = {
         "base": summary.base_checkpoint,
@@ -106,10 +101,7 @@ def summary_table(summary: CheckpointSummary) -> Table:
         "layer": summary.layer,
         "injection scale": "raw" if scale is None else scale,
         "mse scale": summary.mse_scale,
-        "marker": marker
-        and "{char} = token {token_id}, between {left_neighbor_id} and {right_neighbor_id}".format(
-            **marker
-        ),
+        "marker": marker and _MARKER.format(**marker),
         "AR suffix": list(summary.ar_suffix_ids or ()),
         "AV template": summary.av_template,
         "AR template": summary.ar_template,
