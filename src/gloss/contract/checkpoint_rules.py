@@ -249,36 +249,28 @@ def _injection_scale_is_plausible(half: Half) -> str | Finding:
         return "activations go in raw"
     low, high = _PLAUSIBLE_SCALES if p75 is None else (p75 / 10, p75 * 10)
     if not low <= scale <= high:
-        return warning(
-            "an unusual injection scale",
-            expected=f"{low:g} to {high:g}",
-            found=f"{scale:g}",
-            remedy="It should be near the 75th percentile of the activations' norms in training",
-        )
+        expected = f"{low:g} to {high:g}"
+        remedy = "It should be near the 75th percentile of the activations' norms in training"
+        what, found = "an unusual injection scale", f"{scale:g}"
+        return warning(what, expected=expected, found=found, remedy=remedy)
     return f"{scale:g}" + (f", 75th percentile of the norms {p75:g}" if p75 is not None else "")
 
 
 def _mse_scale_is_root_d(half: Half) -> str:
-    root = math.sqrt(half.sidecar.d_model)
-    if not math.isclose(half.sidecar.mse_scale, root, rel_tol=1e-4):
-        raise SidecarError(
-            "mse_scale is not √d_model",
-            expected=f"{root:.4f}",
-            found=f"{half.sidecar.mse_scale:g}",
-            remedy="Write mse_scale: sqrt_d_model, or train the AR again if it was trained so",
-        )
+    scale, root = half.sidecar.mse_scale, math.sqrt(half.sidecar.d_model)
+    if not math.isclose(scale, root, rel_tol=1e-4):
+        what, expected = "mse_scale is not √d_model", f"{root:.4f}"
+        remedy = "Write mse_scale: sqrt_d_model, or train the AR again if it was trained so"
+        raise SidecarError(what, expected=expected, found=f"{scale:g}", remedy=remedy)
     return f"√{half.sidecar.d_model}"
 
 
 def _base_is_public(half: Half) -> str | Finding:
     base = half.sidecar.base_checkpoint
     if not base or Path(base).is_absolute() or base.startswith((".", "~")):
-        return warning(
-            "base_checkpoint is not a model that others can find",
-            expected="a hub id",
-            found=base or "nothing",
-            remedy="Set it: gloss checkpoint convert PLACE OUT --base-checkpoint ID",
-        )
+        what = "base_checkpoint is not a model that others can find"
+        remedy = "Set it: gloss checkpoint convert PLACE OUT --base-checkpoint ID"
+        return warning(what, expected="a hub id", found=base or "nothing", remedy=remedy)
     return base
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,30 @@ from gloss.contract import (
     write_model_sidecar,
 )
 from gloss.durable import replaced_folder, write_json
-from gloss.errors import CheckpointError, ConfigError
+from gloss.errors import CheckpointError, ConfigError, MissingExtraError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
-from gloss.models.saving import linear_head
-from gloss.release.adapter import is_adapter, merged_half
+from gloss.models.saving import linear_head, read_head
 from gloss.release.dcp import is_dcp, model_names, read_dcp
 from gloss.release.parts import parts_of, stream_tensors
 from gloss.release.weight_rules import belongs_to_ar
 from gloss.target_model import (
     ModelPlace,
     backbone_of,
+    blocks_of,
     load_tokenizer,
+    load_weights,
+    quiet_loading,
+    refuse_missing,
     refuse_unsafe_files,
     remove_final_norm,
     torch_dtype,
+    truncate_blocks,
 )
-from gloss.target_model.folder_files import json_object
+from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import TEXT_FILES
 
 MAX_SHARD_SIZE = "5GB"
+_ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _Half = ActivationVerbalizer | ActivationReconstructor
 
 
@@ -73,7 +79,7 @@ def convert(
     if options.dtype is not None:
         torch_dtype(options.dtype)
     path = Path(name).expanduser()
-    if is_dcp(path) or is_adapter(path):
+    if is_dcp(path) or _is_adapter(path):
         places = {out: ModelPlace.of_path(path)}
     else:
         parts = parts_of(name, revision=revision)
@@ -88,8 +94,8 @@ def _convert_half(folder: Path, out: Path, options: ConvertOptions) -> None:
     sidecar = read_model_sidecar(folder if own else options.like or folder)
     if options.base_checkpoint is not None:
         sidecar = replace(sidecar, base_checkpoint=options.base_checkpoint)
-    if is_adapter(folder):
-        _save(merged_half(folder, sidecar, base=options.base), out, options)
+    if _is_adapter(folder):
+        _save(_merged_half(folder, sidecar, options.base), out, options)
     elif is_dcp(folder):
         _save(_gathered_half(folder, sidecar, options), out, options)
     else:
@@ -193,3 +199,63 @@ def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch
             found=", ".join(square) or "nothing",
         )
     return linear_head(tensors[square[0]])
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / _ADAPTER).is_file() and not (folder / "model.safetensors").is_file()
+
+
+def _merged_half(folder: Path, sidecar: ModelSidecar, base: str | None) -> _Half:
+    """The half that an adapter makes of ``base``, or of the base it names, in float32.
+
+    An AR's may be an AR or the whole target, which is then truncated."""
+    if find_spec("peft") is None:
+        raise MissingExtraError("peft", "lora")
+    name = base or str(json_object(folder / _ADAPTER).get("base_model_name_or_path") or "")
+    if not name:
+        remedy = "Name it: --base MODEL"
+        raise CheckpointError("the adapter names no base", where=folder, remedy=remedy)
+    place = ModelPlace.of(name)
+    base_folder = place.folder()
+    if not (folder / _ADAPTER_WEIGHTS).is_file():
+        what, remedy = "no adapter weights in safetensors", "Save the adapter again with peft"
+        raise CheckpointError(what, where=folder, expected=_ADAPTER_WEIGHTS, remedy=remedy)
+    model, missing = load_weights(place, head=sidecar.role == "av")
+    refuse_missing(missing if sidecar.role == "av" else [], where=name)
+    own_tokenizer = (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(folder if own_tokenizer else place)
+    if sidecar.role == "av":
+        return ActivationVerbalizer(_merge(model, folder), tokenizer, sidecar)
+    merged = _merge(_truncated(model, sidecar, where=name), folder)
+    own_head = (folder / VALUE_HEAD_NAME).is_file()
+    head = read_head((folder if own_head else base_folder) / VALUE_HEAD_NAME, sidecar.d_model)
+    return ActivationReconstructor(merged, linear_head(head.float()), tokenizer, sidecar)
+
+
+def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
+    backbone = backbone_of(model)
+    if sidecar.layer is None:
+        what, expected = "no extraction layer recorded", "extraction_layer_index"
+        raise CheckpointError(what, where=SIDECAR_NAME, expected=expected)
+    if (found := len(blocks_of(backbone))) < sidecar.layer + 1:
+        what, expected = "the base has too few blocks", f"at least {sidecar.layer + 1}"
+        raise CheckpointError(what, where=where, expected=expected, found=found)
+    truncate_blocks(backbone, sidecar.layer + 1)
+    remove_final_norm(backbone)
+    return backbone
+
+
+def _merge(model: Any, folder: Path) -> Any:
+    """peft leaves adapters that fit nothing aside with a warning; here that is an error."""
+    from peft import PeftModel
+
+    wanted = {name for name, _ in stream_tensors(folder, _ADAPTER_WEIGHTS)}
+    with readable("the adapter cannot be merged", folder):
+        with quiet_loading():
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        held = {name.replace(".default.", ".") for name in adapted.state_dict()}
+        if lost := sorted(wanted - held):
+            found = f"{len(lost)} of {len(wanted)} weights have no place, such as {lost[0]}"
+            what, remedy = "the adapter does not fit its base", "Name the base it was trained on"
+            raise CheckpointError(what, where=folder, found=found, remedy=f"{remedy}: --base MODEL")
+        return adapted.merge_and_unload(safe_merge=True).requires_grad_(False)

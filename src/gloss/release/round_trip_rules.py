@@ -135,12 +135,10 @@ def _round_trip_carries(trip: RoundTrip, controls: Mapping[str, float]) -> str |
             remedy="An untrained AV writes none; one that writes about the marker was not injected",
         )
     if not trip.fve > shuffled:
-        raise CheckpointError(
-            "explanations tell nothing about their own activation",
-            expected="an FVE above that of shuffled texts",
-            found=numbers,
-            remedy="Check target, layer and injection scale against the training run",
-        )
+        what = "explanations tell nothing about their own activation"
+        expected = "an FVE above that of shuffled texts"
+        remedy = "Check target, layer and injection scale against the training run"
+        raise CheckpointError(what, expected=expected, found=numbers, remedy=remedy)
     numbers += f"; {trip.failure_rate:.0%} not extracted" if trip.failure_rate else ""
     if not trip.fve > max(controls["mean_direction"], controls["empty_text"]):
         return warning(f"no better than a control that knows nothing: {numbers}", remedy=_OTHERS)
@@ -159,12 +157,10 @@ def _layer_is_right(
         errors = direction_mse(trip.vectors[trip.extracted], activations[trip.extracted])
         fves[block] = fraction_of_variance_explained(errors, direction_variance(activations))
     shown = ", ".join(f"block {block} {fve:.3f}" for block, fve in fves.items())
-    best = max(fves, key=lambda block: fves[block])
+    best = max(fves, key=fves.__getitem__)
     if fves[best] > fves[layer] + LAYER_MARGIN:
-        raise SidecarError(
-            "the AR rebuilds another block better than its own",
-            expected=f"block {layer} best",
-            found=f"FVE of {shown}",
-            remedy=f"The layer is probably {best}, not {layer}: compare with the training run",
-        )
+        what = "the AR rebuilds another block better than its own"
+        remedy = f"The layer is probably {best}, not {layer}: compare with the training run"
+        found = f"FVE of {shown}"
+        raise SidecarError(what, expected=f"block {layer} best", found=found, remedy=remedy)
     return f"FVE of {shown}"

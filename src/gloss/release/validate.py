@@ -34,12 +34,12 @@ class Validation:
 
     @property
     def failed(self) -> list[Finding]:
-        """The findings that say no."""
+        """The findings that say no; a skipped one always has a failed cause."""
         return [finding for finding in self.findings if finding.status == "fail"]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed; a warning does not count, and a skipped rule has a failed cause."""
+        """Whether nothing failed."""
         return not self.failed
 
 
@@ -50,7 +50,7 @@ def validate(
     texts: Sequence[str] | None = None,
     revision: str | None = None,
 ) -> Validation:
-    """Examines a folder or hub id, given the target also by a round trip on ``texts``.
+    """Examines a folder or hub id; with a ``target`` also a round trip, on ``texts`` if given.
 
     Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached."""
     halves = {role: half.fetch() for role, half in parts_of(name, revision=revision).items()}

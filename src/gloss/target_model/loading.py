@@ -222,7 +222,7 @@ def text_config(config: Any) -> Any:
 
 
 def _quantization_config(quantization: Any) -> Any:
-    if quantization is None or not isinstance(quantization, str):
+    if not isinstance(quantization, str):
         return quantization
     if quantization not in _QUANTIZATIONS:
         expected = f"one of {sorted(_QUANTIZATIONS)}"
@@ -239,7 +239,6 @@ def _quantization_config(quantization: Any) -> Any:
 
 
 def _require(package: str, *, wanted: bool) -> None:
-    """Raises MissingExtraError if ``package`` is wanted and not installed."""
     if wanted and find_spec(package) is None:
         raise MissingExtraError(package, _EXTRAS[package])
 
