@@ -1,5 +1,4 @@
-"""The rules of a checkpoint that need neither its files nor its weights: loading raises the first
-that fails, ``gloss checkpoint validate`` reports all."""
+"""The rules of a checkpoint that need none of its files: loading raises the first that fails."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ _PROBE = "a probe text"  # ends with a letter: punctuation may merge with what f
 
 @dataclass
 class Half:
-    """One half as the rules see it; what stands for one raises the GlossError of a part that
-    cannot be read. ``config`` is its text model's."""
+    """One half as the rules see it; a part that cannot be read raises its GlossError."""
 
     role: str
     sidecar: ModelSidecar
@@ -115,11 +113,7 @@ def is_readable(half: Any, part: str) -> bool:
 def verify_model_sidecar(
     sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None
 ) -> None:
-    """Checks a sidecar against the live tokenizer and config, before any work.
-
-    Raises: what the first rule of loading that fails raises: SidecarError for a wrong width, depth
-    or suffix, or an AR tokenizer that adds no BOS though chats begin with one; MarkerError if the
-    prompt does not hold the marker so."""
+    """Checks a sidecar against the live tokenizer and config: raises the first rule that fails."""
     config = {"hidden_size": d_model, "num_hidden_layers": num_blocks}
     half = Half(sidecar.role, sidecar, config, tokenizer)
     for rule in CONTRACT_RULES:

@@ -24,9 +24,7 @@ class ExtractionFailed:
 
 
 def extract_explanation(response: str) -> Explanation | ExtractionFailed:
-    """The text between the first opening tag and the first closing tag behind it.
-
-    White space alone is a failure: it carries no information and must not be rewarded."""
+    """The text between the first opening tag and the next closing one; never white space alone."""
     _, opened, rest = response.partition(OPEN_TAG)
     inner, closed, _ = rest.partition(CLOSE_TAG)
     if not closed:

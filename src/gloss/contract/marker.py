@@ -39,10 +39,7 @@ class ChosenMarker:
 
 
 def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
-    """Index of the marker in token ids, found by its id and both neighbours.
-
-    Raises: MarkerError unless exactly one place fits.
-    """
+    """The marker's index, by its id and both neighbours; MarkerError unless one place fits."""
     sites = [
         i
         for i in range(1, len(ids) - 1)
@@ -63,12 +60,10 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
 
 
 def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
-    """Searches a marker for a tokenizer and a template: rare, one token, unchanged by the prompt.
+    """Searches a rare one-token marker that the prompt leaves unchanged, or raises MarkerError.
 
     Enclosed and symbol characters first, then any visible unused single character of the
-    vocabulary, then a character added to the tokenizer (in place).
-    Raises: MarkerError if none fits, TemplateError.
-    """
+    vocabulary, then a character added to the tokenizer (in place)."""
     validate_av_template(av_template)
     for char in _candidates(tokenizer):
         if marker := _marker(tokenizer, av_template, char):
@@ -81,17 +76,12 @@ def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
 
 
 def add_marker_token(tokenizer: Any, char: str) -> bool:
-    """Adds a marker character to a tokenizer, in place; False if the vocabulary holds it already.
-
-    As a special token no normaliser rewrites it, neither NFKC nor one that prepends a space."""
+    """Adds a special token, which no normaliser rewrites; False if the vocabulary holds it."""
     return bool(tokenizer.add_tokens([char], special_tokens=True))
 
 
 def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
-    """The marker that ``char`` makes in a template's prompt.
-
-    Raises: MarkerError if it is no single token there.
-    """
+    """The marker that ``char`` makes in a template's prompt; MarkerError if it can be none."""
     marker = _marker(tokenizer, av_template, char)
     if marker is None:
         what, expected = f"{char!r} cannot be the injection marker", "one token, once in the prompt"

@@ -1,5 +1,4 @@
-"""Sidecars, ``nla_meta.yaml``: of a model, in every dialect and with what training measured for
-readers to judge by, and of a dataset."""
+"""Sidecars, ``nla_meta.yaml``, of models (in every dialect) and of datasets."""
 
 from __future__ import annotations
 
@@ -50,8 +49,7 @@ _SuffixIds = Annotated[
 
 
 class TrustRecord(BaseModel):
-    """What a reader of a checkpoint needs to judge an activation or an explanation, as training
-    measured it; the key ``gloss`` of the sidecar. Other keys there are kept."""
+    """What training measured for readers to judge by: the key ``gloss``. Others there are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -149,10 +147,7 @@ def sidecar_path(path: Path) -> Path:
 
 
 def read_model_sidecar(path: Path) -> ModelSidecar:
-    """Reads the sidecar of a checkpoint folder, or a sidecar file, in any dialect.
-
-    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot
-    be filled."""
+    """The sidecar of a checkpoint folder, or a sidecar file; SidecarError names file and key."""
     path = path / SIDECAR_NAME if path.is_dir() else path
     file = SidecarFile(path, kind="nla_model", versions=(1, SCHEMA_VERSION))
     role, root = _role(file), math.sqrt(file.checked("d_model", Width))
@@ -178,8 +173,7 @@ def read_model_sidecar(path: Path) -> ModelSidecar:
 def write_model_sidecar(
     sidecar: ModelSidecar, folder: Path, *, dialect: Dialect = "released"
 ) -> Path:
-    """Writes a sidecar, in the released dialect, which the other NLA tools read, or ``internal``,
-    which the reference's training code goes on from."""
+    """Writes a sidecar; ``internal`` is the dialect that the reference's training goes on from."""
     values = file_values(sidecar, kind="nla_model", schema_version=SCHEMA_VERSION)
     training, layer = values.pop("training"), values.pop("extraction_layer_index", None)
     trust = values.pop("gloss").recorded()
@@ -200,10 +194,7 @@ def write_model_sidecar(
 
 
 def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
-    """Reads the sidecar beside a Parquet file (or in a folder of shards).
-
-    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot
-    be filled."""
+    """The sidecar beside a Parquet file or in a folder; SidecarError names file and key."""
     file = SidecarFile(sidecar_path(parquet), kind="nla_dataset", versions=(_DATASET_VERSION,))
     file.checked("gloss.extract.min_position", Count | None)  # goes into the trust record
     return file.read(DatasetSidecar, others={"keep_debug_metadata", "git_commit"})

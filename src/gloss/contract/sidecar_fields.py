@@ -1,5 +1,4 @@
-"""What a sidecar's fields hold and where they stand in its file; reading, writing and errors
-follow from that."""
+"""What a sidecar's fields hold and where they stand in its file, for reading and writing."""
 
 from __future__ import annotations
 
@@ -90,10 +89,7 @@ def _keys(sidecar: Any) -> dict[str, Key]:
 
 
 class SidecarFile:
-    """The values in a sidecar file, and what is wrong with them by file and key.
-
-    Raises: SidecarError as ``read_yaml``, and for another kind or version.
-    """
+    """The values in a sidecar file, and what is wrong with them by file and key."""
 
     def __init__(self, path: Path, *, kind: str, versions: tuple[int, ...]) -> None:
         self.path, self.values = path, read_yaml(path)
@@ -129,8 +125,8 @@ class SidecarFile:
         return SidecarError(what, where=self.path, expected=expected, found=shown, **more)
 
     def read(self, kind: type[_Sidecar], *, others: set[str], **known: Any) -> _Sidecar:
-        """The sidecar that the file describes; ``known`` fields were read by the caller, ``others``
-        are keys of the file that no field holds and that are not kept."""
+        """The sidecar in the file, but for ``known`` fields; keys that are neither fields' nor in
+        ``others`` are kept in ``extra``."""
         keys = _keys(kind)
         given = {name: self._value(key) for name, key in keys.items()} | known
         unset = (MISSING, MISSING)

@@ -20,10 +20,7 @@ _MAX_NUMBER_CHARS = 64
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, built from plain values only.
-
-    Raises: SidecarError if it is missing, too large (also once its aliases are followed), no YAML
-    or no mapping."""
+    """The mapping in a YAML file, of plain values only; SidecarError if there is none."""
     try:
         is_small = file.stat().st_size <= MAX_BYTES
         values = _plain_values(file.read_text(encoding="utf-8")) if is_small else None
@@ -56,10 +53,7 @@ def _plain_values(text: str) -> Any:
 
 
 def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node holds, each alias counted as what it stands for.
-
-    Raises: YAMLError for too many, a key that comes twice or a number that is none; RecursionError
-    for an alias to itself."""
+    """How many values a node holds, each alias counted as what it stands for; refuses too many."""
     if id(node) in known:
         return known[id(node)]
     if isinstance(node, yaml.ScalarNode):
@@ -79,10 +73,7 @@ def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
-    """Writes a mapping as YAML, atomically; all beyond ASCII is escaped, as in the reference's
-    files: some of it (U+0085) changes where it is not.
-
-    Raises: SidecarError for a value that YAML has no form for."""
+    """Writes YAML, escaped beyond ASCII: some of it (U+0085) changes where it is not."""
     try:
         text = yaml.safe_dump(dict(values), sort_keys=False)
     except yaml.YAMLError as error:

@@ -23,10 +23,7 @@ DEFAULT_AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</t
 
 
 def fill(template: str, **fields: str) -> str:
-    """The template with each ``{name}`` replaced; braces in the values stay text.
-
-    Raises: TemplateError for doubled braces, an unknown field, or a field that the template does
-    not hold."""
+    """The template with each ``{name}`` replaced, or TemplateError; braces in values stay text."""
     if "{{" in template or "}}" in template:
         what, remedy = (
             "doubled braces in a template",
@@ -112,19 +109,13 @@ def check_ar_prompt(template: str, prompt: str) -> None:
 
 
 def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
-    """Token ids of the AV prompt: the template as a user message, up to where the response begins.
-
-    Raises: MarkerError if rendering changed the marker, TemplateError.
-    """
+    """Token ids of the AV prompt, a user message, up to where the response begins."""
     content = fill(av_template, **{MARKER_FIELD: marker_char})
     return _ids_with_marker(tokenizer, content, marker_char)
 
 
 def custom_prompt_ids(tokenizer: Any, prompt: str, marker_char: str) -> list[int]:
-    """Token ids of an AV prompt of the user's own: a message that holds ``<INJECT>`` once.
-
-    Raises: TemplateError for another number of them, MarkerError if rendering changed the marker.
-    """
+    """Token ids of the user's own AV prompt, a message with one ``<INJECT>``, or TemplateError."""
     if (found := prompt.count(INJECT)) != 1:
         what, remedy = (
             f"wrong number of {INJECT} in a prompt",

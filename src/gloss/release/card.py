@@ -110,9 +110,7 @@ def write_cards(
     """Writes README.md into each half's folder and returns the files.
 
     ``results`` is the ``results.json`` of the run that made the NLA. ``licence`` is that of the
-    base model, by default what the folder or the target's names. ``repo`` is the example's name.
-    Raises: ConfigError for a place on the hub or results that are none; CheckpointError,
-    SidecarError."""
+    base model, by default what the folder or the target's names. ``repo`` is the example's name."""
     parts = parts_of(name)
     if not all(half.place.is_local for half in parts.values()):
         remedy = f"gloss checkpoint pull {name}"

@@ -206,9 +206,7 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def _merged_half(folder: Path, sidecar: ModelSidecar, base: str | None) -> _Half:
-    """The half that an adapter makes of ``base``, or of the base it names, in float32.
-
-    An AR's may be an AR or the whole target, which is then truncated."""
+    """The half that an adapter makes of its base (for an AR: or of the target), in float32."""
     if find_spec("peft") is None:
         raise MissingExtraError("peft", "lora")
     name = base or str(json_object(folder / _ADAPTER).get("base_model_name_or_path") or "")

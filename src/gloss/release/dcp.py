@@ -1,8 +1,5 @@
-"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running any of it.
-
-Their index, ``.metadata``, is a pickle: here the unpickler knows nothing but the classes of such an
-index (plain records of names, shapes and offsets). Tensors are read with ``weights_only``, the rest
-is left."""
+"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running any of it:
+their index is a pickle, and the unpickler here knows nothing but the classes of an index."""
 
 from __future__ import annotations
 
@@ -53,9 +50,7 @@ def is_dcp(folder: Path) -> bool:
 
 
 def read_dcp_metadata(folder: Path) -> Any:
-    """The index of a sharded checkpoint, a ``torch.distributed.checkpoint.metadata.Metadata``.
-
-    Raises: CheckpointError if it is damaged, names other classes, or files outside the folder."""
+    """The index, a ``torch.distributed.checkpoint.metadata.Metadata``, or CheckpointError."""
     file = folder / _INDEX
     remedy = "It is a pickle: load it by other means only if you trust where it comes from"
     with readable("the index cannot be read", file, remedy), file.open("rb") as stream:
@@ -70,8 +65,7 @@ def read_dcp_metadata(folder: Path) -> Any:
 
 
 def read_dcp(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a sharded checkpoint but the optimizer's, whole, on the CPU, however many
-    ranks wrote it. Raises: CheckpointError, also for a missing or damaged shard."""
+    """Every tensor but the optimizer's, whole, on the CPU, however many ranks wrote them."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -108,9 +102,7 @@ def _is_optimizer(name: str) -> bool:
 def model_names(
     tensors: Mapping[str, Tensor], wanted: set[str], *, where: Path
 ) -> dict[str, Tensor]:
-    """The tensors under the names ``wanted`` of a model's files, without what wrappers put before.
-
-    Raises: CheckpointError that names a weight that is not there."""
+    """The tensors under the names ``wanted`` of a model's files, without what wrappers prepend."""
     plain = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     sample = min(wanted)
     places = [name for name in plain if name == sample or name.endswith(f".{sample}")]

@@ -1,5 +1,4 @@
-"""The halves that a place holds, a broken one too, and what their files say; no PyTorch is loaded,
-as no weight is read."""
+"""The halves that a place holds, broken ones too, by their files; no weight is read."""
 
 from __future__ import annotations
 
@@ -105,9 +104,7 @@ def _readable(place: object, file: str) -> AbstractContextManager[None]:
 
 
 def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Half]:
-    """The halves at ``name``, by role: the place itself if it is one, else as ``gloss.load``.
-
-    Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached."""
+    """The halves at ``name``, by role: the place itself if it is one, else as ``gloss.load``."""
     if (one := _half_itself(name, revision)) is not None:
         return {(role := _role_of(one)): Half(role, one)}
     found = find_nla(name, revision=revision)

@@ -74,8 +74,7 @@ def _upload(folder: Path, repo: str, *, private: bool) -> str:
 
 @contextmanager
 def _answering(repo: str) -> Iterator[None]:
-    """Turns what the hub answers, or that it does not, into one line without what it says, which
-    could hold a token."""
+    """One line for what the hub answers, without its own words, which could hold a token."""
     from huggingface_hub import errors
 
     remedy: str | None = None

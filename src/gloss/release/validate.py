@@ -1,5 +1,4 @@
-"""``validate``: every rule on every half, and on both together; none stops the others. Here stand
-those about a half's files."""
+"""``validate``: every rule on every half, and on both together; here the rules of the files."""
 
 from __future__ import annotations
 
@@ -50,9 +49,7 @@ def validate(
     texts: Sequence[str] | None = None,
     revision: str | None = None,
 ) -> Validation:
-    """Examines a folder or hub id; with a ``target`` also a round trip, on ``texts`` if given.
-
-    Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached."""
+    """Examines a folder or hub id; with a ``target`` also a round trip, on ``texts`` if given."""
     halves = {role: half.fetch() for role, half in parts_of(name, revision=revision).items()}
     from gloss.release.weight_rules import WEIGHT_RULES
 

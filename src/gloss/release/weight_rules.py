@@ -1,5 +1,4 @@
-"""Rules of the weights, read one tensor at a time: are they all there and sound, is the head
-trained?"""
+"""Rules of the weights, read one tensor at a time: all there, sound, and the head trained."""
 
 from __future__ import annotations
 

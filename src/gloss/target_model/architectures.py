@@ -75,9 +75,7 @@ def known_families() -> tuple[str, ...]:
 
 
 def architecture_of(model_type: str, *, config: Any = None) -> Architecture:
-    """The registry entry of a Hugging Face ``model_type``.
-
-    Raises: ArchitectureError, with the entry to add (by ``config``), if the family has none."""
+    """The registry entry of a ``model_type``, or ArchitectureError with the entry to add."""
     if model_type not in _REGISTRY:
         raise ArchitectureError(
             f"model family {model_type!r} is not known",
@@ -170,9 +168,7 @@ def remove_final_norm(backbone: nn.Module) -> None:
 
 
 def truncate_blocks(backbone: nn.Module, num_blocks: int) -> None:
-    """Keeps the first ``num_blocks`` blocks, in place, and shortens the config with them.
-
-    Raises: ArchitectureError if the model has fewer blocks."""
+    """Keeps the first blocks, in place, and shortens the config; ArchitectureError if too few."""
     architecture, blocks = _family(backbone), blocks_of(backbone)
     if not 1 <= num_blocks <= len(blocks):
         expected = f"1 to {len(blocks)} blocks"

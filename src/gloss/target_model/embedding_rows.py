@@ -30,9 +30,7 @@ def read_embedding_rows(
     """What the model's embedding module gives for token ids; [len(ids), d_model].
 
     ``dtype`` None is that of the file. Of a model on the hub only the file that holds the rows is
-    fetched.
-    Raises: CheckpointError if the folder has no such table, or the table no such row;
-    ArchitectureError."""
+    fetched."""
     folder = place.folder(with_weights=False, with_code=trust_remote_code)
     config = read_config(folder, trust_remote_code)
     architecture = architecture_of(config.model_type, config=config)

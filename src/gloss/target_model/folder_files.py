@@ -1,5 +1,4 @@
-"""Files of a model folder from elsewhere: read with one line for what is wrong, and refused where
-they would make the loader read files outside the folder, or fetch code."""
+"""Files of a model folder from elsewhere, refused where they lead out of it or to code."""
 
 from __future__ import annotations
 
@@ -28,10 +27,7 @@ def readable(what: str, where: object, remedy: str | None = None) -> Iterator[No
 
 
 def refuse_unsafe_files(folder: Path) -> None:
-    """Checks the files that name other files or code, before Transformers reads them.
-
-    Raises: CheckpointError for an index whose shards lie outside the folder or are no safetensors,
-    and for an attention kernel that would be fetched from a hub."""
+    """Raises CheckpointError for shards outside the folder and kernels fetched from a hub."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         weight_map = json_object(index).get("weight_map")
         names = weight_map.values() if isinstance(weight_map, dict) else [None]

@@ -67,9 +67,7 @@ def capture_activations(
 
 @contextmanager
 def edit_residual(model: nn.Module, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While active, ``edit`` maps the output of block ``layer``; [batch, tokens, d_model].
-
-    Raises: ArchitectureError if the model has no such block."""
+    """While active, ``edit`` maps the output of block ``layer``; [batch, tokens, d_model]."""
 
     def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         edited = edit(_hidden_of(output))

@@ -34,9 +34,7 @@ class ModelPlace:
 
     @classmethod
     def of(cls, name: str | Path | ModelPlace, *, revision: str | None = None) -> ModelPlace:
-        """Reads a folder or ``owner/name``, which may carry its revision: ``owner/name@revision``.
-
-        Raises: CheckpointError for what is no folder and can be no name on the hub."""
+        """A folder, ``owner/name`` or ``owner/name@revision``, or else CheckpointError."""
         if isinstance(name, ModelPlace):
             return name
         path = Path(name).expanduser()
@@ -117,9 +115,7 @@ class ModelPlace:
             return Path(snapshot_download(self.name, revision=self.revision, **only)) / inside
 
     def files(self) -> dict[str, int]:
-        """Every file of the model with its size in bytes, also those that nothing here fetches.
-
-        Offline, the files of the cache. Raises: CheckpointError if the hub cannot be reached."""
+        """Every file with its size in bytes, also what is never fetched; offline the cache's."""
         from huggingface_hub import HfApi
         from huggingface_hub.constants import is_offline_mode
         from huggingface_hub.hf_api import RepoFile
