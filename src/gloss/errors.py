@@ -80,6 +80,11 @@ def _shown(text: str) -> str:
     )
 
 
+def cause(error: BaseException) -> str:
+    """The first line of what a library says, or the kind of its error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
 class ConfigError(GlossError):
     """A config file, a flag, or a combination of settings is wrong."""
 

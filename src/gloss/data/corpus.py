@@ -9,14 +9,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gloss.errors import CorpusError, MissingExtraError
+from gloss.errors import CorpusError, MissingExtraError, cause
 from gloss.text.document import Document, chat_messages, clean_text
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -53,22 +53,19 @@ def read_corpus(
             "no documents are asked for", where=source, expected="limit ≥ 1", found=limit
         )
     if source.startswith(HUB_PREFIX):
-        records = _read_hub(source, text_field, split, streaming)
+        documents = _read_hub(source, text_field, split, streaming)
     else:
         files = _files(Path(source))
-        records = chain.from_iterable(_read_file(path, stem, text_field) for path, stem in files)
-    return _checked(records, source, limit)
+        documents = chain.from_iterable(_read_file(path, stem, text_field) for path, stem in files)
+    return _not_empty(islice(documents, limit), source)
 
 
-def _checked(documents: Iterator[Document], source: str, limit: int | None) -> Iterator[Document]:
-    count = 0
-    for document in documents:
-        yield document
-        count += 1
-        if count == limit:
-            return
-    if count == 0:
+def _not_empty(documents: Iterator[Document], source: str) -> Iterator[Document]:
+    first = next(documents, None)
+    if first is None:
         raise CorpusError("the corpus is empty", where=source, expected="at least one document")
+    yield first
+    yield from documents
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
@@ -79,28 +76,24 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         raise CorpusError(
             "no such corpus", where=path, expected="a file, a folder, or hf:owner/name"
         )
+    kinds = " or ".join(SUFFIXES)
     if path.is_file():
-        if path.suffix not in SUFFIXES:
-            raise CorpusError(
-                "unknown kind of corpus",
-                where=path,
-                expected=" or ".join(SUFFIXES),
-                found=path.suffix or "no suffix",
-            )
-        return [(path, path.stem)]
+        if path.suffix in SUFFIXES:
+            return [(path, path.stem)]
+        found = path.suffix or "no suffix"
+        raise CorpusError("unknown kind of corpus", where=path, expected=kinds, found=found)
     inside = sorted(
         p.relative_to(path)
         for p in _files_inside(path)
         if p.suffix in SUFFIXES and not p.name.startswith(".")
     )
     if not inside:
-        raise CorpusError(
-            "no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES)
-        )
-    shared = Counter(p.with_suffix("").as_posix() for p in inside)
+        raise CorpusError("no corpus files in this folder", where=path, expected=kinds)
+    stems = [p.with_suffix("").as_posix() for p in inside]
+    shared = Counter(stems)
     return [
-        (path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem)
-        for p in inside
+        (path / p, p.as_posix() if shared[stem] > 1 else stem)
+        for p, stem in zip(inside, stems, strict=True)
     ]
 
 
@@ -128,11 +121,9 @@ def _files_inside(folder: Path) -> Iterator[Path]:
 
 
 def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    reader = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[
-        path.suffix
-    ]
+    readers = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}
     try:
-        yield from reader(path, stem, text_field)
+        yield from readers[path.suffix](path, stem, text_field)
     except UnicodeDecodeError as error:
         raise CorpusError(
             "not a text file",
@@ -142,23 +133,17 @@ def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
         ) from error
     except OSError as error:
         raise CorpusError(
-            f"cannot be read ({error.strerror or _first_line(error)})", where=path
+            f"cannot be read ({error.strerror or cause(error)})", where=path
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if "\0" in line:
+                where, expected = f"{path}:{number}", "UTF-8 text"
                 raise CorpusError(
-                    "not a text file",
-                    where=f"{path}:{number}",
-                    expected="UTF-8 text",
-                    found="a NUL byte",
+                    "not a text file", where=where, expected=expected, found="a NUL byte"
                 )
             yield number, line.rstrip("\r\n")
 
@@ -184,7 +169,7 @@ def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Documen
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise CorpusError(
-                f"not JSON ({_first_line(error)})",
+                f"not JSON ({cause(error)})",
                 where=where,
                 remedy="Each line holds one JSON object",
             ) from error
@@ -196,15 +181,13 @@ def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Documen
 
 
 def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    number = 0
-    for records in _parquet_records(path, ("id", "doc_id", text_field, "messages")):
-        for record in records:
-            number += 1
-            yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
+    records = _parquet_records(path, ("id", "doc_id", text_field, "messages"))
+    for number, record in enumerate(records, start=1):
+        yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
 
 
-def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a Parquet file, a batch at a time, with those of the columns that it has."""
+def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, with those of the columns that it has."""
     what = "not a Parquet file"
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -212,13 +195,13 @@ def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[s
             names = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):
                 rest -= len(batch)
-                yield batch.to_pylist()
+                yield from batch.to_pylist()
             if rest:
                 raise ValueError(f"{rest} rows are missing")
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise CorpusError(what, where=path, found=_first_line(error)) from error
+        raise CorpusError(what, where=path, found=cause(error)) from error
 
 
 def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iterator[Document]:
@@ -234,9 +217,7 @@ def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iter
                 record, f"{Path(name).name}:{split}:{number}", text_field, f"{source}, row {number}"
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise CorpusError(
-            f"the dataset cannot be read ({_first_line(error)})", where=source
-        ) from error
+        raise CorpusError(f"the dataset cannot be read ({cause(error)})", where=source) from error
 
 
 def _document(record: Mapping[str, Any], default_id: str, text_field: str, where: str) -> Document:

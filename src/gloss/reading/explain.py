@@ -236,7 +236,7 @@ def _run_of_file(
 ) -> _Run:
     opened = _opened(nla, source)
     if minus is not None:
-        opened = DifferenceSource(opened, _opened(nla, minus))
+        opened = DifferenceSource.of(opened, _opened(nla, minus))
     if not opened.num_rows:
         raise ActivationError(
             "there are no activations to explain",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gloss.errors import CheckpointError, ConfigError, MissingExtraError
+from gloss.errors import CheckpointError, ConfigError, MissingExtraError, cause
 from gloss.reading.tables import iter_results
 
 Embed = Callable[[list[str]], "np.ndarray[Any, np.dtype[np.float32]]"]
@@ -124,7 +124,7 @@ def sentence_embedder(model: str | Path) -> Embed:
     try:
         encoder = SentenceTransformer(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = cause(error)
         raise CheckpointError(f"no sentence-transformers model ({reason})", where=folder) from error
     return lambda texts: np.asarray(
         encoder.encode(texts, show_progress_bar=False), dtype=np.float32

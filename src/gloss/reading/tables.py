@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
-from gloss.errors import DatasetError
+from gloss.errors import DatasetError, cause
 from gloss.nla.results import Explanations, TokenExplanation
 
 METADATA_KEY = b"gloss.reading"
@@ -189,7 +189,7 @@ def _header(parquet: pq.ParquetFile, path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> DatasetError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    reason = cause(error)
     return DatasetError(
         "a damaged file of explanations", where=path, found=reason, remedy="Make it again"
     )

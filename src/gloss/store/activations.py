@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
-from gloss.errors import DatasetError
+from gloss.errors import DatasetError, cause
 
 VECTOR_COLUMN = "activation_vector"
 ROW_GROUP_BYTES = 16 * 2**20
@@ -252,7 +252,7 @@ def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) 
         return pa.concat_tables(tables)
     except pa.ArrowInvalid as error:
         raise DatasetError(
-            "shards with different columns", where=path, found=str(error).splitlines()[0]
+            "shards with different columns", where=path, found=cause(error)
         ) from error
 
 
@@ -352,8 +352,7 @@ def _named(file: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise DatasetError(what, where=file, found=reason, remedy=_READ_AGAIN) from error
+        raise DatasetError(what, where=file, found=cause(error), remedy=_READ_AGAIN) from error
 
 
 def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:

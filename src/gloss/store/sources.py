@@ -9,18 +9,19 @@ tensors and arrays in memory              the same
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gloss.errors import ActivationError, DatasetError
+from gloss.errors import ActivationError, DatasetError, cause
 from gloss.store.activations import (
     VECTOR_COLUMN,
     iter_activations,
@@ -47,46 +48,28 @@ class VectorRows:
     columns: Mapping[str, Sequence[Any]]
 
 
-class VectorSource(Protocol):
-    """Activations that can be read from any row on."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of activations."""
-        ...
-
-    @property
-    def d_model(self) -> int:
-        """Their width."""
-        ...
-
-    @property
-    def layer(self) -> int | None:
-        """Their layer, where the source knows it."""
-        ...
-
-    @property
-    def identity(self) -> list[str]:
-        """Tells this input from another, cheaply: sizes and sampled bytes."""
-        ...
-
-    def chunks(self, size: int) -> Iterator[VectorRows]:
-        """All rows in order, ``size`` at a time but for the last."""
-        ...
-
-
-@dataclass(frozen=True)
-class ArraySource:
-    """An array [n, d_model] of which any slice can be read, with columns of the result where they
-    are known.
+@dataclass(frozen=True, kw_only=True)
+class VectorSource(ABC):
+    """Activations that can be read in chunks; ``layer`` is known to some sources only, ``identity``
+    tells this input from another, cheaply: sizes and sampled bytes.
     """
 
-    read: Callable[[int, int], Tensor]
     num_rows: int
     d_model: int
     identity: list[str]
-    columns: Mapping[str, Sequence[Any]]
     layer: int | None = None
+
+    @abstractmethod
+    def chunks(self, size: int) -> Iterator[VectorRows]:
+        """All rows in order, ``size`` at a time but for the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySource(VectorSource):
+    """An array [n, d_model] of which ``read`` gives any slice, with the columns that are known."""
+
+    read: Callable[[int, int], Tensor]
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def chunks(self, size: int) -> Iterator[VectorRows]:
         """See ``VectorSource``."""
@@ -96,15 +79,11 @@ class ArraySource:
             yield VectorRows(first, self.read(first, last).float(), columns)
 
 
-@dataclass(frozen=True)
-class ParquetSource:
+@dataclass(frozen=True, kw_only=True)
+class ParquetSource(VectorSource):
     """A dataset of activations: one file, or a folder of shards."""
 
     path: Path
-    num_rows: int
-    d_model: int
-    layer: int | None
-    identity: list[str]
     names: tuple[str, ...]
 
     def chunks(self, size: int) -> Iterator[VectorRows]:
@@ -136,72 +115,54 @@ class ParquetSource:
         return VectorRows(first, vectors, columns)
 
 
-@dataclass(frozen=True)
-class DifferenceSource:
+@dataclass(frozen=True, kw_only=True)
+class DifferenceSource(VectorSource):
     """Row by row the activations of one source minus those of another, or minus its only row."""
 
     minuend: VectorSource
     subtrahend: VectorSource
 
-    def __post_init__(self) -> None:
-        if self.subtrahend.num_rows not in (1, self.minuend.num_rows):
+    @classmethod
+    def of(cls, minuend: VectorSource, subtrahend: VectorSource) -> DifferenceSource:
+        """The difference of two sources. Raises: ActivationError if they do not fit."""
+        layers = [one.layer for one in (minuend, subtrahend) if one.layer is not None]
+        if subtrahend.num_rows not in (1, minuend.num_rows):
             raise ActivationError(
                 "the files of a difference have different numbers of rows",
-                expected=f"{self.minuend.num_rows}, or 1",
-                found=self.subtrahend.num_rows,
+                expected=f"{minuend.num_rows}, or 1",
+                found=subtrahend.num_rows,
             )
-        if self.subtrahend.d_model != self.minuend.d_model:
+        if subtrahend.d_model != minuend.d_model:
             raise ActivationError(
                 "the vectors of a difference have different widths",
-                expected=self.minuend.d_model,
-                found=self.subtrahend.d_model,
+                expected=minuend.d_model,
+                found=subtrahend.d_model,
             )
-        if (
-            None not in (self.minuend.layer, self.subtrahend.layer)
-            and self.minuend.layer != self.subtrahend.layer
-        ):
+        if len(set(layers)) > 1:
             raise ActivationError(
-                "a difference between layers",
-                expected=self.minuend.layer,
-                found=self.subtrahend.layer,
+                "a difference between layers", expected=layers[0], found=layers[1]
             )
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the first source."""
-        return self.minuend.num_rows
-
-    @property
-    def d_model(self) -> int:
-        """Width of both."""
-        return self.minuend.d_model
-
-    @property
-    def layer(self) -> int | None:
-        """Layer of both, where one knows it."""
-        return self.minuend.layer if self.minuend.layer is not None else self.subtrahend.layer
-
-    @property
-    def identity(self) -> list[str]:
-        """That of both."""
-        return [*self.minuend.identity, "minus", *self.subtrahend.identity]
+        return cls(
+            num_rows=minuend.num_rows,
+            d_model=minuend.d_model,
+            identity=[*minuend.identity, "minus", *subtrahend.identity],
+            layer=layers[0] if layers else None,
+            minuend=minuend,
+            subtrahend=subtrahend,
+        )
 
     def chunks(self, size: int) -> Iterator[VectorRows]:
         """See ``VectorSource``."""
         if self.subtrahend.num_rows == 1:
-            only = next(self.subtrahend.chunks(1)).vectors
-            pairs = ((rows, only) for rows in self.minuend.chunks(size))
+            others = repeat(next(self.subtrahend.chunks(1)).vectors)
         else:
-            others = (rows.vectors for rows in self.subtrahend.chunks(size))
-            pairs = zip(self.minuend.chunks(size), others, strict=True)  # type: ignore[assignment]
-        for rows, other in pairs:
-            flags = [
-                [*found, DIFFERENCE]
-                for found in rows.columns.get("flags", [[]] * len(rows.vectors))
-            ]
-            yield replace(
-                rows, vectors=rows.vectors - other, columns={**rows.columns, "flags": flags}
-            )
+            others = (rows.vectors for rows in self.subtrahend.chunks(size))  # type: ignore[assignment]
+        for rows, other in zip(
+            self.minuend.chunks(size), others, strict=self.subtrahend.num_rows != 1
+        ):
+            known = rows.columns.get("flags", [[]] * len(rows.vectors))
+            columns = {**rows.columns, "flags": [[*flags, DIFFERENCE] for flags in known]}
+            yield replace(rows, vectors=rows.vectors - other, columns=columns)
 
 
 def open_source(source: VectorSource | Path | str | Tensor | np.ndarray[Any, Any]) -> VectorSource:
@@ -233,12 +194,12 @@ def memory_source(
     _check_array(rows.shape, rows.is_floating_point(), str(rows.dtype), where=None)
     digest = hashlib.blake2b(rows.contiguous().float().numpy().tobytes(), digest_size=8).hexdigest()
     return ArraySource(
-        lambda first, last: rows[first:last],
-        len(rows),
-        rows.shape[1],
-        [f"memory {digest}"],
-        columns or {},
-        layer,
+        read=lambda first, last: rows[first:last],
+        num_rows=len(rows),
+        d_model=rows.shape[1],
+        identity=[f"memory {digest}"],
+        columns=columns or {},
+        layer=layer,
     )
 
 
@@ -283,15 +244,13 @@ def _from_npy(path: Path) -> ArraySource:
     try:
         array = np.lib.format.open_memmap(_existing(path), mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(
-            f"not a .npy file of numbers ({_first_line(error)})", where=path
-        ) from error
+        raise DatasetError(f"not a .npy file of numbers ({cause(error)})", where=path) from error
     _check_array(array.shape, array.dtype.kind == "f", str(array.dtype), where=path)
 
     def read(first: int, last: int) -> Tensor:
         return torch.from_numpy(np.array(array[first:last], dtype=np.float32))
 
-    return ArraySource(read, array.shape[0], array.shape[1], [file_fingerprint(path)], {})
+    return _of_file(path, array.shape, read)
 
 
 def _from_safetensors(path: Path) -> ArraySource:
@@ -300,16 +259,13 @@ def _from_safetensors(path: Path) -> ArraySource:
     try:
         with safe_open(_existing(path), "pt") as tensors:
             names = list(tensors.keys())
-            name = (
-                names[0]
-                if len(names) == 1
-                else next((n for n in names if n == "activations"), None)
-            )
-            shape = None if name is None else tuple(tensors.get_slice(name).get_shape())
-            dtype = "" if name is None else str(tensors.get_slice(name).get_dtype())
+            (name,) = names if len(names) == 1 else [n for n in names if n == "activations"] or [""]
+            found = tensors.get_slice(name) if name else None
+            shape = () if found is None else tuple(found.get_shape())
+            dtype = "" if found is None else str(found.get_dtype())
     except (SafetensorError, OSError) as error:
-        raise DatasetError(f"not a safetensors file ({_first_line(error)})", where=path) from error
-    if name is None or shape is None:
+        raise DatasetError(f"not a safetensors file ({cause(error)})", where=path) from error
+    if not name:
         raise DatasetError(
             "which tensor holds the activations?",
             where=path,
@@ -323,7 +279,12 @@ def _from_safetensors(path: Path) -> ArraySource:
             rows: Tensor = tensors.get_slice(name)[first:last]
             return rows
 
-    return ArraySource(read, shape[0], shape[1], [file_fingerprint(path)], {})
+    return _of_file(path, shape, read)
+
+
+def _of_file(path: Path, shape: Sequence[int], read: Callable[[int, int], Tensor]) -> ArraySource:
+    identity = [file_fingerprint(path)]
+    return ArraySource(read=read, num_rows=shape[0], d_model=shape[1], identity=identity)
 
 
 def _existing(path: Path) -> Path:
@@ -334,25 +295,15 @@ def _existing(path: Path) -> Path:
 
 def _check_array(shape: Sequence[int], floating: bool, dtype: str, *, where: object) -> None:
     if len(shape) != 2 or 0 in shape:
-        remedy = (
-            "Put batch and positions on one axis: array.reshape(-1, d_model)"
-            if len(shape) > 2
-            else None
-        )
+        remedy = "Put batch and positions on one axis: array.reshape(-1, d_model)"
         raise ActivationError(
             "wrong shape of activations",
             where=where,
             expected="[n, d_model]",
             found=list(shape),
-            remedy=remedy,
+            remedy=remedy if len(shape) > 2 else None,
         )
     if not floating:
         raise ActivationError(
             "activations that are no floats", where=where, expected="a float type", found=dtype
         )
-
-
-def _first_line(error: BaseException) -> str:
-    with suppress(IndexError):
-        return str(error).splitlines()[0][:120]
-    return type(error).__name__

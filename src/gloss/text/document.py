@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CorpusError
+from gloss.errors import CorpusError, cause
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -84,7 +84,7 @@ def json_value(text: str, *, where: object) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = cause(error)
         raise CorpusError(f"not JSON ({reason})", where=where) from error
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gloss.errors import CorpusError
+from gloss.errors import CorpusError, cause
 from gloss.text.document import Document, clean_text
 
 _TOKENIZED_TOGETHER = 64
@@ -144,7 +144,7 @@ class DocumentEncoder:
                 self.tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
             )
         except (JinjaError, ValueError, TypeError, KeyError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = cause(error)
             raise CorpusError(
                 f"the chat template refuses this chat ({reason})", where=doc_id
             ) from error

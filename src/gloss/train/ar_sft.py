@@ -20,12 +20,11 @@ from gloss.durable import folder_lock
 from gloss.models import ActivationReconstructor, autocast, direction_mse, length_chunks, save_ar
 from gloss.progress import Stage
 from gloss.stopping import deferred_stop
-from gloss.train.batches import batch_rows
 from gloss.train.config import SFTConfig
 from gloss.train.inputs import TrainingRows, new_ar, read_training_rows, run_settings
 from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
-from gloss.train.state import TrainedPart, TrainingState
+from gloss.train.state import TrainedPart, TrainingState, batch_rows
 
 CHUNK_ROWS = 64
 

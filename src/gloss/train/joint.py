@@ -49,7 +49,6 @@ from gloss.models import (
 )
 from gloss.progress import Stage
 from gloss.stopping import deferred_stop
-from gloss.train.batches import batch_rows, step_seed
 from gloss.train.config import JointConfig
 from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
 from gloss.train.inputs import TrainingRows, read_training_rows, run_settings
@@ -57,7 +56,7 @@ from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
 from gloss.train.rewards import explanation_rewards
-from gloss.train.state import TrainedPart, TrainingState
+from gloss.train.state import TrainedPart, TrainingState, batch_rows, step_seed
 
 SAMPLES_PER_STEP = 2
 CONTEXT_CHARS = 160

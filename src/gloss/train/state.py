@@ -2,7 +2,7 @@
 newest two states are kept.
 
 There is no generator state and no data cursor to save: row order and sampling are functions of
-(seed, step), see ``batches.py``."""
+(seed, step)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gloss.durable import read_json, replaced_file, write_json
+from gloss.errors import cause
 from gloss.stopping import StopRequest
 from gloss.store.record import require_same_settings
 from gloss.target_model import weights_fingerprint
@@ -27,6 +29,25 @@ from gloss.train.optimization import GuardedOptimizer
 
 KEPT_STATES = 2
 FINISHED_NAME = "finished.json"
+
+
+def batch_rows(
+    num_rows: int, batch_size: int, step: int, seed: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Row indices of step ``step``, a function of seed and step alone: every epoch is a permutation
+    of all rows keyed on (seed, epoch); [batch_size].
+    """
+    start, rows = step * batch_size, np.empty(0, dtype=np.int64)
+    while len(rows) < batch_size:
+        epoch, offset = divmod(start + len(rows), num_rows)
+        order = np.random.default_rng([seed, epoch]).permutation(num_rows)
+        rows = np.concatenate([rows, order[offset : offset + batch_size - len(rows)]])
+    return rows
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for the sampling of one step."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, dtype=np.uint64)[0] >> 1)
 
 
 class _TornState(Exception):
@@ -116,9 +137,7 @@ class TrainingState:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             step, skipped = int(metadata["step"]), json.loads(metadata["skipped"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise _TornState(
-                str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-            ) from error
+            raise _TornState(cause(error)) from error
         if checksums.keys() != tensors.keys():
             raise _TornState("tensors are missing")
         wrong = [key for key, tensor in tensors.items() if _checksum(tensor) != checksums[key]]

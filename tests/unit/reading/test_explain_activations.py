@@ -159,7 +159,12 @@ def test_only_a_chunk_is_read_at_a_time(nla, tmp_path):
         asked.append((first, last))
         return noisy(11)[first:last]
 
-    explained(nla, ArraySource(read, 11, D_MODEL, ["rows"], {}), tmp_path / "out.parquet", limit=7)
+    explained(
+        nla,
+        ArraySource(read=read, num_rows=11, d_model=D_MODEL, identity=["rows"]),
+        tmp_path / "out.parquet",
+        limit=7,
+    )
     assert asked == [(0, 3), (3, 6), (6, 9)]
     assert len(read_results(tmp_path / "out.parquet")) == 7
 
