@@ -8,7 +8,8 @@ from tiny_nla import write_nla
 
 from gloss.nla import NLA
 from gloss.serve import interop_models as m
-from gloss.serve.app import Access, create_app
+from gloss.serve.access import Access
+from gloss.serve.app import create_app
 from gloss.serve.limits import Limits
 from gloss.serve.service import open_service
 

@@ -154,8 +154,8 @@ def test_the_environment_is_read_in_five_places_and_never_for_settings():
         if dotted(node) in ("os.environ", "os.getenv")
     }
     assert readers == {
-        "cli/console.py",
-        "cli/serve.py",
+        "cli/output.py",
+        "cli/serve_verb.py",
         "cli/threads.py",
         "pipeline/last_run.py",
         "engines/transport.py",
@@ -389,7 +389,7 @@ def test_explanations_in_a_notebook_are_escaped():
 
 
 def test_markup_and_terminal_codes_in_model_text_stay_text(capsys):
-    from gloss.cli.console import print_rich
+    from gloss.cli.output import print_rich
     from gloss.nla.results import Continuation, Explanations, Steering, TokenExplanation
 
     hostile = "[/x][bold]\x1b]0;title\x07\x1b[31m"

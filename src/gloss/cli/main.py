@@ -7,22 +7,96 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from gloss import __version__, plugins
-from gloss.cli import checkpoint, data, explore, read, run, scale, serve, train
+from gloss.cli import checkpoint_verbs as files
+from gloss.cli import pipeline_verbs as runs
+from gloss.cli import question_verbs as ask
+from gloss.cli import results_verbs as results
+from gloss.cli import stage_verbs as stages
+from gloss.cli.options import add_verb
+from gloss.cli.output import note, quiet_libraries
+from gloss.cli.serve_verb import serve
 from gloss.cli.threads import choose_waiting
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
 
+GROUPS: Mapping[str, tuple[str, Sequence[Callable[..., Any]]]] = {
+    "data": (
+        "From a corpus to training datasets.",
+        (stages.extract, stages.split, stages.label, stages.build),
+    ),
+    "train": (
+        "Train the two halves: SFT of each, then joint RL.",
+        (stages.ar, stages.av, stages.joint),
+    ),
+    "nla": (
+        "One NLA: rebuild, score, trust, compare, continue; look at its files and exchange them.",
+        (
+            *(ask.tokens, ask.reconstruct, ask.score, ask.trust, ask.compare, ask.continue_),
+            *(files.inspect, files.validate, files.convert, files.card, files.push, files.pull),
+        ),
+    ),
+    "results": (
+        "Tables of explanations and finished runs: search, themes, report, exchange.",
+        (results.search, results.themes, results.report, results.import_, results.export),
+    ),
+}
+
+RENAMED = {
+    "checkpoint": ("nla",),
+    "explore": ("serve", "--open"),
+    "lab": ("data", "lab"),
+    "reconstruct": ("nla", "reconstruct"),
+    "report": ("results", "report"),
+    "score": ("nla", "score"),
+    "search": ("results", "search"),
+    "themes": ("results", "themes"),
+}
+"""Verbs of 0.1, by what they are called now; the old names go with the next release."""
+
+
+class _Data(TyperGroup):
+    """``gloss data`` with the commands that plug-ins add to it, which are loaded when they are
+    called: entry points of the group ``gloss.commands``.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands."""
+        return [*super().list_commands(ctx), *plugins.installed("gloss.commands")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name, if there is one."""
+        if (known := super().get_command(ctx, cmd_name)) is not None:
+            return known
+        plugin = plugins.find("gloss.commands", cmd_name)
+        return None if plugin is None else get_command(plugin)
+
 
 class _Commands(TyperGroup):
-    """The root command; turns every ending into one line and an exit code, before Typer's own
-    handling sees it.
+    """The root command; knows the old names, and turns every ending into one line and an exit code,
+    before Typer's own handling sees it.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts present names in the place of old ones, and says so."""
+        if args and args[0] in RENAMED:
+            old, new = args[0], list(RENAMED[args[0]])
+            if "--no-browser" in args:
+                new.remove("--open")
+            note(f"`gloss {old}` is called `gloss {shlex.join(new)}` from now on")
+            args = [*new, *(one for one in args[1:] if one not in ("--browser", "--no-browser"))]
+            if old == "score":
+                args = [one.replace("--text", "--explanation", 1) for one in args]
+        if args and args[0] == "steer":
+            args = ["--positions" if one == "--position" else one for one in args]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the chosen command.
@@ -51,7 +125,7 @@ class _Commands(TyperGroup):
 
 
 def _ended(line: str, exit_code: int) -> typer.Exit:
-    print(f"gloss: {line}", file=sys.stderr)
+    note(line)
     return typer.Exit(exit_code)
 
 
@@ -88,22 +162,17 @@ def _root(
     """Turn a language model's activations into words, and check the words."""
 
 
-run.register(app)
-read.register(app)
-serve.register(app)
-explore.register(app)
-scale.register(app)
-app.add_typer(data.app, name="data")
-app.add_typer(train.app, name="train")
-app.add_typer(checkpoint.app, name="checkpoint")
-for _name in plugins.installed("gloss.commands"):
-    app.add_typer(plugins.load("gloss.commands", _name), name=_name)
+for function in (runs.quickstart, runs.run, runs.evaluate, ask.explain, ask.steer, serve):
+    add_verb(app, function)
+for name, (meaning, verbs) in GROUPS.items():
+    group = typer.Typer(help=meaning, no_args_is_help=True, cls=_Data if name == "data" else None)
+    for function in verbs:
+        add_verb(group, function)
+    app.add_typer(group, name=name)
 
 
 def main() -> None:
     """Runs the command line."""
-    from gloss.cli.console import quiet_libraries
-
     quiet_libraries()
     choose_waiting()
     stop_on_sigterm()

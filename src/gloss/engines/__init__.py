@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
-    from gloss.engines.choose import LOCAL, engine_of, parse_engine
+    from gloss.engines.choose import engine_of
     from gloss.engines.decoding import DecodingBatch
     from gloss.engines.engine import (
         Engine,
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         RowRequest,
         TextRequest,
     )
+    from gloss.engines.engine_names import LOCAL, parse_engine
     from gloss.engines.gloss_server import GlossEngine
     from gloss.engines.local import LocalEngine
     from gloss.engines.remote_batch import RemoteBatch, open_batch

@@ -7,27 +7,25 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import Unpack
-from urllib.parse import urlsplit
 
 from gloss.contract import SIDECAR_NAME, read_model_sidecar
 from gloss.engines.engine import Engine
+from gloss.engines.engine_names import ENGINE_FORMS, LOCAL, parse_engine
 from gloss.engines.gloss_server import GlossEngine
 from gloss.engines.local import LocalEngine
 from gloss.engines.servers import RemoteEngine, run_apart
 from gloss.engines.sglang import SGLangEngine
 from gloss.engines.transport import Limits, RefusedRequest, Transport, bearer, secret
 from gloss.engines.vllm import VLLMEngine
-from gloss.errors import CheckpointError, ConfigError, EngineError
+from gloss.errors import CheckpointError, EngineError
 from gloss.models import PromptEmbedder, load_av
 from gloss.target_model import LoadOptions, ModelPlace
 
-LOCAL = "local"
 _EMBEDDED = {"sglang": SGLangEngine, "vllm": VLLMEngine}
 _SIGNS = (("sglang", "/get_model_info"), ("vllm", "/version"), ("gloss", "/openapi.json"))
 """Paths that only one kind of server answers, in the order in which they are asked: vLLM has an
 OpenAPI page too.
 """
-_FORMS = "local, sglang+http://host:port, vllm+http://host:port, gloss+http://host:port or http://host:port"
 
 
 def engine_of(
@@ -52,23 +50,6 @@ def engine_of(
     engine = _remote(kind or run_apart(partial(_kind_of, url, limits)), url, place, limits, options)
     engine.check()
     return engine
-
-
-def parse_engine(spec: str) -> tuple[str | None, str]:
-    """Kind and URL of a server's name; the kind of a bare URL is None.
-
-    Raises: ConfigError.
-    """
-    kind, plus, rest = spec.partition("+")
-    url = rest if plus and kind in ("gloss", *_EMBEDDED) else spec
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment:
-        raise ConfigError("unknown engine", expected=_FORMS, found=repr(spec))
-    return (kind if url is rest and plus else None), url.rstrip("/")
 
 
 def _remote(
@@ -97,5 +78,5 @@ async def _kind_of(url: str, limits: Limits) -> str:
     raise EngineError(
         "it cannot be told which kind of server this is",
         where=url,
-        remedy=f"Name its kind: {_FORMS}",
+        remedy=f"Name its kind: {ENGINE_FORMS}",
     )

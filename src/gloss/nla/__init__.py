@@ -7,9 +7,9 @@ from gloss.lazy import lazy_package
 if TYPE_CHECKING:
     from gloss.nla.compare import Side
     from gloss.nla.executor import Executor, LocalExecutor, RowEvent, run_now
-    from gloss.nla.explaining import Sampling
     from gloss.nla.nla import NLA
     from gloss.nla.questions import Bounds, Questions, TooLarge
+    from gloss.nla.request import Sampling, Selection
     from gloss.nla.results import (
         Comparison,
         Continuation,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         TokenExplanation,
         Trust,
     )
-    from gloss.nla.selection import Selection, Source
+    from gloss.nla.selection import Source
     from gloss.text.positions import parse_positions
 
 __all__ = [

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from gloss.errors import ActivationError
 from gloss.models import cosine, direction_mse
-from gloss.nla.explaining import Sampling, text_of
+from gloss.nla.explaining import text_of
+from gloss.nla.request import Sampling, Text
 from gloss.nla.results import ComparedSide, Comparison, Score
-from gloss.nla.selection import Text, is_text
+from gloss.nla.selection import is_text
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:

@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from gloss.contract import CLOSE_TAG, OPEN_TAG, Explanation
 from gloss.engines import Rollout, RowRequest
-from gloss.errors import ConfigError
 from gloss.nla.executor import RowEvent
+from gloss.nla.request import Sampling
 from gloss.nla.results import FAILED, NO_DIRECTION, ExplainPart, Score, TokenExplanation
 from gloss.nla.selection import Chosen
 from gloss.seeds import row_seed
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How responses are drawn, as for ``Questions.explain``.
-
-    Raises: ConfigError for less than one sample, or a best of responses that are all the same.
-    """
-
-    samples: int = 1
-    best_of: int = 1
-    temperature: float | None = None
-    max_new_tokens: int | None = None
-    seed: int = 0
-    score: bool | None = None
-    prompt: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "best_of"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, expected="at least 1", found=getattr(self, name))
-        if self.temperature is not None and not self.temperature >= 0:
-            raise ConfigError("temperature", expected="0 or more", found=self.temperature)
-        if self.best_of > 1 and self.temperature == 0:
-            raise ConfigError(
-                "best-of needs different responses", expected="a temperature above 0", found=0
-            )
-
-    @property
-    def applied_temperature(self) -> float:
-        """The temperature in force: by default greedy for one response, 1 for several."""
-        if self.temperature is not None:
-            return self.temperature
-        return 0.0 if self.samples * self.best_of == 1 else 1.0
-
-    @property
-    def num_draws(self) -> int:
-        """Different responses per activation: greedy ones are all the same."""
-        return self.samples * self.best_of if self.applied_temperature else 1
 
 
 class Explaining:
@@ -73,7 +33,8 @@ class Explaining:
 
     def begin(self, *, partial: bool) -> AsyncIterator[Sequence[RowEvent]]:
         """Hands the rows to the executor. Raises: as it does."""
-        wanted = self.sampling.max_new_tokens or self.nla.max_new_tokens
+        wanted = self.sampling.max_new_tokens
+        wanted = self.nla.max_new_tokens if wanted is None else wanted
         longest = self.questions.bounds.max_new_tokens
         temperature, seed = self.sampling.applied_temperature, self.sampling.seed
         requests = [

@@ -15,6 +15,7 @@ from torch import Tensor
 from gloss.contract import (
     SIDECAR_NAME,
     ModelSidecar,
+    TrustRecord,
     check_same_activations,
     read_model_sidecar,
 )
@@ -46,7 +47,7 @@ def _now(
     """A question as a method that answers at once, with its signature and description."""
 
     def method(nla: NLA, /, *args: Asked.args, **options: Asked.kwargs) -> Answer:
-        return run_now(question(nla.ask(), *args, **options))
+        return run_now(question(nla.questions(), *args, **options))
 
     return update_wrapper(method, question)
 
@@ -84,8 +85,8 @@ class NLA:
         )
         self.name, self._options = self.places.name, options
         self.sidecar: ModelSidecar = _sidecar_of(self.places)
-        self.recorded: dict[str, Any] = self.sidecar.trust.recorded()
-        self.max_new_tokens = max_new_tokens or int(self.recorded.get("max_new_tokens", 150))
+        self.recorded: TrustRecord = self.sidecar.trust
+        self.max_new_tokens = max_new_tokens or self.recorded.max_new_tokens or 150
 
     @cached_property
     def av(self) -> ActivationVerbalizer:
@@ -181,7 +182,7 @@ class NLA:
         other.av = self.av.with_prompt(prompt)
         return other
 
-    def ask(self, *, max_rows: int = 256) -> Questions:
+    def questions(self, *, max_rows: int = 256) -> Questions:
         """The questions to this NLA, for programs with an event loop or their own bound on the rows
         that run side by side.
         """
@@ -201,24 +202,28 @@ class NLA:
         """FVE of one direction MSE, against the variance that the checkpoint records; None without
         it.
         """
-        variance = self.recorded.get("direction_variance")
-        return None if variance is None else 1 - error / float(variance)
+        variance = self.recorded.direction_variance
+        return None if variance is None else 1 - error / variance
 
     def percentile(self, error: float) -> float | None:
         """Share of the checkpoint's held-out explanations whose direction MSE is no less, 0 to
         100; None where it records none.
         """
-        errors = self.recorded.get("heldout_errors") or self.evaluation.get("heldout_errors")
+        errors = self.recorded.heldout_errors or self.evaluation.get("heldout_errors")
         return 100.0 * sum(one >= error for one in errors) / len(errors) if errors else None
 
     def mean_direction_fve(self, activation: Tensor) -> float | None:
         """FVE of predicting the mean direction that the checkpoint records for an activation
         [d_model]; None where it records none.
         """
-        recorded = self.recorded.get("mean_direction")
-        if recorded is None:
+        if self._mean_direction is None:
             return None
-        return self.fve(float(direction_mse(torch.tensor(recorded).float(), activation)))
+        return self.fve(float(direction_mse(self._mean_direction, activation)))
+
+    @cached_property
+    def _mean_direction(self) -> Tensor | None:
+        recorded = self.recorded.mean_direction
+        return None if recorded is None else torch.tensor(recorded, dtype=torch.float32)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -242,9 +247,9 @@ class NLA:
         """
         return activation_flags(
             norm=float(activation.double().norm()),
-            norm_statistics=self.recorded.get("norm_statistics", {}),
+            norm_statistics=self.recorded.norm_statistics,
             position=position,
-            min_position=self.recorded.get("min_position"),
+            min_position=self.recorded.min_position,
             special=token_id is not None and token_id in self.special_ids,
         )
 

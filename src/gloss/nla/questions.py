@@ -17,7 +17,8 @@ from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
 from gloss.nla.compare import compare
 from gloss.nla.executor import Executor
-from gloss.nla.explaining import Explaining, Sampling, text_of
+from gloss.nla.explaining import Explaining, text_of
+from gloss.nla.request import Positions, Sampling, Selection, Text
 from gloss.nla.results import (
     ExplainEvent,
     ExplainStart,
@@ -26,16 +27,7 @@ from gloss.nla.results import (
     TextContinuation,
     TokenExplanation,
 )
-from gloss.nla.selection import (
-    Chosen,
-    Positions,
-    Selection,
-    Source,
-    Text,
-    choose,
-    document_of,
-    is_text,
-)
+from gloss.nla.selection import Chosen, Source, choose, document_of, is_text
 from gloss.nla.steer import steer
 from gloss.nla.trust import trust
 from gloss.plugins import KnownTruth

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from gloss.errors import ActivationError, ConfigError
 from gloss.models.injection import injection_rows
 from gloss.nla.flags import activation_flags
+from gloss.nla.request import Selection, Text
 from gloss.nla.results import DIFFERENCE, POOLED, TEMPLATE_TOKEN
 from gloss.store.sources import CONTEXT_CHARS, VectorRows
 from gloss.text.document import Document, chat_messages, clean_text
@@ -25,14 +26,10 @@ if TYPE_CHECKING:
 
     from gloss.nla.questions import Questions
 
-Messages = Sequence[Mapping[str, str]]
-"""A chat: role and content of each message."""
-Text = str | Messages | Document
 Source = Text | Tensor | VectorRows
 """What a question is about: a text, a chat, or activations [n, d_model] with or without what is
 known of them.
 """
-Positions = str | int | Sequence[int]
 _OF_TOKEN = (
     "position",
     "token",
@@ -44,33 +41,6 @@ _OF_TOKEN = (
     "fragment_index",
     "fragment_count",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which activations of a source are meant.
-
-    ``positions`` (an index, negative from the end, several, ``"all"`` or ``"3,7-9"``), or
-    ``tokens`` (all, last, every:N or regex:PATTERN); by default the last token of a plain text and
-    the last content token of each message of a chat. At most ``max_activations`` of them are taken,
-    evenly spread. ``pool`` "mean" takes the mean of the chosen tokens (by default every content
-    token) of each message. ``minus`` is subtracted: activations, row by row or one from all, or the
-    activation of a text's last token, or its ``minus_position``; without ``minus`` that position is
-    one of the same text.
-    """
-
-    positions: Positions | None = None
-    tokens: str | None = None
-    max_activations: int | None = None
-    pool: Literal["mean"] | None = None
-    minus: Text | Tensor | None = None
-    minus_position: int | None = None
-
-    @property
-    def of_text(self) -> bool:
-        """Whether something is chosen that only a text has."""
-        chosen = (self.positions, self.tokens, self.max_activations, self.pool, self.minus_position)
-        return any(one is not None for one in chosen)
 
 
 @dataclass(frozen=True)
@@ -134,8 +104,6 @@ def positions_of(read: ReadText, selection: Selection) -> list[int]:
     if selection.positions is None:
         default = "last" if selection.pool is None else "every:1"
         return choose_tokens(read, selection.tokens or default)
-    if selection.tokens is not None:
-        raise ConfigError("positions and tokens both say what to explain", expected="one of them")
     return parse_positions(selection.positions, len(read.tokens))
 
 
@@ -194,7 +162,7 @@ def _pool_flags(questions: Questions, tokens: Sequence[ReadToken]) -> tuple[str,
         norm=0.0,
         norm_statistics={},
         position=min(token.position for token in tokens),
-        min_position=questions.nla.recorded.get("min_position"),
+        min_position=questions.nla.recorded.min_position,
         special=any(token.token_id in questions.nla.special_ids for token in tokens),
     )
     template = () if all(token.is_content for token in tokens) else (TEMPLATE_TOKEN,)

@@ -13,9 +13,8 @@ from torch import Tensor
 from gloss.engines import ResidualEdit, Rollout, TextRequest
 from gloss.errors import ActivationError, ConfigError
 from gloss.models import steering_offset
-from gloss.nla.explaining import Sampling
+from gloss.nla.request import Positions, Sampling, Text
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
-from gloss.nla.selection import Positions, Text
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gloss.errors import ConfigError
-from gloss.nla.explaining import Sampling, text_of
+from gloss.nla.explaining import text_of
+from gloss.nla.request import Sampling, Text
 from gloss.nla.results import Claim, Control, Neighbour, Sample, Score, Trust, Verdict
-from gloss.nla.selection import Text
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText
 

@@ -1,11 +1,13 @@
-"""Remembers where the last quickstart put its NLA, so that ``gloss explain`` finds it."""
+"""Finished runs: where the last quickstart put its NLA, so that ``gloss explain`` finds it, and
+whether a folder holds one.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from gloss.errors import CheckpointError
+from gloss.errors import CheckpointError, ResumeError
 
 
 def _record() -> Path:
@@ -39,3 +41,13 @@ def last_quickstart() -> Path:
         "no NLA was named and no quickstart is known",
         remedy="Make one with: gloss quickstart, or name one with --nla",
     )
+
+
+def require_finished_run(folder: Path) -> None:
+    """Raises ResumeError if the folder holds no finished run."""
+    if not (folder / "config.json").is_file() or not (folder / "nla" / "av").is_dir():
+        raise ResumeError(
+            "no finished run here",
+            where=folder,
+            remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml",
+        )

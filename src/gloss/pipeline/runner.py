@@ -17,8 +17,8 @@ import torch
 
 from gloss.contract.files import RESULTS_NAME
 from gloss.durable import folder_lock, read_json, write_json
-from gloss.errors import ResumeError
 from gloss.pipeline import stages
+from gloss.pipeline.last_run import require_finished_run
 from gloss.pipeline.run_config import RunConfig
 from gloss.report import write_report
 from gloss.store.record import require_same_settings
@@ -119,12 +119,7 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
     Raises: ResumeError if the folder holds no finished run.
     """
     folder = RunFolder(out_dir)
-    if not (out_dir / "config.json").is_file() or not (out_dir / "nla" / "av").is_dir():
-        raise ResumeError(
-            "no finished run here",
-            where=out_dir,
-            remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml",
-        )
+    require_finished_run(out_dir)
     with folder_lock(out_dir):
         config = RunConfig.model_validate(read_json(out_dir / "config.json"))
         folder.open(config)

@@ -24,9 +24,10 @@ from gloss.contract import (
     sidecar_path,
 )
 from gloss.durable import folder_lock
-from gloss.errors import ActivationError, ResumeError
+from gloss.errors import ActivationError, ConfigError, ResumeError
 from gloss.nla import NLA, Questions, Sampling, Selection, run_now
-from gloss.nla.selection import Chosen, Text, choose
+from gloss.nla.request import Text
+from gloss.nla.selection import Chosen, choose
 from gloss.progress import Stage
 from gloss.reading.tables import (
     RESULT_SCHEMA,
@@ -62,6 +63,14 @@ class ExplainConfig(Sampling):
     """Activations behind one shard; a stopped run goes on after the last complete one."""
     limit: int | None = None
     """Explain only the first so many activations."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a size below 1, and as ``Sampling``."""
+        super().__post_init__()
+        for name in ("batch_size", "chunk_rows", "limit"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ConfigError(name, expected="at least 1", found=size)
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def explain_text(
     Raises: CorpusError, PositionError, and as ``explain_activations``.
     """
     config = config or ExplainConfig()
-    questions = nla.ask(max_rows=config.batch_size)
+    questions = nla.questions(max_rows=config.batch_size)
     chosen = run_now(choose(questions, source, selection or Selection()))
     assert chosen.read is not None
     rows = len(chosen.vectors)
@@ -243,7 +252,7 @@ def _run_of_file(
             where=source if isinstance(source, Path) else None,
         )
     num_rows = min(opened.num_rows, config.limit or opened.num_rows)
-    questions = nla.ask(max_rows=config.batch_size)
+    questions = nla.questions(max_rows=config.batch_size)
 
     def chunks() -> Iterator[Chosen]:
         for rows in opened.chunks(config.chunk_rows):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
 from gloss.errors import DatasetError, cause
+from gloss.store.shards import shard_files as shard_files
 
 VECTOR_COLUMN = "activation_vector"
 ROW_GROUP_BYTES = 16 * 2**20
@@ -167,28 +168,6 @@ def norms_of(table: pa.Table, *, where: object = None) -> Norms:
     vectors = raw_vectors(table, where=where)
     norms: Norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     return norms
-
-
-def shard_files(path: Path | str) -> list[Path]:
-    """The Parquet files of a dataset: itself, or those of a folder in the order of their names.
-
-    Raises: DatasetError if there is none.
-    """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))
-        if files:
-            return files
-        raise DatasetError(
-            "no Parquet files in this folder",
-            where=path,
-            remedy="Make activations with: gloss data extract",
-        )
-    if not path.is_file():
-        raise DatasetError(
-            "no such dataset", where=path, expected="a Parquet file or a folder of them"
-        )
-    return [path]
 
 
 def iter_activations(

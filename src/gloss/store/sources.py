@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from gloss.errors import ActivationError, DatasetError, cause
 from gloss.store.activations import (
@@ -29,6 +27,9 @@ from gloss.store.activations import (
     read_schema,
     shard_files,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIFFERENCE = "difference"
 CONTEXT_CHARS = 160
@@ -98,6 +99,8 @@ class ParquetSource(VectorSource):
             yield self._rows(first, pending)
 
     def _rows(self, first: int, table: pa.Table) -> VectorRows:
+        import torch
+
         vectors = torch.from_numpy(raw_vectors(table, where=self.path).copy())
         columns: dict[str, Sequence[Any]] = {
             name: table[name].to_pylist() for name in _COLUMNS if name in table.schema.names
@@ -177,9 +180,11 @@ def open_source(source: VectorSource | Path | str | Tensor | np.ndarray[Any, Any
         if path.suffix == ".safetensors":
             return _from_safetensors(path)
         return _from_parquet(path)
-    if isinstance(source, Tensor | np.ndarray):
-        return memory_source(torch.as_tensor(source))
-    return source
+    if isinstance(source, VectorSource):
+        return source
+    import torch
+
+    return memory_source(torch.as_tensor(source))
 
 
 def memory_source(
@@ -248,6 +253,8 @@ def _from_npy(path: Path) -> ArraySource:
     _check_array(array.shape, array.dtype.kind == "f", str(array.dtype), where=path)
 
     def read(first: int, last: int) -> Tensor:
+        import torch
+
         return torch.from_numpy(np.array(array[first:last], dtype=np.float32))
 
     return _of_file(path, array.shape, read)
@@ -257,7 +264,7 @@ def _from_safetensors(path: Path) -> ArraySource:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(_existing(path), "pt") as tensors:
+        with safe_open(_existing(path), "np") as tensors:
             names = list(tensors.keys())
             (name,) = names if len(names) == 1 else [n for n in names if n == "activations"] or [""]
             found = tensors.get_slice(name) if name else None

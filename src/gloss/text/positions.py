@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from gloss.errors import PositionError
 
+_ONE = r"\s*(?:\d+-\d+|-?\d+)\s*"
+_POSITIONS = re.compile(rf"{_ONE}(?:,{_ONE})*")
+
 
 def parse_positions(positions: str | int | Sequence[int], num_tokens: int) -> list[int]:
     """Non-negative token positions, in the order given, without repetition; negative ones count
@@ -36,7 +39,14 @@ def parse_positions(positions: str | int | Sequence[int], num_tokens: int) -> li
     return list(dict.fromkeys(chosen))
 
 
+def check_positions(text: str) -> None:
+    """Raises PositionError for a specification that no text could meet."""
+    if text.strip() != "all" and not _POSITIONS.fullmatch(text):
+        raise PositionError("cannot read positions", expected="-1, all, or 3,7-9", found=repr(text))
+
+
 def _parse(text: str, num_tokens: int) -> list[int]:
+    check_positions(text)
     positions: list[int] = []
     for part in text.split(","):
         if match := re.fullmatch(r"\s*(\d+)-(\d+)\s*", part):
@@ -52,10 +62,6 @@ def _parse(text: str, num_tokens: int) -> list[int]:
                     "a range that runs backwards", expected=f"{last}-{first}", found=part.strip()
                 )
             positions += range(first, last + 1)
-        elif re.fullmatch(r"\s*-?\d+\s*", part):
-            positions.append(int(part))
         else:
-            raise PositionError(
-                "cannot read positions", expected="-1, all, or 3,7-9", found=repr(text)
-            )
+            positions.append(int(part))
     return positions

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,16 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
     return ReadText(document.doc_id, text, tuple(tokens), messages)
 
 
+def check_selection(selection: str) -> None:
+    """Raises PositionError for a selection that ``choose_tokens`` does not know."""
+    kind, _, argument = selection.partition(":")
+    every = kind == "every" and argument.isdigit() and int(argument) > 0
+    if not (selection in ("all", "last") or every or (kind == "regex" and argument)):
+        raise PositionError(
+            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
+        )
+
+
 def choose_tokens(read: ReadText, selection: str) -> list[int]:
     """Positions of the tokens that a selection names: all, last, every:N or regex:PATTERN.
 
@@ -119,6 +129,7 @@ def choose_tokens(read: ReadText, selection: str) -> list[int]:
     token, every N-th, those that a match of the pattern touches.
     Raises: PositionError for another selection, or one that takes nothing.
     """
+    check_selection(selection)
     kind, _, argument = selection.partition(":")
     contents = [
         list(group)
@@ -129,17 +140,13 @@ def choose_tokens(read: ReadText, selection: str) -> list[int]:
         chosen = list(read.tokens)
     elif selection == "last":
         chosen = [tokens[-1] for tokens in contents]
-    elif kind == "every" and argument.isdigit() and int(argument) > 0:
+    elif kind == "every":
         step = int(argument)
         chosen = [token for tokens in contents for token in tokens[step - 1 :: step]]
-    elif kind == "regex" and argument:
+    else:
         spans = _matches(read, contents, argument)
         inside = [token for tokens in contents for token in tokens]
         chosen = [t for t in inside if any(t.start < end and t.end > start for start, end in spans)]
-    else:
-        raise PositionError(
-            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
-        )
     if not chosen:
         raise PositionError(
             "no token is selected", where=read.doc_id, found=f"{selection!r} takes none"
@@ -316,35 +323,22 @@ def _parts(
         return [_Part(0, len(text), SCAFFOLD, None)]
     footer = text[placed[-1][2] :]
     parts: list[_Part] = []
-    cursor, before = 0, -1
+    cursor, before, bos = 0, -1, encoder.tokenizer.bos_token or ""
     for index, start, end in placed:
         gap = text[cursor:start]
         if before < 0:
             cut = (
                 gap.rfind(footer) + len(footer)
                 if footer.strip() and footer in gap
-                else _bos_length(encoder, gap)
+                else len(bos) * gap.startswith(bos)
             )
             parts.append(_Part(0, cut, SCAFFOLD, None))
         else:
-            cut = cursor + _common_prefix(gap, footer)
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(gap, footer, strict=False))
+            cut = cursor + sum(1 for _ in alike)
             parts.append(_Part(cursor, cut, FOOTER, before))
         header = (HEADER, index) if index == before + 1 else (SCAFFOLD, None)
         parts += [_Part(cut, start, *header), _Part(start, end, CONTENT, index)]
         cursor, before = end, index
     parts.append(_Part(cursor, len(text), FOOTER, before))
     return [part for part in parts if part.end > part.start]
-
-
-def _bos_length(encoder: DocumentEncoder, text: str) -> int:
-    bos = encoder.tokenizer.bos_token
-    return len(bos) if bos and text.startswith(bos) else 0
-
-
-def _common_prefix(first: str, second: str) -> int:
-    count = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count

@@ -25,22 +25,19 @@ def test_help_and_import_need_no_torch():
 def test_help_lists_the_verbs():
     out = gloss("--help")
     assert out.returncode == 0
-    verbs = (
+    listed = out.stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == [
         "quickstart",
         "run",
+        "evaluate",
         "explain",
-        "reconstruct",
-        "score",
         "steer",
         "serve",
-        "evaluate",
-        "report",
         "data",
         "train",
-        "lab",
-    )
-    for verb in verbs:
-        assert verb in out.stdout
+        "nla",
+        "results",
+    ]
 
 
 def test_version():
@@ -54,11 +51,14 @@ def test_version():
         (["quickstart", "--preset", "huge"], "unknown preset"),
         (["explain", "x", "--nla", "nowhere"], "nowhere: no NLA here"),
         (["explain", "  ", "--nla", "nowhere"], "the text is empty"),
-        (["report", "nowhere"], "nowhere: no such folder"),
+        (["results", "report", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "nowhere"], "no finished run here"),
         (["steer", "x", "--edit", "nothing", "--nla", "nowhere"], "cannot read --edit"),
         (
-            ["score", "--text", "x", "--activations", "nowhere.parquet", "--nla", "nowhere"],
+            [
+                *("nla", "score", "--explanation", "x", "--activations", "nowhere.parquet"),
+                *("--nla", "nowhere"),
+            ],
             "no such dataset",
         ),
     ],
@@ -82,7 +82,7 @@ def test_explain_without_an_nla_names_the_command_that_makes_one(tmp_path):
 
 
 def test_lab_documents_are_printed_as_json():
-    out = gloss("lab", "documents", "2", "--seed", "5")
+    out = gloss("data", "lab", "documents", "2", "--seed", "5")
     assert [document["doc_id"] for document in json.loads(out.stdout)] == [
         "lab-5-000000",
         "lab-5-000001",
@@ -99,7 +99,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, pytestconfig):
 
 def test_a_reader_that_vanishes_ends_quietly():
     process = subprocess.Popen(
-        [*GLOSS, "lab", "documents", "400"],
+        [*GLOSS, "data", "lab", "documents", "400"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -114,7 +114,7 @@ def test_a_reader_that_vanishes_ends_quietly():
 def test_output_to_a_full_disk_is_one_line():
     with Path("/dev/full").open("w") as full:
         out = subprocess.run(
-            [*GLOSS, "lab", "documents", "3"],
+            [*GLOSS, "data", "lab", "documents", "3"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -51,7 +51,7 @@ def test_a_file_of_activations_becomes_a_table(gloss, folder, tmp_path):
         gloss, "--activations", "rows.npy", "--out", out, "--jsonl", "--samples", 2
     )
     assert (code, printed.strip()) == (0, str(out))
-    assert errors.splitlines()[-1] == f"Next: gloss themes {out}"
+    assert errors.splitlines()[-1] == f"Next: gloss results themes {out}"
     lines = [
         json.loads(line)
         for line in out.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
@@ -144,19 +144,22 @@ def test_bad_requests_have_one_line_and_exit_code_two(gloss, arguments, message)
 def test_search_shows_hits_and_ends_with_one_without_any(gloss, tmp_path):
     out = tmp_path / "out.parquet"
     explain(gloss, "--chat", "chat.json", "--tokens", "all", "--out", out)
-    code, printed, _ = gloss("search", "MOOD", out)
+    code, printed, _ = gloss("results", "search", "MOOD", out)
     assert code == 0
     assert "the mood is calm" in printed
-    _, printed, errors = gloss("search", "mood", out, "--json", "--limit", 2)
+    _, printed, errors = gloss("results", "search", "mood", out, "--json", "--limit", 2)
     hits = json.loads(printed)
-    every = len(json.loads(gloss("search", "mood", out, "--json", "--limit", 1000)[1]))
+    every = len(json.loads(gloss("results", "search", "mood", out, "--json", "--limit", 1000)[1]))
     assert every > 2
     assert f"2 of {every} explanations are shown" in errors
     assert [hit["text"][slice(*hit["spans"][0])] for hit in hits] == ["mood", "mood"]
-    assert gloss("search", "reward hacking", out)[:2] == (1, "")
-    assert gloss("search", "(", out)[0] == 2
-    assert "--semantic and --model together" in gloss("search", "mood", out, "--semantic")[2]
-    assert gloss("search", "mood", "missing.parquet")[0] == 2
+    assert gloss("results", "search", "reward hacking", out)[:2] == (1, "")
+    assert gloss("results", "search", "(", out)[0] == 2
+    assert (
+        "--semantic and --model together"
+        in gloss("results", "search", "mood", out, "--semantic")[2]
+    )
+    assert gloss("results", "search", "mood", "missing.parquet")[0] == 2
 
 
 def test_themes_are_counted(gloss, tmp_path):
@@ -164,12 +167,12 @@ def test_themes_are_counted(gloss, tmp_path):
     explain(gloss, "--activations", "rows.npy", "--out", out)
     found = {
         theme["label"]: theme["n_tokens"]
-        for theme in json.loads(gloss("themes", out, "--distance", 0, "--json")[1])
+        for theme in json.loads(gloss("results", "themes", out, "--distance", 0, "--json")[1])
     }
     assert found["the mood is calm"] == 6
     assert found["the gulls sleep"] == 3
-    assert "the mood is calm" in gloss("themes", out)[1]
-    assert "no claim comes back" in gloss("themes", out, "--min-tokens", 99)[1]
+    assert "the mood is calm" in gloss("results", "themes", out)[1]
+    assert "no claim comes back" in gloss("results", "themes", out, "--min-tokens", 99)[1]
 
 
 def test_results_go_to_neuronpedia_and_back(gloss, tmp_path):

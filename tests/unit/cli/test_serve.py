@@ -19,9 +19,9 @@ def folder(tmp_path_factory, lab_tokenizer):
     return write_nla(tmp_path_factory.mktemp("cli"), lab_tokenizer)
 
 
-def refused(*arguments, verb="serve", **environment):
+def refused(*arguments, **environment):
     done = subprocess.run(
-        [*GLOSS, verb, *arguments],
+        [*SERVE, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -33,9 +33,8 @@ def refused(*arguments, verb="serve", **environment):
     return done.stderr
 
 
-@pytest.mark.parametrize("verb", ["serve", "explore"])
-def test_an_address_that_others_reach_needs_a_secret(folder, verb):
-    assert "--secret-env" in refused("--nla", str(folder), "--host", "0.0.0.0", verb=verb)
+def test_an_address_that_others_reach_needs_a_secret(folder):
+    assert "--secret-env" in refused("--nla", str(folder), "--host", "0.0.0.0")
 
 
 @pytest.mark.parametrize("secret", [{}, {"NLA_SECRET": ""}])
@@ -93,6 +92,11 @@ def test_it_serves_until_it_is_stopped(folder, number):
         assert address.startswith("http://127.0.0.1:")
         answer = httpx2.get(f"{address}/v1/nlas", headers={"X-SECRET-KEY": "sesame, open"})
         assert [nla["name"] for nla in answer.json()["nlas"]] == ["one", "two"]
+        assert line == (
+            f"Serving on {address} (page: {address}/explore/, API: {address}/v1/docs)."
+            " Stop with Ctrl-C.\n"
+        )
+        assert "<title>" in httpx2.get(f"{address}/explore/").text  # the page itself is open
         process.send_signal(number)
         assert process.wait(timeout=30) == 0
         rest = process.stderr.read()

@@ -139,6 +139,7 @@ def test_pooled_and_subtracted_activations_say_so(speaking):
         (TEXT, {"positions": 99}, PositionError, "no such token"),
         (TEXT, {"positions": 1, "tokens": "all"}, ConfigError, "positions and tokens"),
         (TEXT, {"samples": 0}, ConfigError, "samples: expected at least 1, found 0"),
+        (TEXT, {"max_new_tokens": 0}, ConfigError, "at least 1 token"),
         (TEXT, {"best_of": 2, "temperature": 0}, ConfigError, "best-of needs different responses"),
         (TEXT, {"temperature": float("nan")}, ConfigError, "temperature: expected 0 or more"),
         ([{"role": "user"}], {}, CorpusError, "not a chat"),
@@ -162,7 +163,7 @@ def test_results_do_not_depend_on_the_batch_or_on_what_else_is_in_it(speaking):
     options = {"samples": 3, "temperature": 1.3, "seed": 5}
     whole = speaking.explain(vectors, **options)
     assert len(set(responses(whole))) > 8
-    same(run_now(speaking.ask(max_rows=4).explain(vectors, **options)), whole)
+    same(run_now(speaking.questions(max_rows=4).explain(vectors, **options)), whole)
     for first in (0, 4, 10):
         alone = speaking.explain(VectorRows(first, vectors[first : first + 1], {}), **options)
         assert responses(alone) == responses(whole)[3 * first : 3 * first + 3]
@@ -214,7 +215,7 @@ def test_events_begin_with_the_number_of_explanations_and_end_in_them(speaking):
     async def events():
         return [
             event
-            async for event in speaking.ask().explain_events(
+            async for event in speaking.questions().explain_events(
                 TEXT, Selection(positions=[2, 5]), Sampling(samples=2, seed=7), partial=True
             )
         ]
@@ -245,7 +246,8 @@ def test_an_answer_is_json_and_its_score_that_of_the_ar(speaking):
 
 def test_percentile_and_baseline_come_from_what_the_checkpoint_records(speaking):
     vectors = noisy(2)
-    speaking.recorded |= {"mean_direction": vectors[0].tolist()}
+    mean = {"mean_direction": vectors[0].tolist()}
+    speaking.recorded = speaking.recorded.model_copy(update=mean)
     speaking.evaluation = {"heldout_errors": [0.0, 1.0, 3.9, 4.0]}
     (score,) = speaking.score(["it rains"], vectors[0])
     assert score.percentile == 50.0
@@ -288,7 +290,7 @@ def test_a_continuation_is_the_targets_greedy_one_and_comes_in_whole_glyphs(spea
 def test_bounds_hold_whatever_is_asked_for(speaking):
     bounds = Bounds(max_rows=4, max_values=3 * D_MODEL, max_new_tokens=2)
     asked = Questions(speaking, LocalExecutor(speaking), bounds)
-    with pytest.raises(ConfigError, match=r"too many positions .* at most 2"):
+    with pytest.raises(ConfigError, match=r"too many positions .* at most 4, found 6"):
         run_now(asked.explain(TEXT, positions=[1, 2, 3], samples=2))
     with pytest.raises(TooLarge, match="too many numbers"):
         run_now(asked.activations(TEXT))

@@ -294,7 +294,7 @@ def test_wrong_arguments_end_with_one_line(arguments, line, nla_folder, tmp_path
     named = (
         [named[0].removeprefix("../"), *named[1:]]
         if named[0].startswith("../")
-        else ["checkpoint", *named]
+        else ["nla", *named]
     )
     result = CliRunner().invoke(app, named)
     assert result.exit_code == 2

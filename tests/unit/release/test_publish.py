@@ -180,7 +180,7 @@ def test_the_command_pushes_and_pulls_and_never_prints_the_token(hub, nla_folder
     }
 
     def run(*arguments):
-        command = [sys.executable, "-m", "gloss.cli.main", "checkpoint", *arguments]
+        command = [sys.executable, "-m", "gloss.cli.main", "nla", *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert hub.write_token not in done.stdout + done.stderr
         return done

@@ -1,0 +1,33 @@
+"""What an engine is called: ``local``, ``sglang+http://host:port``, ``vllm+http://…``,
+``gloss+http://…``, or a bare URL.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from gloss.errors import ConfigError
+
+LOCAL = "local"
+_KINDS = ("gloss", "sglang", "vllm")
+ENGINE_FORMS = (
+    "local, sglang+http://host:port, vllm+http://host:port, gloss+http://host:port or"
+    " http://host:port"
+)
+
+
+def parse_engine(spec: str) -> tuple[str | None, str]:
+    """Kind and URL of a server's name; the kind of a bare URL is None.
+
+    Raises: ConfigError.
+    """
+    kind, plus, rest = spec.partition("+")
+    url = rest if plus and kind in _KINDS else spec
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment:
+        raise ConfigError("unknown engine", expected=ENGINE_FORMS, found=repr(spec))
+    return (kind if url is rest and plus else None), url.rstrip("/")
