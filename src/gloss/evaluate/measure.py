@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,29 +64,20 @@ def evaluate(
     rows = read_training_rows(heldout, text_column=None).first(config.max_rows)
     activations = torch.from_numpy(rows.vectors)
     kernel = config.attn_implementation
+    ar_sft, ar = (load_ar(folder, attn_implementation=kernel) for folder in (nla.ar_sft, nla.ar))
+    av_sft, av = (load_av(folder, attn_implementation=kernel) for folder in (nla.av_sft, nla.av))
+    check_same_activations(av.sidecar, ar.sidecar, ar_sft.sidecar, rows.sidecar)
     with Stage("evaluate", total=5, unit="pass") as progress:
-        ar_sft = load_ar(nla.ar_sft, attn_implementation=kernel)
-        sft_engine = LocalEngine(load_av(nla.av_sft, attn_implementation=kernel))
-        sft = _trip(config, sft_engine, ar_sft, activations, 0.0)
-        progress.advance(note=f"SFT greedy FVE {sft.fve:.3f}")
-        sft_sampled = _trip(config, sft_engine, ar_sft, activations, 1.0)
-        progress.advance(note=f"SFT sampled FVE {sft_sampled.fve:.3f}")
-        ar = load_ar(nla.ar, attn_implementation=kernel)
-        engine = LocalEngine(load_av(nla.av, attn_implementation=kernel))
-        check_same_activations(engine.av.sidecar, ar.sidecar, ar_sft.sidecar, rows.sidecar)
-        trip = _trip(config, engine, ar, activations, 0.0)
-        progress.advance(note=f"greedy FVE {trip.fve:.3f}")
-        sampled = _trip(config, engine, ar, activations, 1.0)
-        progress.advance(note=f"sampled FVE {sampled.fve:.3f}")
-        claims, examples = _claims_and_examples(config, judge, rows, trip, probe_dataset)
+        measured = partial(_round_trips, config, activations, progress)
+        sft, sft_sampled = measured("SFT ", LocalEngine(av_sft), ar_sft)
+        trip, sampled = measured("", LocalEngine(av), ar)
+        known = _known(judge, rows)
+        probed = _probe_rows(config, judge, probe_dataset)
+        claims = _claims(judge, rows, trip, known, probed)
+        examples = _examples(config, judge, rows, trip, known)
         progress.advance()
-    interval = bootstrap_fve(
-        trip.errors,
-        activations,
-        rows.doc_ids,
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
-    )
+    resamples, seed = config.bootstrap_resamples, config.seed
+    interval = bootstrap_fve(trip.errors, activations, rows.doc_ids, resamples=resamples, seed=seed)
     return {
         "fve": {
             "ar_on_labels": _fve_on_labels(ar_sft, heldout_labels),
@@ -95,7 +87,7 @@ def evaluate(
             "sft_sampled": sft_sampled.fve,
             "rl_sampled": sampled.fve,
         },
-        "controls": control_fves(ar, trip, activations, seed=config.seed),
+        "controls": control_fves(ar, trip, activations, seed=seed),
         "claims": claims,
         "extraction_failure_rate": trip.failure_rate,
         "extraction_failure_rate_sampled": sampled.failure_rate,
@@ -108,21 +100,28 @@ def evaluate(
     }
 
 
-def _trip(
+def _round_trips(
     config: EvaluateConfig,
+    activations: torch.Tensor,
+    progress: Stage,
+    name: str,
     engine: LocalEngine,
     ar: ActivationReconstructor,
-    activations: torch.Tensor,
-    temperature: float,
-) -> RoundTrip:
-    return round_trip(
-        engine,
-        ar,
-        activations,
-        temperature=temperature,
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-    )
+) -> tuple[RoundTrip, RoundTrip]:
+    """Greedy, and sampled at temperature 1."""
+    trips = []
+    for way, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        trip = round_trip(
+            engine,
+            ar,
+            activations,
+            temperature=temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=config.seed,
+        )
+        progress.advance(note=f"{name}{way} FVE {trip.fve:.3f}")
+        trips.append(trip)
+    return trips[0], trips[1]
 
 
 def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float | None:
@@ -130,45 +129,38 @@ def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float 
         return None
     rows = read_training_rows(labelled, text_column="prompt")
     activations = torch.from_numpy(rows.vectors)
-    prompts = ar.encode_prompts(rows.texts)
-    errors = direction_mse(ar.reconstruct_encoded(prompts), activations)
+    errors = direction_mse(ar.reconstruct_encoded(ar.encode_prompts(rows.texts)), activations)
     return fraction_of_variance_explained(errors, direction_variance(activations))
 
 
-def _claims_and_examples(
-    config: EvaluateConfig,
+def _known(judge: ClaimJudge | None, rows: TrainingRows) -> list[Mapping[str, str]]:
+    places = zip(rows.doc_ids, rows.contexts, strict=True)
+    return [judge.known(*place) if judge else {} for place in places]
+
+
+def _probe_rows(
+    config: EvaluateConfig, judge: ClaimJudge | None, dataset: Path | None
+) -> FactRows | None:
+    if judge is None or dataset is None or config.probe_rows == 0:
+        return None
+    rows = read_training_rows(dataset, text_column=None).first(config.probe_rows)
+    return FactRows(rows.vectors, _known(judge, rows))
+
+
+def _claims(
     judge: ClaimJudge | None,
     rows: TrainingRows,
     trip: RoundTrip,
-    probe_dataset: Path | None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    known = (
-        [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
-        if judge
-        else [{} for _ in rows.doc_ids]
+    known: Sequence[Mapping[str, str]],
+    probe_rows: FactRows | None,
+) -> dict[str, Any]:
+    if judge is None:
+        return {}
+    heldout = FactRows(rows.vectors, known)
+    scores = score_claims(
+        judge, trip.texts, rows.doc_ids, rows.contexts, heldout=heldout, probe_rows=probe_rows
     )
-    scores: dict[str, Any] = {}
-    if judge is not None:
-        heldout = FactRows(rows.vectors, known)
-        scored = score_claims(
-            judge,
-            trip.texts,
-            rows.doc_ids,
-            rows.contexts,
-            heldout=heldout,
-            probe_rows=_probe_rows(config, judge, probe_dataset),
-        )
-        scores = {kind: asdict(score) for kind, score in scored.items()}
-    return scores, _examples(config, judge, rows, trip, known)
-
-
-def _probe_rows(config: EvaluateConfig, judge: ClaimJudge, dataset: Path | None) -> FactRows | None:
-    if dataset is None or config.probe_rows == 0:
-        return None
-    rows = read_training_rows(dataset, text_column=None).first(config.probe_rows)
-    return FactRows(
-        rows.vectors, [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
-    )
+    return {kind: asdict(score) for kind, score in scores.items()}
 
 
 def _flags(rows: TrainingRows, index: int) -> tuple[str, ...]:
