@@ -64,6 +64,13 @@ class TextRequest(BaseModel):
         return Document("text", clean_text(self.text))
 
 
+class Scored(BaseModel):
+    """How well a description rebuilds its activation, where there is a reconstructor."""
+
+    mse: float | None = None
+    cosine_similarity: float | None = None
+
+
 class TokenizeRequest(TextRequest):
     """A text to be cut into tokens."""
 
@@ -148,25 +155,14 @@ class ExtractResponse(BaseModel):
     tokens: list[TokenActivation]
 
 
-class ExplainResult(BaseModel):
+class ExplainResult(TokenInfo, Scored):
     """One token's explanation. Neuronpedia keeps these records for ever: no field may change."""
 
-    token: str
-    token_id: int
-    position: int
     l2_norm: float
     description: str
-    mse: float | None = None
-    cosine_similarity: float | None = None
     generated: bool = Field(
         default=False, description="True if this token was generated (not from original input)"
     )
-    fragment_index: int = 0
-    fragment_count: int = 1
-    role: str | None = None
-    section: str | None = None
-    channel: str | None = None
-    message_index: int | None = None
 
 
 class ExplainResponse(BaseModel):
@@ -189,16 +185,10 @@ class DescribeRequest(BaseModel):
     stream: bool = Field(default=False, description="Stream results as SSE events")
 
 
-class DescriptionResult(BaseModel):
+class DescriptionResult(Scored):
     """One activation's explanation."""
 
     description: str
-    mse: float | None = Field(
-        default=None, description="Reconstruction MSE (if reconstructor available)"
-    )
-    cosine_similarity: float | None = Field(
-        default=None, description="Cosine similarity (if reconstructor available)"
-    )
 
 
 class DescribeResponse(BaseModel):
@@ -234,13 +224,11 @@ class CompareRequest(BaseModel):
     max_new_tokens: NewTokens
 
 
-class CompareResponse(BaseModel):
+class CompareResponse(Scored):
     """The difference of two activations, explained."""
 
     description: str = Field(description="Description of the difference vector (a - b)")
     diff_norm: float = Field(description="L2 norm of the difference vector")
-    mse: float | None = None
-    cosine_similarity: float | None = None
 
 
 class HealthLimits(BaseModel):

@@ -7,13 +7,14 @@ to be explained.
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import Any
 
 import numpy as np
+import regex
 
 from gloss.errors import CorpusError, PositionError
 from gloss.text.document import Document
@@ -25,6 +26,8 @@ _UNBOUNDED = 1 << 20
 _LONGEST_GLYPH = 4
 """Tokens that one character can be cut into: one for each byte of its UTF-8."""
 _UNFINISHED = "\ufffd"
+_MATCHING_S = 2.0
+"""How long the pattern of a selection may take: Python's own expressions know no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,21 +171,26 @@ def _matches(
 ) -> list[tuple[int, int]]:
     """Where the pattern matches inside each content, in characters of the whole text."""
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        compiled = regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
         raise PositionError(
             "cannot read the pattern of the selection",
             expected="a regular expression",
             found=str(error),
         ) from error
-    found = []
+    found, deadline = [], time.monotonic() + _MATCHING_S
     for tokens in contents:
         start, end = tokens[0].start, tokens[-1].end
-        found += [
-            (start + m.start(), start + m.end())
-            for m in compiled.finditer(read.text[start:end])
-            if m.group()
-        ]
+        left = max(1e-6, deadline - time.monotonic())
+        try:
+            matches = list(compiled.finditer(read.text[start:end], timeout=left, concurrent=True))
+        except TimeoutError as error:
+            raise PositionError(
+                "this pattern takes too long",
+                expected=f"at most {_MATCHING_S:g} s",
+                remedy="Write a simpler one",
+            ) from error
+        found += [(start + m.start(), start + m.end()) for m in matches if m.group()]
     return found
 
 
