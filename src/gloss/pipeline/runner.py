@@ -72,17 +72,13 @@ def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
     Raises: LockError if another process is at work there; any GlossError of a stage.
     """
     with folder_lock(out_dir):
-        return _run(config, out_dir)
-
-
-def _run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    folder = RunFolder(out_dir)
-    folder.open(config)
-    for name, work in stages.plan(config, out_dir):
-        folder.stage(name, work)
-    return _conclude(config, folder)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        folder = RunFolder(out_dir)
+        folder.open(config)
+        for name, work in stages.plan(config, out_dir):
+            folder.stage(name, work)
+        return _conclude(config, folder)
 
 
 def _conclude(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
