@@ -283,11 +283,12 @@ def _check_footer(parquet: pq.ParquetFile) -> None:
 
 def _plain(table: pa.Table) -> pa.Table:
     """The table without metadata, its texts as Arrow's plain strings."""
-    fields = [
-        field.with_type(pa.string()) if _is_wide_text(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+    schema = table.schema.remove_metadata()
+    for i, field in enumerate(schema):
+        if _is_wide_text(field.type):
+            schema = schema.set(i, field.with_type(pa.string()))
+    plain = table.replace_schema_metadata(None)
+    return plain if plain.schema == schema else plain.cast(schema)
 
 
 def _is_wide_text(kind: pa.DataType) -> bool:
