@@ -202,7 +202,7 @@ async def _extract(questions: Questions, body: m.ExtractRequest) -> m.ExtractRes
     )
 
 
-def _sampling(body: m.ExplainRequest | m.DescribeRequest | m.CompareRequest) -> Sampling:
+def _sampling(body: m.Sampled) -> Sampling:
     """Requests have no seed here: each says something else, unless it is greedy."""
     temperature, length = body.temperature, body.max_new_tokens
     return Sampling(temperature=temperature, max_new_tokens=length, seed=secrets.randbits(48))

@@ -91,7 +91,7 @@ Subscriber = tuple[PendingRequest[Any], int]
 
 @dataclass(eq=False)
 class _Row(Generic[Request]):
-    """One row to write, for everybody who asked for the same."""
+    """One row to write, for all requests that are the same."""
 
     key: object
     request: Request
@@ -268,14 +268,14 @@ class ModelQueue(ABC, Generic[Request]):
 
     @abstractmethod
     def _key(self, request: Request) -> object:
-        """Equal for requests that are written once for all who ask."""
+        """Equal for requests that are written once for all."""
 
     @abstractmethod
     def _event(self, index: int, row: _Row[Request], token: NewToken) -> Any:
         """What a subscriber hears of a row's new token."""
 
     def _cached(self, _key: object, _index: int) -> Any:
-        """The event of a row that was written before, if it is kept."""
+        """The event of a row that was written before, if it is cached."""
         return None
 
 

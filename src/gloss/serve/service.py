@@ -42,7 +42,7 @@ class Service:
         """The first NLA, which Neuronpedia's paths read with."""
         return next(iter(self.questions.values()))
 
-    def ask(self, nla: str | None) -> Questions:
+    def of(self, nla: str | None) -> Questions:
         """The questions to the NLA of that name. Raises: ConfigError if none is loaded as such."""
         if nla is None:
             return self.default
@@ -68,7 +68,7 @@ class Service:
 
     async def examples(self, nla: str | None) -> Mapping[str, str]:
         """Texts whose truth is known, by id, for an NLA; looked up once."""
-        questions = self.ask(nla)
+        questions = self.of(nla)
         if self.known_truth is None or "target" in questions.missing:
             return {}
         if questions.name not in self._examples:

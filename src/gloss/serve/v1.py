@@ -72,12 +72,12 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     @router.post("/tokens", response_model=ReadText)
     async def tokens(body: r.TokensRequest) -> Any:
         """The tokens of a text or a chat, as the target reads it."""
-        return await service.ask(body.nla).tokens(body.document())
+        return await service.of(body.nla).tokens(body.document())
 
     @router.post("/activations", response_model=ArrayAnswer)
     async def activations(body: r.ActivationsRequest, request: Request) -> Any:
         """Raw activations of tokens of a text."""
-        work = service.ask(body.nla).activations(body.document(), body.positions)
+        work = service.of(body.nla).activations(body.document(), body.positions)
         return await service.answer(request, work, ArrayAnswer.of)
 
     @router.post("/explain", response_model=Explanations)
@@ -87,7 +87,7 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         ``stream`` answers with server-sent events: ExplainStart, ExplainPart (done false),
         TokenExplanation (done true) in the order in which they finish, [DONE]; or ErrorFrame as the
         last."""
-        questions = service.ask(body.nla)
+        questions = service.of(body.nla)
         width = questions.nla.sidecar.d_model
         source, selection, sampling = body.source(width), *body.parts(width)
         if isinstance(source, Document) and selection.tokens and selection.positions is None:
@@ -108,7 +108,7 @@ def _add_reading(router: APIRouter, service: Service) -> None:
 
         ``stream`` answers with server-sent events: CompletionPromptFrame, CompletionTokenFrame for
         each token, CompletionDoneFrame, [DONE]; or ErrorFrame as the last."""
-        questions, options = service.ask(body.nla), body.options()
+        questions, options = service.of(body.nla), body.options()
         if body.stream:
             return await service.stream(request, completion_frames(questions, body, options))
         return await service.answer(request, questions.continue_text(body.document(), **options))
@@ -118,7 +118,7 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         """The activations that the AR reads in explanations; their directions count, their norms
         mean nothing.
         """
-        work = service.ask(body.nla).reconstruct(body.explanations)
+        work = service.of(body.nla).reconstruct(body.explanations)
         return await service.answer(request, work, ArrayAnswer.of)
 
     @router.post("/rollouts", response_model=RolloutsAnswer)
@@ -131,7 +131,7 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     @router.post("/score", response_model=ScoresAnswer)
     async def score(body: r.ScoreRequest, request: Request) -> Any:
         """How well explanations rebuild a token's activation, or given activations."""
-        questions = service.ask(body.nla)
+        questions = service.of(body.nla)
         source = body.source(questions.nla.sidecar.d_model)
         work = questions.score(body.explanations, source, position=body.position)
         return await service.answer(request, work, ScoresAnswer)
@@ -139,7 +139,7 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     @router.post("/trust", response_model=Trust)
     async def trust(body: r.TrustRequest, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
-        work = service.ask(body.nla).trust(body.document(), **body.options())
+        work = service.of(body.nla).trust(body.document(), **body.options())
         return await service.answer(request, work)
 
     @router.post("/steer", response_model=Steering)
@@ -147,16 +147,16 @@ def _add_checking(router: APIRouter, service: Service) -> None:
         """How the target continues when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ =
         AR(edited) − AR(original).
         """
-        work = service.ask(body.nla).steer(body.document(), **body.options())
+        work = service.of(body.nla).steer(body.document(), **body.options())
         return await service.answer(request, work)
 
     @router.post("/compare", response_model=Comparison)
     async def compare(body: r.CompareRequest, request: Request) -> Any:
         """Two tokens, texts or vectors: each side explained, and their difference."""
-        questions = service.ask(body.nla)
+        questions = service.of(body.nla)
         sides = []
         for side in body.sides:
-            reader = questions if side.nla is None else service.ask(side.nla)
+            reader = questions if side.nla is None else service.of(side.nla)
             width = reader.nla.sidecar.d_model
             sides.append(Side(side.source(width), side.position, reader))
         return await service.answer(request, questions.compare(*sides, **body.options()))
@@ -168,7 +168,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
         """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
         explained by /v1/explain.
         """
-        questions, data = service.ask(nla), await request.body()
+        questions, data = service.of(nla), await request.body()
         found = await asyncio.to_thread(read_upload, data, questions.nla.sidecar.d_model)
         questions.check_values(len(found.vectors))
         return found
@@ -213,7 +213,7 @@ def _loaded(questions: Questions) -> LoadedNLA:
 
 
 async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer:
-    questions, limits = service.ask(body.nla), service.limits
+    questions, limits = service.of(body.nla), service.limits
     vectors = questions.nla.checked(decode_array(body.activations, body.shape))
     if body.max_new_tokens > limits.max_new_tokens:
         raise ConfigError(

@@ -4,8 +4,9 @@ from torch import nn
 
 from gloss.errors import ResumeError, TrainingError
 from gloss.train import OptimizerConfig
+from gloss.train.batches import batch_rows, step_seed
 from gloss.train.optimization import GuardedOptimizer, learning_rate
-from gloss.train.state import TrainedPart, TrainingState, batch_rows, step_seed
+from gloss.train.state import TrainedPart, TrainingState
 
 
 def test_rate_warms_up_and_falls_to_its_floor():
