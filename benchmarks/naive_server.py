@@ -93,7 +93,7 @@ def naive_app(place: str) -> FastAPI:
 
     @app.post("/v1/tokens")
     def tokens(body: Tokens) -> Any:
-        return {"tokens": nla.tokens(body.text)[1]}
+        return {"tokens": [token.token for token in nla.tokens(body.text).tokens]}
 
     @app.get("/readyz")
     def readyz() -> Any:

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gloss.errors import ActivationError, ConfigError, PositionError
+from gloss.errors import ActivationError, ConfigError, CorpusError, PositionError
 from gloss.models import direction_mse
 
 TEXT = (
@@ -52,8 +53,8 @@ def test_explanations_print_as_table_json_and_html_and_escape_model_text(nla):
     assert "explanation" in str(found)
     assert json.loads(json.dumps(found.to_dicts()))[0]["layer"] == nla.layer
     assert "<table>" in found._repr_html_()
-    hostile = type(found)(
-        (type(found[0])(**{**vars(found[0]), "text": "<script>alert(1)</script> [bold]"}),), layer=3
+    hostile = replace(
+        found, explanations=(replace(found[0], text="<script>alert(1)</script> [bold]"),)
     )
     assert "<script>" not in hostile._repr_html_()
     assert "[bold]" in str(hostile)
@@ -83,29 +84,28 @@ def test_wrong_input_is_refused(nla):
         nla.score(["x"], torch.ones(2, 128))
     with pytest.raises(ConfigError, match="does not hold the words"):
         nla.steer(TEXT, edit=("no such words", "x"))
-    with pytest.raises(ConfigError, match="empty"):
+    with pytest.raises(CorpusError, match="empty"):
         nla.explain("")
 
 
 def test_steering_without_strength_changes_nothing_and_random_has_equal_strength(nla):
     result = nla.steer(
-        TEXT, edit=("calm", "gloomy"), explanation="The mood is calm.", alphas=(0.0, 1.0)
+        TEXT,
+        edit=("calm", "gloomy"),
+        original="The mood is calm.",
+        unrelated=("It rains.", "The sun shines."),
+        alphas=(0.0, 1.0),
     )
     by_kind = {(c.edit, c.alpha): c.text for c in result.continuations}
-    assert by_kind["none", 0.0] == by_kind["edit", 0.0] == by_kind["random", 0.0]
-    assert set(by_kind) == {
-        ("none", 0.0),
-        ("edit", 0.0),
-        ("edit", 1.0),
-        ("random", 0.0),
-        ("random", 1.0),
-    }
+    controls = ("edit", "random", "unrelated")
+    assert len({by_kind["none", 0.0], *(by_kind[kind, 0.0] for kind in controls)}) == 1
+    assert set(by_kind) == {("none", 0.0), *((kind, a) for kind in controls for a in (0.0, 1.0))}
     assert result.edited == "The mood is gloomy."
 
 
 def test_an_edit_that_changes_nothing_is_refused(nla):
     with pytest.raises(ActivationError, match="no direction to steer"):
-        nla.steer(TEXT, edit=("calm", "calm"), explanation="The mood is calm.")
+        nla.steer(TEXT, edit=("calm", "calm"), original="The mood is calm.")
 
 
 def _gloss(*arguments, stdin=""):
@@ -137,11 +137,8 @@ def test_the_reading_verbs_work_from_the_command_line(small_run, tmp_path):
     assert len(json.loads(scored.stdout)) == 3
     edit = ["--edit", "calm=>gloomy", "--explanation", "The mood is calm."]
     steered = _gloss("steer", TEXT, *edit, "--alpha", "1", "--json", *nla)
-    assert {c["edit"] for c in json.loads(steered.stdout)["continuations"]} == {
-        "none",
-        "edit",
-        "random",
-    }
+    kinds = {c["edit"] for c in json.loads(steered.stdout)["continuations"]}
+    assert {"none", "edit", "random"} <= kinds <= {"none", "edit", "random", "unrelated"}
 
 
 def test_report_and_evaluate_work_on_a_finished_run(small_run):

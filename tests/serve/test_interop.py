@@ -74,7 +74,7 @@ def test_extract_gives_raw_activations(client, nla):
     assert answer["layer_index"] == nla.layer
     found = torch.tensor([t["activation"] for t in answer["tokens"]])
     torch.testing.assert_close(found, nla.activations(TEXT), atol=1e-5, rtol=1e-5)
-    assert [t["token_id"] for t in answer["tokens"]] == nla.tokens(TEXT)[0]
+    assert [t["token_id"] for t in answer["tokens"]] == nla.tokens(TEXT).token_ids
 
 
 def test_compare_describes_the_difference(client, nla, vectors):
@@ -121,7 +121,7 @@ def test_bytes_of_one_glyph_are_marked_as_its_fragments(client):
 def test_a_completion_goes_on_as_the_target_does(client, nla):
     body = {"text": TEXT, "completion_tokens": 6, "temperature": 0}
     answer = client.post("/completion", json=body).json()
-    ids, _ = nla.tokens(TEXT)
+    ids = nla.tokens(TEXT).token_ids
     model = nla.target.model
     whole = model.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False)[0].tolist()
     assert [t["token_id"] for t in answer["tokens"]] == whole

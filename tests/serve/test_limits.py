@@ -21,13 +21,12 @@ LONG = {"temperature": 0.0, "max_new_tokens": 512}
 
 @pytest.fixture
 def slow_steps(monkeypatch):
-    """Steps that take 20 ms and rows that never end by themselves: a large model's pace."""
+    """Steps that take 20 ms: a large model's pace."""
     step = DecodingBatch.step
 
-    def slowly(engine):
+    def slowly(batch):
         time.sleep(0.02)
-        engine.av.stop_id = -1
-        return step(engine)
+        return step(batch)
 
     monkeypatch.setattr(DecodingBatch, "step", slowly)
 
@@ -38,7 +37,7 @@ def endless(nla_folder, slow_steps):
     from gloss.nla import NLA
 
     nla = NLA(nla_folder)
-    nla.av.model.generation_config.eos_token_id = None
+    nla.av.model.generation_config.eos_token_id, nla.av.stop_id = None, -1
     return nla
 
 
@@ -172,7 +171,7 @@ def test_an_answer_with_too_many_numbers_is_refused(nla):
 
 def test_texts_and_queries_beyond_their_bounds_are_422(client):
     assert client.post("/explain", json={"text": "a" * 65_537}).status_code == 422
-    assert client.post("/v1/search", json={"texts": [], "query": "a" * 1001}).status_code == 422
+    assert client.post("/v1/explain", json={"text": "a", "tokens": "a" * 1001}).status_code == 422
     assert (
         client.post("/v1/trust", json={"text": "a", "explanation": "a" * 8193}).status_code == 422
     )
@@ -239,7 +238,7 @@ def test_a_shutdown_does_not_wait_longer_than_its_grace(endless):
     with running(service) as (address, server):
         thread = threading.Thread(target=ask, args=(address,))
         thread.start()
-        until(lambda: service.scheduler.lanes["tiny"].num_running == 1)
+        until(lambda: service.scheduler.explanations["tiny"].num_running == 1)
         started = time.monotonic()
         server.should_exit = True
     assert time.monotonic() - started < 8
@@ -258,4 +257,4 @@ def test_a_closed_scheduler_refuses_and_is_not_ready(nla):
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
         with pytest.raises(ServerBusyError):
-            service.scheduler.explain("tiny", [], partial=False)
+            service.scheduler.explain("tiny", [])

@@ -10,7 +10,8 @@ from served_nla import TEXT, serving
 
 from gloss.engines import LocalEngine
 from gloss.nla import NLA
-from gloss.serve.cache import BoundedCache
+from gloss.serve.shared_work import WorkCache, num_bytes
+from gloss.serve.telemetry import Telemetry
 
 
 def metric(client, name, **labels):
@@ -105,22 +106,30 @@ def test_neuronpedias_sampled_explanations_differ_every_time(nla):
         assert len(found) > 1
 
 
+def of_bytes(count):
+    """A vector whose entry in the cache takes so many bytes."""
+    vector = torch.zeros(count - num_bytes(torch.empty(0)), dtype=torch.int8)
+    assert num_bytes(vector) == count
+    return vector
+
+
 @pytest.mark.parametrize("kept", [10, 3])
 def test_the_cache_drops_what_was_not_asked_for_longest(kept):
-    cache = BoundedCache(kept * 1000)
-    for i in range(100):
-        cache.put(bytes([i]), i, 799)
-        assert cache.get(b"\0") is not None or kept < 1
+    cache = WorkCache(kept * 1000, Telemetry())
+    vectors = [of_bytes(1000) for _ in range(100)]
+    for i, vector in enumerate(vectors):
+        cache.put(bytes([i]), vector)
+        assert cache.get(b"\0") is vectors[0]
     assert cache.num_bytes <= kept * 1000
     assert len(cache) == kept
-    assert cache.get(bytes([99])) == 99
+    assert cache.get(bytes([99])) is vectors[99]
     assert cache.get(bytes([50])) is None
 
 
 def test_replacing_an_entry_counts_it_once_and_a_giant_is_not_kept():
-    cache = BoundedCache(1000)
-    for size in (500, 300, 500):
-        cache.put(b"a", size, size)
+    cache = WorkCache(1000, Telemetry())
+    for size in (700, 500, 701):
+        cache.put(b"a", of_bytes(size))
     assert cache.num_bytes == 701
-    cache.put(b"b", 0, 5000)
-    assert (len(cache), cache.get(b"b"), cache.get(b"a")) == (1, None, 500)
+    cache.put(b"b", of_bytes(5200))
+    assert (len(cache), cache.get(b"b"), num_bytes(cache.get(b"a"))) == (1, None, 701)

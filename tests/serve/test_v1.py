@@ -4,19 +4,17 @@ import base64
 import io
 import json
 import random
-import time
 
 import httpx2
 import numpy as np
 import pytest
 import torch
-from gloss.engines.steering import steered_runs, steering_offset
 from safetensors.torch import save as safetensors_bytes
 from served_nla import TEXT, frames, serving
 
 from gloss.engines import LocalEngine
 from gloss.nla import NLA
-from gloss.serve.trust import agreement, share_making
+from gloss.nla.trust import agreement, share_making
 
 SAYING = "the mood is calm\nthe place is the harbor"
 
@@ -134,7 +132,7 @@ def test_greedy_rollouts_are_those_of_the_local_engine(client, nla, vectors):
         **encoded(mixed),
         temperature=0.0,
         max_new_tokens=30,
-        seed=3,
+        seeds=list(range(len(mixed))),
         num_samples=1,
     )
     local = LocalEngine(nla.av).generate(mixed, temperature=0.0, max_new_tokens=30, seed=0)
@@ -144,7 +142,9 @@ def test_greedy_rollouts_are_those_of_the_local_engine(client, nla, vectors):
 
 
 def test_more_tokens_than_the_server_writes_are_refused_to_engines(client, vectors):
-    answer = client.post("/v1/rollouts", json={**encoded(vectors), "max_new_tokens": 4000})
+    answer = client.post(
+        "/v1/rollouts", json={**encoded(vectors), "seeds": [0] * 4, "max_new_tokens": 4000}
+    )
     assert answer.status_code == 400
     assert "at most 512" in answer.text
 
@@ -247,17 +247,13 @@ def test_steering_continues_as_the_local_nla(client, nla):
     )
     local = nla.steer(
         TEXT,
-        position=-1,
-        explanation="it rains",
+        positions=-1,
+        original="it rains",
         edit=("rains", "snows"),
         alphas=(1.0, 3.0),
         seed=4,
     )
-    mine = [
-        (c["edit"], c["alpha"], c["text"])
-        for c in answer["continuations"]
-        if c["edit"] != "unrelated"
-    ]
+    mine = [(c["edit"], c["alpha"], c["text"]) for c in answer["continuations"]]
     assert mine == [(c.edit, c.alpha, c.text) for c in local.continuations]
     assert {c["alpha"] for c in answer["continuations"] if c["edit"] == "unrelated"} <= {1.0, 3.0}
 
@@ -273,24 +269,20 @@ def test_several_tokens_move_together_and_probabilities_are_those_of_the_next_to
     answer = post(client, "steer", **body, unrelated=["a", "b"], top_tokens=3)
     assert answer["positions"] == [3, 16]
     (next_tokens,) = answer["next"]
-    ids, _ = nla.tokens(TEXT)
+    ids = nla.tokens(TEXT).token_ids
     before = nla.target.model(torch.tensor([ids])).logits[0, -1].softmax(dim=-1)
     for token in next_tokens["tokens"]:
         assert token["before"] == pytest.approx(float(before[token["token_id"]]), abs=1e-4)
     first = {c["edit"]: c["text"] for c in answer["continuations"]}
     likeliest = max(next_tokens["tokens"], key=lambda t: t["after"])["token"]
     assert first["edit"].startswith(likeliest)
-    direction = nla.reconstruct(["the gulls sleep"])[0] - nla.reconstruct(["it rains"])[0]
-    (alone,) = steered_runs(
-        nla.target,
-        ids,
-        layer=nla.layer,
-        positions=[16],
-        offsets=steering_offset(nla.activations(TEXT)[16], direction, 4.0).expand(1, 1, -1),
-        max_new_tokens=1,
-    )
+    (alone,) = nla.steer(
+        TEXT, original="it rains", edited="the gulls sleep", alphas=(4.0,), top_tokens=50
+    ).next
+    of_one = {t.token_id: t.after for t in alone.tokens}
     together = {t["token_id"]: t["after"] for t in next_tokens["tokens"]}
-    assert max(abs(p - float(alone.next_probabilities[i])) for i, p in together.items()) > 1e-4
+    assert together.keys() & of_one.keys()
+    assert max(abs(together[i] - of_one[i]) for i in together.keys() & of_one.keys()) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -331,34 +323,7 @@ def test_a_thing_compared_with_itself_has_no_difference_to_explain(client, vecto
     assert answer["similarity"] == pytest.approx(1, abs=1e-5)
 
 
-# ---- search, vectors, runs, nlas
-
-
-def test_search_finds_words_and_patterns(client):
-    texts = ["It rains.", None, "a (b) c", "rain, rain"]
-    assert post(client, "search", texts=texts, query="RAIN") == {
-        "hits": [{"index": 0, "spans": [[3, 7]]}, {"index": 3, "spans": [[0, 4], [6, 10]]}],
-        "num_found": 2,
-    }
-    assert post(client, "search", texts=texts, query="(b)")["hits"] == [
-        {"index": 2, "spans": [[2, 5]]}
-    ]
-    assert post(client, "search", texts=texts, query="^r.*n$", fixed=False)["hits"][0]["index"] == 3
-    assert post(client, "search", texts=texts, query="RAIN", case_sensitive=True)["num_found"] == 0
-    assert (
-        client.post("/v1/search", json={"texts": texts, "query": "(", "fixed": False}).status_code
-        == 400
-    )
-
-
-def test_no_pattern_keeps_the_server_busy(client):
-    started = time.monotonic()
-    answer = client.post(
-        "/v1/search", json={"texts": ["a" * 8000 + "!"] * 50, "query": "(a|aa)+$", "fixed": False}
-    )
-    assert answer.status_code == 400
-    assert "takes too long" in answer.text
-    assert time.monotonic() - started < 30
+# ---- vectors, runs, nlas
 
 
 def uploads(vectors, tmp_path, tokenizer):
@@ -453,11 +418,18 @@ def test_several_nlas_are_served_at_once_and_named(nla, nla_folder, tmp_path, ve
 
 
 def test_the_target_of_a_named_nla_goes_on(nla, client):
-    body = {"text": TEXT, "completion_tokens": 6, "temperature": 0}
-    whole = client.post("/completion", json=body).json()
-    assert post(client, "continue", **body) == whole
+    body = {"text": TEXT, "max_new_tokens": 6, "temperature": 0}
+    theirs = {"text": TEXT, "completion_tokens": 6, "temperature": 0}
+    whole = client.post("/completion", json=theirs).json()
+
+    def as_theirs(answer):
+        tokens = [{name: t[name] for name in whole["tokens"][0]} for t in answer["tokens"]]
+        return {**answer, "tokens": tokens}
+
+    assert as_theirs(post(client, "continue", **body)) == whole
+    assert as_theirs(post(client, "continue", **theirs)) == whole
     with serving({"one": nla, "two": nla}) as several:
-        assert post(several, "continue", nla="two", **body) == whole
+        assert as_theirs(post(several, "continue", nla="two", **body)) == whole
         assert (
             frames(several, "/v1/continue", {**body, "nla": "two", "stream": True})[-1]["text"]
             == whole["text"]

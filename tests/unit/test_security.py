@@ -380,7 +380,9 @@ def test_explanations_in_a_notebook_are_escaped():
     from gloss.nla.results import Explanations, TokenExplanation
 
     for text in (ATTACK, None):
-        item = TokenExplanation(1, ATTACK, text, ATTACK, 0.5, 0.9, 3.0, (ATTACK,))
+        item = TokenExplanation(
+            position=1, token=ATTACK, text=text, response=ATTACK, norm=3.0, flags=(ATTACK,)
+        )
         html = Explanations((item,), 2)._repr_html_()
         assert "<script" not in html
         assert "<img" not in html
@@ -391,8 +393,8 @@ def test_markup_and_terminal_codes_in_model_text_stay_text(capsys):
     from gloss.nla.results import Continuation, Explanations, Steering, TokenExplanation
 
     hostile = "[/x][bold]\x1b]0;title\x07\x1b[31m"
-    item = TokenExplanation(1, hostile, hostile, hostile, 0.5, 0.9, 3.0, ("early position",))
-    steering = Steering(1, hostile, hostile, hostile, (Continuation("edit", 1.0, hostile),))
+    item = TokenExplanation(position=1, token=hostile, text=hostile, response=hostile, norm=3.0)
+    steering = Steering((1,), hostile, hostile, hostile, (Continuation("edit", 1.0, hostile),))
     print_rich(Explanations((item,), 2).table(), steering.table(), f"explanation: {hostile!r}")
     shown = capsys.readouterr().out
     assert "[/x][bold]" in shown

@@ -70,9 +70,9 @@ def serve(
     if runs is None and not nla:
         runs = last_quickstart()
     service = open_service(nlas, limits=limits, runs=runs, known_truth=_known_truth())
-    for reader in service.readers.values():
-        for error in reader.missing.values():
-            note(f"{reader.name} is served without this part: {error}")
+    for name, missing in service.missing.items():
+        for error in missing.values():
+            note(f"{name} is served without this part: {error}")
 
     def ready(url: str) -> None:
         page = f"{url}{PAGE_PATH}"

@@ -13,6 +13,7 @@ from gloss.models import cosine, direction_mse
 from gloss.nla.explaining import text_of
 from gloss.nla.request import Sampling, Text
 from gloss.nla.results import ComparedSide, Comparison, Score
+from gloss.nla.selection import is_text
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def _explained(
     questions = asked if side.questions is None else side.questions
     position: int | None = None
     token: str | None = None
-    if isinstance(side.source, Tensor):
+    if not is_text(side.source):
         vectors = questions.nla.checked(side.source)
         if len(vectors) != 1:
             raise ActivationError(

@@ -47,7 +47,7 @@ def _now(
     """A question as a method that answers at once, with its signature and description."""
 
     def method(nla: NLA, /, *args: Asked.args, **options: Asked.kwargs) -> Answer:
-        return run_now(question(nla.ask(), *args, **options))
+        return run_now(question(nla.questions(), *args, **options))
 
     return update_wrapper(method, question)
 
@@ -182,7 +182,7 @@ class NLA:
         other.av = self.av.with_prompt(prompt)
         return other
 
-    def ask(self, *, max_rows: int = 256) -> Questions:
+    def questions(self, *, max_rows: int = 256) -> Questions:
         """The questions to this NLA, for programs with an event loop or their own bound on the rows
         that run side by side.
         """
@@ -216,10 +216,14 @@ class NLA:
         """FVE of predicting the mean direction that the checkpoint records for an activation
         [d_model]; None where it records none.
         """
-        recorded = self.recorded.get("mean_direction")
-        if recorded is None:
+        if self._mean_direction is None:
             return None
-        return self.fve(float(direction_mse(torch.tensor(recorded).float(), activation)))
+        return self.fve(float(direction_mse(self._mean_direction, activation)))
+
+    @cached_property
+    def _mean_direction(self) -> Tensor | None:
+        recorded = self.recorded.get("mean_direction")
+        return None if recorded is None else torch.tensor(recorded, dtype=torch.float32)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

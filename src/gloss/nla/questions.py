@@ -27,7 +27,7 @@ from gloss.nla.results import (
     TextContinuation,
     TokenExplanation,
 )
-from gloss.nla.selection import Chosen, Source, choose, document_of
+from gloss.nla.selection import Chosen, Source, choose, document_of, is_text
 from gloss.nla.steer import steer
 from gloss.nla.trust import KnownTruth, trust
 from gloss.seeds import row_seed
@@ -113,7 +113,7 @@ class Questions:
         """
         read = self.read(source)
         chosen = parse_positions(positions, len(read.tokens))
-        self._check_values(len(chosen))
+        self.check_values(len(chosen))
         return (await self.executor.activations(read.token_ids))[chosen]
 
     async def explain(
@@ -207,10 +207,7 @@ class Questions:
         self.require("av")
         if sampling.best_of > 1:
             self.require("ar")
-        most = self.bounds.max_rows
-        return await choose(
-            self, source, selection, most=None if most is None else most // sampling.samples
-        )
+        return await choose(self, source, selection, draws=sampling.samples * sampling.best_of)
 
     async def rollouts(
         self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None
@@ -237,7 +234,7 @@ class Questions:
         """
         self.require("ar")
         texts = [explanations] if isinstance(explanations, str) else list(explanations)
-        self._check_values(len(texts))
+        self.check_values(len(texts))
         return await self.executor.reconstruct(texts)
 
     async def score(
@@ -250,8 +247,7 @@ class Questions:
         """
         self.require("ar")
         texts = [explanations] if isinstance(explanations, str) else list(explanations)
-        given = isinstance(source, Tensor)
-        selection = Selection() if given else Selection(positions=position)
+        selection = Selection(positions=position) if is_text(source) else Selection()
         vectors = (await choose(self, source, selection)).vectors
         if len(vectors) not in (1, len(texts)):
             raise ActivationError(
@@ -315,7 +311,19 @@ class Questions:
         for token in merger.finish():
             yield token
 
-    def _check_values(self, rows: int) -> None:
+    def check_rows(self, count: int) -> None:
+        """Raises ConfigError for more responses than one question may ask for."""
+        most = self.bounds.max_rows
+        if most is not None and count > most:
+            raise ConfigError(
+                "too many positions for one request",
+                expected=f"at most {most}",
+                found=count,
+                remedy="Name some with positions",
+            )
+
+    def check_values(self, rows: int) -> None:
+        """Raises TooLarge for more activations than one answer may hold."""
         count, most = rows * self.nla.sidecar.d_model, self.bounds.max_values
         if most is not None and count > most:
             raise TooLarge(

@@ -6,76 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from html import escape
-from io import StringIO
 from typing import Any, Literal
-from unicodedata import category
 
+from gloss.nla.presentation import Result as Result
+from gloss.nla.presentation import Shown
+from gloss.nla.presentation import adapter as adapter
+from gloss.nla.presentation import number as number
+from gloss.nla.presentation import printable as printable
+from gloss.nla.presentation import visible as visible
 from gloss.text.tokens import ReadToken
 
 FAILED = "extraction failed"
 TEMPLATE_TOKEN, POOLED, DIFFERENCE = "template token", "mean-pooled", "difference"
 NO_DIRECTION = "no direction"
 """Flag of a zero or non-finite activation, which no AV can read; it has no explanation."""
-
-
-Shown = tuple[Sequence[str], Sequence[Sequence[str]]]
-
-
-class Result:
-    """An answer: ``to_dict`` is what it is as JSON, ``table`` what a terminal shows of it."""
-
-    def to_dict(self) -> Any:
-        """The answer as JSON-ready values."""
-        kind: Any = type(self)
-        return _adapter(kind).dump_python(self, mode="json")
-
-    _title = ""
-
-    def _shown(self) -> Shown:
-        """Heads of columns, and rows of cells."""
-        raise NotImplementedError
-
-    def table(self) -> Any:
-        """A rich table."""
-        from rich.table import Table
-        from rich.text import Text
-
-        heads, rows = self._shown()
-        table = Table(show_lines=True, header_style="bold", title=Text(printable(self._title)))
-        for head in heads:
-            table.add_column(head, justify="right" if head in _NUMBERS else "left")
-        for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        return table
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        buffer = StringIO()
-        Console(file=buffer, width=110).print(self.table())
-        return buffer.getvalue()
-
-    def _repr_html_(self) -> str:
-        heads, rows = self._shown()
-        style = "text-align:left;white-space:pre-wrap"
-        body = "".join(
-            "<tr>" + "".join(f"<td style='{style}'>{_html(cell)}</td>" for cell in row) + "</tr>"
-            for row in rows
-        )
-        head = "".join(f"<th>{_html(name)}</th>" for name in heads)
-        return f"<p>{_html(self._title)}</p><table><tr>{head}</tr>{body}</table>"
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
-
-
-_NUMBERS = ("pos", "FVE", "cosine", "percentile", "α", "up to here", "lost without", "norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +196,7 @@ class Steering(Result):
 
     def _shown(self) -> Shown:
         rows = [(one.edit, f"{one.alpha:g}", one.text) for one in self.continuations]
-        return ("edit", "α", "the target goes on"), rows
+        return ("edit", "α", "continuation"), rows
 
 
 @dataclass(frozen=True)
@@ -413,27 +357,4 @@ class TextContinuation(Result):
         return "".join(one.token for one in self.generated if not one.fragment_index)
 
     def _shown(self) -> Shown:
-        return ("the target goes on",), [[self.continuation]]
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey; line breaks and tabs
-    stay.
-    """
-    return "".join(
-        "\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text
-    )
-
-
-def visible(token: str) -> str:
-    """A token with its white space made visible."""
-    return printable(token).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number as tables show it; a dash where there is none."""
-    return "—" if value is None else f"{value:.{digits}f}"
-
-
-def _html(text: str) -> str:
-    return escape(printable(text))
+        return ("continuation",), [[self.continuation]]

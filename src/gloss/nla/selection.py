@@ -4,7 +4,7 @@ to another activation, or activations that were brought along.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText, ReadToken, choose_tokens, thin_out
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from gloss.nla.questions import Questions
 
 Source = Text | Tensor | VectorRows
@@ -70,23 +72,30 @@ def document_of(source: Text) -> Document:
     return Document("chat", None, chat_messages(source, "chat"))
 
 
+def is_text(source: object) -> TypeIs[Text]:
+    """Whether a source is a text or a chat; everything else is read as activations."""
+    if isinstance(source, list | tuple):
+        return not source or any(isinstance(message, Mapping) for message in source)
+    return isinstance(source, str | Document)
+
+
 async def choose(
-    questions: Questions, source: Source, selection: Selection, *, most: int | None = None
+    questions: Questions, source: Source, selection: Selection, *, draws: int = 1
 ) -> Chosen:
-    """The activations that a selection means, ``most`` of them at the most.
+    """The activations that a selection means, for so many responses to each.
 
     Raises: PositionError, CorpusError, ActivationError; ConfigError for a selection that does not
-    fit the source.
+    fit the source, or for more responses than one question may ask for.
     """
-    if isinstance(source, Tensor | VectorRows):
+    if not is_text(source):
         if selection.of_text:
             raise ConfigError(
                 "only a text has tokens to choose", expected="a text or a chat", found="activations"
             )
         chosen = _given(questions, source)
-        _check_count(len(chosen.vectors), most)
+        questions.check_rows(len(chosen.vectors) * draws)
     else:
-        chosen = await _of_text(questions, questions.read(source), selection, most)
+        chosen = await _of_text(questions, questions.read(source), selection, draws)
     return await _minus(questions, chosen, selection)
 
 
@@ -124,7 +133,7 @@ def _given(questions: Questions, source: Tensor | VectorRows) -> Chosen:
 
 
 async def _of_text(
-    questions: Questions, read: ReadText, selection: Selection, most: int | None
+    questions: Questions, read: ReadText, selection: Selection, draws: int
 ) -> Chosen:
     positions = positions_of(read, selection)
     if selection.pool is not None:
@@ -135,7 +144,7 @@ async def _of_text(
         pools = [sorted(list(groups.values())[i]) for i in kept]
     else:
         pools = [[position] for position in thin_out(positions, selection.max_activations)]
-    _check_count(len(pools), most)
+    questions.check_rows(len(pools) * draws)
     vectors = await questions.executor.activations(read.token_ids)
     known = [
         {**known_of(read, read.tokens[pool[-1]]), "row": row} for row, pool in enumerate(pools)
@@ -164,7 +173,7 @@ async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> 
     site = selection.minus_position
     if selection.minus is None and site is None:
         return chosen
-    if isinstance(selection.minus, Tensor):
+    if selection.minus is not None and not is_text(selection.minus):
         other = questions.nla.checked(selection.minus)
     else:
         read = chosen.read if selection.minus is None else questions.read(selection.minus)
@@ -179,13 +188,3 @@ async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> 
         )
     known = [{**one, "flags": (*one.get("flags", ()), DIFFERENCE)} for one in chosen.known]
     return replace(chosen, vectors=chosen.vectors - other, known=known)
-
-
-def _check_count(count: int, most: int | None) -> None:
-    if most is not None and count > most:
-        raise ConfigError(
-            "too many positions for one request",
-            expected=f"at most {most}",
-            found=count,
-            remedy="Name some with positions",
-        )

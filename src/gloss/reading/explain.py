@@ -137,7 +137,7 @@ def explain_text(
     Raises: CorpusError, PositionError, and as ``explain_activations``.
     """
     config = config or ExplainConfig()
-    questions = nla.ask(max_rows=config.batch_size)
+    questions = nla.questions(max_rows=config.batch_size)
     chosen = run_now(choose(questions, source, selection or Selection()))
     assert chosen.read is not None
     rows = len(chosen.vectors)
@@ -244,7 +244,7 @@ def _run_of_file(
             where=source if isinstance(source, Path) else None,
         )
     num_rows = min(opened.num_rows, config.limit or opened.num_rows)
-    questions = nla.ask(max_rows=config.batch_size)
+    questions = nla.questions(max_rows=config.batch_size)
 
     def chunks() -> Iterator[Chosen]:
         for rows in opened.chunks(config.chunk_rows):

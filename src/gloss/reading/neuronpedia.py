@@ -22,34 +22,29 @@ from gloss.errors import ConfigError, CorpusError
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
 from gloss.text.document import clean_text, json_value, read_json_file
 
-_FIELDS = {
-    "token": "token",
-    "token_id": "token_id",
-    "position": "position",
-    "l2_norm": "norm",
-    "description": "text",
-    "mse": "direction_mse",
-    "cosine_similarity": "cosine",
-    "generated": "generated",
-    "fragment_index": "fragment_index",
-    "fragment_count": "fragment_count",
-    "role": "role",
-    "section": "section",
-    "channel": "channel",
-    "message_index": "message_index",
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "text": (str, "a text"),
+    "integer": (int, "a whole number"),
+    "number": (int | float, "a number"),
+    "boolean": (bool, "true or false"),
 }
-"""Fields of an ExplainResult → columns of a table."""
-_DEFAULTS = {
-    "generated": False,
-    "fragment_index": 0,
-    "fragment_count": 1,
-    "description": "",
-    "token": "",
-    "token_id": -1,
+_FIELDS: Mapping[str, tuple[str, str, Any]] = {
+    "token": ("token", "text", ""),
+    "token_id": ("token_id", "integer", -1),
+    "position": ("position", "integer", None),
+    "l2_norm": ("norm", "number", None),
+    "description": ("text", "text", ""),
+    "mse": ("direction_mse", "number", None),
+    "cosine_similarity": ("cosine", "number", None),
+    "generated": ("generated", "boolean", False),
+    "fragment_index": ("fragment_index", "integer", 0),
+    "fragment_count": ("fragment_count", "integer", 1),
+    "role": ("role", "text", None),
+    "section": ("section", "text", None),
+    "channel": ("channel", "text", None),
+    "message_index": ("message_index", "integer", None),
 }
-_TEXTS = ("token", "description", "role", "section", "channel")
-_INTEGERS = ("token_id", "position", "fragment_index", "fragment_count", "message_index")
-_NUMBERS = ("l2_norm", "mse", "cosine_similarity")
+"""Fields of an ExplainResult → column of a table, kind, and what stands for a missing value."""
 
 
 def import_neuronpedia(file: Path, out: Path) -> Results:
@@ -189,12 +184,12 @@ def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]
     value.
     """
     record = dict(before)
-    for field, column in _FIELDS.items():
+    for field, (column, _, default) in _FIELDS.items():
         value = row[column]
         if field in before:
             record[field] = before[field] if value == _stored(before[field]) else value
         elif not before or value is not None:
-            record[field] = _DEFAULTS.get(field) if value is None else value
+            record[field] = default if value is None else value
     return record
 
 
@@ -241,26 +236,11 @@ def _row(record: Any, index: int, doc_id: str, where: object) -> dict[str, Any]:
 
     if not isinstance(record, dict):
         raise wrong("", "an object")
-    if record.get("position") is None:
-        raise wrong("position", "a whole number")
-    for names, kinds, expected in (
-        (_TEXTS, str, "a text"),
-        (_INTEGERS, int, "a whole number"),
-        (_NUMBERS, int | float, "a number"),
-        (("generated",), bool, "true or false"),
-    ):
-        for name in names:
-            value = record.get(name)
-            if value is not None and (
-                not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool)
-            ):
-                raise wrong(name, expected)
-    row = {column: _stored(record.get(field)) for field, column in _FIELDS.items()}
-    return {
-        **row,
-        "row": index,
-        "doc_id": doc_id,
-        "sample": 0,
-        "flags": [],
-        "response": row["text"] or "",
-    }
+    for field, (_, kind, _) in _FIELDS.items():
+        value, (allowed, expected) = record.get(field), _KINDS[kind]
+        good = isinstance(value, allowed) and (kind == "boolean") == isinstance(value, bool)
+        if not good and (value is not None or field == "position"):
+            raise wrong(field, expected)
+    row = {column: _stored(record.get(field)) for field, (column, _, _) in _FIELDS.items()}
+    known = {"row": index, "doc_id": doc_id, "sample": 0, "flags": []}
+    return {**row, **known, "response": row["text"] or ""}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nlargest
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ def search_by_meaning(
         for file, row in batch:
             yield known[row["text"]], file, row
 
-    scored = (item for batch in _batches(_rows(files), batch_rows) for item in similarities(batch))
+    rows = _rows(files)
+    batches = iter(lambda: list(islice(rows, batch_rows)), [])
+    scored = (item for batch in batches for item in similarities(batch))
     best = nlargest(limit, scored, key=lambda item: item[0])
     return [_hit(file, row, (), similarity) for similarity, file, row in best]
 
@@ -135,15 +138,6 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     for file in files:
         for table in iter_results(file):
             yield from ((file, row) for row in table.to_pylist() if row["text"])
-
-
-def _batches(
-    rows: Iterator[tuple[Path, dict[str, Any]]], size: int
-) -> Iterator[list[tuple[Path, dict[str, Any]]]]:
-    from itertools import islice
-
-    while batch := list(islice(rows, size)):
-        yield batch
 
 
 def _unit(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:

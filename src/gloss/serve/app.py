@@ -23,7 +23,12 @@ from gloss.serve.telemetry import CONTENT_TYPE
 from gloss.serve.v1 import v1_router
 
 HEALTH_PATHS = ("/healthz", "/readyz")
-_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+_OPTIONS: Any = {
+    "version": __version__,
+    "docs_url": None,
+    "redoc_url": None,
+    "telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+}
 
 
 def create_app(service: Service, access: Access) -> FastAPI:
@@ -43,20 +48,14 @@ def create_app(service: Service, access: Access) -> FastAPI:
             "Natural Language Autoencoder — activation vector <-> text. Gloss's own paths:"
             " /v1/openapi.json."
         ),
-        version=__version__,
         lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
         max_body_size=service.limits.max_body_bytes,
-        telemetry=_NO_TELEMETRY,
+        **_OPTIONS,
     )
     own = FastAPI(
         title="Gloss",
         description="Read, check and steer with natural language autoencoders.",
-        version=__version__,
-        docs_url=None,
-        redoc_url=None,
-        telemetry=_NO_TELEMETRY,
+        **_OPTIONS,
     )
     app.include_router(interop_router(service))
     own.include_router(v1_router(service))
@@ -95,10 +94,6 @@ def _labels(app: FastAPI, own: FastAPI) -> dict[str, str]:
     """Paths by which metrics are kept apart; what is below a path with a parameter counts as that
     path.
     """
-    paths = [
-        *app.openapi()["paths"],
-        *HEALTH_PATHS,
-        "/metrics",
-        *(f"/v1{path}" for path in own.openapi()["paths"]),
-    ]
+    own_paths = [f"/v1{path}" for path in own.openapi()["paths"]]
+    paths = [*app.openapi()["paths"], *HEALTH_PATHS, "/metrics", *own_paths]
     return {path.split("{")[0]: path for path in paths}

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gloss.errors import AccessError
@@ -48,7 +49,9 @@ class Guard:
         labels: Mapping[str, str],
         telemetry: Telemetry,
     ) -> None:
-        self.app, self._secret, self._hosts, self._telemetry = app, secret, hosts, telemetry
+        self.app, self._secret, self._telemetry = app, secret, telemetry
+        in_brackets = [f"[{name}]" if ":" in name else name for name in hosts or ()]
+        self._hosts = None if hosts is None else in_brackets
         self._open_paths, self._labels = frozenset(open_paths), labels
         self._open_folders = tuple(path for path in self._open_paths if path.endswith("/"))
 
@@ -71,7 +74,7 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refused = self._refusal(scope)
+        refused = await self._refusal(scope, receive)
         try:
             if refused is None:
                 await self.app(scope, receive, send_guarded)
@@ -85,29 +88,17 @@ class Guard:
             self._telemetry.latency.labels(label).observe(time.monotonic() - started)
 
     def _label(self, path: str) -> str:
-        return (
-            path
-            if path in self._labels
-            else self._labels.get(path.rsplit("/", 1)[0] + "/", "other")
-        )
+        folder = path.rsplit("/", 1)[0] + "/"
+        return path if path in self._labels else self._labels.get(folder, "other")
 
-    def _refusal(self, scope: Scope) -> tuple[AccessError, int] | None:
+    async def _refusal(self, scope: Scope, receive: Receive) -> tuple[AccessError, int] | None:
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if self._hosts is not None and _name_of(host) not in self._hosts:
-            return (
-                AccessError(
-                    "not this server's name", found=host or "no Host header", remedy=_HOST_REMEDY
-                ),
-                403,
-            )
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not await self._is_own_name(scope, receive):
+            found = host or "no Host header"
+            return AccessError("not this server's name", found=found, remedy=_HOST_REMEDY), 403
         if not _same_origin(headers, host, scope):
-            return (
-                AccessError(
-                    "another site's page may not ask this server", found=headers.get("origin")
-                ),
-                403,
-            )
+            return AccessError("another site's page may not ask this server", found=origin), 403
         if self._secret is None or self._is_open(scope["method"], scope["path"]):
             return None
         given = headers.get(SECRET_HEADER)
@@ -117,20 +108,29 @@ class Guard:
             return AccessError("wrong secret", where=SECRET_HEADER), 403
         return None
 
+    async def _is_own_name(self, scope: Scope, receive: Receive) -> bool:
+        """Whether Starlette's middleware lets the Host header pass; its own refusal has neither
+        our error line nor our headers.
+        """
+        passed = False
+
+        async def passes(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            nonlocal passed
+            passed = True
+
+        async def refuses(_message: Message) -> None:
+            pass
+
+        middleware = TrustedHostMiddleware(passes, self._hosts, www_redirect=False)
+        await middleware(scope, receive, refuses)
+        return passed
+
     def _is_open(self, method: str, path: str) -> bool:
         fetches = method in ("GET", "HEAD")
         return path in self._open_paths or (fetches and path.startswith(self._open_folders))
 
 
 _HOST_REMEDY = "Call it by the address it is bound to, or start it with --allow-host"
-
-
-def _name_of(host: str) -> str:
-    """The host of a Host header, without its port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
 
 
 def _same_origin(headers: Headers, host: str, scope: Mapping[str, Any]) -> bool:
@@ -141,8 +141,6 @@ def _same_origin(headers: Headers, host: str, scope: Mapping[str, Any]) -> bool:
             return urlsplit(origin).netloc == host and origin != "null"
         except ValueError:
             return False
-    followed_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in (
-        "GET",
-        "HEAD",
-    )
+    reads = scope["method"] in ("GET", "HEAD")
+    followed_link = reads and headers.get("sec-fetch-mode") == "navigate"
     return followed_link or headers.get("sec-fetch-site") not in ("cross-site", "same-site")

@@ -5,25 +5,30 @@ codes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import secrets
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel
-from torch import Tensor
 
 from gloss.engines import LOCAL
-from gloss.errors import ConfigError
-from gloss.nla import Score
+from gloss.nla.questions import Questions
+from gloss.nla.request import Sampling, Selection
+from gloss.nla.results import (
+    ExplainEvent,
+    ExplainPart,
+    ExplainStart,
+    TokenExplanation,
+)
 from gloss.serve import interop_models as m
 from gloss.serve import limits as bounds
-from gloss.serve.reader import Reader, Sampling, Written
-from gloss.serve.replies import TooLarge, event_stream, within_time
-from gloss.serve.service import Service
-from gloss.serve.sources import GlyphMerger, shown_tokens, token_infos
-from gloss.text.tokens import ReadText
+from gloss.serve.requests import as_vectors
+from gloss.serve.service import PARTS, Service
+from gloss.text.positions import parse_positions
+from gloss.text.tokens import ReadToken
 
 
 async def declared_secret(x_secret_key: Annotated[str | None, Header()] = None) -> None:
@@ -33,8 +38,7 @@ async def declared_secret(x_secret_key: Annotated[str | None, Header()] = None) 
 def interop_router(service: Service) -> APIRouter:
     """The paths, over a service."""
     router = APIRouter(dependencies=[Depends(declared_secret)])
-    reader = service.default
-    within = _Within(service)
+    questions, answer = service.default, service.answer
 
     @router.get("/", response_model=m.HealthResponse)
     async def root() -> Any:
@@ -44,15 +48,14 @@ def interop_router(service: Service) -> APIRouter:
     @router.post("/tokenize", response_model=m.TokenizeResponse)
     async def tokenize(body: m.TokenizeRequest) -> Any:
         """Tokenize a text, or chat messages by the target's chat template."""
-        read = reader.read(body)
-        return m.TokenizeResponse(
-            tokens=token_infos(read, body), prompt_length=len(read.tokens), text=read.text
-        )
+        read = questions.read(body.document())
+        tokens = _infos(read.tokens, body)
+        return m.TokenizeResponse(tokens=tokens, prompt_length=len(tokens), text=read.text)
 
     @router.post("/extract", response_model=m.ExtractResponse)
     async def extract(body: m.ExtractRequest, request: Request) -> Any:
         """The raw activation of every token."""
-        return await within(request, _extract(service, reader, body))
+        return await answer(request, _extract(questions, body))
 
     @router.post("/explain", response_model=m.ExplainResponse)
     async def explain(body: m.ExplainRequest, request: Request) -> Any:
@@ -61,48 +64,59 @@ def interop_router(service: Service) -> APIRouter:
 
         ``stream`` answers with server-sent events: a frame about the whole, partial texts, a result
         per token, [DONE]."""
-        return await within(request, _explain(service, reader, body))
+        read = questions.read(body.document())
+        positions = parse_positions(body.positions or "all", len(read.tokens))
+        selection = Selection(positions=positions[::-1] if body.reverse else positions)
+        events = questions.explain_events(
+            body.document(), selection, _sampling(body), partial=body.stream
+        )
+        frames = _explain_frames(events, body)
+        if body.stream:
+            return await service.stream(request, frames)
+        return await answer(request, _explained(questions, frames))
 
     @router.post("/describe", response_model=m.DescribeResponse)
     async def describe(body: m.DescribeRequest, request: Request) -> Any:
         """Explain activations. ``stream`` answers with server-sent events: partial texts, a result
         per activation, [DONE].
         """
-        return await within(request, _describe(service, reader, body))
+        vectors = as_vectors(body.activations, questions.nla.sidecar.d_model)
+        events = questions.explain_events(vectors, sampling=_sampling(body), partial=body.stream)
+        if body.stream:
+            return await service.stream(request, _describe_frames(events))
+        return await answer(request, _described(events))
 
     @router.post("/score", response_model=m.ScoreResponse)
     async def score(body: m.ScoreRequest, request: Request) -> Any:
         """Score a description against the activation it is to describe."""
 
         async def work() -> m.ScoreResponse:
-            (found,) = await reader.score([body.description], reader.vectors([body.activation]))
+            vectors = as_vectors([body.activation], questions.nla.sidecar.d_model)
+            (found,) = await questions.score([body.description], vectors)
             return m.ScoreResponse(mse=found.direction_mse, cosine_similarity=found.cosine)
 
-        return await within(request, work())
+        return await answer(request, work())
 
     @router.post("/compare", response_model=m.CompareResponse)
     async def compare(body: m.CompareRequest, request: Request) -> Any:
         """Describe the difference between two activations (a - b)."""
-        return await within(request, _compare(reader, body))
+        return await answer(request, _compare(questions, body))
 
     @router.post("/completion", response_model=m.TokenizeResponse)
     async def completion(body: m.CompletionRequest, request: Request) -> Any:
         """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt,
         each token, the whole text.
         """
-        return await within(request, complete(service, reader, body))
+        options: dict[str, Any] = {
+            "max_new_tokens": min(body.completion_tokens, bounds.MAX_COMPLETION_TOKENS),
+            "temperature": body.temperature,
+            "seed": secrets.randbits(48),
+        }
+        if body.stream:
+            return await service.stream(request, completion_frames(questions, body, options))
+        return await answer(request, _complete(questions, body, options))
 
     return router
-
-
-class _Within:
-    """Bounds the time of a request and ends its work when the client leaves."""
-
-    def __init__(self, service: Service) -> None:
-        self._timeout_s = service.limits.request_timeout_s
-
-    def __call__(self, request: Request, work: Any) -> Awaitable[Any | Response]:
-        return within_time(request, work, self._timeout_s)
 
 
 def shown_place(name: str) -> str:
@@ -111,9 +125,9 @@ def shown_place(name: str) -> str:
 
 
 def _health(service: Service) -> m.HealthResponse:
-    reader, limits = service.default, service.limits
-    nla = reader.nla
-    has = {part: part not in reader.missing for part in ("av", "ar", "target")}
+    nla, limits = service.default.nla, service.limits
+    has = {part: part not in service.default.missing for part in PARTS}
+    av_is_here = has["av"] and nla.engine_kind == LOCAL
     return m.HealthResponse(
         status="ok",
         verbalizer_model=shown_place(nla.name) if has["av"] else "",
@@ -122,9 +136,7 @@ def _health(service: Service) -> m.HealthResponse:
         verbalizer_kv_cache_dtype=None,
         verbalizer_cuda_graph_max_bs=None,
         verbalizer_torch_compile=False,
-        verbalizer_device=str(nla.av.model.device)
-        if has["av"] and nla.engine_kind == LOCAL
-        else None,
+        verbalizer_device=str(nla.av.model.device) if av_is_here else None,
         reconstructor_available=has["ar"],
         reconstructor_fp8=False if has["ar"] else None,
         reconstructor_int4=False if has["ar"] else None,
@@ -152,171 +164,131 @@ def _health(service: Service) -> m.HealthResponse:
     )
 
 
-async def _extract(service: Service, reader: Reader, body: m.ExtractRequest) -> m.ExtractResponse:
-    read = reader.read(body)
-    check_values(len(read.tokens) * reader.nla.sidecar.d_model, service)
-    vectors = await reader.activations(read)
+async def _extract(questions: Questions, body: m.ExtractRequest) -> m.ExtractResponse:
+    tokens = questions.read(body.document()).tokens
+    vectors = await questions.activations(body.document())
     norms = vectors.double().norm(dim=1).tolist()
-    tokens = [
-        m.TokenActivation(
-            token=token.token,
-            token_id=token.token_id,
-            position=token.position,
-            activation=vector,
-            l2_norm=norm,
-        )
-        for token, vector, norm in zip(read.tokens, vectors.tolist(), norms, strict=True)
-    ]
-    return m.ExtractResponse(layer_index=reader.nla.layer, tokens=tokens)
-
-
-def check_values(count: int, service: Service) -> None:
-    """Raises TooLarge for more numbers than an answer may hold."""
-    if count > service.limits.max_values:
-        raise TooLarge(
-            "too many numbers for one answer",
-            expected=f"at most {service.limits.max_values}",
-            found=count,
-            remedy="Ask for fewer tokens",
-        )
-
-
-async def _explain(service: Service, reader: Reader, body: m.ExplainRequest) -> Any:
-    reader.require("av", "target")
-    read = reader.read(body)
-    positions = reader.positions(body.positions, read)
-    check_positions_count(len(positions))
-    if body.reverse:
-        positions.reverse()
-    vectors = await reader.activations(read, positions)
-    rows = reader.explain(vectors, _sampling(body), partial=body.stream)
-    result = _result_maker(read, body, positions, vectors)
-    if not body.stream:
-        return m.ExplainResponse(
-            layer_index=reader.nla.layer, results=[result(one) async for one in _in_order(rows)]
-        )
-
-    async def frames() -> AsyncIterator[BaseModel]:
-        yield m.ExplainMetaFrame(
-            layer_index=reader.nla.layer, total=len(positions), prompt_length=len(read.tokens)
-        )
-        async for one in _in_order(rows):
-            if one.rollout is None:
-                yield m.ExplainProgressFrame(position=positions[one.index], text=one.text)
-            else:
-                yield result(one)
-
-    return event_stream(frames(), service.limits.request_timeout_s, service.telemetry)
-
-
-def check_positions_count(count: int) -> None:
-    """Raises ConfigError for more positions than one request may name."""
-    if count > bounds.MAX_POSITIONS:
-        raise ConfigError(
-            "too many positions for one request",
-            expected=f"at most {bounds.MAX_POSITIONS}",
-            found=count,
-            remedy="Name some with positions",
-        )
+    return m.ExtractResponse(
+        layer_index=questions.nla.layer,
+        tokens=[
+            m.TokenActivation(
+                token=token.token,
+                token_id=token.token_id,
+                position=token.position,
+                activation=vector,
+                l2_norm=norm,
+            )
+            for token, vector, norm in zip(tokens, vectors.tolist(), norms, strict=True)
+        ],
+    )
 
 
 def _sampling(body: m.ExplainRequest | m.DescribeRequest | m.CompareRequest) -> Sampling:
-    return Sampling(temperature=body.temperature, max_new_tokens=body.max_new_tokens)
+    """Requests have no seed here: each says something else, unless it is greedy."""
+    return Sampling(
+        temperature=body.temperature,
+        max_new_tokens=body.max_new_tokens,
+        seed=secrets.randbits(48),
+    )
 
 
-def _result_maker(
-    read: ReadText, body: m.ExplainRequest, positions: Sequence[int], vectors: Tensor
-) -> Callable[[Written], m.ExplainResult]:
-    infos = token_infos(read, body)
-    norms = vectors.double().norm(dim=1).tolist()
-
-    def result(one: Written) -> m.ExplainResult:
-        info = infos[positions[one.index]]
-        return m.ExplainResult(**info.model_dump(), l2_norm=norms[one.index], **_described(one))
-
-    return result
+def _infos(tokens: Iterable[ReadToken], body: m.TextRequest) -> list[m.TokenInfo]:
+    """Tokens as a client sees them; those of a plain text have no sections."""
+    plain: dict[str, Any] = {"section": None} if body.messages is None else {}
+    return [m.TokenInfo.model_validate({**vars(token), **plain}) for token in tokens]
 
 
-def _described(one: Written) -> dict[str, Any]:
+def _scored(one: TokenExplanation) -> dict[str, Any]:
     """The description (what the AV wrote where nothing could be extracted) and its score."""
-    text = one.explanation if one.explanation is not None else one.text
-    return {"description": text, **_scored(one.score)}
-
-
-def _scored(score: Score | None) -> dict[str, float | None]:
+    description = one.response if one.text is None else one.text
     return {
-        "mse": None if score is None else score.direction_mse,
-        "cosine_similarity": None if score is None else score.cosine,
+        "description": description,
+        "mse": one.direction_mse,
+        "cosine_similarity": one.cosine,
     }
 
 
-async def _in_order(rows: AsyncIterator[Written]) -> AsyncIterator[Written]:
-    """Partial texts as they come; finished rows in the order of their index."""
-    finished: dict[int, Written] = {}
+async def _in_order(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[ExplainEvent]:
+    """Partial texts as they come; finished rows in the order of their number."""
+    finished: dict[int, TokenExplanation] = {}
     following = 0
-    async for one in rows:
-        if one.rollout is None:
-            yield one
+    async for event in events:
+        if not isinstance(event, TokenExplanation):
+            yield event
             continue
-        finished[one.index] = one
+        finished[event.row] = event
         while following in finished:
             yield finished.pop(following)
             following += 1
 
 
-async def _describe(service: Service, reader: Reader, body: m.DescribeRequest) -> Any:
-    rows = reader.explain(reader.vectors(body.activations), _sampling(body), partial=body.stream)
-    if not body.stream:
-        return m.DescribeResponse(
-            results=[m.DescriptionResult(**_described(one)) async for one in _in_order(rows)]
-        )
-
-    async def frames() -> AsyncIterator[BaseModel]:
-        async for one in _in_order(rows):
-            if one.rollout is None:
-                yield m.DescribeProgressFrame(index=one.index, text=one.text)
-            else:
-                yield m.DescribeResultFrame(index=one.index, **_described(one))
-
-    return event_stream(frames(), service.limits.request_timeout_s, service.telemetry)
-
-
-async def _compare(reader: Reader, body: m.CompareRequest) -> m.CompareResponse:
-    first, second = reader.vectors([body.activation_a]), reader.vectors([body.activation_b])
-    difference = first - second
-    (one,) = await reader.explanations(difference, _sampling(body))
-    return m.CompareResponse(**_described(one), diff_norm=float(difference.double().norm()))
+async def _explain_frames(
+    events: AsyncIterator[ExplainEvent], body: m.ExplainRequest
+) -> AsyncIterator[BaseModel]:
+    names = m.TokenInfo.model_fields
+    async for one in _in_order(events):
+        if isinstance(one, ExplainStart):
+            assert one.num_tokens is not None
+            yield m.ExplainMetaFrame(
+                layer_index=one.layer, total=one.total, prompt_length=one.num_tokens
+            )
+        elif isinstance(one, ExplainPart):
+            assert one.position is not None
+            yield m.ExplainProgressFrame(position=one.position, text=one.text)
+        else:
+            values = {name: getattr(one, name) for name in names}
+            if body.messages is None:
+                values["section"] = None
+            yield m.ExplainResult(**values, l2_norm=one.norm, **_scored(one))
 
 
-async def complete(service: Service, reader: Reader, body: m.CompletionRequest) -> Any:
-    """A text with what a reader's target goes on with: whole, or as frames."""
-    read = reader.read(body)
-    prompt = token_infos(read, body)
-    ids = [token.token_id for token in read.tokens]
-    length = min(body.completion_tokens, bounds.MAX_COMPLETION_TOKENS)
-    new_ids = reader.go_on(ids, temperature=body.temperature, max_new_tokens=length)
-    role = "assistant" if body.messages is not None else None
-    tokenizer = reader.nla.target.tokenizer
+async def _explained(questions: Questions, frames: AsyncIterator[BaseModel]) -> m.ExplainResponse:
+    results = [one async for one in frames if isinstance(one, m.ExplainResult)]
+    return m.ExplainResponse(layer_index=questions.nla.layer, results=results)
 
-    def whole(generated: Sequence[int]) -> str:
-        return read.text + str(
-            tokenizer.decode(list(generated), clean_up_tokenization_spaces=False)
-        )
 
-    if not body.stream:
-        generated = [i async for i in new_ids]
-        tokens = [*prompt, *shown_tokens(tokenizer, generated, len(ids), role=role)]
-        return m.TokenizeResponse(tokens=tokens, prompt_length=len(ids), text=whole(generated))
+async def _describe_frames(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[BaseModel]:
+    async for one in _in_order(events):
+        if isinstance(one, ExplainPart):
+            assert one.position is not None
+            yield m.DescribeProgressFrame(index=one.position, text=one.text)
+        elif isinstance(one, TokenExplanation):
+            yield m.DescribeResultFrame(index=one.row, **_scored(one))
 
-    async def frames() -> AsyncIterator[BaseModel]:
-        yield m.CompletionPromptFrame(prompt_length=len(ids), tokens=prompt)
-        merger, generated = GlyphMerger(tokenizer, len(ids), role=role), []
-        async for token_id in new_ids:
-            generated.append(token_id)
-            for info in merger.push(token_id):
-                yield m.CompletionTokenFrame(token=info)
-        for info in merger.finish():
-            yield m.CompletionTokenFrame(token=info)
-        yield m.CompletionDoneFrame(text=whole(generated))
 
-    return event_stream(frames(), service.limits.request_timeout_s, service.telemetry)
+async def _described(events: AsyncIterator[ExplainEvent]) -> m.DescribeResponse:
+    found = [one async for one in _in_order(events) if isinstance(one, TokenExplanation)]
+    return m.DescribeResponse(results=[m.DescriptionResult(**_scored(one)) for one in found])
+
+
+async def _compare(questions: Questions, body: m.CompareRequest) -> m.CompareResponse:
+    first, second = (
+        as_vectors([one], questions.nla.sidecar.d_model)
+        for one in (body.activation_a, body.activation_b)
+    )
+    (one,) = await questions.explain(first - second, **vars(_sampling(body)))
+    return m.CompareResponse(**_scored(one), diff_norm=one.norm)
+
+
+async def _complete(
+    questions: Questions, body: m.CompletionRequest, options: dict[str, Any]
+) -> m.TokenizeResponse:
+    found = await questions.continue_text(body.document(), **options)
+    tokens = _infos(found.tokens, body)
+    return m.TokenizeResponse(tokens=tokens, prompt_length=found.prompt_length, text=found.text)
+
+
+async def completion_frames(
+    questions: Questions, body: m.TextRequest, options: dict[str, Any]
+) -> AsyncIterator[BaseModel]:
+    """The frames of a text that the target goes on with: prompt, each token, the whole text."""
+    read = questions.read(body.document())
+    infos, text = _infos(read.tokens, body), read.text
+    written = questions.continuation(read, **options)
+    token = await anext(written, None)  # whoever is refused hears it before the stream begins
+    yield m.CompletionPromptFrame(prompt_length=len(infos), tokens=infos)
+    while token is not None:
+        text += "" if token.fragment_index else token.token
+        yield m.CompletionTokenFrame(token=_infos([token], body)[0])
+        token = await anext(written, None)
+    yield m.CompletionDoneFrame(text=text)

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from gloss.errors import ConfigError
 from gloss.serve import limits
+from gloss.text.document import Document, chat_messages, clean_text
 
 Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
 NewTokens = Annotated[
@@ -46,6 +48,20 @@ class TextRequest(BaseModel):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     enable_thinking: bool | None = None
+
+    def document(self) -> Document:
+        """The chat, or else the text. Raises: ConfigError if there is neither; CorpusError."""
+        if self.messages is not None:
+            messages = [message.model_dump(exclude_none=True) for message in self.messages]
+            options: dict[str, object] = {"add_generation_prompt": self.add_generation_prompt}
+            if self.continue_final_message:
+                options = {"continue_final_message": True}
+            if self.enable_thinking is not None:
+                options["enable_thinking"] = self.enable_thinking
+            return Document("chat", None, chat_messages(messages, "messages"), options)
+        if self.text is None:
+            raise ConfigError("nothing to read", expected="text or messages", found="neither")
+        return Document("text", clean_text(self.text))
 
 
 class TokenizeRequest(TextRequest):

@@ -7,31 +7,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
+from pydantic_core import to_json
 
 import gloss.errors as errors
-from gloss.errors import ConfigError, EngineError, GlossError, ServerBusyError, ServerError
-from gloss.serve.reader import PartMissing
+from gloss.errors import CheckpointError, EngineError, GlossError, ServerBusyError, ServerError
+from gloss.nla.questions import TooLarge
 from gloss.serve.scheduler import ShuttingDown
 from gloss.serve.telemetry import Telemetry
-from gloss.serve.v1_models import ErrorFrame
 
 Answer = TypeVar("Answer")
-DONE = "data: [DONE]\n\n"
 CLIENT_LEFT = 499
 
 
-class TooLarge(ConfigError):
-    """An answer or a request beyond the server's bounds; the status is 413."""
+class PartMissing(CheckpointError):
+    """A part of the NLA that a request needs is not loaded; the answer is 503."""
 
 
 class TimeIsUp(ServerError):
     """A request took longer than the server works on one; the status is 504."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            "the request took too long",
+            expected=f"at most {timeout_s:g} s",
+            remedy="Ask for fewer positions or samples",
+        )
+
+
+@dataclass(frozen=True)
+class ErrorFrame:
+    """An error behind the beginning of a stream; the last frame."""
+
+    error: str
+    kind: str
+    status: int
 
 
 _STATUS: tuple[tuple[type[GlossError], int], ...] = (
@@ -61,11 +77,8 @@ def error_response(error: GlossError, status: int | None = None) -> JSONResponse
     headers = {}
     if isinstance(error, ServerBusyError):
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-    return JSONResponse(
-        {"detail": str(error), "kind": kind_of(error)},
-        status_code=status or status_of(error),
-        headers=headers,
-    )
+    content = {"detail": str(error), "kind": kind_of(error)}
+    return JSONResponse(content, status_code=status or status_of(error), headers=headers)
 
 
 def handle_errors(app: FastAPI, telemetry: Telemetry) -> None:
@@ -108,7 +121,7 @@ async def within_time(
             return task.result()
         if gone.done():
             return Response(status_code=CLIENT_LEFT)
-        raise _time_is_up(timeout_s)
+        raise TimeIsUp(timeout_s)
     finally:
         for one in (task, gone):
             one.cancel()
@@ -121,36 +134,34 @@ async def _client_gone(request: Request) -> None:
         pass
 
 
-def event_stream(
-    frames: AsyncIterator[BaseModel], timeout_s: float, telemetry: Telemetry
-) -> StreamingResponse:
-    """Frames as server-sent events, closed by [DONE], or by a frame with the error."""
+async def event_stream(
+    frames: AsyncIterator[Any], timeout_s: float, telemetry: Telemetry
+) -> EventSourceResponse:
+    """Frames as server-sent events, closed by [DONE], or by a frame with the error.
 
-    async def events() -> AsyncIterator[str]:
+    An error before the first frame is raised here, so that it has a status of its own.
+    """
+    first = await anext(frames)
+
+    async def events() -> AsyncIterator[bytes]:
         try:
-            async with asyncio.timeout(timeout_s), contextlib.aclosing(frames) as open_frames:  # type: ignore[type-var]
-                async for frame in open_frames:
-                    yield f"data: {frame.model_dump_json()}\n\n"
-            yield DONE
+            async with asyncio.timeout(timeout_s), contextlib.aclosing(frames) as rest:  # type: ignore[type-var]
+                yield _event(first)
+                async for frame in rest:
+                    yield _event(frame)
+            yield format_sse_event(data_str="[DONE]")
         except TimeoutError:
-            yield _error_event(_time_is_up(timeout_s), telemetry)
+            yield _error_event(TimeIsUp(timeout_s), telemetry)
         except GlossError as error:
             yield _error_event(error, telemetry)
 
-    return StreamingResponse(
-        events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-    )
+    return EventSourceResponse(events(), headers={"X-Accel-Buffering": "no"})
 
 
-def _error_event(error: GlossError, telemetry: Telemetry) -> str:
+def _event(frame: Any) -> bytes:
+    return format_sse_event(data_str=to_json(frame).decode())
+
+
+def _error_event(error: GlossError, telemetry: Telemetry) -> bytes:
     telemetry.failures.labels(kind_of(error)).inc()
-    frame = ErrorFrame(error=str(error), kind=kind_of(error), status=status_of(error))
-    return f"data: {frame.model_dump_json()}\n\n"
-
-
-def _time_is_up(timeout_s: float) -> TimeIsUp:
-    return TimeIsUp(
-        "the request took too long",
-        expected=f"at most {timeout_s:g} s",
-        remedy="Ask for fewer positions or samples",
-    )
+    return _event(ErrorFrame(error=str(error), kind=kind_of(error), status=status_of(error)))

@@ -11,22 +11,22 @@ from typing import Any
 
 from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError, GlossError
+from gloss.nla.remote.answers import RunAnswer, RunEntry
 from gloss.report.formatting import cleaned
 from gloss.report.run_files import METRICS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
-from gloss.serve import v1_models as m
 
 _DEPTH = 3
 _CONFIG_NAME = "config.json"
 _SIGNS = (METRICS_NAME, RESULTS_NAME)
 
 
-def list_runs(root: Path | None) -> list[m.RunEntry]:
+def list_runs(root: Path | None) -> list[RunEntry]:
     """The runs below a folder, the newest first; none where no folder is shown."""
     entries = [_entry(run_id, folder) for run_id, folder in _folders(root).items()]
     return sorted(entries, key=lambda entry: -(entry.updated or 0.0))
 
 
-def read_run_files(root: Path | None, run_id: str) -> m.RunOut:
+def read_run(root: Path | None, run_id: str) -> RunAnswer:
     """Metrics, samples and results of one run, as far as they are written.
 
     Raises: ConfigError if there is no such run.
@@ -34,14 +34,9 @@ def read_run_files(root: Path | None, run_id: str) -> m.RunOut:
     folder = _folders(root).get(run_id)
     if folder is None:
         raise ConfigError("no such run", found=repr(run_id), remedy="GET /v1/runs lists them")
-    metrics, _ = read_rows(folder / METRICS_NAME)
-    samples, _ = read_rows(folder / SAMPLES_NAME)
-    return m.RunOut(
-        id=run_id,
-        metrics=[dict(row) for row in metrics],
-        samples=[dict(row) for row in samples],
-        results=_results(folder),
-    )
+    rows = (read_rows(folder / name)[0] for name in (METRICS_NAME, SAMPLES_NAME))
+    metrics, samples = ([dict(row) for row in found] for found in rows)
+    return RunAnswer(run_id, metrics, samples, _results(folder))
 
 
 def _folders(root: Path | None) -> dict[str, Path]:
@@ -59,11 +54,11 @@ def _folders(root: Path | None) -> dict[str, Path]:
     return found
 
 
-def _entry(run_id: str, folder: Path) -> m.RunEntry:
+def _entry(run_id: str, folder: Path) -> RunEntry:
     results = _results(folder)
     times = [path.stat().st_mtime for name in _SIGNS if (path := folder / name).is_file()]
     fve = section(results or {}, "fve").get("rl")
-    return m.RunEntry(
+    return RunEntry(
         id=run_id,
         state="unfinished" if results is None else "finished",
         preset=_preset(folder),

@@ -1,17 +1,21 @@
-"""What every path works with: the loaded NLAs behind one scheduler."""
+"""What every path works with: the questions to the loaded NLAs, behind one scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from fastapi import Request
 
 from gloss.errors import ConfigError, GlossError
-from gloss.evaluate import JudgedClaim
 from gloss.nla import NLA
-from gloss.serve.limits import Limits
-from gloss.serve.reader import Reader
+from gloss.nla.questions import Bounds, Questions
+from gloss.serve.limits import MAX_POSITIONS, Limits
+from gloss.serve.replies import PartMissing, event_stream, within_time
+from gloss.serve.scheduled import ScheduledExecutor
 from gloss.serve.scheduler import Scheduler
 from gloss.serve.telemetry import Telemetry
 
@@ -19,46 +23,65 @@ PARTS = ("av", "ar", "target")
 
 
 class KnownTruth(Protocol):
-    """Where the truth about some texts comes from: the laboratory, for NLAs of its target."""
+    """Where the truth about some texts comes from, for NLAs of one target."""
 
     def texts(self, nla: NLA) -> Mapping[str, str]:
         """Texts whose truth is known, by id; none for an NLA of another target."""
         ...
 
-    def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
-        """Every claim of an explanation of the token that ends at character ``end``, judged; None
-        for an unknown text.
-        """
+    def verdicts(self, text: str, end: int, explanation: str) -> Sequence[Any] | None:
+        """See ``gloss.nla.questions.KnownTruth``."""
         ...
 
 
 @dataclass(frozen=True)
 class Service:
-    """Readers by name, the default one first, and what they share. ``runs`` is the folder whose run
-    folders are shown.
+    """Questions by the name of their NLA, the default one first, and what they share. ``missing``
+    says which parts of an NLA could not be loaded and why; ``runs`` is the folder whose run folders
+    are shown.
     """
 
-    readers: Mapping[str, Reader]
+    questions: Mapping[str, Questions]
+    missing: Mapping[str, Mapping[str, GlossError]]
     scheduler: Scheduler
     limits: Limits
     telemetry: Telemetry
-    runs: Path | None
+    runs: Path | None = None
     known_truth: KnownTruth | None = None
+    _examples: dict[str, asyncio.Task[Mapping[str, str]]] = field(default_factory=dict)
 
     @property
-    def default(self) -> Reader:
+    def default(self) -> Questions:
         """The first NLA, which Neuronpedia's paths read with."""
-        return next(iter(self.readers.values()))
+        return next(iter(self.questions.values()))
 
-    def reader(self, name: str | None) -> Reader:
-        """The NLA of that name. Raises: ConfigError if none is loaded as such."""
-        if name is None:
+    def ask(self, nla: str | None) -> Questions:
+        """The questions to the NLA of that name. Raises: ConfigError if none is loaded as such."""
+        if nla is None:
             return self.default
-        if name not in self.readers:
-            raise ConfigError(
-                "no such NLA", expected=f"one of {', '.join(self.readers)}", found=repr(name)
-            )
-        return self.readers[name]
+        if nla not in self.questions:
+            expected = f"one of {', '.join(self.questions)}"
+            raise ConfigError("no such NLA", expected=expected, found=repr(nla))
+        return self.questions[nla]
+
+    async def answer(self, request: Request, work: Coroutine[Any, Any, Any]) -> Any:
+        """What the work gives, within the time of a request, unless the client leaves."""
+        return await within_time(request, work, self.limits.request_timeout_s)
+
+    async def stream(self, request: Request, frames: AsyncIterator[Any]) -> Any:
+        """Frames as an event stream."""
+        timeout_s = self.limits.request_timeout_s
+        return await self.answer(request, event_stream(frames, timeout_s, self.telemetry))
+
+    async def examples(self, nla: str | None) -> Mapping[str, str]:
+        """Texts whose truth is known, by id, for an NLA; looked up once."""
+        questions = self.ask(nla)
+        if self.known_truth is None or "target" in questions.missing:
+            return {}
+        if questions.name not in self._examples:
+            finding = asyncio.to_thread(self.known_truth.texts, questions.nla)
+            self._examples[questions.name] = asyncio.ensure_future(finding)
+        return await asyncio.shield(self._examples[questions.name])
 
 
 def open_service(
@@ -74,12 +97,25 @@ def open_service(
     nor AR."""
     telemetry = Telemetry()
     missing = {name: _missing_parts(nla) for name, nla in nlas.items()}
-    for lacking in missing.values():
-        if "av" in lacking and "ar" in lacking:
-            raise lacking["av"]
+    for errors in missing.values():
+        if "av" in errors and "ar" in errors:
+            raise errors["av"]
     scheduler = Scheduler(nlas, limits=limits, telemetry=telemetry)
-    readers = {name: Reader(name, nla, scheduler, missing[name]) for name, nla in nlas.items()}
-    return Service(readers, scheduler, limits, telemetry, runs, known_truth)
+    bounds = Bounds(
+        max_rows=MAX_POSITIONS, max_values=limits.max_values, max_new_tokens=limits.max_new_tokens
+    )
+    questions = {
+        name: Questions(
+            nla,
+            ScheduledExecutor(scheduler, name),
+            bounds,
+            name=name,
+            missing={part: _not_loaded(name, part, e) for part, e in missing[name].items()},
+            known_truth=known_truth,
+        )
+        for name, nla in nlas.items()
+    }
+    return Service(questions, missing, scheduler, limits, telemetry, runs, known_truth)
 
 
 def _missing_parts(nla: NLA) -> dict[str, GlossError]:
@@ -90,3 +126,13 @@ def _missing_parts(nla: NLA) -> dict[str, GlossError]:
         except GlossError as error:
             missing[part] = error
     return missing
+
+
+def _not_loaded(name: str, part: str, error: GlossError) -> PartMissing:
+    shown, option = (part, part) if part == "target" else (part.upper(), "nla")
+    return PartMissing(
+        f"the {shown} is not loaded",
+        where=name,
+        found=error.what,
+        remedy=f"Start the server with --{option} naming one",
+    )

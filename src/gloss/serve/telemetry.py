@@ -13,37 +13,23 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.queued_rows = Gauge(
-            "gloss_queued_rows", "Explanations that wait to be written", registry=registry
-        )
-        self.batch_rows = Gauge(
-            "gloss_batch_rows", "Explanations being written side by side", registry=registry
-        )
-        self.queued_jobs = Gauge(
-            "gloss_queued_jobs", "Readings, scores and other work waiting", registry=registry
-        )
-        self.cache_bytes = Gauge(
-            "gloss_cache_bytes", "Memory of kept activations and explanations", registry=registry
-        )
-        self.tokens = Counter("gloss_tokens", "Tokens written by AVs", registry=registry)
-        self.explanations = Counter(
-            "gloss_explanations", "Explanations finished", registry=registry
-        )
-        self.abandoned = Counter(
-            "gloss_abandoned_rows", "Explanations whose client left", registry=registry
-        )
-        self.shared = Counter(
-            "gloss_shared_work",
-            "Work taken from the cache or another's",
-            ["kind"],
-            registry=registry,
-        )
-        self.failures = Counter(
-            "gloss_failures", "Requests that failed", ["kind"], registry=registry
-        )
-        self.requests = Counter(
-            "gloss_requests", "Requests answered", ["path", "status"], registry=registry
-        )
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"gloss_{name}", text, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"gloss_{name}", text, labels, registry=registry)
+
+        self.queued_rows = gauge("queued_rows", "Explanations that wait to be written")
+        self.batch_rows = gauge("batch_rows", "Explanations being written side by side")
+        self.queued_jobs = gauge("queued_jobs", "Readings and reconstructions waiting")
+        self.cache_bytes = gauge("cache_bytes", "Memory of cached activations and explanations")
+        self.tokens = counter("tokens", "Tokens written by AVs")
+        self.explanations = counter("explanations", "Explanations finished")
+        self.abandoned = counter("abandoned_rows", "Explanations whose client left")
+        self.shared = counter("shared_work", "Work taken from the cache or another's", "kind")
+        self.failures = counter("failures", "Requests that failed", "kind")
+        self.requests = counter("requests", "Requests answered", "path", "status")
         self.latency = Histogram(
             "gloss_request_seconds",
             "Time to the end of an answer",

@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from gloss.engines import Rollout, RowRequest
 from gloss.errors import ConfigError
-from gloss.nla import Score
-from gloss.nla.remote.arrays import decode_array, encode_array
-from gloss.serve import v1_checking_models as checking
-from gloss.serve import v1_models as m
-from gloss.serve.comparing import compare
-from gloss.serve.explaining import explain, vectors_of
-from gloss.serve.interop import check_values, complete, declared_secret, shown_place
-from gloss.serve.interop_models import TokenizeResponse
-from gloss.serve.reader import Reader, Sampling
-from gloss.serve.replies import TooLarge, within_time
-from gloss.serve.runs import list_runs, read_run_files
-from gloss.serve.search import search_texts
-from gloss.serve.service import Service
-from gloss.serve.sources import token_infos
-from gloss.serve.steering import steer
-from gloss.serve.trust import trust
-from gloss.serve.uploads import read_upload
+from gloss.nla.compare import Side
+from gloss.nla.questions import Questions, TooLarge
+from gloss.nla.remote.answers import (
+    ArrayAnswer,
+    LoadedNLA,
+    NLAsAnswer,
+    RunAnswer,
+    RunsAnswer,
+    ScoresAnswer,
+    decode_array,
+)
+from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
+from gloss.serve import requests as r
+from gloss.serve.interop import completion_frames, declared_secret, shown_place
+from gloss.serve.runs import list_runs, read_run
+from gloss.serve.service import PARTS, Service
+from gloss.serve.uploads import Upload, read_upload
+from gloss.text.tokens import ReadText
+
+NLAName = Annotated[str | None, Query()]
+
+
+@dataclass(frozen=True)
+class RolloutsAnswer:
+    """Responses, the samples of one activation side by side."""
+
+    rollouts: list[Rollout]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text whose truth is known."""
+
+    doc_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ExamplesAnswer:
+    """Texts whose truth is known."""
+
+    examples: list[Example]
 
 
 def v1_router(service: Service) -> APIRouter:
@@ -37,198 +63,163 @@ def v1_router(service: Service) -> APIRouter:
     return router
 
 
-def _within(service: Service, request: Request, work: Any) -> Awaitable[Any]:
-    return within_time(request, work, service.limits.request_timeout_s)
-
-
 def _add_reading(router: APIRouter, service: Service) -> None:
-    @router.get("/nlas", response_model=m.NlasOut)
+    @router.get("/nlas", response_model=NLAsAnswer)
     async def nlas() -> Any:
         """The loaded NLAs, the default one first."""
-        return m.NlasOut(nlas=[_nla_out(reader) for reader in service.readers.values()])
+        return NLAsAnswer([_loaded(questions) for questions in service.questions.values()])
 
-    @router.post("/tokens", response_model=m.TokensOut)
-    async def tokens(body: m.TokensIn) -> Any:
+    @router.post("/tokens", response_model=ReadText)
+    async def tokens(body: r.TokensRequest) -> Any:
         """The tokens of a text or a chat, as the target reads it."""
-        read = service.reader(body.nla).read(body)
-        return m.TokensOut(tokens=token_infos(read, body), text=read.text)
+        return await service.ask(body.nla).tokens(body.document())
 
-    @router.post("/activations", response_model=m.ArrayOut)
-    async def activations(body: m.ActivationsIn, request: Request) -> Any:
+    @router.post("/activations", response_model=ArrayAnswer)
+    async def activations(body: r.ActivationsRequest, request: Request) -> Any:
         """Raw activations of tokens of a text."""
-        return await _within(service, request, _activations(service, body))
 
-    @router.post("/continue", response_model=TokenizeResponse)
-    async def continue_(body: m.ContinueIn, request: Request) -> Any:
-        """Go on with a text by the target of an NLA; answers and streams like /completion, which
-        knows the first NLA only.
-        """
-        return await _within(service, request, complete(service, service.reader(body.nla), body))
+        async def work() -> ArrayAnswer:
+            questions = service.ask(body.nla)
+            return ArrayAnswer.of(await questions.activations(body.document(), body.positions))
 
-    @router.post("/explain", response_model=m.ExplainOut)
-    async def explain_(body: m.ExplainIn, request: Request) -> Any:
-        """Explain tokens of a text, or activations.
+        return await service.answer(request, work())
 
-        ``stream`` answers with server-sent events: ExplainStartFrame, ExplainPartFrame (done
-        false), ExplanationOut (done true) in the order in which they finish, [DONE]; or ErrorFrame
-        as the last."""
-        return await _within(service, request, explain(service, body))
+    @router.post("/explain", response_model=Explanations)
+    async def explain(body: r.ExplainRequest, request: Request) -> Any:
+        """Explain tokens of a text or a chat, or activations.
 
-    @router.post("/reconstruct", response_model=m.ArrayOut)
-    async def reconstruct(body: m.ReconstructIn, request: Request) -> Any:
+        ``stream`` answers with server-sent events: ExplainStart, ExplainPart (done false),
+        TokenExplanation (done true) in the order in which they finish, [DONE]; or ErrorFrame as the
+        last."""
+        questions = service.ask(body.nla)
+        width = questions.nla.sidecar.d_model
+        source, selection, sampling = body.source(width), *body.parts(width)
+        if body.stream:
+            frames = questions.explain_events(source, selection, sampling, partial=True)
+            return await service.stream(request, frames)
+        options = {**vars(selection), **vars(sampling)}
+        return await service.answer(request, questions.explain(source, **options))
+
+    @router.post("/continue", response_model=TextContinuation)
+    async def continue_(body: r.ContinueRequest, request: Request) -> Any:
+        """Continue a text or a chat by the target.
+
+        ``stream`` answers with server-sent events: CompletionPromptFrame, CompletionTokenFrame for
+        each token, CompletionDoneFrame, [DONE]; or ErrorFrame as the last."""
+        questions, options = service.ask(body.nla), body.options()
+        if body.stream:
+            return await service.stream(request, completion_frames(questions, body, options))
+        return await service.answer(request, questions.continue_text(body.document(), **options))
+
+    @router.post("/reconstruct", response_model=ArrayAnswer)
+    async def reconstruct(body: r.ReconstructRequest, request: Request) -> Any:
         """The activations that the AR reads in explanations; their directions count, their norms
         mean nothing.
         """
-        reader = service.reader(body.nla)
-        reader.require("ar")
 
-        async def work() -> m.ArrayOut:
-            return m.ArrayOut.model_validate(
-                encode_array(await service.scheduler.reconstruct(reader.name, body.explanations))
-            )
+        async def work() -> ArrayAnswer:
+            return ArrayAnswer.of(await service.ask(body.nla).reconstruct(body.explanations))
 
-        return await _within(service, request, work())
+        return await service.answer(request, work())
 
-    @router.post("/rollouts", response_model=m.RolloutsOut)
-    async def rollouts(body: m.RolloutsIn, request: Request) -> Any:
+    @router.post("/rollouts", response_model=RolloutsAnswer)
+    async def rollouts(body: r.RolloutsRequest, request: Request) -> Any:
         """Raw responses of the AV, for clients that train or measure with them."""
-        return await _within(service, request, _rollouts(service, body))
+        return await service.answer(request, _rollouts(service, body))
 
 
 def _add_checking(router: APIRouter, service: Service) -> None:
-    @router.post("/score", response_model=m.ScoresOut)
-    async def score(body: m.ScoreIn, request: Request) -> Any:
+    @router.post("/score", response_model=ScoresAnswer)
+    async def score(body: r.ScoreRequest, request: Request) -> Any:
         """How well explanations rebuild a token's activation, or given activations."""
-        return await _within(service, request, _score(service, body))
 
-    @router.post("/trust", response_model=checking.TrustOut)
-    async def trust_(body: checking.TrustIn, request: Request) -> Any:
+        async def work() -> ScoresAnswer:
+            questions = service.ask(body.nla)
+            source = body.source(questions.nla.sidecar.d_model)
+            scores = await questions.score(body.explanations, source, position=body.position)
+            return ScoresAnswer(scores)
+
+        return await service.answer(request, work())
+
+    @router.post("/trust", response_model=Trust)
+    async def trust(body: r.TrustRequest, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
-        reader = service.reader(body.nla)
-        return await _within(
-            service, request, trust(reader, reader.read(body), body, service.known_truth)
-        )
+        questions = service.ask(body.nla)
+        return await service.answer(request, questions.trust(body.document(), **body.options()))
 
-    @router.post("/steer", response_model=checking.SteerOut)
-    async def steer_(body: checking.SteerIn, request: Request) -> Any:
-        """How the target goes on when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited)
-        − AR(original).
+    @router.post("/steer", response_model=Steering)
+    async def steer(body: r.SteerRequest, request: Request) -> Any:
+        """How the target continues when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ =
+        AR(edited) − AR(original).
         """
-        reader = service.reader(body.nla)
-        return await _within(service, request, steer(reader, reader.read(body), body))
+        questions = service.ask(body.nla)
+        return await service.answer(request, questions.steer(body.document(), **body.options()))
 
-    @router.post("/compare", response_model=checking.CompareOut)
-    async def compare_(body: checking.CompareIn, request: Request) -> Any:
+    @router.post("/compare", response_model=Comparison)
+    async def compare(body: r.CompareRequest, request: Request) -> Any:
         """Two tokens, texts or vectors: each side explained, and their difference."""
-        return await _within(service, request, compare(service, body))
-
-    @router.post("/search", response_model=checking.SearchOut)
-    async def search(body: checking.SearchIn, request: Request) -> Any:
-        """Which of the given texts hold words or match a pattern, and where."""
-        return await _within(service, request, asyncio.to_thread(search_texts, body))
+        questions = service.ask(body.nla)
+        sides = []
+        for side in body.sides:
+            reader = questions if side.nla is None else service.ask(side.nla)
+            width = reader.nla.sidecar.d_model
+            sides.append(Side(side.source(width), side.position, reader))
+        return await service.answer(request, questions.compare(*sides, **body.options()))
 
 
 def _add_files(router: APIRouter, service: Service) -> None:
-    @router.post("/vectors", response_model=m.VectorsOut)
-    async def vectors(request: Request, nla: Annotated[str | None, Query()] = None) -> Any:
+    @router.post("/vectors", response_model=Upload)
+    async def vectors(request: Request, nla: NLAName = None) -> Any:
         """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
         explained by /v1/explain.
         """
-        width = service.reader(nla).nla.sidecar.d_model
-        data = await request.body()
-        found = await asyncio.to_thread(read_upload, data, width)
-        check_values(len(found.vectors) * width, service)
+        questions, data = service.ask(nla), await request.body()
+        found = await asyncio.to_thread(read_upload, data, questions.nla.sidecar.d_model)
+        questions.check_values(len(found.vectors))
         return found
 
-    @router.get("/examples", response_model=m.ExamplesOut)
-    async def examples(nla: Annotated[str | None, Query()] = None) -> Any:
+    @router.get("/examples", response_model=ExamplesAnswer)
+    async def examples(nla: NLAName = None) -> Any:
         """Texts whose truth is known, for an NLA of the laboratory's target; none for others."""
-        reader = service.reader(nla)
-        if service.known_truth is None or "target" in reader.missing:
-            return m.ExamplesOut(examples=[])
-        found = await asyncio.to_thread(service.known_truth.texts, reader.nla)
-        return m.ExamplesOut(
-            examples=[m.ExampleOut(doc_id=doc_id, text=text) for doc_id, text in found.items()]
-        )
+        found = await service.examples(nla)
+        return ExamplesAnswer([Example(doc_id, text) for doc_id, text in found.items()])
 
-    @router.get("/runs", response_model=m.RunsOut)
+    @router.get("/runs", response_model=RunsAnswer)
     async def runs() -> Any:
         """The run folders below the folder that the server was started with."""
-        return m.RunsOut(runs=await asyncio.to_thread(list_runs, service.runs))
+        return RunsAnswer(await asyncio.to_thread(list_runs, service.runs))
 
-    @router.get("/runs/{run_id:path}", response_model=m.RunOut)
+    @router.get("/runs/{run_id:path}", response_model=RunAnswer)
     async def run(run_id: str) -> Any:
         """What a run wrote down so far: metrics and samples by step, results once it is
         finished.
         """
-        return await asyncio.to_thread(read_run_files, service.runs, run_id)
+        return await asyncio.to_thread(read_run, service.runs, run_id)
 
 
-def _nla_out(reader: Reader) -> m.NlaOut:
-    nla, recorded = reader.nla, reader.nla.recorded
-    has_target = "target" not in reader.missing
-    return m.NlaOut(
-        name=reader.name,
-        target=shown_place(nla.target.name if has_target else nla.sidecar.base_checkpoint or "")
-        or None,
+def _loaded(questions: Questions) -> LoadedNLA:
+    nla, recorded = questions.nla, questions.nla.recorded
+    has = {part: part not in questions.missing for part in PARTS}
+    target = nla.target.name if has["target"] else nla.sidecar.base_checkpoint or ""
+    return LoadedNLA(
+        name=questions.name,
+        target=shown_place(target) or None,
         layer=nla.layer,
         d_model=nla.sidecar.d_model,
-        has_av="av" not in reader.missing,
-        has_ar="ar" not in reader.missing,
-        has_target=has_target,
-        chat=has_target and bool(getattr(nla.target.tokenizer, "chat_template", None)),
-        fve=recorded.get("fve") or reader.nla.evaluation.get("fve", {}).get("rl"),
+        has_av=has["av"],
+        has_ar=has["ar"],
+        has_target=has["target"],
+        chat=has["target"] and bool(getattr(nla.target.tokenizer, "chat_template", None)),
+        fve=recorded.get("fve") or nla.evaluation.get("fve", {}).get("rl"),
         median_norm=recorded.get("norm_statistics", {}).get("p50"),
         max_new_tokens=nla.max_new_tokens,
         direction_variance=recorded.get("direction_variance"),
     )
 
 
-async def _activations(service: Service, body: m.ActivationsIn) -> m.ArrayOut:
-    reader = service.reader(body.nla)
-    read = reader.read(body)
-    positions = reader.positions(body.positions, read)
-    check_values(len(positions) * reader.nla.sidecar.d_model, service)
-    return m.ArrayOut.model_validate(encode_array(await reader.activations(read, positions)))
-
-
-async def _score(service: Service, body: m.ScoreIn) -> m.ScoresOut:
-    reader = service.reader(body.nla)
-    reader.require("ar")
-    vectors = vectors_of(reader, body)
-    if vectors is None:
-        read = reader.read(body)
-        vectors = await reader.activations(read, reader.positions(body.position, read))
-    if len(vectors) not in (1, len(body.explanations)):
-        raise ConfigError(
-            "texts and activations differ in number",
-            expected=f"1 or {len(body.explanations)}",
-            found=len(vectors),
-        )
-    vectors = vectors.expand(len(body.explanations), -1)
-    scores = await reader.score(body.explanations, vectors)
-    recorded = reader.nla.recorded.get("heldout_errors") or reader.nla.evaluation.get(
-        "heldout_errors"
-    )
-    return m.ScoresOut(scores=[_score_out(score, recorded) for score in scores])
-
-
-def _score_out(score: Score, heldout_errors: Sequence[float] | None) -> m.ScoreOut:
-    share = None
-    if heldout_errors:
-        share = (
-            100.0
-            * sum(error >= score.direction_mse for error in heldout_errors)
-            / len(heldout_errors)
-        )
-    return m.ScoreOut(
-        direction_mse=score.direction_mse, cosine=score.cosine, fve=score.fve, percentile=share
-    )
-
-
-async def _rollouts(service: Service, body: m.RolloutsIn) -> m.RolloutsOut:
-    reader, limits = service.reader(body.nla), service.limits
-    vectors = reader.nla.checked(decode_array(body.activations, body.shape))
+async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer:
+    questions, limits = service.ask(body.nla), service.limits
+    vectors = questions.nla.checked(decode_array(body.activations, body.shape))
     if body.max_new_tokens > limits.max_new_tokens:
         raise ConfigError(
             "max_new_tokens", expected=f"at most {limits.max_new_tokens}", found=body.max_new_tokens
@@ -242,17 +233,15 @@ async def _rollouts(service: Service, body: m.RolloutsIn) -> m.RolloutsOut:
             found=len(vectors) * body.num_samples,
             remedy="Ask for them in parts",
         )
-    sampling = Sampling(
-        temperature=body.temperature,
-        max_new_tokens=body.max_new_tokens,
-        seeds=body.seeds,
-        samples=body.num_samples,
-    )
-    written = await reader.explanations(vectors, sampling, score=False)
-    rollouts = [one.rollout for one in written if one.rollout is not None]
-    return m.RolloutsOut(
-        rollouts=[
-            m.RolloutOut(token_ids=list(r.token_ids), text=r.text, finished=r.finished)
-            for r in rollouts
-        ]
-    )
+    if len(body.seeds) != len(vectors):
+        raise ConfigError("seeds", expected=f"{len(vectors)} numbers", found=len(body.seeds))
+    rows = [
+        RowRequest(vector, body.temperature, body.max_new_tokens, seed + sample)
+        for vector, seed in zip(vectors, body.seeds, strict=True)
+        for sample in range(body.num_samples)
+    ]
+    questions.require("av")
+    found: dict[int, Rollout] = {}
+    async for events in questions.executor.explanations(rows):
+        found |= {event.index: event.rollout for event in events if event.rollout is not None}
+    return RolloutsAnswer([found[i] for i in range(len(rows))])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 import numpy as np
@@ -323,35 +323,22 @@ def _parts(
         return [_Part(0, len(text), SCAFFOLD, None)]
     footer = text[placed[-1][2] :]
     parts: list[_Part] = []
-    cursor, before = 0, -1
+    cursor, before, bos = 0, -1, encoder.tokenizer.bos_token or ""
     for index, start, end in placed:
         gap = text[cursor:start]
         if before < 0:
             cut = (
                 gap.rfind(footer) + len(footer)
                 if footer.strip() and footer in gap
-                else _bos_length(encoder, gap)
+                else len(bos) * gap.startswith(bos)
             )
             parts.append(_Part(0, cut, SCAFFOLD, None))
         else:
-            cut = cursor + _common_prefix(gap, footer)
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(gap, footer, strict=False))
+            cut = cursor + sum(1 for _ in alike)
             parts.append(_Part(cursor, cut, FOOTER, before))
         header = (HEADER, index) if index == before + 1 else (SCAFFOLD, None)
         parts += [_Part(cut, start, *header), _Part(start, end, CONTENT, index)]
         cursor, before = end, index
     parts.append(_Part(cursor, len(text), FOOTER, before))
     return [part for part in parts if part.end > part.start]
-
-
-def _bos_length(encoder: DocumentEncoder, text: str) -> int:
-    bos = encoder.tokenizer.bos_token
-    return len(bos) if bos and text.startswith(bos) else 0
-
-
-def _common_prefix(first: str, second: str) -> int:
-    count = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count

@@ -41,6 +41,6 @@ def test_a_thing_compared_with_itself_has_no_difference_to_explain(speaking):
 
 def test_a_side_can_be_read_by_another_nla(speaking, nla_folder):
     other = NLA(nla_folder)
-    found = speaking.compare(TEXT, Side(TEXT, questions=other.ask()))
+    found = speaking.compare(TEXT, Side(TEXT, questions=other.questions()))
     assert found.sides[1].norm == pytest.approx(float(other.activations(TEXT)[-1].norm()), rel=1e-5)
     assert found.sides[1].text is None

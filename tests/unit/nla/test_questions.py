@@ -162,7 +162,7 @@ def test_results_do_not_depend_on_the_batch_or_on_what_else_is_in_it(speaking):
     options = {"samples": 3, "temperature": 1.3, "seed": 5}
     whole = speaking.explain(vectors, **options)
     assert len(set(responses(whole))) > 8
-    same(run_now(speaking.ask(max_rows=4).explain(vectors, **options)), whole)
+    same(run_now(speaking.questions(max_rows=4).explain(vectors, **options)), whole)
     for first in (0, 4, 10):
         alone = speaking.explain(VectorRows(first, vectors[first : first + 1], {}), **options)
         assert responses(alone) == responses(whole)[3 * first : 3 * first + 3]
@@ -214,7 +214,7 @@ def test_events_begin_with_the_number_of_explanations_and_end_in_them(speaking):
     async def events():
         return [
             event
-            async for event in speaking.ask().explain_events(
+            async for event in speaking.questions().explain_events(
                 TEXT, Selection(positions=[2, 5]), Sampling(samples=2, seed=7), partial=True
             )
         ]

@@ -2,10 +2,11 @@
 here.
 """
 
+import numpy as np
 import pytest
 import torch
 from stand_ins import serving
-from tiny_nla import D_MODEL
+from tiny_nla import D_MODEL, write_rows
 from typer.testing import CliRunner
 
 import gloss
@@ -13,6 +14,7 @@ from gloss.cli.main import app
 from gloss.engines import Rollout
 from gloss.errors import ConfigError, EngineError
 from gloss.models import load_av
+from gloss.reading import ExplainConfig, explain_in_memory, explain_text
 
 TEXT = "The mood is calm and Ada is here while it rains at the harbor and the gulls sleep"
 SERVERS = {"sglang": serving.SGLang, "vllm": serving.VLLM, "gloss": serving.Gloss}
@@ -32,7 +34,7 @@ def test_explanations_equal_those_of_the_av_here(served):
     assert there.explain(here.activations(TEXT)[3:4])[0].response == expected[0].response
 
 
-def test_the_avs_weights_are_never_loaded(served, monkeypatch):
+def test_the_avs_weights_are_never_loaded(served, monkeypatch, tmp_path, lab_tokenizer):
     folder, engine = served
     loaded = []
     for where in (
@@ -43,6 +45,12 @@ def test_the_avs_weights_are_never_loaded(served, monkeypatch):
         monkeypatch.setattr(where, lambda *names, **_: loaded.append(names))
     nla = gloss.load(folder, engine=engine)
     assert len(nla.explain(torch.randn(3, D_MODEL), samples=2, score=False)) == 6
+    rows = write_rows(tmp_path / "rows.parquet", lab_tokenizer, np.ones((2, D_MODEL), np.float32))
+    marked = explain_in_memory(nla, rows, ExplainConfig(score=False)).to_dicts()
+    assert all("special token" in row["flags"] for row in marked)
+    chat = [{"role": "user", "content": "It rains."}]
+    alone = ExplainConfig(score=False)
+    assert len(explain_text(nla, chat, tmp_path / "out.parquet", config=alone)) == 1
     assert loaded == []
     assert "av" not in vars(nla)
 

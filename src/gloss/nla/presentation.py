@@ -1,0 +1,91 @@
+"""How results are shown: as JSON, as a table in a terminal, as HTML in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from io import StringIO
+from typing import Any
+from unicodedata import category
+
+Shown = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+class Result:
+    """An answer: ``to_dict`` is what it is as JSON, ``table`` what a terminal shows of it."""
+
+    def to_dict(self) -> Any:
+        """The answer as JSON-ready values."""
+        kind: Any = type(self)
+        return adapter(kind).dump_python(self, mode="json")
+
+    _title = ""
+
+    def _shown(self) -> Shown:
+        """Heads of columns, and rows of cells."""
+        raise NotImplementedError
+
+    def table(self) -> Any:
+        """A rich table."""
+        from rich.table import Table
+        from rich.text import Text
+
+        heads, rows = self._shown()
+        table = Table(show_lines=True, header_style="bold", title=Text(printable(self._title)))
+        for head in heads:
+            table.add_column(head, justify="right" if head in _NUMBERS else "left")
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        buffer = StringIO()
+        Console(file=buffer, width=110).print(self.table())
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        heads, rows = self._shown()
+        style = "text-align:left;white-space:pre-wrap"
+        body = "".join(
+            "<tr>" + "".join(f"<td style='{style}'>{_html(cell)}</td>" for cell in row) + "</tr>"
+            for row in rows
+        )
+        head = "".join(f"<th>{_html(name)}</th>" for name in heads)
+        return f"<p>{_html(self._title)}</p><table><tr>{head}</tr>{body}</table>"
+
+
+@cache
+def adapter(kind: Any) -> Any:
+    """What turns values of a kind into JSON and back, by pydantic."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+_NUMBERS = ("pos", "FVE", "cosine", "percentile", "α", "up to here", "lost without", "norm")
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey; line breaks and tabs
+    stay.
+    """
+    return "".join(
+        "\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text
+    )
+
+
+def visible(token: str) -> str:
+    """A token with its white space made visible."""
+    return printable(token).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as tables show it; a dash where there is none."""
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _html(text: str) -> str:
+    return escape(printable(text))

@@ -1,0 +1,208 @@
+"""How a question travels: the body of its request, when it is sent again, and how an answer or an
+error is read. Nothing here sends anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import httpx2
+from pydantic import ValidationError
+from tenacity import RetryCallState
+from torch import Tensor
+
+import gloss.errors as errors
+from gloss.errors import AccessError, ConfigError, GlossError, ServerBusyError, ServerError
+from gloss.nla.compare import Side
+from gloss.nla.questions import Questions
+from gloss.nla.remote.answers import ArrayAnswer
+from gloss.nla.results import adapter
+from gloss.store.sources import VectorRows
+from gloss.text.document import Document
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+Question = Callable[Concatenate[Questions, Asked], Coroutine[Any, Any, Answer]]
+_BUSY = (429, 503)
+_RETRIES, _BACKOFF_S, _LONGEST_BACKOFF_S = 4, 0.25, 2.0
+_KIND_OF_STATUS: dict[int, type[GlossError]] = {
+    401: AccessError,
+    403: AccessError,
+    429: ServerBusyError,
+}
+_SCALARS = (str, int, float)
+_FINAL_FAULTS = (httpx2.ReadTimeout, httpx2.UnsupportedProtocol)
+
+
+class Busy(Exception):
+    """A server that asks to be asked again after ``delay_s``."""
+
+    def __init__(self, response: httpx2.Response, delay_s: float) -> None:
+        self.response, self.delay_s = response, delay_s
+        super().__init__(response.status_code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Where a server is and how long to try.
+
+    ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request
+    waits in all for a busy server, or for one to come back that has answered before. A server that
+    never answered is tried again four times, after 0.25, 0.5, 1 and 2 seconds. Asking twice does no
+    harm: answers depend on the request alone."""
+
+    url: str
+    secret: str | None = None
+    timeout_s: float = 300.0
+    max_wait_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for what is not the URL of a web server."""
+        if not self.url.startswith(("http://", "https://")):
+            raise ConfigError(
+                "not the address of a server", expected="http://host:port", found=repr(self.url)
+            )
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of an HTTP client; proxies of the environment are not used."""
+        headers = {} if self.secret is None else {"X-SECRET-KEY": self.secret}
+        return {
+            "base_url": self.url,
+            "headers": headers,
+            "timeout": self.timeout_s,
+            "trust_env": False,
+        }
+
+    def retries(self, *, known: bool) -> dict[str, Any]:
+        """Arguments of tenacity's loop; ``known`` says that the server has answered before."""
+
+        def passes(state: RetryCallState) -> bool:
+            fault = _fault(state)
+            return isinstance(fault, Busy | httpx2.TransportError) and not isinstance(
+                fault, _FINAL_FAULTS
+            )
+
+        def wait_s(state: RetryCallState) -> float:
+            fault = _fault(state)
+            if isinstance(fault, Busy):
+                return fault.delay_s
+            return min(_BACKOFF_S * 2.0 ** (state.attempt_number - 1), _LONGEST_BACKOFF_S)
+
+        def is_over(state: RetryCallState) -> bool:
+            if isinstance(_fault(state), Busy):
+                return state.idle_for + state.upcoming_sleep > self.max_wait_s
+            return state.idle_for >= self.max_wait_s if known else state.attempt_number > _RETRIES
+
+        return {"retry": passes, "wait": wait_s, "stop": is_over, "reraise": True}
+
+    def error_of(self, fault: Busy | httpx2.TransportError) -> GlossError:
+        """The error of a request that was given up."""
+        if isinstance(fault, Busy):
+            return self._refusal(fault.response)
+        late = isinstance(fault, httpx2.TimeoutException)
+        return ServerError(
+            "the server does not answer in time" if late else "no server can be reached",
+            where=self.url,
+            found=str(fault) or type(fault).__name__,
+            remedy="Look at its log and load, or allow more time"
+            if late
+            else "Start one with: gloss serve --nla …",
+        )
+
+    def read(self, response: httpx2.Response, kind: Any) -> Any:
+        """The answer. Raises: GlossError of the server's own kind; ServerError, AccessError."""
+        if not response.is_success:
+            raise self._refusal(response)
+        try:
+            answer = adapter(kind).validate_json(response.content)
+        except ValidationError as error:
+            raise ServerError(
+                "not the answer of a Gloss server",
+                where=str(response.url),
+                found=response.text[:80],
+            ) from error
+        return answer
+
+    def _refusal(self, response: httpx2.Response) -> GlossError:
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        said = answer if isinstance(answer, dict) else {}
+        detail = said.get("detail")
+        if isinstance(detail, list):
+            detail = "; ".join(
+                f"{'.'.join(map(str, one.get('loc', [])[1:]))}: {one.get('msg')}" for one in detail
+            )
+        named: Any = getattr(errors, str(said.get("kind")), None)
+        known = isinstance(named, type) and issubclass(named, GlossError)
+        default = ServerError if response.status_code >= 500 else ConfigError
+        kind: type[GlossError] = _KIND_OF_STATUS.get(response.status_code, default)
+        if known and named is not errors.MissingExtraError:
+            kind = named
+        line = detail or f"the server answers with HTTP {response.status_code}"
+        return kind(line, where=self.url)
+
+
+def _fault(state: RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()
+
+
+def checked(response: httpx2.Response) -> httpx2.Response:
+    """The response. Raises: Busy if the server asks for patience."""
+    asked = response.headers.get("retry-after", "")
+    if response.status_code in _BUSY and asked.isdigit():
+        raise Busy(response, float(asked))
+    return response
+
+
+def body_of(
+    question: Callable[..., Any], nla: str | None, *args: Any, **options: Any
+) -> dict[str, Any]:
+    """The body of a question that is asked as the method of ``Questions`` is called. Raises:
+    TypeError as the method does for arguments that it does not have.
+    """
+    given = inspect.signature(question).bind(None, *args, **options).arguments
+    body: dict[str, Any] = {"nla": nla}
+    for name, value in list(given.items())[1:]:
+        if name == "source":
+            body |= _source(value)
+        elif name in ("first", "second"):
+            body.setdefault("sides", []).append(_side(value))
+        elif name == "minus" and value is not None:
+            body[name] = _source(value)
+        elif name == "explanations" and isinstance(value, str):
+            body[name] = [value]
+        else:
+            body[name] = value if value is None or isinstance(value, _SCALARS) else list(value)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _source(source: Any) -> dict[str, Any]:
+    """The fields that hold a text, a chat or activations."""
+    if isinstance(source, str):
+        return {"text": source}
+    if isinstance(source, Document) and source.messages is None:
+        return {"text": source.text}
+    if isinstance(source, Document):
+        return {"messages": [*map(dict, source.messages or ())], **source.template_options}
+    if isinstance(source, VectorRows):
+        columns = {name: list(values) for name, values in source.columns.items()}
+        return {**_source(source.vectors), "columns": columns, "first_row": source.first}
+    if isinstance(source, Tensor):
+        return vars(ArrayAnswer.of(source.unsqueeze(0) if source.ndim == 1 else source))
+    return {"messages": [*map(dict, source)]}
+
+
+def _side(side: Any) -> dict[str, Any]:
+    if isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], int):
+        side = Side(*side)
+    if isinstance(side, Side):
+        named = {} if side.questions is None else {"nla": side.questions.name}
+        return {**_side(side.source), "position": side.position, **named}
+    if isinstance(side, Tensor):
+        return {"activation": side.float().flatten().tolist()}
+    return _source(side)
