@@ -43,7 +43,7 @@ fuzz: install
 mutants: install
 	$(BIN)/python tests/mutants.py $(if $(ONLY),--only "$(ONLY)")
 
-check: install
+check: install check-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,13 +52,25 @@ check: install
 	$(BIN)/python docs/make_compatibility.py --check
 	$(BIN)/python docs/make_api_reference.py --check
 
-# Types of the web page's scripts; needs Node.
-check-page:
-	npx --yes --package typescript@7.0.2 tsc -p src/gloss/explorer/jsconfig.json
+# Form and types of the web page's scripts, and that third-party ones are as published; needs Node.
+PAGE := src/gloss/explorer
+NODE_TOOLS := node_modules/.installed
 
-format: install
+$(NODE_TOOLS): package.json package-lock.json
+	npm ci --no-audit --no-fund --silent
+	@touch $@
+
+check-page: $(NODE_TOOLS)
+	npx prettier --check $(PAGE)/static
+	npx tsc --project $(PAGE)/jsconfig.json
+	cmp node_modules/htm/preact/standalone.module.js $(PAGE)/static/vendor/preact-htm.js
+	cmp node_modules/uplot/dist/uPlot.iife.min.js $(PAGE)/static/vendor/uPlot.iife.min.js
+	cmp node_modules/uplot/dist/uPlot.min.css $(PAGE)/static/vendor/uPlot.css
+
+format: install $(NODE_TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	npx prettier --write --log-level warn $(PAGE)/static
 
 docs: install
 	$(BIN)/python docs/make_cli_reference.py

@@ -298,7 +298,8 @@ def test_steering_shows_every_control_and_a_link_runs_it_again(tab, server):
     assert heads[:3] == ["α", "along the edit", "random direction"]
     assert table.locator("tbody th").all_inner_texts() == ["no edit", "0.5", "1.0", "2.0", "4.0"]
     shares = [
-        float(cell.removesuffix(" %")) for cell in tab.locator(".probs td.num").all_inner_texts()
+        float(cell.removesuffix("\u00a0%"))
+        for cell in tab.locator(".probs td.num").all_inner_texts()
     ]
     assert shares
     assert all(0 <= share <= 100 for share in shares)

@@ -43,6 +43,18 @@ def test_every_script_is_served_as_one(client, file):
     assert response.headers["content-type"].startswith("text/javascript")
 
 
+def test_files_come_compressed_to_those_who_take_it_and_whole_to_others(client):
+    url, script = f"{PAGE_PATH}/js/shell.js", (STATIC / "js/shell.js").read_bytes()
+    packed = client.get(url, headers={"Accept-Encoding": "gzip"})
+    plain = client.get(url, headers={"Accept-Encoding": "identity"})
+    assert packed.content == plain.content == script
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    again = client.get(url, headers={"If-None-Match": packed.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
 @pytest.mark.parametrize("path", ["../page.py", "%2e%2e/page.py", "..%2f__init__.py", "js/none.js"])
 def test_nothing_else_is_served(client, path):
     assert client.get(f"{PAGE_PATH}/{path}").status_code == 404

@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from gloss.formatting import count, decimal, percent, signed
+
 
 def test_white_space_and_control_characters_become_visible(modules):
     pieces = modules("js/text.js", "visiblePieces", " a\tb\n\x07")
@@ -92,14 +94,45 @@ def test_the_scale_has_seven_steps_and_says_what_lies_below(modules):
         ("fixed", None, "—"),
         ("signed", 0.5, "+0.50"),
         ("signed", 0.001, "0.00"),
-        ("percent", 0.004, "0.4 %"),
-        ("percent", 0.5, "50 %"),
+        ("percent", 0.004, "0.40\u00a0%"),
+        ("percent", 0.5, "50\u00a0%"),
         ("norm", 23.284, "23.3"),
-        ("norm", 80123.4, "80 123"),
+        ("norm", 80123.4, "80\u202f123"),
     ],
 )
 def test_numbers_as_they_are_shown(modules, function, value, shown):
     assert modules("js/numbers.js", function, value) == shown
+
+
+VALUES = (
+    0,
+    -0.0,
+    1,
+    -1,
+    0.004,
+    -0.004,
+    0.0095,
+    0.00995,
+    0.0149,
+    0.0195,
+    0.0875,
+    -0.58,
+    1.25,
+    12345.6,
+)
+
+
+def test_page_and_terminal_write_numbers_alike(modules):
+    for function, same in (
+        ("fixed", decimal),
+        ("signed", signed),
+        ("percent", percent),
+        ("count", count),
+    ):
+        for value in VALUES:
+            assert modules("js/numbers.js", function, value) == same(value), (function, value)
+    for function in (decimal, signed, percent):
+        assert function(None) == "—"
 
 
 def contrast(one, other):

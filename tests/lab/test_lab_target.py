@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-from gloss.engines.steering import steered_continuations
 
+from gloss.engines import DecodingBatch, ResidualEdit, TextRequest
 from gloss.lab import generate_documents, lab_target_folder
 from gloss.lab.target_training import RECORD_NAME, LabTargetConfig, build_lab_target, heldout_loss
 from gloss.lab.tokenizer import build_tokenizer
@@ -60,6 +60,15 @@ def test_the_target_finishes_a_couplet_with_its_rhyme():
     assert right >= 20
 
 
+def steered(target, ids, site, offsets):
+    batch, responses = DecodingBatch(target, max_rows=len(offsets)), {}
+    for key, offset in enumerate(offsets):
+        batch.add(key, TextRequest(ids, 0.0, 14, 0, ResidualEdit(2, [site], offset.unsqueeze(0))))
+    while batch.num_rows:
+        responses |= {new.key: new.rollout.token_ids for new in batch.step() if new.rollout}
+    return [responses[key] for key in range(len(offsets))]
+
+
 def test_another_first_rhyme_at_its_own_token_changes_the_planned_rhyme():
     """At layer 2 the activation of the first rhyme word holds what the second line will end on."""
     target = load_target(lab_target_folder())
@@ -78,9 +87,7 @@ def test_another_first_rhyme_at_its_own_token_changes_the_planned_rhyme():
         offsets = torch.stack(
             [torch.zeros_like(offset), offset, noise * offset.norm() / noise.norm()]
         )
-        rows = steered_continuations(
-            target, ids, layer=2, position=site, offsets=offsets, max_new_tokens=14
-        )
+        rows = steered(target, ids, site, offsets)
         ends = [tokenizer.decode(row).split("\n")[0].rstrip(". ").split(" ")[-1] for row in rows]
         kept += ends[0] == RHYMES[first][3]
         changed += ends[1] != ends[0]

@@ -160,3 +160,12 @@ def test_a_name_that_was_allowed_is_accepted(nla):
     with serving(nla, allowed_hosts=["nla.example.org"]) as client:
         assert bare(client, "/v1/nlas", Host="nla.example.org").status_code == 200
         assert bare(client, "/v1/nlas", Host="other.example.org").status_code == 403
+
+
+def test_all_names_below_a_domain_can_be_allowed_but_no_other_pattern(nla):
+    with serving(nla, allowed_hosts=["*.example.org"]) as client:
+        assert bare(client, "/v1/nlas", Host="nla.example.org").status_code == 200
+        assert bare(client, "/v1/nlas", Host="example.com").status_code == 403
+    for wrong in ("*", "nla.*", "n*.example.org"):
+        with pytest.raises(ConfigError, match="allow-host"):
+            access_for("127.0.0.1", secret=None, allowed_hosts=[wrong])

@@ -56,31 +56,32 @@ def test_it_reads_as_the_local_nla(remote, nla, vectors):
     assert remote.score(["a"] * 4, vectors)[2].cosine == pytest.approx(
         nla.score(["a"] * 4, vectors)[2].cosine, abs=1e-5
     )
-    assert remote.nlas()[0]["name"] == "tiny"
+    assert remote.nlas()[0].name == "tiny"
 
 
 def test_it_steers_as_the_local_nla(remote, nla):
     options = {
         "edit": ("rains", "snows"),
-        "explanation": "it rains",
+        "original": "it rains",
         "alphas": (2.0,),
         "max_new_tokens": 8,
     }
     found, local = remote.steer(TEXT, **options), nla.steer(TEXT, **options)
-    assert (found.position, found.token, found.original, found.edited) == (
-        local.position,
+    assert (found.positions, found.token, found.original, found.edited) == (
+        local.positions,
         local.token,
         local.original,
         local.edited,
     )
-    assert [c for c in found.continuations if c.edit != "unrelated"] == list(local.continuations)
+    assert found.continuations == local.continuations
     assert "steering at token" in str(found)
 
 
 def test_chats_are_read_too(remote):
-    assert "Who" in "".join(remote.tokens(CHAT)[1])
-    assert len(remote.explain(CHAT, positions="all")) == len(remote.tokens(CHAT)[0])
-    assert remote.trust(CHAT, position=4, samples=2)["controls"]
+    tokens = remote.tokens(CHAT).tokens
+    assert "Who" in "".join(token.token for token in tokens)
+    assert len(remote.explain(CHAT, positions="all")) == len(tokens)
+    assert remote.trust(CHAT, position=4, samples=2).controls
 
 
 def test_the_async_client_does_the_same(client, nla, vectors):
@@ -96,30 +97,27 @@ def test_the_async_client_does_the_same(client, nla, vectors):
     assert activations.shape == (17, 32)
 
 
-def test_it_compares_searches_and_goes_on(remote, client, vectors):
+def test_it_compares_and_continues(remote, client, vectors):
     found = remote.compare((TEXT, 3), vectors[0], seed=1)
     body = {
         "sides": [{"text": TEXT, "position": 3}, {"activation": vectors[0].tolist()}],
         "seed": 1,
     }
-    assert found == client.post("/v1/compare", json=body).json()
-    assert remote.compare(TEXT, TEXT)["norm"] == 0
-    assert remote.search(["it rains", None, "sun"], "RAIN")["hits"] == [
-        {"index": 0, "spans": [[3, 7]]}
-    ]
-    assert remote.search(["a1"], r"\d", fixed=False)["num_found"] == 1
+    assert found.to_dict() == client.post("/v1/compare", json=body).json()
+    assert remote.compare(TEXT, TEXT).norm == 0
     whole = client.post(
         "/completion", json={"text": TEXT, "completion_tokens": 6, "temperature": 0}
     ).json()["text"]
-    assert TEXT + remote.continuation(TEXT, completion_tokens=6) == whole
+    continued = remote.continue_text(TEXT, max_new_tokens=6)
+    assert (continued.text, TEXT + continued.continuation) == (whole, whole)
 
 
 def test_it_reads_runs(nla, tmp_path):
     (tmp_path / "a run").mkdir()
     (tmp_path / "a run" / "metrics.jsonl").write_text('{"stage": "joint", "step": 3}\n')
     with serving(nla, runs=tmp_path) as client, gloss.connect(str(client.base_url)) as remote:
-        assert [run["id"] for run in remote.runs()] == ["a run"]
-        assert remote.run("a run")["metrics"] == [{"stage": "joint", "step": 3}]
+        assert [run.id for run in remote.runs()] == ["a run"]
+        assert remote.run("a run").metrics == [{"stage": "joint", "step": 3}]
         with pytest.raises(ConfigError):
             remote.run("../nowhere")
 
@@ -138,7 +136,7 @@ def test_both_clients_have_the_same_methods():
         (lambda r: r.explain(torch.zeros(1, 32)), ActivationError, "no direction"),
         (lambda r: r.explain(torch.ones(1, 7)), ActivationError, "32"),
         (lambda r: r.explain(TEXT, samples=99), ConfigError, "samples"),
-        (lambda r: r.steer(TEXT, edit=("x", "y"), explanation="a"), ConfigError, "does not hold"),
+        (lambda r: r.steer(TEXT, edit=("x", "y"), original="a"), ConfigError, "does not hold"),
     ],
 )
 def test_errors_are_those_of_the_local_nla(remote, ask, error, said):
@@ -168,7 +166,7 @@ def test_what_is_no_address_is_refused():
 
 
 def test_a_server_that_is_not_there_is_an_error_with_its_remedy(monkeypatch):
-    monkeypatch.setattr("gloss.nla.remote.client._BACKOFF_S", 0.01)
+    monkeypatch.setattr("gloss.nla.remote.wire._BACKOFF_S", 0.01)
     with pytest.raises(ServerError, match="gloss serve"):
         gloss.connect("http://127.0.0.1:9").tokens("a")
 
@@ -201,13 +199,20 @@ def scripted():
     server.server_close()
 
 
-TOKENS = json.dumps({"tokens": [{"token_id": 1, "token": "a"}], "text": "a"}).encode()
+TOKENS = json.dumps(
+    {
+        "doc_id": "text",
+        "text": "a",
+        "tokens": [{"token_id": 1, "token": "a", "position": 0}],
+        "messages": None,
+    }
+).encode()
 
 
 def test_a_busy_server_is_waited_for_but_not_for_ever(scripted):
     busy = (429, {"Retry-After": "0"}, b'{"detail": "full", "kind": "ServerBusyError"}')
     Scripted.script = [busy, busy, (200, {}, TOKENS)]
-    assert gloss.connect(scripted).tokens("a") == ([1], ["a"])
+    assert gloss.connect(scripted).tokens("a").token_ids == [1]
     Scripted.script = [(429, {"Retry-After": "500"}, busy[2])]
     with pytest.raises(ServerBusyError, match="full"):
         gloss.connect(scripted).tokens("a")

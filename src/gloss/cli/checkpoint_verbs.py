@@ -19,7 +19,7 @@ def inspect(place: str, /, revision: str | None = None) -> Answer:
     """Say what a checkpoint is; weights are neither read nor fetched."""
     _check(place, revision)
     from gloss.release.summary import inspect as run_inspect
-    from gloss.release.summary_table import summary_table
+    from gloss.release.summary import summary_table
 
     summaries = run_inspect(place, revision=revision)
     shown = [summary_table(summary) for summary in summaries]

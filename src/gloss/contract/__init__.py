@@ -2,6 +2,12 @@
 torch here.
 """
 
+from gloss.contract.checkpoint_rules import (
+    CONTRACT_RULES,
+    Finding,
+    Rule,
+    verify_model_sidecar,
+)
 from gloss.contract.explanation import (
     CLOSE_TAG,
     OPEN_TAG,
@@ -20,13 +26,12 @@ from gloss.contract.marker import (
 )
 from gloss.contract.sidecar import (
     SIDECAR_NAME,
-    TRUST_KEY,
     VALUE_HEAD_NAME,
     Dialect,
     ModelSidecar,
+    TrustRecord,
     read_model_sidecar,
     sidecar_path,
-    verify_model_sidecar,
     write_model_sidecar,
 )
 from gloss.contract.sidecar_dataset import (
@@ -51,19 +56,22 @@ from gloss.contract.templates import (
 
 __all__ = [
     "CLOSE_TAG",
+    "CONTRACT_RULES",
     "DEFAULT_AR_TEMPLATE",
     "DEFAULT_AV_TEMPLATE",
     "OPEN_TAG",
     "SIDECAR_NAME",
-    "TRUST_KEY",
     "VALUE_HEAD_NAME",
     "ChosenMarker",
     "DatasetSidecar",
     "Dialect",
     "Explanation",
     "ExtractionFailed",
+    "Finding",
     "InjectionMarker",
     "ModelSidecar",
+    "Rule",
+    "TrustRecord",
     "add_marker_token",
     "ar_prompt_ids",
     "check_ar_prompt",

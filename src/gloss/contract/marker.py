@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gloss.contract.sidecar_fields import Char, Count
 from gloss.contract.templates import prompt_ids, validate_av_template
 from gloss.errors import GlossError, MarkerError
 
@@ -26,10 +27,10 @@ CANDIDATE_RANGES = (
 class InjectionMarker:
     """The marker with the token ids it must have and stand between."""
 
-    char: str
-    token_id: int
-    left_neighbor_id: int
-    right_neighbor_id: int
+    char: Char
+    token_id: Count
+    left_neighbor_id: Count
+    right_neighbor_id: Count
 
 
 @dataclass(frozen=True)

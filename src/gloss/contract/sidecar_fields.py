@@ -1,223 +1,215 @@
-"""Typed reading of sidecar values: every wrong one is named by file and key."""
+"""What the fields of a sidecar hold and where they stand in its file: declared once, read, written
+and named in errors from that.
+"""
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Annotated, Any, TypeVar
 
-import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
 
+from gloss.contract.sidecar_yaml import read_yaml
 from gloss.contract.templates import validate_ar_template, validate_av_template
-from gloss.durable import write_text
 from gloss.errors import SidecarError, TemplateError
 
-MAX_BYTES = 1_000_000
-MAX_VALUES = 100_000
 MAX_INTEGER = 2**53
-_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_MAX_NUMBER_CHARS = 64
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_REQUIRED = object()
+_Sidecar = TypeVar("_Sidecar", bound=Any)
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, built from plain values only.
+def wanted(expected: str) -> WrapValidator:
+    """Says what a value must be, in place of what pydantic says of it."""
 
-    Raises: SidecarError if it is missing, too large (also once its aliases are followed), no YAML
-    or no mapping."""
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise SidecarError(
-                "the sidecar is too large", where=file, expected=f"at most {MAX_BYTES} bytes"
-            )
-        values = _plain_values(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SidecarError(
-            f"no sidecar ({error.strerror})",
-            where=file,
-            remedy="Every checkpoint and every dataset has one; check the path",
-        ) from error
-    except _UNREADABLE as error:
-        reason = str(getattr(error, "problem", None) or type(error).__name__)
-        raise SidecarError(f"not readable as YAML ({reason[:120]})", where=file) from error
-    if not isinstance(values, dict):
-        raise SidecarError(
-            "not a sidecar", where=file, expected="a mapping", found=type(values).__name__
-        )
-    return {str(key): value for key, value in values.items()}
+    def check(value: Any, validate: Callable[[Any], Any]) -> Any:
+        try:
+            return validate(value)
+        except ValueError as error:
+            raise PydanticCustomError("wanted", "{expected}", {"expected": expected}) from error
+
+    return WrapValidator(check)
 
 
-_UNREADABLE = (
-    yaml.YAMLError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    RecursionError,
-)
-"""What PyYAML's safe loader raises for bad files, odd scalars such as ``!!int ''`` or ``!!timestamp
-x`` included.
-"""
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a boolean is no number")
+    return value
 
 
-def _plain_values(text: str) -> Any:
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _num_values(node, {})
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
+def _no_lone_surrogate(text: str) -> str:
+    if _LONE_SURROGATE.search(text):
+        raise ValueError("half a character")
+    return text
 
 
-def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node holds, each alias counted as what it stands for.
-
-    Raises: YAMLError for too many, a key that comes twice or a number that is none; RecursionError
-    for an alias to itself."""
-    if id(node) in known:
-        return known[id(node)]
-    if isinstance(node, yaml.ScalarNode):
-        if node.tag in _NUMBER_TAGS and len(node.value) > _MAX_NUMBER_CHARS:
-            raise yaml.constructor.ConstructorError(
-                problem=f"a number of {len(node.value)} characters"
-            )
-        return 1
-    inside = list(node.value)
-    if isinstance(node, yaml.MappingNode):
-        keys = [(key.tag, key.value) for key, _ in inside if isinstance(key, yaml.ScalarNode)]
-        if twice := [key for (_, key), times in Counter(keys).items() if times > 1]:
-            raise yaml.constructor.ConstructorError(
-                problem=f"the key {twice[0][:40]!r} comes twice"
-            )
-        inside = [part for pair in inside for part in pair]
-    known[id(node)] = count = 1 + sum(_num_values(part, known) for part in inside)
-    if count > MAX_VALUES:
-        raise yaml.constructor.ConstructorError(problem=f"more than {MAX_VALUES} values")
-    return count
+def _as_texts(value: Any) -> tuple[str, ...]:
+    """One text alone counts as a list."""
+    return tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
 
 
-def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
-    """Writes a mapping as YAML, atomically.
-
-    All beyond ASCII is escaped, as in the reference's files: some of it (U+0085) changes where it
-    is not.
-    Raises: SidecarError for a value that YAML has no form for.
-    """
-    try:
-        text = yaml.safe_dump(dict(values), sort_keys=False)
-    except yaml.YAMLError as error:
-        raise SidecarError(f"a value cannot be written as YAML ({error})", where=file) from error
-    write_text(file, text)
-    return file
-
-
-def check_templates(file: Path, *, av: str | None, ar: str | None) -> None:
-    """Raises TemplateError, naming the file, for a template that cannot be filled."""
-    try:
-        if av is not None:
-            validate_av_template(av)
-        if ar is not None:
-            validate_ar_template(ar)
-    except TemplateError as error:
-        raise TemplateError(
-            error.what, where=file, expected=error.expected, found=error.found, remedy=error.remedy
-        ) from error
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER), wanted("an integer of at least 0")]
+Width = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER), wanted("an integer of at least 1")]
+Number = Annotated[
+    float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean), wanted("a finite number")
+]
+"""Numbers written as strings count, booleans do not."""
+Positive = Annotated[Number, Field(gt=0), wanted("a finite number above 0")]
+Text = Annotated[str, Field(strict=True), AfterValidator(_no_lone_surrogate), wanted("a text")]
+Char = Annotated[Text, Field(min_length=1, max_length=1), wanted("one character")]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
+Date = Annotated[str, BeforeValidator(str)]
+"""As text, whatever YAML took it for."""
+TokenIds = Annotated[
+    tuple[Count, ...],
+    Field(strict=True),
+    BeforeValidator(lambda ids: tuple(ids) if isinstance(ids, list) else ids),
+    wanted("a list of token ids"),
+]
+Values = Annotated[Mapping[Any, Any], wanted("a mapping")]
 
 
 @dataclass(frozen=True)
-class FieldReader:
-    """Reads the values of one mapping of a sidecar; ``prefix`` is its place in the file."""
+class Key:
+    """Where a field stands in the file; dots lead into blocks. What holds nothing under ``name``
+    is looked for under ``also``; None is written as null if ``null``, else not at all. A ``record``
+    spreads over a block, in keys that begin with ``prefix``.
+    """
 
-    values: Mapping[str, Any]
-    where: Path
+    name: str
+    also: str = ""
+    null: bool = False
+    record: Any = None
     prefix: str = ""
 
-    def mapping(self, name: str) -> FieldReader:
+
+def _keys(sidecar: Any) -> dict[str, Key]:
+    """Each field's key: its own name where none is given."""
+    return {
+        name: next((m for m in field.metadata if isinstance(m, Key)), Key(name))
+        for name, field in sidecar.__pydantic_fields__.items()
+        if name != "extra"
+    }
+
+
+class SidecarFile:
+    """The values in a sidecar file, and what is wrong with them by file and key.
+
+    Raises: SidecarError as ``read_yaml``, and for another kind or version.
+    """
+
+    def __init__(self, path: Path, *, kind: str, versions: tuple[int, ...]) -> None:
+        self.path, self.values = path, read_yaml(path)
+        if self.values.get("kind") != kind:
+            raise self.wrong("kind", repr(kind), self.values.get("kind"))
+        version = self.values.get("schema_version")
+        self.version: int = versions[-1] if version is None else version
+        if type(self.version) is not int or self.version not in versions:
+            raise self.wrong("schema_version", " or ".join(map(str, versions)), version)
+
+    def block(self, name: str) -> dict[str, Any]:
         """A nested mapping; an empty one where it is missing."""
-        value = self.values.get(name)
-        if value is None:
-            return FieldReader({}, self.where, f"{self.prefix}{name}.")
-        if not isinstance(value, dict):
-            raise self._wrong(name, "a mapping", value)
-        return FieldReader(value, self.where, f"{self.prefix}{name}.")
+        found = self.values.get(name)
+        if found is not None and not isinstance(found, dict):
+            raise self.wrong(name, "a mapping", found)
+        return found or {}
 
-    def expect(self, name: str, wanted: str) -> None:
-        """Refuses any other value."""
-        if self.values.get(name) != wanted:
-            raise self._wrong(name, repr(wanted), self.values.get(name))
+    def get(self, name: str) -> Any:
+        """The value under a dotted name; None where it is missing."""
+        block, _, key = name.rpartition(".")
+        return (self.block(block) if block else self.values).get(key)
 
-    @overload
-    def integer(self, name: str, *, minimum: int = 0) -> int: ...
-    @overload
-    def integer(self, name: str, *, default: int, minimum: int = 0) -> int: ...
-    @overload
-    def integer(self, name: str, *, default: None, minimum: int = 0) -> int | None: ...
-    def integer(self, name: str, *, default: Any = _REQUIRED, minimum: int = 0) -> int | None:
-        """An integer of at least ``minimum``; booleans and strings are none."""
-        value = self.values.get(name)
-        if value is None and default is not _REQUIRED:
-            return default  # type: ignore[no-any-return]
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or not minimum <= value <= MAX_INTEGER
-        ):
-            raise self._wrong(name, f"an integer of at least {minimum}", value)
-        return value
+    def checked(self, name: str, kind: Any) -> Any:
+        """The value under a name, as one of the kinds of values above.
 
-    def positive(self, name: str) -> float:
-        """A finite number above 0; numbers written as strings count, booleans do not."""
-        value = self.values.get(name)
+        Raises: SidecarError if it is none.
+        """
         try:
-            number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            raise self._wrong(name, "a finite number above 0", value)
-        return number
+            return TypeAdapter(kind).validate_python(self.get(name))
+        except ValidationError as error:
+            raise self.wrong(name, error.errors()[0]["msg"], self.get(name)) from error
 
-    def text(self, *names: str, required: bool = False) -> str | None:
-        """The first of several keys that holds a non-empty text."""
-        for name in names:
-            value = self.values.get(name)
-            if value is not None and (not isinstance(value, str) or _LONE_SURROGATE.search(value)):
-                raise self._wrong(name, "a text", value)
-            if value:
-                return value
-        if required:
-            raise self._wrong(names[0], "a text", self.values.get(names[0]))
-        return None
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts; one alone counts as a list."""
-        value = self.values.get(name)
-        items = [] if value is None else value if isinstance(value, list) else [value]
-        return tuple(str(item) for item in items)
-
-    def integers(self, *names: str) -> tuple[int, ...] | None:
-        """The first of several keys that holds a list of token ids."""
-        for name in names:
-            value = self.values.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, list) or not all(
-                type(i) is int and 0 <= i <= MAX_INTEGER for i in value
-            ):
-                raise self._wrong(name, "a list of token ids", value)
-            return tuple(value)
-        return None
-
-    def _wrong(self, name: str, expected: str, found: Any) -> SidecarError:
+    def wrong(
+        self, what: str, expected: str, found: Any, *, remedy: str | None = None
+    ) -> SidecarError:
+        """The error of a value."""
         shown = "nothing" if found is None else repr(found)[:80]
-        return SidecarError(
-            f"{self.prefix}{name}", where=self.where, expected=expected, found=shown
-        )
+        return SidecarError(what, where=self.path, expected=expected, found=shown, remedy=remedy)
+
+    def read(self, kind: type[_Sidecar], *, others: set[str], **known: Any) -> _Sidecar:
+        """The sidecar that the file describes; ``known`` fields were read by the caller, ``others``
+        are keys of the file that no field holds and that are not kept.
+
+        Raises: SidecarError; TemplateError for a template that cannot be filled.
+        """
+        keys = _keys(kind)
+        required = {
+            f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
+        }
+        given = {name: self._value(key) for name, key in keys.items()} | known
+        given = {n: v for n, v in given.items() if v is not None or n in required}
+        places = [place for key in keys.values() for place in (key.name, key.also)]
+        read = {"kind", "schema_version", *others, *(place.split(".")[0] for place in places)}
+        extra = {name: value for name, value in self.values.items() if name not in read}
+        try:
+            sidecar: _Sidecar = kind(**given, extra=extra)
+        except ValidationError as error:
+            raise self._refused(error, keys) from error
+        self._check_templates(sidecar.av_template, sidecar.ar_template)
+        return sidecar
+
+    def _place(self, key: Key) -> str:
+        places = (place for place in (key.name, key.also) if place)
+        return next((place for place in places if self.get(place) not in (None, "")), key.name)
+
+    def _value(self, key: Key) -> Any:
+        if key.record is None:
+            value = self.get(self._place(key))
+            return None if value == "" else value
+        block = self.block(key.name)
+        held = {field.name: block.get(key.prefix + field.name) for field in fields(key.record)}
+        return held if any(value is not None for value in held.values()) else None
+
+    def _refused(self, error: ValidationError, keys: Mapping[str, Key]) -> SidecarError:
+        first = error.errors()[0]
+        name, *inside = map(str, first["loc"])
+        key = keys[name]
+        path = ".".join([self._place(key), *(key.prefix + part for part in inside)])
+        expected = first["msg"] if first["type"] == "wanted" else "a mapping"
+        return self.wrong(path, expected, first["input"])
+
+    def _check_templates(self, av: str | None, ar: str | None) -> None:
+        try:
+            if av is not None:
+                validate_av_template(av)
+            if ar is not None:
+                validate_ar_template(ar)
+        except TemplateError as e:
+            raise TemplateError(
+                e.what, where=self.path, expected=e.expected, found=e.found, remedy=e.remedy
+            ) from e
+
+
+def file_values(sidecar: Any, **frame: Any) -> dict[str, Any]:
+    """What the file of a sidecar holds: ``frame`` first, then every field at its place."""
+    values = dict(frame)
+    for name, key in _keys(sidecar).items():
+        value = getattr(sidecar, name)
+        block, _, inside = key.name.rpartition(".")
+        held = values.setdefault(block or key.name, {}) if block or key.record else values
+        if key.record is not None:
+            record = {} if value is None else asdict(value)
+            held.update({key.prefix + part: number for part, number in record.items()})
+        elif value is not None or key.null:
+            held[inside] = list(value) if isinstance(value, tuple) else value
+    return values

@@ -12,6 +12,7 @@ import webbrowser
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -49,11 +50,11 @@ class PageFiles(StaticFiles):
 
 
 def mount_page(app: FastAPI) -> None:
-    """Adds the page to an application, at ``PAGE_PATH``, and beside it what turns the page's JSON
-    into Parquet.
+    """Adds the page to an application, compressed, at ``PAGE_PATH``, and beside it what turns the
+    page's JSON into Parquet.
     """
     app.post(f"{PAGE_PATH}/parquet", include_in_schema=False)(_parquet)
-    app.mount(PAGE_PATH, PageFiles(directory=STATIC, html=True), name="explorer")
+    app.mount(PAGE_PATH, GZipMiddleware(PageFiles(directory=STATIC, html=True)), name="explorer")
 
 
 def _parquet(shared: SharedText) -> Response:

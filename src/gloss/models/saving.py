@@ -33,6 +33,7 @@ from gloss.target_model import (
     load_tokenizer,
     load_weights,
     quiet_loading,
+    refuse_missing,
     remove_final_norm,
     torch_dtype,
 )
@@ -135,15 +136,11 @@ def load_ar(
     backbone = _load_backbone(folder, **options)
     d_model, num_blocks = backbone.config.hidden_size, backbone.config.num_hidden_layers
     verify_model_sidecar(sidecar, tokenizer=tokenizer, d_model=d_model, num_blocks=num_blocks)
+    weight = read_head(folder / VALUE_HEAD_NAME, d_model)
+    if not bool(torch.isfinite(weight).all()):
+        raise CheckpointError("the AR's head holds NaN or infinity", where=folder)
     device = next(blocks_of(backbone)[-1].parameters()).device
-    head = nn.Linear(
-        d_model,
-        d_model,
-        bias=False,
-        dtype=torch_dtype(options.get("dtype", "float32")),
-        device=device,
-    )
-    head.load_state_dict({"weight": _read_head(folder / VALUE_HEAD_NAME, d_model)})
+    head = linear_head(weight.to(device, torch_dtype(options.get("dtype", "float32"))))
     return ActivationReconstructor(backbone, head, tokenizer, sidecar).eval().requires_grad_(False)
 
 
@@ -155,21 +152,21 @@ def _folder_of(name: Path | str | ModelPlace, options: LoadOptions) -> Path:
 def _load_backbone(folder: Path, **options: Unpack[LoadOptions]) -> Any:
     backbone, missing = load_weights(folder, head=False, **options)
     norm = architecture_of(backbone.config.model_type).final_norm
-    missing = [name for name in missing if f".{norm}." not in f".{name}"]
-    if missing:
-        raise CheckpointError(
-            "weights are missing", where=folder, found=f"no {missing[0]} ({len(missing)} in all)"
-        )
+    refuse_missing([n for n in missing if f".{norm}." not in f".{n}"], where=folder)
     remove_final_norm(backbone)
     return backbone_of(backbone)
 
 
-def _read_head(path: Path, d_model: int) -> torch.Tensor:
+def read_head(path: Path, d_model: int) -> torch.Tensor:
+    """The AR's head [d_model, d_model].
+
+    Raises: CheckpointError if it is missing, cannot be read, or is of another shape or type.
+    """
     if not path.is_file():
         raise CheckpointError(
             "the AR's head is missing",
             where=path,
-            remedy="An AR folder needs value_head.safetensors",
+            remedy="Take the file from the training run: without it other tools use a random head",
         )
     try:
         tensors = load_file(path)
@@ -177,17 +174,23 @@ def _read_head(path: Path, d_model: int) -> torch.Tensor:
         raise CheckpointError(f"the AR's head cannot be read ({error})", where=path) from error
     weight = tensors.get("weight")
     if weight is None or len(tensors) > 1 or tuple(weight.shape) != (d_model, d_model):
-        found = sorted(tensors) if weight is None or len(tensors) > 1 else tuple(weight.shape)
         raise CheckpointError(
             "wrong AR head",
             where=path,
             expected=f"weight [{d_model}, {d_model}] alone",
-            found=found,
+            found=", ".join(f"{name} {list(tensors[name].shape)}" for name in sorted(tensors)),
+            remedy="Save the head again, without bias",
         )
-    if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+    if weight.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise CheckpointError(
             "wrong AR head", where=path, expected="16 or 32 bit floats", found=weight.dtype
         )
-    if not bool(torch.isfinite(weight).all()):
-        raise CheckpointError("the AR's head holds NaN or infinity", where=path)
     return weight
+
+
+def linear_head(weight: torch.Tensor) -> nn.Linear:
+    """An AR's head with this weight [d_model, d_model]."""
+    d_model = len(weight)
+    head = nn.Linear(d_model, d_model, bias=False, dtype=weight.dtype, device=weight.device)
+    head.load_state_dict({"weight": weight})
+    return head

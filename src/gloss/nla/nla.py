@@ -14,7 +14,6 @@ from torch import Tensor
 
 from gloss.contract import (
     SIDECAR_NAME,
-    TRUST_KEY,
     ModelSidecar,
     check_same_activations,
     read_model_sidecar,
@@ -85,7 +84,7 @@ class NLA:
         )
         self.name, self._options = self.places.name, options
         self.sidecar: ModelSidecar = _sidecar_of(self.places)
-        self.recorded: dict[str, Any] = dict(self.sidecar.extra.get(TRUST_KEY, {}))
+        self.recorded: dict[str, Any] = self.sidecar.trust.recorded()
         self.max_new_tokens = max_new_tokens or int(self.recorded.get("max_new_tokens", 150))
 
     @cached_property

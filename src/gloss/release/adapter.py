@@ -6,13 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar
 from gloss.errors import CheckpointError, MissingExtraError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer
-from gloss.release.tensors import stream_tensors
+from gloss.models.saving import linear_head, read_head
+from gloss.release.parts import stream_tensors
 from gloss.target_model import (
     UNREADABLE,
     ModelPlace,
@@ -21,11 +19,12 @@ from gloss.target_model import (
     load_tokenizer,
     load_weights,
     quiet_loading,
+    refuse_missing,
     refuse_unsafe_files,
     remove_final_norm,
     truncate_blocks,
 )
-from gloss.target_model.folder_files import json_object
+from gloss.target_model.folder_files import first_line, json_object
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -54,25 +53,6 @@ def merged_half(
     place = ModelPlace.of(name)
     base_folder = place.folder()
     refuse_unsafe_files(base_folder)
-    _refuse_other_weights(folder)
-    model, missing = load_weights(place, head=sidecar.role == "av")
-    if missing and sidecar.role == "av":
-        raise CheckpointError(
-            "weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)"
-        )
-    if sidecar.role == "ar":
-        model = _truncated(model, sidecar, where=name)
-    merged = _merge(model, folder)
-    own = (folder / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer(folder if own else place)
-    if sidecar.role == "av":
-        return ActivationVerbalizer(merged, tokenizer, sidecar)
-    return ActivationReconstructor(
-        merged, _head(folder, base_folder, sidecar.d_model), tokenizer, sidecar
-    )
-
-
-def _refuse_other_weights(folder: Path) -> None:
     if not (folder / _WEIGHTS).is_file():
         raise CheckpointError(
             "no adapter weights in safetensors",
@@ -80,6 +60,16 @@ def _refuse_other_weights(folder: Path) -> None:
             expected=_WEIGHTS,
             remedy="Save the adapter again with peft",
         )
+    model, missing = load_weights(place, head=sidecar.role == "av")
+    refuse_missing(missing if sidecar.role == "av" else [], where=name)
+    own_tokenizer = (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(folder if own_tokenizer else place)
+    if sidecar.role == "av":
+        return ActivationVerbalizer(_merge(model, folder), tokenizer, sidecar)
+    merged = _merge(_truncated(model, sidecar, where=name), folder)
+    own_head = (folder / VALUE_HEAD_NAME).is_file()
+    head = read_head((folder if own_head else base_folder) / VALUE_HEAD_NAME, sidecar.d_model)
+    return ActivationReconstructor(merged, linear_head(head.float()), tokenizer, sidecar)
 
 
 def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
@@ -117,23 +107,9 @@ def _merge(model: Any, folder: Path) -> Any:
                 remedy="Name the base it was trained on: --base MODEL",
             )
         return adapted.merge_and_unload(safe_merge=True).requires_grad_(False)
+    except CheckpointError:
+        raise
     except UNREADABLE as error:
-        if isinstance(error, CheckpointError):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise CheckpointError(f"the adapter cannot be merged ({reason})", where=folder) from error
-
-
-def _head(folder: Path, base_folder: Path, d_model: int) -> nn.Linear:
-    """The head beside the adapter, else the base's."""
-    holder = next((at for at in (folder, base_folder) if (at / VALUE_HEAD_NAME).is_file()), None)
-    weight = None if holder is None else dict(stream_tensors(holder, VALUE_HEAD_NAME)).get("weight")
-    if weight is None or tuple(weight.shape) != (d_model, d_model):
         raise CheckpointError(
-            "the AR's head is missing",
-            where=folder,
-            expected=f"{VALUE_HEAD_NAME} with weight [{d_model}, {d_model}]",
-        )
-    head = nn.Linear(d_model, d_model, bias=False, dtype=torch.float32)
-    head.load_state_dict({"weight": weight})
-    return head
+            f"the adapter cannot be merged ({first_line(error)})", where=folder
+        ) from error

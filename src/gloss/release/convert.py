@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from gloss.contract import (
     SIDECAR_NAME,
@@ -26,11 +27,11 @@ from gloss.contract import (
 from gloss.durable import replaced_folder, write_json
 from gloss.errors import CheckpointError, ConfigError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
+from gloss.models.saving import linear_head
 from gloss.release.adapter import is_adapter, merged_half
 from gloss.release.dcp import is_dcp, model_names, read_dcp
-from gloss.release.parts import parts_of
-from gloss.release.tensors import stream_tensors
-from gloss.release.weight_checks import belongs_to_ar
+from gloss.release.parts import parts_of, stream_tensors
+from gloss.release.weight_rules import belongs_to_ar
 from gloss.target_model import (
     ModelPlace,
     backbone_of,
@@ -75,32 +76,26 @@ def convert(
         torch_dtype(options.dtype)
     path = Path(name).expanduser()
     if is_dcp(path) or is_adapter(path):
-        places = [(ModelPlace.of_path(path), out)]
+        places = {out: ModelPlace.of_path(path)}
     else:
         parts = parts_of(name, revision=revision)
-        places = [(place, out / role if len(parts) > 1 else out) for role, place in parts.items()]
-    for place, folder in places:
-        _convert_half(place, folder, options)
-    return [folder for _, folder in places]
+        places = {out / r if len(parts) > 1 else out: half.place for r, half in parts.items()}
+    for folder, place in places.items():
+        _convert_half(place.folder(), folder, options)
+    return list(places)
 
 
-def _convert_half(place: ModelPlace, out: Path, options: ConvertOptions) -> None:
-    folder = place.folder()
-    sidecar = _sidecar(folder, options)
+def _convert_half(folder: Path, out: Path, options: ConvertOptions) -> None:
+    own = (folder / SIDECAR_NAME).is_file() or options.like is None
+    sidecar = read_model_sidecar(folder if own else options.like or folder)
+    if options.base_checkpoint is not None:
+        sidecar = replace(sidecar, base_checkpoint=options.base_checkpoint)
     if is_adapter(folder):
-        half = merged_half(folder, sidecar, base=options.base)
-        _save(half, out, options)
+        _save(merged_half(folder, sidecar, base=options.base), out, options)
     elif is_dcp(folder):
         _save(_gathered_half(folder, sidecar, options), out, options)
     else:
         _copy(folder, sidecar, out, options)
-
-
-def _sidecar(folder: Path, options: ConvertOptions) -> ModelSidecar:
-    own = (folder / SIDECAR_NAME).is_file() or options.like is None
-    sidecar = read_model_sidecar(folder if own else options.like or folder)
-    base = options.base_checkpoint
-    return sidecar if base is None else replace(sidecar, base_checkpoint=base)
 
 
 def _save(
@@ -130,40 +125,31 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
     from huggingface_hub import save_torch_state_dict
 
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
-    files = [
-        path.name for path in sorted(folder.glob("*.safetensors")) if path.name != VALUE_HEAD_NAME
-    ]
     config = json_object(folder / "config.json")
     family = str((config.get("text_config") or config).get("model_type"))
-    with replaced_folder(out) as temporary:
-        state = {
-            name: _cast(tensor, dtype)
-            for file in files
-            for name, tensor in stream_tensors(folder, file)
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+
+    def weights(*files: str) -> dict[str, torch.Tensor]:
+        tensors = (pair for file in files for pair in stream_tensors(folder, file))
+        return {
+            name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+            for name, tensor in tensors
             if sidecar.role == "av" or belongs_to_ar(name, family)
         }
+
+    with replaced_folder(out) as temporary:
+        state = weights(*(file for file in files if file != VALUE_HEAD_NAME))
         if not state:
             raise CheckpointError("no weights", where=folder, expected="*.safetensors")
         save_torch_state_dict(state, temporary, max_shard_size=MAX_SHARD_SIZE)
-        if (folder / VALUE_HEAD_NAME).is_file():
-            from safetensors.torch import save_file
-
-            head = {
-                name: _cast(tensor, dtype)
-                for name, tensor in stream_tensors(folder, VALUE_HEAD_NAME)
-            }
-            save_file(head, temporary / VALUE_HEAD_NAME)
-        for pattern in _COPIED:
-            for path in folder.glob(pattern):
-                if path.is_file() and not path.name.endswith(".index.json"):
-                    shutil.copyfile(path, temporary / path.name)
+        if VALUE_HEAD_NAME in files:
+            save_file(weights(VALUE_HEAD_NAME), temporary / VALUE_HEAD_NAME)
+        for path in (path for pattern in _COPIED for path in folder.glob(pattern)):
+            if path.is_file() and not path.name.endswith(".index.json"):
+                shutil.copyfile(path, temporary / path.name)
         if options.dtype is not None:
             write_json(temporary / "config.json", _with_dtype(config, options.dtype))
         write_model_sidecar(sidecar, temporary, dialect=options.dialect)
-
-
-def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
@@ -183,10 +169,8 @@ def _gathered_half(
     """
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    described = next(
-        (at for at in (folder, options.like) if at is not None and (at / "config.json").is_file()),
-        None,
-    )
+    places = [at for at in (folder, options.like) if at is not None]
+    described = next((at for at in places if (at / "config.json").is_file()), None)
     if described is None:
         raise CheckpointError(
             "no config.json beside the shards",
@@ -228,7 +212,4 @@ def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch
             expected=f"head.weight or value_head.weight [{d_model}, {d_model}]",
             found=", ".join(sorted(square)) or "nothing",
         )
-    weight = next(iter(square.values()))
-    head = torch.nn.Linear(d_model, d_model, bias=False, dtype=weight.dtype)
-    head.load_state_dict({"weight": weight})
-    return head
+    return linear_head(next(iter(square.values())))

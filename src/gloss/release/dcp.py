@@ -10,32 +10,26 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gloss.errors import CheckpointError
-from gloss.target_model import UNREADABLE
+from gloss.target_model.folder_files import UNREADABLE, first_line
 
-METADATA_NAME = ".metadata"
-_METADATA = "torch.distributed.checkpoint.metadata"
+_INDEX = ".metadata"
+_PATHS = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"}
 _ALLOWED = {
-    _METADATA: {
-        "BytesStorageMetadata",
-        "ChunkStorageMetadata",
-        "Metadata",
-        "MetadataIndex",
-        "StorageMeta",
-        "TensorProperties",
-        "TensorStorageMetadata",
-        "_MEM_FORMAT_ENCODING",
+    "torch.distributed.checkpoint.metadata": {
+        *("BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex"),
+        *("StorageMeta", "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"),
     },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
     "torch.serialization": {"_get_layout"},
     "torch": {"Size"},
-    "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"},
-    "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"},
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,
     "collections": {"OrderedDict"},
 }
 
@@ -51,14 +45,14 @@ class _IndexUnpickler(pickle.Unpickler):
             return getattr(torch, name)
         if name not in _ALLOWED.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
-        if name in _ALLOWED["pathlib"]:
+        if name in _PATHS:
             return PurePosixPath
         return super().find_class(module, name)
 
 
 def is_dcp(folder: Path) -> bool:
     """Whether a folder holds a sharded training checkpoint."""
-    return (folder / METADATA_NAME).is_file() and any(folder.glob("*.distcp"))
+    return (folder / _INDEX).is_file() and any(folder.glob("*.distcp"))
 
 
 def read_dcp_metadata(folder: Path) -> Any:
@@ -66,33 +60,24 @@ def read_dcp_metadata(folder: Path) -> Any:
 
     Raises: CheckpointError if it is damaged, names anything but records of an index, or files
     outside the folder."""
-    file = folder / METADATA_NAME
+    file = folder / _INDEX
     try:
         with file.open("rb") as stream:
-            metadata = _unpickled(stream)
+            metadata = _IndexUnpickler(stream).load()
         entries, storage = metadata.state_dict_metadata, metadata.storage_data
         paths = {info.relative_path for info in storage.values()}
         assert isinstance(entries, dict)
     except UNREADABLE as error:
         raise CheckpointError(
-            f"the index cannot be read ({str(error)[:160] or type(error).__name__})",
+            f"the index cannot be read ({first_line(error)})",
             where=file,
-            remedy=(
-                "Do not load it by other means unless you trust where it comes from: it is a pickle"
-            ),
+            remedy="It is a pickle: load it by other means only if you trust where it comes from",
         ) from error
     for path in paths:
-        if (
-            not isinstance(path, str)
-            or path != PurePosixPath(path).name
-            or not path.endswith(".distcp")
-        ):
+        beside = isinstance(path, str) and path == PurePosixPath(path).name
+        if not beside or not path.endswith(".distcp"):
             raise CheckpointError("a shard outside the folder", where=file, found=repr(path)[:120])
     return metadata
-
-
-def _unpickled(stream: IO[bytes]) -> Any:
-    return _IndexUnpickler(stream).load()
 
 
 def read_dcp(folder: Path) -> dict[str, Tensor]:
@@ -131,10 +116,8 @@ def read_dcp(folder: Path) -> dict[str, Tensor]:
 
 
 def _is_optimizer(name: str) -> bool:
-    return any(
-        part in ("optim", "optimizer", "optimizers", "optimizer_state_dict")
-        for part in name.split(".")[:2]
-    )
+    names = {"optim", "optimizer", "optimizers", "optimizer_state_dict"}
+    return not names.isdisjoint(name.split(".")[:2])
 
 
 def model_names(

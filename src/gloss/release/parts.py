@@ -1,18 +1,131 @@
-"""The halves that a place holds, as they are: a broken sidecar is found too, so that it can be
-examined.
+"""The halves that a place holds, as they are, a broken one too, with what their files say: names,
+sidecar, config, tokenizer and the headers of the weights. No weight is read, so no PyTorch is
+loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, read_model_sidecar
+from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.nla.place import find_nla
-from gloss.target_model import ModelPlace
+from gloss.target_model.folder_files import UNREADABLE, first_line, json_object
+from gloss.target_model.hub import ModelPlace
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, ModelPlace]:
+class Half:
+    """One half under examination; each part is read when it is first asked for.
+
+    The properties raise what reading raises: SidecarError, TemplateError, CheckpointError.
+    """
+
+    def __init__(self, role: str, place: ModelPlace) -> None:
+        self.role, self.place, self._read_from = role, place, place
+
+    def fetch(self) -> Half:
+        """Fetches it, where it is not on this machine, to be read from its folder."""
+        self._read_from = ModelPlace.of_path(self.place.folder_unchecked())
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Its folder on this machine, once it was fetched."""
+        return Path(self._read_from.name)
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        """Names and sizes of its files, those included that nothing here fetches."""
+        return self.place.files()
+
+    def file(self, name: str) -> Path:
+        """A small file, fetched alone where need be; it may not be there."""
+        return self._read_from.file(name) or self.folder / name
+
+    @cached_property
+    def sidecar(self) -> ModelSidecar:
+        """Its sidecar."""
+        return read_model_sidecar(self.file(SIDECAR_NAME))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Its text model's config: a multimodal wrapper keeps it one level down."""
+        config = json_object(self.file("config.json"))
+        inner = config.get("text_config")
+        return inner if isinstance(inner, dict) else config
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, loaded as Gloss loads it: files only, no code."""
+        from gloss.target_model import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    @cached_property
+    def weight_files(self) -> list[str]:
+        """Names of the model's safetensors files, without the head's."""
+        names = [name for name in self.files if name.endswith(".safetensors")]
+        return [name for name in names if "/" not in name and name != VALUE_HEAD_NAME]
+
+    @cached_property
+    def headers(self) -> dict[str, Any]:
+        """A TensorInfo of huggingface_hub for each of the model's tensors, from the files' headers;
+        a name in several files counts once.
+        """
+        files = [self.file_headers(name) for name in self.weight_files]
+        return {name: header for headers in files for name, header in headers.items()}
+
+    def file_headers(self, name: str) -> dict[str, Any]:
+        """What the header of one safetensors file says of its tensors.
+
+        Raises: CheckpointError if it cannot be read.
+        """
+        from huggingface_hub import HfApi, parse_local_safetensors_file_metadata
+        from huggingface_hub.constants import is_offline_mode
+
+        place = self._read_from
+        try:
+            if place.is_local or is_offline_mode():
+                return parse_local_safetensors_file_metadata(
+                    place.folder_unchecked() / name
+                ).tensors
+            inside = f"{place.subfolder}/{name}" if place.subfolder else name
+            read = HfApi().parse_safetensors_file_metadata
+            return read(place.name, inside, revision=place.revision).tensors
+        except UNREADABLE as error:
+            raise _unreadable(place, name, error) from error
+
+
+def stream_tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one safetensors file, one in memory at a time.
+
+    Raises: CheckpointError if it cannot be read.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(folder / file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                yield name, opened.get_tensor(name)
+    except UNREADABLE as error:
+        raise _unreadable(folder, file, error) from error
+
+
+def _unreadable(place: object, file: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{file} cannot be read ({first_line(error)})",
+        where=place,
+        remedy="Fetch or write the file again: its header is damaged",
+    )
+
+
+def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Half]:
     """The halves at ``name``, by role: one where the place is one half itself, else those that
     ``gloss.load`` would find.
 
@@ -20,13 +133,12 @@ def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Mode
     """
     one = _half_itself(name, revision)
     if one is not None:
-        return {role_of(one): one}
+        return {role_of(one): Half(role_of(one), one)}
     found = find_nla(name, revision=revision)
     if found.unreachable:
         raise next(iter(found.unreachable.values()))
-    return {
-        role: place for role, place in (("av", found.av), ("ar", found.ar)) if place is not None
-    }
+    places = {"av": found.av, "ar": found.ar}
+    return {role: Half(role, place) for role, place in places.items() if place is not None}
 
 
 def _half_itself(name: str | Path, revision: str | None) -> ModelPlace | None:

@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gloss.errors import CheckpointError, ConfigError
-from gloss.release.findings import Finding
-from gloss.release.licence import licence_of
+from gloss.release.card import licence_of
 from gloss.release.parts import parts_of
 from gloss.release.validate import validate
-from gloss.target_model import UNREADABLE, ModelPlace
-from gloss.target_model.hub import MODEL_FILES
+from gloss.target_model.folder_files import UNREADABLE
+from gloss.target_model.hub import MODEL_FILES, ModelPlace
+
+_REFUSALS = {
+    401: "who you are is not known",
+    403: "you may not write there",
+    404: "there is no such place",
+}
 
 
 def pull(name: str, *, revision: str | None = None) -> dict[str, Path]:
@@ -22,7 +27,8 @@ def pull(name: str, *, revision: str | None = None) -> dict[str, Path]:
 
     Raises: CheckpointError if there is none, it may not be read, or the hub cannot be reached.
     """
-    return {role: place.folder() for role, place in parts_of(name, revision=revision).items()}
+    parts = parts_of(name, revision=revision)
+    return {role: half.place.folder() for role, half in parts.items()}
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
@@ -33,46 +39,31 @@ def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
     fails, or the hub refuses."""
     if not folder.is_dir():
         raise CheckpointError("no such folder", where=folder)
-    parts = parts_of(folder)
+    parts = {role: half.folder for role, half in parts_of(folder).items()}
     repos = {role: repo if len(parts) == 1 else f"{repo}-{role}" for role in parts}
-    for role, place in parts.items():
-        _check_name(repos[role])
-        _require_licence(Path(place.name))
-    failed = validate(folder).failed
-    if failed:
-        raise _not_valid(folder, failed)
-    return {
-        role: _upload(Path(place.name), repos[role], private=private)
-        for role, place in parts.items()
-    }
-
-
-def _check_name(repo: str) -> None:
-    place = ModelPlace.of(repo) if not Path(repo).is_dir() else None
-    if place is None or "/" not in place.name or place.revision is not None:
-        raise ConfigError("no name of a repository", expected="owner/name", found=repr(repo))
-
-
-def _require_licence(folder: Path) -> None:
-    if licence_of(folder) is None:
+    for role, half in parts.items():
+        place = None if Path(repos[role]).is_dir() else ModelPlace.of(repos[role])
+        if place is None or "/" not in place.name or place.revision is not None:
+            raise ConfigError(
+                "no name of a repository", expected="owner/name", found=repr(repos[role])
+            )
+        if licence_of(half) is None:
+            raise CheckpointError(
+                "no licence, so it is not published",
+                where=half,
+                expected="license in README.md, or a LICENSE file",
+                remedy=f"gloss checkpoint card {half} --license ID, with the licence of the base"
+                " model",
+            )
+    if failed := validate(folder).failed:
+        first = failed[0]
         raise CheckpointError(
-            "no licence, so it is not published",
+            f"{len(failed)} checks fail, so it is not published; the first is {first.half}"
+            f" {first.check}: {first.says}",
             where=folder,
-            expected="license in README.md, or a LICENSE file",
-            remedy=(
-                f"gloss checkpoint card {folder} --license ID, with the licence of the base model"
-            ),
+            remedy=f"See them all: gloss checkpoint validate {folder}",
         )
-
-
-def _not_valid(folder: Path, failed: list[Finding]) -> CheckpointError:
-    first = failed[0]
-    return CheckpointError(
-        f"{len(failed)} checks fail, so it is not published; the first is {first.half}"
-        f" {first.check}: {first.says}",
-        where=folder,
-        remedy=f"See them all: gloss checkpoint validate {folder}",
-    )
+    return {role: _upload(half, repos[role], private=private) for role, half in parts.items()}
 
 
 def _upload(folder: Path, repo: str, *, private: bool) -> str:
@@ -106,13 +97,8 @@ def _answering(repo: str) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
-        why = {
-            401: "who you are is not known",
-            403: "you may not write there",
-            404: "there is no such place",
-        }
         raise CheckpointError(
-            f"the hub refuses ({why.get(status, f'status {status}')})",
+            f"the hub refuses ({_REFUSALS.get(status, f'status {status}')})",
             where=repo,
             remedy="Set HF_TOKEN to a token that may write, or run: hf auth login",
         ) from error

@@ -6,23 +6,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gloss.contract import (
-    SIDECAR_NAME,
-    TRUST_KEY,
-    VALUE_HEAD_NAME,
-    ModelSidecar,
-    read_model_sidecar,
-)
-from gloss.contract.sidecar_fields import read_yaml
-from gloss.errors import CheckpointError
-from gloss.release.parts import parts_of
-from gloss.release.tensors import file_headers, tensor_headers
-from gloss.target_model import ModelPlace, commit_of
-from gloss.target_model.folder_files import json_object
+from rich.filesize import decimal
+from rich.table import Table
+
+from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME
+from gloss.contract.sidecar_yaml import read_yaml
+from gloss.nla.results import printable
+from gloss.release.parts import Half, parts_of
+from gloss.target_model.hub import commit_of
+
+_SHOWN_VALUES = 8
+_HALVES = {"av": "AV, activation verbalizer", "ar": "AR, activation reconstructor"}
 
 
 @dataclass(frozen=True)
@@ -60,56 +58,35 @@ def inspect(name: str | Path, *, revision: str | None = None) -> list[Checkpoint
 
     Raises: CheckpointError if there is no checkpoint, a file cannot be read, or the hub cannot be
     reached; SidecarError."""
-    return [_summary(place) for place in parts_of(name, revision=revision).values()]
+    return [_summary(half) for half in parts_of(name, revision=revision).values()]
 
 
-def _summary(place: ModelPlace) -> CheckpointSummary:
-    sidecar_file, config_file = place.file(SIDECAR_NAME), place.file("config.json")
-    if sidecar_file is None:
-        raise CheckpointError("no sidecar", where=place, expected=SIDECAR_NAME)
-    sidecar, values = read_model_sidecar(sidecar_file), read_yaml(sidecar_file)
-    config = text_config(json_object(config_file)) if config_file is not None else {}
-    files = place.files()
-    headers = tensor_headers(place, files)
-    if VALUE_HEAD_NAME in files:
-        headers |= {
-            f"head.{name}": header for name, header in file_headers(place, VALUE_HEAD_NAME).items()
-        }
+def _summary(half: Half) -> CheckpointSummary:
+    file, sidecar = half.file(SIDECAR_NAME), half.sidecar
+    values = read_yaml(file)
+    config = half.config if half.file("config.json").is_file() else {}
+    headers = dict(half.headers)
+    if VALUE_HEAD_NAME in half.files:
+        head = half.file_headers(VALUE_HEAD_NAME)
+        headers |= {f"head.{name}": header for name, header in head.items()}
     dtypes: Counter[str] = Counter()
     for header in headers.values():
-        dtypes[header.dtype] += header.count
+        dtypes[header.dtype] += header.parameter_count
+    own = {field.name for field in fields(CheckpointSummary)} - {"marker", "schema_version"}
     return CheckpointSummary(
-        place=str(place),
-        commit=commit_of(sidecar_file.parent),
-        role=sidecar.role,
-        base_checkpoint=sidecar.base_checkpoint,
-        stage=sidecar.stage,
-        layer=sidecar.layer,
-        d_model=sidecar.d_model,
+        **{name: value for name, value in vars(sidecar).items() if name in own},
+        place=str(half.place),
+        commit=commit_of(file.parent),
         num_blocks=config.get("num_hidden_layers"),
         family=config.get("model_type"),
-        injection_scale=sidecar.injection_scale,
-        mse_scale=sidecar.mse_scale,
         marker=asdict(sidecar.marker) if sidecar.marker else None,
-        ar_suffix_ids=sidecar.ar_suffix_ids,
-        av_template=sidecar.av_template,
-        ar_template=sidecar.ar_template,
         dialect=dialect_of(values),
         schema_version=values.get("schema_version"),
-        created_by=sidecar.created_by,
         dtypes=dict(dtypes),
         num_parameters=sum(dtypes.values()),
-        recorded=recorded_by_training(sidecar),
-        files=files,
+        recorded=sidecar.trust.recorded(),
+        files=half.files,
     )
-
-
-def recorded_by_training(sidecar: ModelSidecar) -> dict[str, Any]:
-    """What Gloss's training noted for readers to judge by; empty for a checkpoint of another tool,
-    or another tool's key.
-    """
-    recorded = sidecar.extra.get(TRUST_KEY)
-    return dict(recorded) if isinstance(recorded, dict) else {}
 
 
 def dialect_of(values: Mapping[str, Any]) -> str:
@@ -123,7 +100,48 @@ def dialect_of(values: Mapping[str, Any]) -> str:
     return "minimal" if minimal else "released"
 
 
-def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The text model's part of a config.json: a multimodal wrapper keeps it one level down."""
-    inner = config.get("text_config")
-    return dict(inner) if isinstance(inner, dict) else dict(config)
+def summary_table(summary: CheckpointSummary) -> Table:
+    """Two columns: what, and its value; texts from files are shown without control characters."""
+    table = Table(
+        title=printable(f"{summary.place}: {_HALVES[summary.role]}"),
+        title_justify="left",
+        show_header=False,
+    )
+    marker, scale, dtypes = summary.marker, summary.injection_scale, summary.dtypes.items()
+    shown = {
+        "base": summary.base_checkpoint,
+        "stage": summary.stage,
+        "family": f"{summary.family}, {summary.num_blocks} blocks, d_model {summary.d_model}",
+        "layer": summary.layer,
+        "injection scale": "raw" if scale is None else scale,
+        "mse scale": summary.mse_scale,
+        "marker": marker
+        and "{char} = token {token_id}, between {left_neighbor_id} and {right_neighbor_id}".format(
+            **marker
+        ),
+        "AR suffix": list(summary.ar_suffix_ids or ()),
+        "AV template": summary.av_template,
+        "AR template": summary.ar_template,
+        "weights": f"{summary.num_parameters:,} values: "
+        + ", ".join(f"{dtype} {count:,}" for dtype, count in dtypes),
+        "dialect": f"{summary.dialect}, schema version {summary.schema_version or 'not given'}",
+        "made by": summary.created_by,
+        "commit": summary.commit,
+        **{f"recorded {name}": value for name, value in summary.recorded.items()},
+        "files": "\n".join(f"{name}  {decimal(size)}" for name, size in summary.files.items()),
+    }
+    if summary.role == "ar":
+        del shown["injection scale"]
+    for name, value in shown.items():
+        table.add_row(name, "—" if value in (None, "", []) else printable(_recorded(value)))
+    return table
+
+
+def _recorded(value: object) -> str:
+    """A value that training noted; of a vector its width and length, as ``--json`` has the rest."""
+    numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    if isinstance(value, list) and numbers and len(value) > _SHOWN_VALUES:
+        return f"{len(value)} values, norm {sum(one * one for one in value) ** 0.5:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_recorded(one)}" for name, one in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,16 +1,29 @@
-"""``validate``: every check on every half, and on both together; none stops the others."""
+"""``validate``: every rule on every half, and on both together; none stops the others. Here stand
+the rules about the files of a half, of which no weight is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from gloss.release.contract_checks import CONTRACT_CHECKS
-from gloss.release.findings import Finding, Half, run_checks
-from gloss.release.pair_checks import pair_findings, target_findings
-from gloss.release.parts import parts_of
-from gloss.release.weight_checks import WEIGHT_CHECKS
+from gloss.contract import CONTRACT_RULES, Finding, Rule, check_same_activations
+from gloss.contract.checkpoint_rules import (
+    config_integer,
+    finding,
+    findings,
+    is_readable,
+    warning,
+)
+from gloss.errors import CheckpointError, SidecarError
+from gloss.release.card import licence_of
+from gloss.release.parts import Half, parts_of
+from gloss.target_model.architectures import architecture_of
+from gloss.target_model.folder_files import refuse_unsafe_files
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".distcp", ".npy", ".joblib")
+_CODE = (".py", ".so", ".sh")
 
 
 @dataclass(frozen=True)
@@ -26,8 +39,8 @@ class Validation:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed; warnings and skipped checks do not count, but a skipped one
-        always has a failed cause.
+        """Whether nothing failed; warnings and skipped rules do not count, but a skipped one always
+        has a failed cause.
         """
         return not self.failed
 
@@ -44,14 +57,108 @@ def validate(
 
     Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached.
     """
-    halves = {role: Half(role, place) for role, place in parts_of(name, revision=revision).items()}
-    for half in halves.values():
-        _ = half.folder  # fetched here, so that an unreachable hub is one error and not twenty
-    findings = [
-        f for half in halves.values() for f in run_checks(half, (*CONTRACT_CHECKS, *WEIGHT_CHECKS))
-    ]
+    halves = {role: half.fetch() for role, half in parts_of(name, revision=revision).items()}
+    from gloss.release.weight_rules import WEIGHT_RULES
+
+    rules = (*FILE_RULES, *CONTRACT_RULES, *WEIGHT_RULES)
+    found = [line for half in halves.values() for line in findings(half, rules)]
     if len(halves) == 2:
-        findings += pair_findings(halves["av"], halves["ar"])
+        found.append(_belong_together(halves["av"], halves["ar"]))
     if target is not None:
-        findings += target_findings(halves, target, texts)
-    return Validation(tuple(findings))
+        from gloss.release.round_trip_rules import target_findings
+
+        found += target_findings(halves, target, texts)
+    return Validation(tuple(found))
+
+
+def _files_are_safe(half: Half) -> str | Finding:
+    refuse_unsafe_files(half.folder)
+    for name in half.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise CheckpointError(
+                "a file outside the folder", found=name, remedy="Do not use this checkpoint"
+            )
+        if path.suffix in _PICKLES or path.name == ".metadata":
+            raise CheckpointError(
+                "a pickled file, which can run code when it is loaded",
+                found=name,
+                remedy="Remove it, or turn it into safetensors: gloss checkpoint convert",
+            )
+    if code := [name for name in half.files if PurePosixPath(name).suffix in _CODE]:
+        found = ", ".join(code[:3])
+        return warning(
+            "the folder holds code, which Gloss never runs", found=found, remedy="Remove it"
+        )
+    if not any(name.endswith(".safetensors") for name in half.files):
+        raise CheckpointError(
+            "no weights", expected="*.safetensors", remedy="Save the model with safetensors"
+        )
+    return f"{len(half.files)} files, weights in safetensors"
+
+
+def _config_is_known(half: Half) -> str:
+    family = architecture_of(str(half.config.get("model_type"))).model_type
+    blocks, width = (config_integer(half, n) for n in ("num_hidden_layers", "hidden_size"))
+    return f"{family}, {blocks} blocks, d_model {width}"
+
+
+def _per_block_lists_fit(half: Half) -> str:
+    blocks = config_integer(half, "num_hidden_layers")
+    names = architecture_of(str(half.config.get("model_type"))).per_block_config
+    lists = {name: half.config[name] for name in names if isinstance(half.config.get(name), list)}
+    for name, values in lists.items():
+        if len(values) != blocks:
+            raise CheckpointError(
+                f"config.json: {name} does not fit the number of blocks",
+                expected=f"{blocks} entries",
+                found=len(values),
+                remedy="Truncate the list together with the blocks",
+            )
+    return ", ".join(f"{name} has {blocks} entries" for name in lists) or "none in this family"
+
+
+def _licence_is_named(half: Half) -> str | Finding:
+    return licence_of(half.folder) or warning(
+        "no licence", remedy="Name the base model's: gloss checkpoint card PLACE --license ID"
+    )
+
+
+FILE_RULES = (
+    Rule("files", _files_are_safe),
+    Rule("config", _config_is_known),
+    Rule("per-block config", _per_block_lists_fit, ("config",)),
+    Rule("licence", _licence_is_named),
+)
+
+
+def _belong_together(av: Half, ar: Half) -> Finding:
+    """Whether AV and AR say that they are about the same activations."""
+    if not (is_readable(av, "sidecar") and is_readable(ar, "sidecar")):
+        return Finding("pair", "belong together", "skipped", "needs two readable sidecars")
+    return finding("pair", "belong together", lambda: _same_nla(av, ar))
+
+
+def _same_nla(av: Half, ar: Half) -> str | Finding:
+    first, second = av.sidecar, ar.sidecar
+    check_same_activations(first, second)
+    if first.ar_template is not None and first.ar_template != second.ar_template:
+        raise SidecarError(
+            "AV and AR record different AR templates",
+            expected=repr(first.ar_template[:60]),
+            found=repr(str(second.ar_template)[:60]),
+            remedy="Use the two halves of one training run",
+        )
+    families = [
+        half.config.get("model_type") if is_readable(half, "config") else None for half in (av, ar)
+    ]
+    if families[0] != families[1]:
+        raise CheckpointError(
+            "AV and AR are of different families", expected=families[0], found=families[1]
+        )
+    if None not in (first.marker, second.marker) and first.marker != second.marker:
+        return warning(
+            "AV and AR record different markers", remedy="Check that they are halves of one run"
+        )
+    layer = first.layer if first.layer is not None else second.layer
+    return f"both of layer {layer}, d_model {first.d_model}"

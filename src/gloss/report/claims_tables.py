@@ -1,26 +1,26 @@
-"""Claims of explanations as they are shown: marks inside the text, and scores per kind."""
+"""Examples and their claims as they are shown: marks inside the text, and scores per kind."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, Literal
 
-from gloss.report.formatting import finite
-from gloss.report.run_files import section
+from gloss.formatting import count, decimal, finite
+from gloss.store.run_files import section
 
-MARKS = {"right": "✓", "wrong": "✗", "absent": "○"}
-VERDICT_MEANINGS = {
-    "right": "agrees with what is known at this token",
-    "wrong": "contradicts it",
-    "absent": "nothing of this kind is known at this token",
+VERDICTS = {
+    "right": ("✓", "agrees with what is known at this token"),
+    "wrong": ("✗", "contradicts it"),
+    "absent": ("○", "nothing of this kind is known at this token"),
 }
 
 
 @dataclass(frozen=True)
 class ClaimMark:
-    """One judged claim; ``truth`` is what is known of its kind, where anything is."""
+    """One judged claim; ``truth`` is what is known of its kind, given where the claim is wrong."""
 
     kind: str
     value: str
@@ -30,17 +30,7 @@ class ClaimMark:
     @property
     def mark(self) -> str:
         """The symbol of the verdict."""
-        return MARKS.get(self.verdict, "?")
-
-    @property
-    def description(self) -> str:
-        """The claim and its verdict in words."""
-        words = f"{self.kind} = {self.value}: {self.verdict}"
-        return (
-            f"{words}, truth is {self.truth}"
-            if self.verdict == "wrong" and self.truth is not None
-            else words
-        )
+        return VERDICTS.get(self.verdict, "?")[0]
 
 
 @dataclass(frozen=True)
@@ -49,6 +39,23 @@ class Segment:
 
     text: str
     claim: ClaimMark | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """An explained activation and its text; ``before`` leaves out the token that ends it."""
+
+    doc_id: str
+    position: str
+    before: str
+    token: str
+    token_in_text: bool
+    parts: tuple[Segment, ...]
+    claims: tuple[ClaimMark, ...]
+    facts: dict[str, str]
+    fve: str
+    cosine: str
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,91 +72,77 @@ class KindScores:
 
     @property
     def error_of_difference(self) -> float | None:
-        """Standard error of precision minus chance, claims taken as independent (so rather too
-        small).
-        """
+        """Standard error of precision minus chance, claims taken as independent: rather small."""
         if self.precision is None or self.chance is None or not self.n_claims:
             return None
         spread = self.precision * (1 - self.precision) + self.chance * (1 - self.chance)
         return math.sqrt(max(spread, 0.0) / self.n_claims)
 
 
-def claim_marks(example: Mapping[str, Any]) -> tuple[ClaimMark, ...]:
-    """The judged claims of an example, in order of their place in the text."""
-    return tuple(mark for _, _, mark in _placed_claims(example))
+def read_example(example: Mapping[str, Any]) -> Example:
+    """An entry of ``examples`` as it is shown."""
+    text, token = str(example.get("text") or ""), str(example.get("token") or "")
+    inside = bool(token) and text.endswith(token)
+    placed = _placed_claims(example)
+    return Example(
+        doc_id=str(example.get("doc_id", "")),
+        position=count(example.get("position")),
+        before=text.removesuffix(token),
+        token=token,
+        token_in_text=inside,
+        parts=tuple(_segments(str(example.get("explanation") or ""), placed)),
+        claims=tuple(mark for _, _, mark in placed),
+        facts={kind: str(value) for kind, value in section(example, "facts").items()},
+        fve=decimal(example.get("fve")),
+        cosine=decimal(example.get("cosine")),
+        flags=tuple(map(str, example.get("flags") or [])),
+    )
 
 
-def segments(example: Mapping[str, Any]) -> tuple[Segment, ...]:
-    """The explanation cut at its claims; one without a place, or overlapping an earlier one, is not
-    marked inside.
-    """
-    text = str(example.get("explanation") or "")
-    parts: list[Segment] = []
-    done = 0
-    for start, end, mark in _placed_claims(example):
-        if not done <= start < end <= len(text):
-            continue
-        if start > done:
-            parts.append(Segment(text[done:start]))
-        parts.append(Segment(text[start:end], mark))
-        done = end
-    return (*parts, Segment(text[done:])) if done < len(text) else tuple(parts)
+def _placed_claims(example: Mapping[str, Any]) -> list[tuple[int, int, ClaimMark]]:
+    """The claims with their places in the text, -1 for one without, in order of place."""
+    facts, placed = section(example, "facts"), []
+    for claim in example.get("claims") or []:
+        kind, value, verdict = (str(claim.get(name, "")) for name in ("kind", "value", "verdict"))
+        truth = facts.get(kind) if verdict == "wrong" else None
+        mark = ClaimMark(kind, value, verdict, None if truth is None else str(truth))
+        start, end = (finite(claim.get(name)) for name in ("start", "end"))
+        placed.append((-1 if start is None else int(start), -1 if end is None else int(end), mark))
+    return sorted(placed, key=lambda item: item[:2])
+
+
+def _segments(text: str, placed: Sequence[tuple[int, int, ClaimMark]]) -> list[Segment]:
+    """The text cut at its claims, but for those without a place or overlapping an earlier one."""
+    parts, done = [], 0
+    for start, end, mark in placed:
+        if done <= start < end <= len(text):
+            parts += [Segment(text[done:start]), Segment(text[start:end], mark)]
+            done = end
+    return [part for part in (*parts, Segment(text[done:])) if part.text]
 
 
 def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
     """Scores of every kind, those furthest above chance first."""
-    rows = [
-        KindScores(
-            kind=kind,
-            precision=finite(values.get("precision")),
-            recall=finite(values.get("recall")),
-            probe_ceiling=finite(values.get("probe_ceiling")),
-            chance=finite(values.get("chance")),
-            n_claims=int(finite(values.get("n_claims")) or 0),
-            n_known=int(finite(values.get("n_known")) or 0),
-        )
-        for kind, values in section(results, "claims").items()
-        if isinstance(values, Mapping)
-    ]
-    return tuple(
-        sorted(rows, key=lambda row: (-((row.precision or 0.0) - (row.chance or 0.0)), row.kind))
-    )
+    rows = []
+    for kind, values in section(results, "claims").items():
+        if isinstance(values, Mapping):
+            score = {name: finite(value) for name, value in values.items()}
+            precision, recall, ceiling, chance = map(
+                score.get, ("precision", "recall", "probe_ceiling", "chance")
+            )
+            n_claims, n_known = (int(score.get(name) or 0) for name in ("n_claims", "n_known"))
+            rows.append(KindScores(kind, precision, recall, ceiling, chance, n_claims, n_known))
+    above = {row.kind: (row.precision or 0.0) - (row.chance or 0.0) for row in rows}
+    return tuple(sorted(rows, key=lambda row: (-above[row.kind], row.kind)))
 
 
-def pooled_precision(scores: Sequence[KindScores]) -> float | None:
-    """The share of all claims, of whatever kind, that are right."""
-    counted = [
-        (row.precision, row.n_claims)
-        for row in scores
-        if row.precision is not None and row.n_claims
-    ]
-    total = sum(n for _, n in counted)
-    return sum(precision * n for precision, n in counted) / total if total else None
-
-
-def pooled_ceiling(scores: Sequence[KindScores]) -> float | None:
-    """What the probes would reach on the same mix of claims; kinds without a probe are left out."""
-    counted = [
-        (row.probe_ceiling, row.n_claims)
-        for row in scores
-        if row.probe_ceiling is not None and row.n_claims
-    ]
-    total = sum(n for _, n in counted)
-    return sum(ceiling * n for ceiling, n in counted) / total if total else None
-
-
-def _placed_claims(example: Mapping[str, Any]) -> list[tuple[int, int, ClaimMark]]:
-    facts = section(example, "facts")
-    placed = []
-    for claim in example.get("claims") or []:
-        kind = str(claim.get("kind", ""))
-        truth = facts.get(kind)
-        mark = ClaimMark(
-            kind=kind,
-            value=str(claim.get("value", "")),
-            verdict=str(claim.get("verdict", "")),
-            truth=None if truth is None else str(truth),
-        )
-        start, end = (finite(claim.get(name)) for name in ("start", "end"))
-        placed.append((-1 if start is None else int(start), -1 if end is None else int(end), mark))
-    return sorted(placed, key=lambda item: item[:2])
+def pooled(
+    scores: Sequence[KindScores], name: Literal["precision", "probe_ceiling"]
+) -> float | None:
+    """A score over all claims of whatever kind: the share that is right, or what probes would reach
+    on the same mix; kinds without it are left out.
+    """
+    value = attrgetter(name)
+    counted = [row for row in scores if value(row) is not None and row.n_claims]
+    total = sum(row.n_claims for row in counted)
+    return sum(value(row) * row.n_claims for row in counted) / total if total else None

@@ -1,110 +1,102 @@
-"""The figures of the report: FVE over RL, claims against their ceiling, text over RL, time per
-stage.
-"""
+"""The figures of the report; each is left out (None) where its numbers are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gloss.formatting import count, decimal, duration, finite, percent
 from gloss.report.claims_tables import KindScores
-from gloss.report.formatting import count, decimal, duration, finite, percent
-from gloss.report.headline import CONTROL_NAMES
-from gloss.report.run_files import section
+from gloss.report.measures import controls
 from gloss.report.svg import BAND, FAINT, FIRST, GRID, INK, MUTED, PAPER, SECOND, Drawing, draw
 from gloss.report.trust_sections import MIN_CLAIMS
+from gloss.store.run_files import section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOWEST_FVE_DRAWN = -0.3
+LINE_HEIGHT = 0.055
+LONGEST_LABEL = 32
 WIDE_INCHES, NARROW_INCHES = 7.4, 3.7
 
 Series = tuple[list[int], list[float]]
 Metrics = Sequence[Mapping[str, Any]]
 
+TEXT_METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "explanation_tokens": ("Tokens per explanation", partial(decimal, digits=1)),
+    "failure_rate": ("Extraction failures", percent),
+}
+
+
+class Level(NamedTuple):
+    """A number named at the right edge of the FVE figure; without a style it has no line."""
+
+    label: str
+    value: float
+    colour: str
+    style: str
+
 
 def fve_figure(results: Mapping[str, Any], metrics: Metrics) -> Drawing | None:
-    """FVE over RL steps beside the SFT level and the controls; None without a curve to draw."""
+    """FVE over RL steps beside the SFT level and the controls."""
     sampled, heldout = series(metrics, "fve_sampled"), series(metrics, "fve_heldout")
     if not sampled[0]:
         return None
     levels = _fve_levels(results, sampled, heldout)
-    told = ", ".join(f"{label} {decimal(value)}" for label, value, _, _ in levels)
+    named = ", ".join(f"{level.label} {decimal(level.value)}" for level in levels)
     first, last = decimal(sampled[1][0]), decimal(sampled[1][-1])
     description = (
         f"Line chart of FVE over {len(sampled[0])} joint RL steps. Sampled FVE of the training"
-        f" batch goes from {first} to {last}. Levels: {told}."
+        f" batch goes from {first} to {last}. Levels: {named}."
     )
     return draw("fve", description, lambda narrow: _paint_fve(narrow, sampled, heldout, levels))
 
 
 def claims_figure(scores: Sequence[KindScores]) -> Drawing | None:
-    """Precision and recall per kind between chance and the probe's ceiling; None without claims."""
+    """Precision and recall per kind between chance and the probe's ceiling."""
     rows = [row for row in scores if row.precision is not None or row.recall is not None]
     if not rows:
         return None
-    told = "; ".join(
+    named = "; ".join(
         f"{row.kind}: precision {percent(row.precision)}, recall {percent(row.recall)}, "
         f"probe {percent(row.probe_ceiling)}, chance {percent(row.chance)}, {row.n_claims} claims"
         for row in rows
     )
-    return draw(
-        "claims",
-        f"Dot plot of claim scores per kind of fact. {told}.",
-        lambda narrow: _paint_claims(narrow, rows),
-    )
+    description = f"Dot plot of claim scores per kind of fact. {named}."
+    return draw("claims", description, lambda narrow: _paint_claims(narrow, rows))
 
 
 def text_figure(metrics: Metrics) -> Drawing | None:
-    """Explanation length and failure rate over RL steps; None where neither was logged."""
-    tokens, failures = series(metrics, "explanation_tokens"), series(metrics, "failure_rate")
-    panels = [
-        (title, values, share)
-        for title, values, share in (
-            ("Tokens per explanation", tokens, False),
-            ("Extraction failures", failures, True),
-        )
-        if values[0]
-    ]
+    """Explanation length and failure rate over RL steps."""
+    panels = {name: values for name in TEXT_METRICS if (values := series(metrics, name))[0]}
     if not panels:
         return None
-    told = "; ".join(
-        f"{title} from {_shown(values[1][0], share)} to {_shown(values[1][-1], share)}"
-        for title, values, share in panels
-    )
-    return draw(
-        "text",
-        f"Line charts over joint RL steps. {told}.",
-        lambda narrow: _paint_text(narrow, panels),
-    )
+    named = []
+    for name, (_, curve) in panels.items():
+        title, form = TEXT_METRICS[name]
+        named.append(f"{title} from {form(curve[0])} to {form(curve[-1])}")
+    description = f"Line charts over joint RL steps. {'; '.join(named)}."
+    return draw("text", description, lambda narrow: _paint_text(narrow, panels))
 
 
 def seconds_figure(results: Mapping[str, Any]) -> Drawing | None:
-    """Bars of the time each stage took; None where it was not measured."""
-    measured = {
-        name: finite(value)
-        for name, value in section(results, "seconds").items()
-        if name != "total"
-    }
-    stages = {name: value for name, value in measured.items() if value is not None}
+    """Bars of the time each stage took."""
+    seconds = {name: finite(value) for name, value in section(results, "seconds").items()}
+    stages = {n: value for n, value in seconds.items() if value is not None and n != "total"}
     if not stages:
         return None
-    told = ", ".join(f"{name} {duration(value)}" for name, value in stages.items())
-    return draw(
-        "seconds",
-        f"Bar chart of time per stage: {told}.",
-        lambda narrow: _paint_seconds(narrow, stages),
-    )
+    named = ", ".join(f"{name} {duration(value)}" for name, value in stages.items())
+    description = f"Bar chart of time per stage: {named}."
+    return draw("seconds", description, lambda narrow: _paint_seconds(narrow, stages))
 
 
 def series(metrics: Metrics, name: str) -> Series:
     """Steps and values of one metric, without the steps that lack it."""
-    points = [
-        (int(row["step"]), value) for row in metrics if (value := finite(row.get(name))) is not None
-    ]
-    return [step for step, _ in points], [value for _, value in points]
+    rows = [row for row in metrics if finite(row.get(name)) is not None]
+    return [row["step"] for row in rows], [float(row[name]) for row in rows]
 
 
 def moving_mean(values: Sequence[float]) -> list[float]:
@@ -114,90 +106,62 @@ def moving_mean(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-Level = tuple[str, float, str, str]
-
-
 def _fve_levels(results: Mapping[str, Any], sampled: Series, heldout: Series) -> list[Level]:
-    """Label, value, colour and line style (empty: no line) of everything named at the
-    right edge.
-    """
-    fve, controls = section(results, "fve"), section(results, "controls")
+    fve = section(results, "fve")
     wanted: list[tuple[str, Any, str, str]] = [
         ("RL greedy", fve.get("rl", heldout[1][-1] if heldout[1] else None), SECOND, ""),
         ("RL sampled", fve.get("rl_sampled", sampled[1][-1]), FIRST, ""),
         ("SFT greedy", fve.get("sft"), SECOND, "--"),
         ("SFT sampled", fve.get("sft_sampled"), FIRST, "--"),
-        *((_short(name), controls.get(key), MUTED, ":") for key, name in CONTROL_NAMES.items()),
     ]
+    for name, level in controls(results).items():
+        short = name.removesuffix(" activations").removesuffix(" activation")
+        wanted.append((short, level, MUTED, ":"))
     return [
-        (label, value, colour, style)
+        Level(label, value, colour, style)
         for label, raw, colour, style in wanted
         if (value := finite(raw)) is not None
     ]
 
 
-def _short(control: str) -> str:
-    return control.removesuffix(" activations").removesuffix(" activation")
-
-
 def _paint_fve(narrow: bool, sampled: Series, heldout: Series, levels: Sequence[Level]) -> Figure:
-    figure, axes = _canvas(
-        narrow, height=3.7, left=0.42, right=1.32 if narrow else 1.75, bottom=0.48, top=0.12
-    )
-    values = [*sampled[1], *heldout[1], *(value for _, value, _, style in levels)]
-    low = max(LOWEST_FVE_DRAWN, min(values)) - 0.06
-    axes.set_ylim(min(low, -0.1), 1.02)
+    figure = _figure(narrow, 3.7)
+    axes = figure.subplots()
+    values = [*sampled[1], *heldout[1], *(level.value for level in levels if level.style)]
+    low = min(max(LOWEST_FVE_DRAWN, min(values)) - 0.06, -0.1)
     steps = [*sampled[0], *heldout[0]]
+    axes.set(xlabel="joint RL step", ylim=(low, 1.02))
     axes.set_xlim(min(steps), max(max(steps), min(steps) + 1))
+    axes.grid(axis="x", visible=False)
     axes.axhline(0, color=FAINT, linewidth=0.9)
     for _, value, colour, style in levels:
-        if style and value >= axes.get_ylim()[0]:
+        if style and value >= low:
             axes.axhline(value, color=colour, linestyle=style, linewidth=1.1)
-    axes.plot(*sampled, color=FIRST, linewidth=0.8, alpha=0.4)
-    axes.plot(sampled[0], moving_mean(sampled[1]), color=FIRST, linewidth=2)
-    hidden = any(value < axes.get_ylim()[0] for value in heldout[1])
-    axes.plot(
-        *heldout,
-        "o-",
-        color=SECOND,
-        linewidth=0.8,
-        markersize=4.5,
-        markeredgecolor=PAPER,
-        clip_on=hidden,
-    )
-    axes.set_xlabel("joint RL step")
-    axes.grid(axis="x", visible=False)
-    _label_levels(axes, levels, line_height=0.055)
+    _plot_smoothed(axes, sampled)
+    dots: Any = {"linewidth": 0.8, "markersize": 4.5, "markeredgecolor": PAPER}
+    axes.plot(*heldout, "o-", color=SECOND, clip_on=any(v < low for v in heldout[1]), **dots)
+    _label_levels(axes, levels)
     return figure
 
 
-def _label_levels(axes: Axes, levels: Sequence[Level], *, line_height: float) -> None:
+def _plot_smoothed(axes: Axes, values: Series) -> None:
+    """Each step as a thin line, their moving mean as a thick one."""
+    axes.plot(*values, color=FIRST, linewidth=0.8, alpha=0.4)
+    axes.plot(values[0], moving_mean(values[1]), color=FIRST, linewidth=2, solid_capstyle="round")
+
+
+def _label_levels(axes: Axes, levels: Sequence[Level]) -> None:
+    """Names the levels beside the right edge, apart from each other, each tied to its height."""
     low, high = axes.get_ylim()
-    gap = line_height * (high - low)
-    ordered = sorted(levels, key=lambda level: level[1])
-    anchors = [min(max(value, low), high) for _, value, _, _ in ordered]
-    transform = axes.get_yaxis_transform()
-    for (label, value, colour, _), anchor, place in zip(
-        ordered, anchors, spread(anchors, gap, low), strict=True
-    ):
-        axes.plot(
-            [1.0, 1.035],
-            [anchor, place],
-            color=FAINT,
-            linewidth=0.6,
-            transform=transform,
-            clip_on=False,
-        )
-        below = "↓ " if value < low else ""
-        axes.text(
-            1.05,
-            place,
-            f"{below}{label} {decimal(value)}",
-            color=colour,
-            va="center",
-            fontsize=8.2,
-            transform=transform,
-        )
+    ordered = sorted(levels, key=lambda level: level.value)
+    anchors = [min(max(level.value, low), high) for level in ordered]
+    places = spread(anchors, LINE_HEIGHT * (high - low), low)
+    beside: Any = axes.get_yaxis_transform()
+    for level, anchor, place in zip(ordered, anchors, places, strict=True):
+        tie, text = ([1.0, 1.035], [anchor, place]), f"{level.label} {decimal(level.value)}"
+        axes.plot(*tie, color=FAINT, linewidth=0.6, transform=beside, clip_on=False)
+        text = f"↓ {text}" if level.value < low else text
+        axes.text(1.05, place, text, color=level.colour, va="center", size=8.2, transform=beside)
 
 
 def spread(anchors: Sequence[float], gap: float, low: float) -> list[float]:
@@ -205,51 +169,37 @@ def spread(anchors: Sequence[float], gap: float, low: float) -> list[float]:
     ``low``.
     """
     groups: list[list[float]] = []
+
+    def bottom(group: Sequence[float]) -> float:
+        return max(low, sum(group) / len(group) - gap * (len(group) - 1) / 2)
+
     for anchor in anchors:
         groups.append([anchor])
-        while len(groups) > 1 and _top(groups[-2], gap, low) + gap > _bottom(groups[-1], gap, low):
+        while len(groups) > 1 and bottom(groups[-2]) + gap * len(groups[-2]) > bottom(groups[-1]):
             last = groups.pop()
             groups[-1].extend(last)
-    return [_bottom(group, gap, low) + gap * i for group in groups for i in range(len(group))]
-
-
-def _bottom(group: Sequence[float], gap: float, low: float) -> float:
-    return max(low, sum(group) / len(group) - gap * (len(group) - 1) / 2)
-
-
-def _top(group: Sequence[float], gap: float, low: float) -> float:
-    return _bottom(group, gap, low) + gap * (len(group) - 1)
+    return [bottom(group) + gap * i for group in groups for i in range(len(group))]
 
 
 def _paint_claims(narrow: bool, rows: Sequence[KindScores]) -> Figure:
-    height = 0.78 + 0.36 * len(rows)
-    labels = [f"{row.kind} ({count(row.n_claims)})" if narrow else row.kind for row in rows]
-    figure, axes = _canvas(
-        narrow,
-        height=height,
-        left=_label_inches(labels),
-        right=0.2 if narrow else 1.5,
-        bottom=0.44,
-        top=0.22,
-    )
-    axes.set_xlim(0, 1)
-    axes.set_ylim(len(rows) - 0.45, -0.55)
+    figure = _figure(narrow, 0.78 + 0.36 * len(rows))
+    axes = figure.subplots()
+    kinds = [_label(row.kind) for row in rows]
+    if narrow:
+        kinds = [f"{kind} ({count(row.n_claims)})" for kind, row in zip(kinds, rows, strict=True)]
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.45, -0.55))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_yticks(range(len(rows)), kinds, color=INK)
     axes.grid(axis="y", visible=False)
-    beside = axes.get_yaxis_transform()
+    axes.spines["left"].set_visible(False)
     for place, row in enumerate(rows):
         _paint_kind(axes, place, row)
-        if not narrow:
-            numbers = f"{count(row.n_claims)} / {count(row.n_known)}"
-            axes.text(
-                1.03, place, numbers, color=MUTED, va="center", fontsize=8.2, transform=beside
-            )
-    axes.set_yticks(range(len(rows)), labels, color=INK)
     if not narrow:
-        axes.text(
-            1.03, -0.62, "claims / known", color=MUTED, va="bottom", fontsize=7.5, transform=beside
-        )
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.spines["left"].set_visible(False)
+        numbers = [f"{count(row.n_claims)} / {count(row.n_known)}" for row in rows]
+        beside: Any = {"color": MUTED, "transform": axes.get_yaxis_transform()}
+        axes.text(1.03, -0.62, "claims / known", va="bottom", size=7.5, **beside)
+        for place, text in enumerate(numbers):
+            axes.text(1.03, place, text, va="center", size=8.2, **beside)
     return figure
 
 
@@ -257,124 +207,56 @@ def _paint_kind(axes: Axes, place: int, row: KindScores) -> None:
     chance, ceiling = row.chance, row.probe_ceiling
     if chance is not None and ceiling is not None:
         axes.barh(place, ceiling - chance, left=chance, height=0.3, color=BAND, linewidth=0)
-    if chance is not None:
-        axes.plot(
-            [chance, chance],
-            [place - 0.24, place + 0.24],
-            color=MUTED,
-            linewidth=1.6,
-            solid_capstyle="butt",
-        )
-    if ceiling is not None:
-        axes.plot(
-            [ceiling, ceiling],
-            [place - 0.24, place + 0.24],
-            color=INK,
-            linewidth=1.6,
-            solid_capstyle="butt",
-        )
+    for value, colour in ((chance, MUTED), (ceiling, INK)):
+        if value is not None:
+            axes.plot([value] * 2, [place - 0.24, place + 0.24], color=colour, linewidth=1.6)
     if row.recall is not None:
-        axes.plot(
-            row.recall,
-            place,
-            "D",
-            color=PAPER,
-            markeredgecolor=SECOND,
-            markeredgewidth=1.5,
-            markersize=5.6,
-            clip_on=False,
-        )
+        diamond: Any = {"markersize": 5.6, "markeredgecolor": SECOND, "markeredgewidth": 1.5}
+        axes.plot(row.recall, place, "D", color=PAPER, clip_on=False, **diamond)
     if row.precision is not None:
-        faint = 0.4 if row.n_claims < MIN_CLAIMS else 1.0
-        axes.plot(
-            row.precision,
-            place,
-            "o",
-            color=FIRST,
-            markeredgecolor=PAPER,
-            markersize=8.2,
-            clip_on=False,
-            alpha=faint,
-        )
+        dot: Any = {"markersize": 8.2, "markeredgecolor": PAPER}
+        alpha = 0.4 if row.n_claims < MIN_CLAIMS else 1.0
+        axes.plot(row.precision, place, "o", color=FIRST, alpha=alpha, clip_on=False, **dot)
 
 
-def _paint_text(narrow: bool, panels: Sequence[tuple[str, Series, bool]]) -> Figure:
-    from matplotlib.figure import Figure
-
-    width = NARROW_INCHES if narrow else WIDE_INCHES
-    shape = (len(panels), 1) if narrow else (1, len(panels))
-    figure = Figure(figsize=(width, 2.0 * shape[0]))
-    height = 2.0 * shape[0]
-    figure.subplots_adjust(
-        left=0.42 / width,
-        right=1 - 0.14 / width,
-        bottom=0.46 / height,
-        top=1 - 0.3 / height,
-        wspace=0.2,
-        hspace=0.55,
-    )
-    for place, (title, values, share) in enumerate(panels):
-        axes = figure.add_subplot(*shape, place + 1)
-        axes.plot(*values, color=FIRST, linewidth=0.8, alpha=0.4)
-        axes.plot(values[0], moving_mean(values[1]), color=FIRST, linewidth=2)
-        axes.set_title(title)
-        axes.set_ylim(0, max(values[1]) * 1.15 or 0.01)
+def _paint_text(narrow: bool, panels: Mapping[str, Series]) -> Figure:
+    rows, columns = (len(panels), 1) if narrow else (1, len(panels))
+    figure = _figure(narrow, 2.0 * rows)
+    for place, (name, values) in enumerate(panels.items(), start=1):
+        title, form = TEXT_METRICS[name]
+        axes = figure.add_subplot(rows, columns, place)
+        _plot_smoothed(axes, values)
+        axes.set(title=title, xlabel="joint RL step", ylim=(0, max(values[1]) * 1.15 or 0.01))
         axes.margins(x=0)
         axes.grid(axis="x", visible=False)
-        axes.set_xlabel("joint RL step")
         axes.locator_params(axis="y", nbins=5)
-        if share:
+        if form is percent:
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}\u00a0%")
     return figure
 
 
 def _paint_seconds(narrow: bool, stages: Mapping[str, float]) -> Figure:
-    height = 0.2 + 0.25 * len(stages)
-    left = _label_inches(list(stages))
-    figure, axes = _canvas(
-        narrow, height=height, left=left, right=0.85 if narrow else 2.4, bottom=0.08, top=0.08
-    )
-    places = range(len(stages))
-    axes.barh(places, list(stages.values()), height=0.52, color=FIRST, linewidth=0, alpha=0.75)
-    axes.set_yticks(places, list(stages), color=INK)
+    figure = _figure(narrow, 0.2 + 0.25 * len(stages))
+    axes = figure.subplots()
+    places, seconds = range(len(stages)), list(stages.values())
+    bars = axes.barh(places, seconds, height=0.52, color=FIRST, alpha=0.75)
+    axes.bar_label(bars, list(map(duration, seconds)), padding=5, color=MUTED, fontsize=8.2)
+    axes.set_yticks(places, list(map(_label, stages)), color=INK)
     axes.invert_yaxis()
-    axes.set_xlim(0, max(*stages.values(), 1e-9))
+    axes.set_xlim(0, max(*seconds, 1e-9) * (1.3 if narrow else 1.5))
     axes.set_xticks([])
     axes.grid(visible=False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["left", "bottom"]].set_visible(False)
     axes.axvline(0, color=GRID, linewidth=0.9)
-    for place, value in enumerate(stages.values()):
-        axes.annotate(
-            duration(value),
-            (value, place),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            color=MUTED,
-            fontsize=8.2,
-        )
     return figure
 
 
-def _label_inches(labels: Sequence[str]) -> float:
-    """Room for the longest label at the left, up to half of the narrow figure."""
-    return min(0.3 + 0.072 * max(map(len, labels)), NARROW_INCHES / 2)
+def _label(name: str) -> str:
+    """A name at the left edge, short enough to leave room for the figure."""
+    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 
-def _canvas(
-    narrow: bool, *, height: float, left: float, right: float, bottom: float, top: float
-) -> tuple[Figure, Axes]:
-    """A figure with one set of axes and margins in inches."""
+def _figure(narrow: bool, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    width = NARROW_INCHES if narrow else WIDE_INCHES
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-    )
-    return figure, axes
-
-
-def _shown(value: float, share: bool) -> str:
-    return percent(value) if share else decimal(value, 1)
+    return Figure(figsize=(NARROW_INCHES if narrow else WIDE_INCHES, height))

@@ -1,32 +1,24 @@
-"""Matplotlib figures as inline SVG whose colours and fonts are the page's, for light and dark
-alike.
-"""
+"""Matplotlib figures as inline SVG in the page's own colours and fonts, light and dark alike."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, MUTED, FAINT, GRID, FIRST, SECOND, BAND, PAPER = (
-    f"#0{digit}0{digit}0{digit}" for digit in "12345678"
-)
-_CSS_NAMES = {
-    INK: "--ink", MUTED: "--muted", FAINT: "--faint", GRID: "--grid",
-    FIRST: "--first", SECOND: "--second", BAND: "--band", PAPER: "--paper",
-}  # fmt: skip
-_SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
+_NAMES = ("ink", "muted", "faint", "grid", "first", "second", "band", "paper")
+_COLOURS = [f"#0{digit}0{digit}0{digit}" for digit in "12345678"]
+INK, MUTED, FAINT, GRID, FIRST, SECOND, BAND, PAPER = _COLOURS
+"""Stand-ins for the page's colours of these names, which take their places in the markup."""
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "axes.unicode_minus": True,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -38,7 +30,6 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.facecolor": "none",
     "axes.titlesize": 9,
-    "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -52,38 +43,34 @@ _STYLE = {
     "ytick.major.size": 0,
     "xtick.major.width": 0.7,
     "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "lines.solid_capstyle": "round",
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.08,
+    "lines.solid_capstyle": "butt",
 }
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One figure in two widths, as SVG markup, with what a screen reader says in its place."""
+class Drawing(NamedTuple):
+    """One figure in two widths, as SVG markup with what a screen reader says in its place."""
 
     wide: str
     narrow: str
-    description: str
 
 
 def draw(name: str, description: str, paint: Callable[[bool], Figure]) -> Drawing:
-    """Paints a figure for a desktop and for a phone; ``paint`` is told whether the narrow one is
-    wanted.
-    """
+    """Paints a figure for a desktop and, with ``paint(True)``, for a phone."""
     import matplotlib
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):  # type: ignore[dict-item]
-        wide, narrow = (
-            _inline(paint(is_narrow), f"{name}-{width}", description)
-            for is_narrow, width in ((False, "w"), (True, "n"))
+        return Drawing(
+            _inline(paint(False), f"{name}-w", description),
+            _inline(paint(True), f"{name}-n", description),
         )
-    return Drawing(wide, narrow, description)
 
 
 def _inline(figure: Figure, prefix: str, description: str) -> str:
     buffer = StringIO()
     figure.savefig(
-        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
     )
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
@@ -101,6 +88,7 @@ def _inline(figure: Figure, prefix: str, description: str) -> str:
 
 
 def _adapt(element: ElementTree.Element, prefix: str) -> None:
+    """Makes ids those of this figure alone, and colours the page's."""
     link = element.attrib.pop(f"{{{_XLINK}}}href", None)
     if link is not None:
         element.set("href", f"#{prefix}-{link.removeprefix('#')}")
@@ -109,6 +97,6 @@ def _adapt(element: ElementTree.Element, prefix: str) -> None:
             element.set(name, f"{prefix}-{value}")
         elif name in {"style", "clip-path", "fill", "stroke"}:
             value = re.sub(r"url\(#", f"url(#{prefix}-", value)
-            for colour, css_name in _CSS_NAMES.items():
-                value = value.replace(colour, f"var({css_name})")
+            for colour, css_name in zip(_COLOURS, _NAMES, strict=True):
+                value = value.replace(colour, f"var(--{css_name})")
             element.set(name, value)

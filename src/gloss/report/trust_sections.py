@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gloss.report.claims_tables import KindScores, kind_scores, pooled_ceiling, pooled_precision
-from gloss.report.formatting import count, decimal, finite, listed, percent, signed
-from gloss.report.headline import best_control, fve_interval
-from gloss.report.run_files import section
+from gloss.formatting import count, decimal, finite, listed, percent, signed
+from gloss.report.claims_tables import KindScores, kind_scores, pooled
+from gloss.report.measures import best_control, fve_interval
+from gloss.store.run_files import section
 
 Level = Literal["good", "caution", "warning", "unknown"]
 Standing = Literal[
@@ -20,8 +20,10 @@ Standing = Literal[
     "too few claims",
     "not measured",
 ]
+Numbers = Mapping[str, float | None]
 
 MIN_CLAIMS = 30
+MIN_HELDOUT = 500
 HIGH_FVE = 0.6
 LOW_PRECISION = 0.6
 NEAR_CEILING = 0.9
@@ -45,17 +47,16 @@ def findings(
 ) -> tuple[Finding, ...]:
     """Everything the numbers say for and against believing the explanations, worst first."""
     scores = kind_scores(results)
+    fve = {name: finite(value) for name, value in section(results, "fve").items()}
     found = [
-        *_private_code(results, scores),
+        *_private_code(fve.get("rl"), scores),
         *_kinds(scores),
-        *_controls(results),
-        *_learning(results, metrics),
-        *_sampling(results),
-        *_failures(results),
-        *_sample_size(results),
+        _controls(fve.get("rl"), best_control(results)),
+        *_learning(fve, [finite(row.get("fve_heldout")) for row in metrics]),
+        *_data(results, fve),
     ]
-    order = {"warning": 0, "caution": 1, "good": 2, "unknown": 3}
-    return tuple(sorted(found, key=lambda finding: order[finding.level]))
+    order = ("warning", "caution", "good", "unknown")
+    return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
 
 
 def standing(row: KindScores) -> Standing:
@@ -69,25 +70,22 @@ def standing(row: KindScores) -> Standing:
         return "chance"
     if row.probe_ceiling is None:
         return "above chance, no probe"
-    return (
-        "as good as the probe"
-        if row.precision >= NEAR_CEILING * row.probe_ceiling
-        else "short of the probe"
-    )
+    near = row.precision >= NEAR_CEILING * row.probe_ceiling
+    return "as good as the probe" if near else "short of the probe"
 
 
-def _private_code(results: Mapping[str, Any], scores: Sequence[KindScores]) -> list[Finding]:
-    fve, precision = finite(section(results, "fve").get("rl")), pooled_precision(scores)
+def _private_code(fve: float | None, scores: Sequence[KindScores]) -> Iterator[Finding]:
+    precision, ceiling = pooled(scores, "precision"), pooled(scores, "probe_ceiling")
     if fve is None:
-        return []
+        return
     if precision is None:
         text = (
             f"FVE {decimal(fve)} says that the text carries the activation to the AR. It does not"
             " say that the sentences are true, and this run has no known truth to judge them by."
             " Check claims by other means before repeating them."
         )
-        return [Finding("unknown", "Truth of the claims was not measured", text)]
-    ceiling = pooled_ceiling(scores)
+        yield Finding("unknown", "Truth of the claims was not measured", text)
+        return
     beside = "" if ceiling is None else f" (linear probes reach {percent(ceiling)} on these kinds)"
     right = f"{percent(precision)} of the claims are right{beside}"
     if fve >= HIGH_FVE and precision < LOW_PRECISION:
@@ -96,178 +94,146 @@ def _private_code(results: Mapping[str, Any], scores: Sequence[KindScores]) -> l
             " sentences that so often are not true, so much of the signal must travel in the"
             " choice of words and not in what they say. Take any single claim as unproven."
         )
-        return [Finding("warning", "The pair may be using words as a private code", text)]
-    if fve >= HIGH_FVE and ceiling is not None and precision < NEAR_CEILING * ceiling:
+        yield Finding("warning", "The pair may be using words as a private code", text)
+    elif fve >= HIGH_FVE and ceiling is not None and precision < NEAR_CEILING * ceiling:
         text = (
             f"FVE is {decimal(fve)} and {right}: the text tells the AR more than its sentences"
             " state truly."
         )
-        return [Finding("caution", "Reconstruction is ahead of truth", text)]
-    return [
-        Finding(
-            "good" if precision >= LOW_PRECISION else "caution",
-            "Claims against known truth",
-            f"{right}; FVE is {decimal(fve)}.",
-        )
-    ]
+        yield Finding("caution", "Reconstruction is ahead of truth", text)
+    else:
+        level: Level = "good" if precision >= LOW_PRECISION else "caution"
+        yield Finding(level, "Claims against known truth", f"{right}; FVE is {decimal(fve)}.")
 
 
-def _kinds(scores: Sequence[KindScores]) -> list[Finding]:
-    groups: dict[Standing, list[KindScores]] = {}
-    for row in scores:
-        groups.setdefault(standing(row), []).append(row)
-    found = []
-    if rows := groups.get("chance"):
-        each = "; ".join(
-            f"{row.kind} {percent(row.precision)} against {percent(row.chance)}" for row in rows
-        )
-        text = (
-            "They are no more often right than explanations of other activations would be"
-            f" ({each}). Ignore them."
-        )
-        found.append(
-            Finding("warning", f"At or below chance: {_names(rows)}", text + _unread(rows))
-        )
-    if rows := groups.get("short of the probe"):
-        each = "; ".join(_against_ceiling(row) for row in rows)
-        text = (
-            f"A linear probe on the same activation does better ({each}). Believe one only where"
-            " samples agree."
-        )
-        found.append(Finding("caution", f"Above chance, short of the probe: {_names(rows)}", text))
-    if rows := groups.get("above chance, no probe"):
-        each = "; ".join(
-            f"{row.kind} {percent(row.precision)} against {percent(row.chance)}" for row in rows
-        )
-        text = f"No probe says what could be read from the activation ({each})."
-        found.append(Finding("caution", f"Above chance, ceiling unknown: {_names(rows)}", text))
-    if rows := groups.get("as good as the probe"):
-        each = "; ".join(_against_ceiling(row) for row in rows)
-        text = f"Right about as often as a linear probe on the activation, or more often ({each})."
-        found.append(Finding("good", f"As good as the probe: {_names(rows)}", text))
-    if rows := [*groups.get("too few claims", []), *groups.get("not measured", [])]:
-        text = (
-            f"Fewer than {MIN_CLAIMS} claims, or nothing to compare them with. This run says"
-            " nothing about them."
-        )
-        found.append(Finding("unknown", f"Not judged: {_names(rows)}", text))
-    return found
+def _against_chance(row: KindScores) -> str:
+    return f"{row.kind} {percent(row.precision)} against {percent(row.chance)}"
+
+
+def _against_probe(row: KindScores) -> str:
+    return f"{row.kind} {percent(row.precision)}, probe {percent(row.probe_ceiling)}"
+
+
+_KINDS: tuple[tuple[set[Standing], Level, str, str, Callable[[KindScores], str]], ...] = (
+    (
+        {"chance"},
+        "warning",
+        "At or below chance",
+        "They are no more often right than explanations of other activations would be ({each})."
+        " Ignore them.",
+        _against_chance,
+    ),
+    (
+        {"short of the probe"},
+        "caution",
+        "Above chance, short of the probe",
+        "A linear probe on the same activation does better ({each}). Believe one only where samples"
+        " agree.",
+        _against_probe,
+    ),
+    (
+        {"above chance, no probe"},
+        "caution",
+        "Above chance, ceiling unknown",
+        "No probe says what could be read from the activation ({each}).",
+        _against_chance,
+    ),
+    (
+        {"as good as the probe"},
+        "good",
+        "As good as the probe",
+        "Right about as often as a linear probe on the activation, or more often ({each}).",
+        _against_probe,
+    ),
+    (
+        {"too few claims", "not measured"},
+        "unknown",
+        "Not judged",
+        f"Fewer than {MIN_CLAIMS} claims, or nothing to compare them with. This run says nothing"
+        " about them.",
+        _against_chance,
+    ),
+)
+
+
+def _kinds(scores: Sequence[KindScores]) -> Iterator[Finding]:
+    for standings, level, title, text, shown in _KINDS:
+        if rows := [row for row in scores if standing(row) in standings]:
+            text = text.format(each="; ".join(map(shown, rows)))
+            unread = _unread(rows) if level == "warning" else ""
+            yield Finding(level, f"{title}: {listed([row.kind for row in rows])}", text + unread)
 
 
 def _unread(rows: Sequence[KindScores]) -> str:
     readable = [row.kind for row in rows if (row.probe_ceiling or 0.0) - (row.chance or 0.0) > 0.1]
     if not readable:
         return ""
-    verb = "is" if len(readable) == 1 else "are"
-    return (
-        f" The activation does hold them: {listed(readable)} {verb} within reach of a linear probe."
-    )
+    are = "is" if len(readable) == 1 else "are"
+    within = f"{listed(readable)} {are} within reach of a linear probe"
+    return f" The activation does hold them: {within}."
 
 
-def _against_ceiling(row: KindScores) -> str:
-    return f"{row.kind} {percent(row.precision)}, probe {percent(row.probe_ceiling)}"
-
-
-def _names(rows: Sequence[KindScores]) -> str:
-    return listed([row.kind for row in rows])
-
-
-def _controls(results: Mapping[str, Any]) -> list[Finding]:
-    fve, best = finite(section(results, "fve").get("rl")), best_control(results)
+def _controls(fve: float | None, best: tuple[str, float] | None) -> Finding:
     if fve is None or best is None:
-        return [
-            Finding(
-                "unknown",
-                "No controls",
-                "Without controls an FVE cannot be told from an AR that ignores its text.",
-            )
-        ]
+        text = "Without controls an FVE cannot be told from an AR that ignores its text."
+        return Finding("unknown", "No controls", text)
     name, value = best
     text = (
         f"FVE {decimal(fve)} stands {decimal(fve - value)} above the best control ({name},"
         f" {decimal(value)})."
     )
     if fve - value <= CONTROL_LIMIT:
-        return [
-            Finding(
-                "warning",
-                "No better than a control",
-                f"{text} The explanations carry nothing the AR uses.",
-            )
-        ]
+        text += " The explanations carry nothing the AR uses."
+        return Finding("warning", "No better than a control", text)
     if value > CONTROL_LIMIT:
-        return [
-            Finding(
-                "caution",
-                "A control scores too",
-                f"{text} That much needs no reading of the right explanation.",
-            )
-        ]
-    return [Finding("good", "The AR does read the text", text)]
+        text += " That much needs no reading of the right explanation."
+        return Finding("caution", "A control scores too", text)
+    return Finding("good", "The AR does read the text", text)
 
 
-def _learning(results: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    fve = section(results, "fve")
-    before, after, labels = (
-        finite(fve.get(name)) for name in ("sft_sampled", "rl_sampled", "ar_on_labels")
-    )
-    found = []
+def _learning(fve: Numbers, heldout: Sequence[float | None]) -> Iterator[Finding]:
+    before, after = fve.get("sft_sampled"), fve.get("rl_sampled")
+    greedy, labels = fve.get("rl"), fve.get("ar_on_labels")
     if before is not None and after is not None:
-        text = (
-            f"Sampled FVE went from {decimal(before)} to {decimal(after)}"
-            f" ({signed(after - before)})."
-        )
-        gained = after - before > 0
-        found.append(
-            Finding(
-                "good" if gained else "warning", "RL helped" if gained else "RL did not help", text
-            )
-        )
-    greedy = finite(fve.get("rl"))
+        gain = signed(after - before)
+        text = f"Sampled FVE went from {decimal(before)} to {decimal(after)} ({gain})."
+        if after > before:
+            yield Finding("good", "RL helped", text)
+        else:
+            yield Finding("warning", "RL did not help", text)
     if greedy is not None and labels is not None and greedy > labels:
         text = (
             f"FVE {decimal(greedy)} against {decimal(labels)} from the labels. Either the AV"
             " describes what the labeller could not see, or the two halves agreed on meanings a"
             " reader does not share. FVE cannot tell which; only claims judged against truth can."
         )
-        found.append(Finding("caution", "More is rebuilt from explanations than from labels", text))
-    points = [value for row in metrics if (value := finite(row.get("fve_heldout"))) is not None]
+        yield Finding("caution", "More is rebuilt from explanations than from labels", text)
+    points = [value for value in heldout if value is not None]
     if points and max(points) - points[-1] > HELDOUT_DROP:
+        peak, last = decimal(max(points)), decimal(points[-1])
+        text = f"It peaked at {peak} and ended at {last}: an earlier stop was better."
+        yield Finding("caution", "Held-out FVE fell at the end", text)
+
+
+def _data(results: Mapping[str, Any], fve: Numbers) -> Iterator[Finding]:
+    greedy, sampled = fve.get("rl"), fve.get("rl_sampled")
+    if greedy is not None and sampled is not None and greedy - sampled > SAMPLING_GAP:
         text = (
-            f"It peaked at {decimal(max(points))} and ended at {decimal(points[-1])}: an earlier"
-            " stop was better."
+            f"Greedy {decimal(greedy)}, sampled {decimal(sampled)}. Draw several samples and keep"
+            " what they share."
         )
-        found.append(Finding("caution", "Held-out FVE fell at the end", text))
-    return found
-
-
-def _sampling(results: Mapping[str, Any]) -> list[Finding]:
-    greedy, sampled = (finite(section(results, "fve").get(name)) for name in ("rl", "rl_sampled"))
-    if greedy is None or sampled is None or greedy - sampled <= SAMPLING_GAP:
-        return []
-    text = (
-        f"Greedy {decimal(greedy)}, sampled {decimal(sampled)}. Draw several samples and keep what"
-        " they share."
-    )
-    return [Finding("caution", "Samples are much worse than greedy text", text)]
-
-
-def _failures(results: Mapping[str, Any]) -> list[Finding]:
+        yield Finding("caution", "Samples are much worse than greedy text", text)
     rate = finite(results.get("extraction_failure_rate"))
-    if rate is None or rate <= FAILURE_LIMIT:
-        return []
-    text = (
-        f"{percent(rate)} of the explanations could not be extracted; raise the length cap or train"
-        " longer."
-    )
-    return [Finding("caution", "Extraction fails often", text)]
-
-
-def _sample_size(results: Mapping[str, Any]) -> list[Finding]:
-    n = finite(results.get("n_heldout"))
-    if n is None or n >= 500:
-        return []
-    interval = fve_interval(results)
-    within = f", 95\u00a0% interval {interval}" if interval else ""
-    text = f"{count(n)} held-out activations{within}. Differences of a few points mean little."
-    return [Finding("caution", "Few held-out activations", text)]
+    if rate is not None and rate > FAILURE_LIMIT:
+        text = (
+            f"{percent(rate)} of the explanations could not be extracted; raise the length cap or"
+            " train longer."
+        )
+        yield Finding("caution", "Extraction fails often", text)
+    heldout = finite(results.get("n_heldout"))
+    if heldout is not None and heldout < MIN_HELDOUT:
+        interval = fve_interval(results)
+        within = f", 95\u00a0% interval {interval}" if interval else ""
+        text = f"{count(heldout)} held-out activations{within}."
+        text += " Differences of a few points mean little."
+        yield Finding("caution", "Few held-out activations", text)

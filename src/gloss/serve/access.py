@@ -33,10 +33,16 @@ def access_for(
     allowed_hosts: Sequence[str] = (),
     open_paths: Sequence[str] = (),
 ) -> Access:
-    """Who may ask a server bound to ``host``; see ``Access``.
+    """Who may ask a server bound to ``host``; see ``Access``. ``*.example.org`` allows all below.
 
-    Raises: ConfigError for an address that others can reach, without a secret.
+    Raises: ConfigError for an address that others can reach, without a secret, or for another
+    pattern of names.
     """
+    for name in allowed_hosts:
+        if "*" in name.removeprefix("*."):
+            raise ConfigError(
+                "--allow-host", expected="a name, or *. and a domain", found=repr(name)
+            )
     if is_loopback(host):
         return Access(secret=secret, hosts={*LOOPBACK, host, *allowed_hosts}, open_paths=open_paths)
     if secret is None:

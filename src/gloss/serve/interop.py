@@ -15,8 +15,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel
 
 from gloss.engines import LOCAL
-from gloss.nla.questions import Questions
-from gloss.nla.request import Sampling, Selection
+from gloss.nla import Questions, Sampling, Selection
 from gloss.nla.results import (
     ExplainEvent,
     ExplainPart,

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 import gloss.errors as errors
 from gloss.errors import CheckpointError, EngineError, GlossError, ServerBusyError, ServerError
-from gloss.nla.questions import TooLarge
+from gloss.nla import TooLarge
 from gloss.serve.scheduler import ShuttingDown
 from gloss.serve.telemetry import Telemetry
 

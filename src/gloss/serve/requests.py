@@ -12,8 +12,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gloss.errors import ActivationError, ConfigError
+from gloss.nla import Sampling, Selection
 from gloss.nla.remote.answers import decode_array
-from gloss.nla.request import Sampling, Selection
 from gloss.serve import limits
 from gloss.serve.interop_models import TextRequest
 from gloss.store.sources import VectorRows

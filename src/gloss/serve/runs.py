@@ -11,9 +11,9 @@ from typing import Any
 
 from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError, GlossError
+from gloss.formatting import cleaned
 from gloss.nla.remote.answers import RunAnswer, RunEntry
-from gloss.report.formatting import cleaned
-from gloss.report.run_files import METRICS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
+from gloss.store.run_files import METRICS_NAME, SAMPLES_NAME, read_rows, read_run_results, section
 
 _DEPTH = 3
 _CONFIG_NAME = "config.json"

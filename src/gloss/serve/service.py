@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from fastapi import Request
 
 from gloss.errors import ConfigError, GlossError
-from gloss.nla import NLA
-from gloss.nla.questions import Bounds, Questions
+from gloss.nla import NLA, Bounds, Questions
 from gloss.serve.limits import MAX_POSITIONS, Limits
 from gloss.serve.replies import PartMissing, event_stream, within_time
 from gloss.serve.scheduled import ScheduledExecutor

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from gloss.engines import Rollout, RowRequest
 from gloss.errors import ConfigError
-from gloss.nla.compare import Side
-from gloss.nla.questions import Questions, TooLarge
+from gloss.nla import Questions, Side, TooLarge
 from gloss.nla.remote.answers import (
     ArrayAnswer,
     LoadedNLA,

@@ -17,16 +17,15 @@ if TYPE_CHECKING:
         truncate_blocks,
     )
     from gloss.target_model.embedding_rows import read_embedding_rows
-    from gloss.target_model.fingerprint import weights_fingerprint
     from gloss.target_model.folder_files import UNREADABLE, refuse_unsafe_files
     from gloss.target_model.hooks import (
         capture_activations,
         edit_residual,
+        kernel_for_short_rows,
         last_block_at,
         next_token_logits,
     )
     from gloss.target_model.hub import ModelPlace, commit_of
-    from gloss.target_model.kernels import kernel_for_short_rows
     from gloss.target_model.loading import (
         LoadOptions,
         Target,
@@ -35,7 +34,9 @@ if TYPE_CHECKING:
         load_weights,
         quiet_loading,
         read_config,
+        refuse_missing,
         torch_dtype,
+        weights_fingerprint,
     )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "quiet_loading",
     "read_config",
     "read_embedding_rows",
+    "refuse_missing",
     "refuse_unsafe_files",
     "remove_final_norm",
     "torch_dtype",

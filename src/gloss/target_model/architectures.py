@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from gloss.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def architecture_of(model_type: str, *, config: Any = None) -> Architecture:
         raise ArchitectureError(
             f"model family {model_type!r} is not known",
             expected=f"one of {sorted(_REGISTRY)}",
-            remedy=f"Add `{_entry_to_add(model_type, config)}` to gloss/target/architectures.py; "
-            "docs/add_an_architecture.md says how to test it",
+            remedy=f"Add `{_entry_to_add(model_type, config)}` to"
+            " gloss/target_model/architectures.py; docs/add_an_architecture.md says how to test it",
         )
     return _REGISTRY[model_type]
 
@@ -109,39 +109,30 @@ def _entry_to_add(model_type: str, config: Any) -> str:
     """A guess from the family's own modules where Transformers can build it, else the names to fill
     in.
     """
-    from transformers import AutoModelForCausalLM
-
-    loader: Any = AutoModelForCausalLM
     blank = f"Architecture({model_type!r}, backbone=…, blocks=…, final_norm=…)"
     if config is None:
         return blank
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loader: Any = AutoModelForCausalLM
     try:
         with torch.device("meta"):
             model: Any = loader.from_config(config, trust_remote_code=False)
     except (ValueError, ImportError, AttributeError, TypeError, OSError):
         return blank
-    num_blocks = getattr(config.get_text_config(), "num_hidden_layers", None)
-    lists = [
-        name
-        for name, m in model.named_modules()
-        if isinstance(m, nn.ModuleList) and len(m) == num_blocks
-    ]
+    depth = getattr(config.get_text_config(), "num_hidden_layers", None)
+    modules, kind = model.named_modules(), torch.nn.ModuleList
+    lists = [name for name, m in modules if isinstance(m, kind) and len(m) == depth]
     if not lists or "." not in lists[0]:
         return blank
     backbone, _, blocks = lists[0].rpartition(".")
-    norms = [
-        name for name, module in model.get_submodule(backbone).named_children() if _is_norm(module)
-    ]
-    values = {"backbone": backbone, "blocks": blocks, "final_norm": norms[-1] if norms else "…"}
-    defaults = Architecture(model_type)
-    named = [
-        f"{name}={value!r}" for name, value in values.items() if value != getattr(defaults, name)
-    ]
+    inside = model.get_submodule(backbone).named_children()
+    norms = [name for name, module in inside if "norm" in type(module).__name__.lower()]
+    found = {"backbone": backbone, "blocks": blocks, "final_norm": norms[-1] if norms else "…"}
+    usual = Architecture(model_type)
+    named = [f"{n}={value!r}" for n, value in found.items() if value != getattr(usual, n)]
     return f"Architecture({', '.join([repr(model_type), *named])})"
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
 
 
 def _without_adapter(model: Any) -> Any:
@@ -175,6 +166,8 @@ def output_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     """Logits of the backbone's last hidden states, exactly as the model's own forward makes them;
     [..., d] → [..., vocabulary].
     """
+    import torch
+
     logits: Tensor = _without_adapter(model).get_output_embeddings()(hidden)
     name = _family(model).logit_softcap
     config: Any = model.config
@@ -197,6 +190,8 @@ def check_positions(model: nn.Module, num_tokens: int) -> None:
 
 def remove_final_norm(backbone: nn.Module) -> None:
     """Replaces the final norm by the identity, in place."""
+    from torch import nn
+
     path = _family(backbone).final_norm
     parent, _, name = path.rpartition(".")
     setattr(attrgetter(parent)(backbone) if parent else backbone, name, nn.Identity())

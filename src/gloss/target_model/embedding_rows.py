@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gloss.errors import CheckpointError
 from gloss.target_model.architectures import Architecture, architecture_of
-from gloss.target_model.folder_files import UNREADABLE, json_object
+from gloss.target_model.folder_files import UNREADABLE, first_line, json_object
 from gloss.target_model.hub import ModelPlace
 from gloss.target_model.loading import read_config, text_config
 
@@ -121,5 +121,6 @@ def _opened(file: Path) -> safe_open:
     try:
         return safe_open(str(file), framework="pt")
     except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"the weights cannot be read ({reason})", where=file) from error
+        raise CheckpointError(
+            f"the weights cannot be read ({first_line(error)})", where=file
+        ) from error

@@ -59,10 +59,17 @@ def json_object(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CheckpointError(f"cannot be read as JSON ({reason})", where=file) from error
+        raise CheckpointError(
+            f"cannot be read as JSON ({first_line(error)})", where=file
+        ) from error
     if not isinstance(values, dict):
         raise CheckpointError(
             "wrong content", where=file, expected="a JSON object", found=type(values).__name__
         )
     return values
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of what an error says, or its name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gloss.errors import CheckpointError
-from gloss.target_model.folder_files import refuse_unsafe_files
+from gloss.target_model.folder_files import first_line, refuse_unsafe_files
 
 MODEL_FILES = (
     "*.json",
@@ -99,29 +99,22 @@ class ModelPlace:
         if self.is_local or not _REPO.fullmatch(self.name):
             path = Path(self.name) / name
             return path if path.is_file() else None
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            GatedRepoError,
-            LocalEntryNotFoundError,
-        )
-        from huggingface_hub.errors import RepositoryNotFoundError as NoRepository
+        from huggingface_hub import errors, hf_hub_download
 
-        with self._fetching():
+        with _fetching(self):
             try:
-                return Path(
-                    hf_hub_download(
-                        self.name,
-                        name,
-                        subfolder=self.subfolder,
-                        revision=self.revision,
-                        local_files_only=cached_only,
-                    )
+                found = hf_hub_download(
+                    self.name,
+                    name,
+                    subfolder=self.subfolder,
+                    revision=self.revision,
+                    local_files_only=cached_only,
                 )
-            except (GatedRepoError, LocalEntryNotFoundError):
+            except (errors.GatedRepoError, errors.LocalEntryNotFoundError):
                 raise
-            except (NoRepository, EntryNotFoundError):
+            except (errors.RepositoryNotFoundError, errors.EntryNotFoundError):
                 return None
+        return Path(found)
 
     def folder(self, *, with_code: bool = False, with_weights: bool = True) -> Path:
         """The model's folder on this machine, with all files that loading needs, fetched where they
@@ -146,17 +139,15 @@ class ModelPlace:
         from huggingface_hub import snapshot_download
 
         inside = f"{self.subfolder}/" if self.subfolder else ""
-        wanted = (*MODEL_FILES, "*.py") if with_code else MODEL_FILES
-        with self._fetching():
+        wanted = [inside + pattern for pattern in (*MODEL_FILES, *(["*.py"] if with_code else []))]
+        ignored = [f"{inside}consolidated*", f"{inside}*/*"]
+        ignored += [] if with_weights else ["*.safetensors"]
+        with _fetching(self):
             root = snapshot_download(
                 self.name,
                 revision=self.revision,
-                allow_patterns=[inside + pattern for pattern in wanted],
-                ignore_patterns=[
-                    f"{inside}consolidated*",
-                    f"{inside}*/*",
-                    *([] if with_weights else ["*.safetensors"]),
-                ],
+                allow_patterns=wanted,
+                ignore_patterns=ignored,
             )
         return Path(root) / inside
 
@@ -176,7 +167,7 @@ class ModelPlace:
             return {
                 path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(found)
             }
-        with self._fetching():
+        with _fetching(self):
             tree = HfApi().list_repo_tree(
                 self.name, self.subfolder, revision=self.revision, recursive=True
             )
@@ -184,45 +175,40 @@ class ModelPlace:
         inside = len(self.subfolder) + 1 if self.subfolder else 0
         return {name[inside:]: size for name, size in sorted(files.items())}
 
-    @contextmanager
-    def _fetching(self) -> Iterator[None]:
-        """Turns what huggingface_hub raises into a CheckpointError that names the place and the
-        remedy.
-        """
-        from huggingface_hub import errors
 
-        try:
-            yield
-        except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-            raise CheckpointError(
-                "not in the cache, and the hub cannot be reached",
-                where=self,
-                remedy=(
-                    f"Fetch it where there is a network: gloss checkpoint pull {self}. A folder's"
-                    " path must exist"
-                ),
-            ) from error
-        except errors.GatedRepoError as error:
-            raise CheckpointError(
-                "this repository asks for your consent",
-                where=self,
-                remedy="Accept its terms on the hub's page and set HF_TOKEN, or run: hf auth login",
-            ) from error
-        except errors.RevisionNotFoundError as error:
-            raise CheckpointError(
-                "no such revision", where=self, remedy="Name a branch, a tag or a commit"
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise CheckpointError(
-                "no such repository on the hub, or none that you may read",
-                where=self,
-                remedy="Check the name; for a private one set HF_TOKEN. A folder's path must exist",
-            ) from error
-        except (errors.HfHubHTTPError, OSError, ValueError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise CheckpointError(
-                f"could not be fetched from the hub ({reason})", where=self
-            ) from error
+@contextmanager
+def _fetching(place: ModelPlace) -> Iterator[None]:
+    """Turns what huggingface_hub raises into a CheckpointError that names the place and the
+    remedy.
+    """
+    from huggingface_hub import errors
+
+    offline = (
+        "not in the cache, and the hub cannot be reached",
+        f"Fetch it where there is a network: gloss checkpoint pull {place}. A folder's path must"
+        " exist",
+    )
+    lines: dict[type[Exception], tuple[str, str]] = {
+        errors.LocalEntryNotFoundError: offline,
+        errors.OfflineModeIsEnabled: offline,
+        errors.GatedRepoError: (
+            "this repository asks for your consent",
+            "Accept its terms on the hub's page and set HF_TOKEN, or run: hf auth login",
+        ),
+        errors.RevisionNotFoundError: ("no such revision", "Name a branch, a tag or a commit"),
+        errors.RepositoryNotFoundError: (
+            "no such repository on the hub, or none that you may read",
+            "Check the name; for a private one set HF_TOKEN. A folder's path must exist",
+        ),
+    }
+    try:
+        yield
+    except (errors.HfHubHTTPError, OSError, ValueError) as error:
+        what, remedy = next(
+            (line for kind, line in lines.items() if isinstance(error, kind)),
+            (f"could not be fetched from the hub ({first_line(error)})", None),
+        )
+        raise CheckpointError(what, where=place, remedy=remedy) from error
 
 
 def hub_is_silent(error: CheckpointError) -> bool:

@@ -4,7 +4,8 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ import torch
 
 from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError
 from gloss.target_model.architectures import Architecture, architecture_of, blocks_of
-from gloss.target_model.folder_files import UNREADABLE, json_object
+from gloss.target_model.folder_files import UNREADABLE, first_line, json_object
 from gloss.target_model.hub import ModelPlace
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -130,7 +131,7 @@ def load_tokenizer(name: str | Path | ModelPlace, *, trust_remote_code: bool = F
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except UNREADABLE as error:
         raise CheckpointError(
-            f"no tokenizer could be loaded ({_first_line(error)})",
+            f"no tokenizer could be loaded ({first_line(error)})",
             where=name,
             remedy="Name a Hugging Face folder or id with tokenizer files",
         ) from error
@@ -150,10 +151,7 @@ def load_target(name: str | Path | ModelPlace, **options: Unpack[LoadOptions]) -
     if base is not None:
         options = {**options, "adapter": options.get("adapter") or folder, "revision": None}
     model, missing = load_weights(base or folder, head=True, **options)
-    if missing:
-        raise CheckpointError(
-            "weights are missing", where=name, found=f"no {missing[0]} ({len(missing)} in all)"
-        )
+    refuse_missing(missing, where=name)
     own_tokenizer = base is None or (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if own_tokenizer else str(base), trust_remote_code=trust)
     return Target(
@@ -205,12 +203,19 @@ def load_weights(
     except UNREADABLE as error:
         raise _weights_error(error, name) from error
     if architecture.text_keys:
-        model._weight_conversions = (
-            None  # else saving would turn the text model's names back into the wrapper's
-        )
+        # Else saving would turn the text model's names back into the wrapper's.
+        model._weight_conversions = None
     if device_map is None and quantization is None and not getattr(model, "is_quantized", False):
         model.to(device)
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+def refuse_missing(weights: Sequence[str], *, where: object) -> None:
+    """Raises CheckpointError if any weight is missing."""
+    if weights:
+        raise CheckpointError(
+            "weights are missing", where=where, found=f"no {weights[0]} ({len(weights)} in all)"
+        )
 
 
 def _device(options: LoadOptions) -> str:
@@ -242,20 +247,12 @@ def read_config(name: str | Path, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(str(name), trust_remote_code=trust_remote_code)
     except UNREADABLE as error:
-        code = "trust_remote_code" in str(error)
-        raise CheckpointError(
-            (
-                "this model brings its own Python code, which Gloss does not run"
-                if code
-                else f"no model could be loaded ({_first_line(error)})"
-            ),
-            where=name,
-            remedy=(
-                "Read that code, and load with trust_remote_code=True if you trust it"
-                if code
-                else "Name a Hugging Face model folder (with config.json) or hub id"
-            ),
-        ) from error
+        what = f"no model could be loaded ({first_line(error)})"
+        remedy = "Name a Hugging Face model folder (with config.json) or hub id"
+        if "trust_remote_code" in str(error):
+            what = "this model brings its own Python code, which Gloss does not run"
+            remedy = "Read that code, and load with trust_remote_code=True if you trust it"
+        raise CheckpointError(what, where=name, remedy=remedy) from error
 
 
 def text_config(config: Any) -> Any:
@@ -299,7 +296,7 @@ def _weights_error(error: Exception, name: object) -> GlossError:
             if package in str(error) and find_spec(package) is None:
                 return MissingExtraError(package, extra)
     return CheckpointError(
-        f"the weights could not be loaded ({_first_line(error)})",
+        f"the weights could not be loaded ({first_line(error)})",
         where=name,
         remedy="Gloss reads safetensors only",
     )
@@ -320,6 +317,11 @@ def _base_of_adapter(folder: Path) -> str | None:
     return base
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def weights_fingerprint(model: torch.nn.Module) -> str:
+    """Sixteen hexadecimal digits from the shapes and a few values of every parameter."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().reshape(-1)
+        sample = flat[:: max(1, len(flat) // 4)][:4].float().cpu().numpy()
+        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()

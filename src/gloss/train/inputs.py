@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from gloss.contract import (
-    TRUST_KEY,
     DatasetSidecar,
     ModelSidecar,
+    TrustRecord,
     add_marker_token,
     read_dataset_sidecar,
     verify_model_sidecar,
@@ -144,22 +144,21 @@ def new_ar(
     )
 
 
-def trust_record(rows: TrainingRows) -> dict[str, Any]:
+def trust_record(rows: TrainingRows) -> TrustRecord:
     """What a reader of the checkpoint needs to judge an activation.
 
     The variance behind FVE, the mean direction (what FVE 0 predicts), usual norms, the first
     position."""
     dataset = rows.sidecar
-    extraction = dict(dataset.extra.get("gloss", {})).get("extract", {})
-    return {
-        "direction_variance": rows.variance,
-        "mean_direction": [
-            round(value, 4) for value in mean_direction(torch.from_numpy(rows.vectors)).tolist()
-        ],
-        "norm_statistics": dict(dataset.norm_statistics),
-        "min_position": extraction.get("min_position"),
-        "dataset": dataset.dataset_id,
-    }
+    mean = mean_direction(torch.from_numpy(rows.vectors)).tolist()
+    extraction = (dataset.extra.get("gloss") or {}).get("extract") or {}
+    return TrustRecord(
+        direction_variance=rows.variance or None,
+        mean_direction=tuple(round(value, 4) for value in mean),
+        norm_statistics=dict(dataset.norm_statistics),
+        min_position=extraction.get("min_position"),
+        dataset=dataset.dataset_id,
+    )
 
 
 def _sidecar(
@@ -182,7 +181,7 @@ def _sidecar(
         ),
         trained_on=(dataset.dataset_id,),
         created_by=f"gloss {version('gloss-nla')}",
-        extra={TRUST_KEY: trust_record(rows)},
+        trust=trust_record(rows),
     )
 
 

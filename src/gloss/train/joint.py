@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gloss.contract import TRUST_KEY, Explanation, check_same_activations
+from gloss.contract import Explanation, check_same_activations
 from gloss.durable import folder_lock
 from gloss.engines import LocalEngine, Rollout
 from gloss.models import (
@@ -302,7 +302,6 @@ def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path
         (learner.av, parents[0], config.av.lr),
         (learner.ar, parents[1], config.ar.lr),
     ):
-        record = {**half.sidecar.extra.get(TRUST_KEY, {}), "max_new_tokens": config.max_new_tokens}
         half.sidecar = replace(
             half.sidecar,
             stage="rl",
@@ -312,7 +311,7 @@ def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path
                 "lr": lr,
                 "batch_size": config.prompts_per_step * config.group_size,
             },
-            extra={**half.sidecar.extra, TRUST_KEY: record},
+            trust=half.sidecar.trust.model_copy(update={"max_new_tokens": config.max_new_tokens}),
         )
 
 

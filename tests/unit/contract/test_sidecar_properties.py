@@ -17,12 +17,13 @@ from gloss.contract import (
     DatasetSidecar,
     InjectionMarker,
     ModelSidecar,
+    TrustRecord,
     read_dataset_sidecar,
     read_model_sidecar,
     write_dataset_sidecar,
     write_model_sidecar,
 )
-from gloss.contract.sidecar_fields import MAX_BYTES
+from gloss.contract.sidecar_yaml import MAX_BYTES
 from gloss.errors import GlossError, SidecarError
 
 quick = settings(
@@ -43,6 +44,14 @@ AV = ModelSidecar(
     trained_on=("a", "b"),
     created_at="2026-01-02",
     training={"steps": 4, "nested": {"lr": 0.5}},
+    trust=TrustRecord(
+        direction_variance=0.5,
+        mean_direction=(1.0,) * 16,
+        norm_statistics={"p75": 3.0},
+        min_position=50,
+        max_new_tokens=150,
+        heldout_errors=(0.5, 1.5),
+    ),
 )
 DATASET = DatasetSidecar(
     dataset_id="d",
@@ -255,6 +264,7 @@ def test_extreme_but_valid_values_survive(
         av_template=f"{template}{{injection_char}}{template}",
         stage=text,
         base_checkpoint=text,
+        trust=AV.trust.model_copy(update={"mean_direction": None}),
     )
     write_model_sidecar(sidecar, tmp_path)
     found = read_model_sidecar(tmp_path)

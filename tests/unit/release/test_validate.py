@@ -11,16 +11,21 @@ from tiny_nla import LAYER, make_ar, with_bos
 from gloss.errors import CheckpointError, SidecarError
 from gloss.evaluate import RoundTrip
 from gloss.models import direction_mse, direction_variance, save_ar
-from gloss.release.findings import Doubt
-from gloss.release.pair_checks import _layer_is_right, _round_trip_carries, text_activations
+from gloss.release.round_trip_rules import _layer_is_right, _round_trip_carries, text_activations
 from gloss.release.validate import validate
-from gloss.release.weight_checks import describe_head
+from gloss.release.weight_rules import describe_head
 from gloss.target_model import load_target
 
 
 def lines(folder, status="fail", **options) -> dict[str, str]:
     found = validate(folder, **options).findings
     return {f"{f.half} {f.check}": f"{f.says}. {f.remedy}" for f in found if f.status == status}
+
+
+def warned(finding) -> str:
+    """What a finding says that is a warning."""
+    assert finding.status == "warning"
+    return finding.says
 
 
 def change_sidecar(folder, change):
@@ -163,12 +168,10 @@ def test_a_head_is_told_by_what_it_holds():
     generator = torch.Generator().manual_seed(0)
     identity = torch.eye(256)
     noise = torch.randn(256, 256, generator=generator)
-    with pytest.raises(Doubt, match="has not been trained"):
-        describe_head(identity)
+    assert "has not been trained" in warned(describe_head(identity))
     with pytest.raises(CheckpointError, match="random initialisation"):
         describe_head(torch.nn.Linear(256, 256, bias=False).weight.detach())
-    with pytest.raises(Doubt, match="no trace of the identity"):
-        describe_head(0.3 * noise)
+    assert "no trace of the identity" in warned(describe_head(0.3 * noise))
     assert "mean diagonal 1.0" in describe_head(identity + 0.02 * noise)
 
 
@@ -189,8 +192,9 @@ def test_a_round_trip_no_better_than_a_control_is_doubted(control):
     trip = RoundTrip([], one, 0.6 * one, one.bool(), 1.0)
     controls = {"shuffled_activations": -0.9, "mean_direction": -0.6, "empty_text": -0.8}
     assert "FVE 0.400" in _round_trip_carries(trip, controls)
-    with pytest.raises(Doubt, match=r"no better than a control.*FVE 0.400"):
-        _round_trip_carries(trip, controls | {control: 0.4})
+    says = warned(_round_trip_carries(trip, controls | {control: 0.4}))
+    assert says.startswith("no better than a control")
+    assert "FVE 0.400" in says
     with pytest.raises(CheckpointError, match="nothing about their own activation"):
         _round_trip_carries(trip, controls | {"shuffled_activations": 0.4})
 
@@ -216,8 +220,7 @@ def test_the_layer_check_says_which_block_the_ar_rebuilds(nla_folder):
     flipped = RoundTrip(
         [], -nothing.vectors, nothing.errors + 3, nothing.extracted, nothing.variance
     )
-    with pytest.raises(Doubt, match="cannot be told"):
-        _layer_is_right(target, flipped, LAYER, None)
+    assert "cannot be told" in warned(_layer_is_right(target, flipped, LAYER, None))
 
 
 def test_one_half_alone_is_examined_and_a_place_without_one_is_an_error(nla_folder, tmp_path):

@@ -3,11 +3,9 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
-import pytest
 from rich.console import Console, RenderableType
 
 from gloss.report import example_panels, summary_table
-from gloss.report.formatting import count, decimal, duration, listed, percent, signed, visible_token
 
 
 def printed(*renderables: RenderableType, width: int = 120) -> str:
@@ -70,33 +68,3 @@ def test_terminal_takes_results_with_parts_missing() -> None:
     assert "—" in printed(summary_table({}))
     assert example_panels({}) == []
     assert "token: ?" in printed(*example_panels({"examples": [{}]}))
-
-
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (decimal(-0.004), "0.00"),
-        (decimal(-0.187, 3), "−0.187"),
-        (decimal(float("nan")), "—"),
-        (decimal(True), "—"),
-        (signed(0.3), "+0.30"),
-        (signed(-0.3), "−0.30"),
-        (percent(0.0041), "0.41\u00a0%"),
-        (percent(0.014), "1.4\u00a0%"),
-        (percent(0.58), "58\u00a0%"),
-        (percent(0), "0\u00a0%"),
-        (percent(None), "—"),
-        (count(12345), "12\u202f345"),
-        (duration(4.04), "4.0 s"),
-        (duration(59.7), "1 min 0 s"),
-        (duration(276.4), "4 min 36 s"),
-        (duration(7260), "2 h 1 min"),
-        (listed(["a", "b", "c"]), "a, b and c"),
-        (listed([]), ""),
-        (visible_token("\n"), "⏎"),
-        (visible_token("  "), "··"),
-        (visible_token(" and"), " and"),
-    ],
-)
-def test_numbers_are_written_one_way(shown: str, expected: str) -> None:
-    assert shown == expected

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gloss.report.claims_tables import KindScores, kind_scores, pooled_precision, segments
+from gloss.report.claims_tables import KindScores, kind_scores, pooled, read_example
 from gloss.report.figures import moving_mean, spread
 from gloss.report.trust_sections import findings, standing
 
@@ -93,10 +93,10 @@ def test_warnings_come_first(results: dict[str, Any]) -> None:
 
 
 def test_pooled_precision_weighs_by_claims() -> None:
-    assert pooled_precision([row(1.0, None, None, 30), row(0.0, None, None, 10)]) == pytest.approx(
-        0.75
-    )
-    assert pooled_precision([row(None, None, None, 0)]) is None
+    scores = [row(1.0, 0.8, None, 30), row(0.0, None, None, 10)]
+    assert pooled(scores, "precision") == pytest.approx(0.75)
+    assert pooled(scores, "probe_ceiling") == pytest.approx(0.8)
+    assert pooled([row(None, None, None, 0)], "precision") is None
 
 
 def test_kinds_far_above_chance_come_first(results: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def test_segments_join_to_the_explanation_whatever_the_claims(results: dict[str,
     claim = {"kind": "k", "value": "v", "verdict": "right"}
     places = [(-1, 4), (5, 2), (size - 3, size + 9), (2, 12), (None, None), (3, 5)]
     example["claims"] += [{**claim, "start": start, "end": end} for start, end in places]
-    parts = segments(example)
+    parts = read_example(example).parts
     assert "".join(part.text for part in parts) == example["explanation"]
     assert "carries a lantern" in [part.text for part in parts if part.claim]
 

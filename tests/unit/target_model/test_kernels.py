@@ -9,7 +9,7 @@ from tiny_models import random_model
 
 from gloss.models import direction_mse
 from gloss.target_model import backbone_of, capture_activations
-from gloss.target_model.kernels import SHORT_ROW, kernel_for_short_rows
+from gloss.target_model.hooks import SHORT_ROW, kernel_for_short_rows
 
 
 def model(dtype=torch.bfloat16, kernel="sdpa"):
@@ -57,7 +57,7 @@ def test_activations_differ_by_rounding_only(monkeypatch):
     ids = torch.randint(2, 64, (3, 24), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         short = capture_activations(target, ids, None, 1)
-        monkeypatch.setattr("gloss.target_model.kernels.SHORT_ROW", 0)
+        monkeypatch.setattr("gloss.target_model.hooks.SHORT_ROW", 0)
         whole = capture_activations(target, ids, None, 1)
         exact = capture_activations(target.float(), ids, None, 1)
     errors = [
@@ -77,7 +77,7 @@ def test_for_every_family_it_rounds_no_worse(family, monkeypatch):
             return capture_activations(target, ids, None, 2).flatten(0, 1).float()
 
     short = read()
-    monkeypatch.setattr("gloss.target_model.kernels.SHORT_ROW", 0)
+    monkeypatch.setattr("gloss.target_model.hooks.SHORT_ROW", 0)
     whole = read()
     target = target.float()
     exact = read()

@@ -1,15 +1,19 @@
-// Calls to the server that outlive its absence: they wait for a busy server, for one that has gone to come back, and for the
+// Calls to the server that outlive its absence: they wait for a busy server, for one that has gone
+// to come back, and for the
 // secret of one that asks for one.
 import { Store } from "./store.js";
 
-/** @typedef {{kind: "ok"} | {kind: "lost"} | {kind: "busy", seconds: number} | {kind: "locked", wrong: boolean}} Status */
+/** @typedef {{kind: "ok"} | {kind: "lost"}} Reached */
+/** @typedef {{kind: "busy", seconds: number} | {kind: "locked", wrong: boolean}} Waiting */
+/** @typedef {Reached | Waiting} Status */
 
 /** @type {Store<Status>} */
 export const status = new Store(/** @type {Status} */ ({ kind: "ok" }));
 
 const LOOK_AGAIN_MS = 1000;
 const LONGEST_WAIT_S = 30;
-const SECRET_HEADER = "X-SECRET-KEY", SECRET_KEY = "gloss-secret";
+const SECRET_HEADER = "X-SECRET-KEY",
+  SECRET_KEY = "gloss-secret";
 
 /** @type {(() => void)[]} */
 const waitingForSecret = [];
@@ -46,14 +50,30 @@ export function isAbort(error) {
  * @returns {Promise<Response>}
  */
 async function answered(path, body, { signal, raw } = {}) {
-  const init = raw !== undefined
-    ? { method: "POST", body: raw, headers: { "Content-Type": "application/octet-stream" }, signal }
-    : body === undefined ? { signal } : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal };
+  const init =
+    raw !== undefined
+      ? {
+          method: "POST",
+          body: raw,
+          headers: { "Content-Type": "application/octet-stream" },
+          signal,
+        }
+      : body === undefined
+        ? { signal }
+        : {
+            method: "POST",
+            body: JSON.stringify(body),
+            headers: { "Content-Type": "application/json" },
+            signal,
+          };
   for (;;) {
     let response;
     const given = secret;
     try {
-      response = await fetch(path, given ? { ...init, headers: { ...init.headers, [SECRET_HEADER]: given } } : init);
+      response = await fetch(
+        path,
+        given ? { ...init, headers: { ...init.headers, [SECRET_HEADER]: given } } : init,
+      );
     } catch (error) {
       if (isAbort(error)) throw error;
       await returned(signal);
@@ -75,12 +95,22 @@ async function answered(path, body, { signal, raw } = {}) {
   }
 }
 
-/** @param {string} path @param {unknown} [body] @param {Options} [options] @returns {Promise<any>} */
+/**
+ * @param {string} path
+ * @param {unknown} [body]
+ * @param {Options} [options]
+ * @returns {Promise<any>}
+ */
 export async function call(path, body, options) {
   return (await answered(path, body, options)).json();
 }
 
-/** @param {string} path @param {unknown} [body] @param {Options} [options] @returns {Promise<Blob>} */
+/**
+ * @param {string} path
+ * @param {unknown} [body]
+ * @param {Options} [options]
+ * @returns {Promise<Blob>}
+ */
 export async function fetchFile(path, body, options) {
   return (await answered(path, body, options)).blob();
 }
@@ -110,7 +140,11 @@ export async function stream(path, body, onFrame, signal) {
     const parts = (rest + chunk.value.replaceAll("\r\n", "\n")).split("\n\n");
     rest = /** @type {string} */ (parts.pop());
     for (const part of parts) {
-      const data = part.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
+      const data = part
+        .split("\n")
+        .filter((line) => line.startsWith("data:"))
+        .map((line) => line.slice(5).trimStart())
+        .join("\n");
       if (data === "[DONE]") return;
       if (!data) continue;
       const frame = JSON.parse(data);
@@ -121,7 +155,10 @@ export async function stream(path, body, onFrame, signal) {
   }
 }
 
-/** Sends the secret with everything from now on; this tab keeps it until it is closed. @param {string} given */
+/**
+ * Sends the secret with everything from now on; this tab keeps it until it is closed.
+ * @param {string} given
+ */
 export function unlock(given) {
   secret = given;
   try {
@@ -141,13 +178,20 @@ function kept() {
   }
 }
 
-/** Waits for another secret than the one that was refused. @param {string} refused @param {AbortSignal} [signal] @returns {Promise<void>} */
+/**
+ * Waits for another secret than the one that was refused.
+ * @param {string} refused
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
 async function unlocked(refused, signal) {
   if (secret !== refused) return;
   status.set({ kind: "locked", wrong: refused !== "" });
   await new Promise((resolve, reject) => {
     waitingForSecret.push(() => resolve(undefined));
-    signal?.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")), { once: true });
+    signal?.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")), {
+      once: true,
+    });
   });
 }
 
@@ -203,6 +247,9 @@ async function refusal(response) {
 function lineOf(body) {
   const detail = body?.detail ?? body?.message ?? body?.error ?? body;
   if (typeof detail === "string") return detail;
-  if (Array.isArray(detail)) return detail.map((entry) => `${(entry.loc ?? []).slice(1).join(".")}: ${entry.msg ?? entry}`).join("; ");
+  if (Array.isArray(detail))
+    return detail
+      .map((entry) => `${(entry.loc ?? []).slice(1).join(".")}: ${entry.msg ?? entry}`)
+      .join("; ");
   return detail?.message ?? JSON.stringify(detail);
 }

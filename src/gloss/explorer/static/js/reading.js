@@ -1,4 +1,6 @@
-// Texts that are being read: their tokens, and what has been explained of them so far. Shared by the views.
+// Texts that are being read: their tokens, and what has been explained of them so far. Shared by
+// the views.
+import { useEffect, useState } from "../vendor/preact-htm.js";
 import { explainPositions, linesOf, tokenize } from "./api.js";
 import { Broken, isAbort, returned } from "./connection.js";
 import { Store } from "./store.js";
@@ -12,7 +14,11 @@ const RENEW_MS = 60;
 
 /** One text, read by one NLA. */
 export class ReadText {
-  /** @param {import("./types.js").NlaInfo} nla @param {import("./types.js").Source} source @param {import("./types.js").Token[]} tokens */
+  /**
+   * @param {import("./types.js").NlaInfo} nla
+   * @param {import("./types.js").Source} source
+   * @param {import("./types.js").Token[]} tokens
+   */
   constructor(nla, source, tokens) {
     this.nla = nla;
     this.source = source;
@@ -20,7 +26,10 @@ export class ReadText {
     this.drawn = drawnTokens(tokens);
     /** @type {Map<number, Reading>} */
     this.now = new Map();
-    /** What views watch: a copy of ``now``, renewed a few times a second while explanations stream in. */
+    /**
+     * What views watch: a copy of ``now``, renewed a few times a second while explanations stream
+     * in.
+     */
     this.readings = new Store(/** @type {ReadonlyMap<number, Reading>} */ (new Map()));
     this.renewing = 0;
     /** @type {Set<number>} */
@@ -40,14 +49,23 @@ export class ReadText {
     this.readings.set(new Map(this.now));
   }
 
-  /** Keeps what was found out about an explanation. @param {number} position @param {Partial<Reading>} found */
+  /**
+   * Keeps what was found out about an explanation.
+   * @param {number} position
+   * @param {Partial<Reading>} found
+   */
   note(position, found) {
     if (this.now.has(position)) this.#change(position, found);
   }
 
-  /** Positions of these that have no finished explanation and none on its way. @param {Iterable<number>} positions */
+  /**
+   * Positions of these that have no finished explanation and none on its way.
+   * @param {Iterable<number>} positions
+   */
   missing(positions) {
-    return [...positions].filter((p) => p < this.tokens.length && !this.now.get(p)?.done && !this.busy.has(p));
+    return [...positions].filter(
+      (p) => p < this.tokens.length && !this.now.get(p)?.done && !this.busy.has(p),
+    );
   }
 
   /**
@@ -60,10 +78,12 @@ export class ReadText {
     for (const position of wanted) this.busy.add(position);
     this.#renew();
     try {
-      for (let start = 0; start < wanted.length; start += BATCH) await this.#explainBatch(wanted.slice(start, start + BATCH), signal);
+      for (let start = 0; start < wanted.length; start += BATCH)
+        await this.#explainBatch(wanted.slice(start, start + BATCH), signal);
     } finally {
       for (const position of wanted) this.busy.delete(position);
-      for (const [position, reading] of this.now) if (!reading.done && !this.busy.has(position)) this.now.delete(position);
+      for (const [position, reading] of this.now)
+        if (!reading.done && !this.busy.has(position)) this.now.delete(position);
       this.#renew();
     }
   }
@@ -72,10 +92,16 @@ export class ReadText {
   async #explainBatch(positions, signal) {
     for (let left = positions; left.length; left = left.filter((p) => !this.now.get(p)?.done)) {
       try {
-        await explainPositions(this.nla, this.source, left, (position, change) => {
-          if (change.done) this.busy.delete(position);
-          this.#change(position, change);
-        }, signal);
+        await explainPositions(
+          this.nla,
+          this.source,
+          left,
+          (position, change) => {
+            if (change.done) this.busy.delete(position);
+            this.#change(position, change);
+          },
+          signal,
+        );
         return;
       } catch (error) {
         if (!(error instanceof Broken)) throw error;
@@ -84,7 +110,11 @@ export class ReadText {
     }
   }
 
-  /** What each line of an explanation adds and loses. @param {number} position @param {AbortSignal} [signal] */
+  /**
+   * What each line of an explanation adds and loses.
+   * @param {number} position
+   * @param {AbortSignal} [signal]
+   */
   async weigh(position, signal) {
     const reading = this.now.get(position);
     if (!reading?.done || reading.failed || reading.lines || !this.nla.has_ar) return;
@@ -98,19 +128,63 @@ export class ReadText {
 
 /** @param {number | null} position @param {string} token @returns {Reading} */
 export function blank(position, token) {
-  return { position, token, text: "", done: false, failed: false, fve: null, baseline: null, cosine: null, mse: null, norm: null, flags: [], agreement: null, percentile: null, lines: null, trust: null };
+  return {
+    position,
+    token,
+    text: "",
+    done: false,
+    failed: false,
+    fve: null,
+    baseline: null,
+    cosine: null,
+    mse: null,
+    norm: null,
+    flags: [],
+    agreement: null,
+    percentile: null,
+    lines: null,
+    trust: null,
+  };
 }
 
 /** @type {Map<string, Promise<ReadText>>} */
 const opened = new Map();
 
-/** @param {import("./types.js").NlaInfo} nla @param {import("./types.js").Source} source @returns {Promise<ReadText>} */
+/**
+ * @param {import("./types.js").NlaInfo} nla
+ * @param {import("./types.js").Source} source
+ * @returns {Promise<ReadText>}
+ */
 export function openText(nla, source) {
   const key = keyOf(nla, source);
-  const found = opened.get(key) ?? tokenize(nla, source).then((tokens) => new ReadText(nla, source, tokens));
+  const found =
+    opened.get(key) ?? tokenize(nla, source).then((tokens) => new ReadText(nla, source, tokens));
   keep(key, found);
   found.catch(() => opened.delete(key));
   return found;
+}
+
+/**
+ * The tokens of a source, once they are there.
+ * @param {import("./types.js").NlaInfo} nla @param {import("./types.js").Source | null} source
+ */
+export function useText(nla, source) {
+  const [text, setText] = useState(/** @type {ReadText | null} */ (null));
+  const [problem, setProblem] = useState(/** @type {unknown} */ (null));
+  useEffect(() => {
+    let here = true;
+    setText(null);
+    setProblem(null);
+    if (source)
+      openText(nla, source).then(
+        (found) => here && setText(found),
+        (error) => here && setProblem(error),
+      );
+    return () => {
+      here = false;
+    };
+  }, [nla, source]);
+  return { text, problem, close: () => setProblem(null) };
 }
 
 /** A text that did not come from the server. @param {ReadText} text */

@@ -11,7 +11,9 @@ export function parseHash(hash) {
 
 /** @param {string} view @param {Record<string, string | number | null | undefined>} params */
 export function formatHash(view, params) {
-  const kept = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const kept = Object.entries(params).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   const query = new URLSearchParams(kept.map(([name, value]) => [name, String(value)])).toString();
   return `#/${view}${query ? `?${query}` : ""}`;
 }
@@ -55,7 +57,7 @@ export function useRoute() {
 export function formatPositions(positions) {
   const sorted = [...positions].sort((a, b) => a - b);
   const parts = [];
-  for (let i = 0; i < sorted.length; ) {
+  for (let i = 0; i < sorted.length;) {
     let j = i;
     while (sorted[j + 1] === sorted[j] + 1) j++;
     parts.push(j > i ? `${sorted[i]}-${sorted[j]}` : `${sorted[i]}`);

@@ -1,12 +1,18 @@
 // The frame of every view: name, views, NLA, theme.
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 import { nlas, loadNlas } from "./api.js";
-import { fixed } from "./numbers.js";
 import { ConnectionNotice, Problem } from "./parts/notice.js";
 import { formatHash, setParams, useRoute } from "./route.js";
 import { useStore } from "./store.js";
 
-const VIEWS = /** @type {const} */ ([["read", "Read"], ["transcript", "Transcript"], ["steer", "Steer"], ["compare", "Compare"], ["vectors", "Vectors"], ["runs", "Runs"]]);
+const VIEWS = /** @type {const} */ ([
+  ["read", "Read"],
+  ["transcript", "Transcript"],
+  ["steer", "Steer"],
+  ["compare", "Compare"],
+  ["vectors", "Vectors"],
+  ["runs", "Runs"],
+]);
 const KEPT = ["nla", "t", "chat"];
 
 /** @type {Record<string, () => Promise<Record<string, any>>>} */
@@ -27,39 +33,97 @@ export function Shell() {
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
   const name = view in MODULES ? view : "read";
 
-  useEffect(() => { loadNlas().catch(setProblem); }, []);
+  useEffect(() => {
+    loadNlas().catch(setProblem);
+  }, []);
   useEffect(() => {
     let here = true;
-    MODULES[name]().then((module) => here && setLoaded({ view: name, component: module.default }), setProblem);
+    MODULES[name]().then(
+      (module) => here && setLoaded({ view: name, component: module.default }),
+      setProblem,
+    );
     document.title = `${VIEWS.find(([key]) => key === name)?.[1]} · Gloss`;
-    return () => { here = false; };
+    return () => {
+      here = false;
+    };
   }, [name]);
 
   const nla = known?.find((one) => one.name === params.nla) ?? known?.[0] ?? null;
   const ready = loaded?.view === name && (nla || name === "runs") && known;
-  return html`<${Top} view=${name} params=${params} known=${known} nla=${nla} />
+  return html`
+    <${Top} view=${name} params=${params} known=${known} nla=${nla} />
     <main id="main" tabindex="-1">
       <${ConnectionNotice} />
       <${Problem} error=${problem} onClose=${() => setProblem(null)} />
-      ${ready ? html`<${loaded.component} key=${`${name} ${nla?.name ?? ""}`} nla=${nla} params=${params} />`
-        : known && !nla && name !== "runs" ? html`<p class="lead">No NLA is loaded. Start the server with --nla, or look at <a href="#/runs">runs</a>.</p>`
-        : html`<p class="lead" role="status">Loading…</p>`}
-    </main>`;
+      ${
+        ready
+          ? html`
+            <${loaded.component} key=${`${name} ${nla?.name ?? ""}`} nla=${nla} params=${params} />
+          `
+          : known && !nla && name !== "runs"
+            ? html`
+              <p class="lead">
+                No NLA is loaded. Start the server with --nla, or look at <a href="#/runs">runs</a>.
+              </p>
+            `
+            : html`<p class="lead" role="status">Loading…</p>`
+      }
+    </main>
+  `;
 }
 
-/** @param {{view: string, params: Record<string, string>, known: import("./types.js").NlaInfo[] | null, nla: import("./types.js").NlaInfo | null}} props */
+/**
+ * @param {object} props
+ * @param {string} props.view
+ * @param {Record<string, string>} props.params
+ * @param {import("./types.js").NlaInfo[] | null} props.known
+ * @param {import("./types.js").NlaInfo | null} props.nla
+ */
 function Top({ view, params, known, nla }) {
   const kept = Object.fromEntries(KEPT.map((key) => [key, params[key]]));
-  return html`<header class="top"><div class="top-row">
-    <a class="wordmark" href="#/read">Gloss</a>
-    <nav aria-label="Views"><ul class="views">${VIEWS.map(([key, label]) => html`<li key=${key}>
-      <a href=${formatHash(key, kept)} aria-current=${key === view ? "page" : undefined}>${label}</a></li>`)}</ul></nav>
-    <div class="top-right">
-      ${known && known.length > 1 && html`<label class="field">NLA <select value=${nla?.name} onChange=${(/** @type {any} */ e) => setParams({ nla: e.target.value })}>
-        ${known.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select></label>`}
-      <${ThemeSwitch} />
-    </div>
-  </div></header>`;
+  return html`
+    <header class="top">
+      <div class="top-row">
+        <a class="wordmark" href="#/read">Gloss</a>
+        <nav aria-label="Views">
+          <ul class="views">
+            ${VIEWS.map(
+              ([key, label]) => html`
+                <li key=${key}>
+                  <a
+                    href=${formatHash(key, kept)}
+                    aria-current=${key === view ? "page" : undefined}
+                  >
+                    ${label}
+                  </a>
+                </li>
+              `,
+            )}
+          </ul>
+        </nav>
+        <div class="top-right">
+          ${
+            known &&
+            known.length > 1 &&
+            html`
+              <label class="field">
+                NLA${" "}
+                <select
+                  value=${nla?.name}
+                  onChange=${(/** @type {any} */ e) => setParams({ nla: e.target.value })}
+                >
+                  ${known.map(
+                    (one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`,
+                  )}
+                </select>
+              </label>
+            `
+          }
+          <${ThemeSwitch} />
+        </div>
+      </div>
+    </header>
+  `;
 }
 
 function ThemeSwitch() {
@@ -67,7 +131,9 @@ function ThemeSwitch() {
   const [theme, setTheme] = useState(document.documentElement.dataset.theme ?? system());
   useEffect(() => {
     const media = matchMedia("(prefers-color-scheme: dark)");
-    const follow = () => { if (!document.documentElement.dataset.theme) setTheme(system()); };
+    const follow = () => {
+      if (!document.documentElement.dataset.theme) setTheme(system());
+    };
     media.addEventListener("change", follow);
     return () => media.removeEventListener("change", follow);
   }, []);
@@ -82,12 +148,10 @@ function ThemeSwitch() {
       // Storage may be forbidden; the choice then holds until the page is left.
     }
   };
-  return html`<button class="plain" onClick=${change}>${other === "dark" ? "Dark" : "Light"}<span class="sr-only"> theme</span></button>`;
-}
-
-/** What is being read by which NLA, in one quiet line. @param {{nla: import("./types.js").NlaInfo}} props */
-export function Identity({ nla }) {
-  const entries = [["NLA", nla.name], ["target", nla.target], ["layer", nla.layer], ["width", nla.d_model]];
-  if (nla.fve !== null) entries.push(["FVE held out", fixed(nla.fve)]);
-  return html`<dl class="identity">${entries.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  return html`
+    <button class="plain" onClick=${change}>
+      ${other === "dark" ? "Dark" : "Light"}
+      <span class="sr-only"> theme</span>
+    </button>
+  `;
 }

@@ -19,7 +19,9 @@ export class Store {
   /** @param {() => void} watcher */
   watch(watcher) {
     this.watchers.add(watcher);
-    return () => { this.watchers.delete(watcher); };
+    return () => {
+      this.watchers.delete(watcher);
+    };
   }
 }
 

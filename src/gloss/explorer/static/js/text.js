@@ -1,4 +1,5 @@
-// Texts as they are shown: white space made visible, fragments of one glyph drawn as one, words compared.
+// Texts as they are shown: white space made visible, fragments of one glyph drawn as one, words
+// compared.
 
 const MARKS = { " ": "·", "\u00a0": "⍽", "\n": "⏎\n", "\t": "⇥\t", "\r": "␍" };
 
@@ -29,7 +30,11 @@ function controlPicture(char) {
 
 /** A token in one line, for labels. @param {string} token */
 export function visible(token) {
-  return visiblePieces(token).map((piece) => piece.text).join("").replaceAll("\n", "").replaceAll("⇥\t", "⇥");
+  return visiblePieces(token)
+    .map((piece) => piece.text)
+    .join("")
+    .replaceAll("\n", "")
+    .replaceAll("⇥\t", "⇥");
 }
 
 /**
@@ -42,7 +47,8 @@ export function drawnTokens(tokens) {
   const drawn = [];
   for (const token of tokens) {
     const last = drawn.at(-1);
-    if (last && token.fragment_count > 1 && token.fragment_index > 0) last.positions.push(token.position);
+    if (last && token.fragment_count > 1 && token.fragment_index > 0)
+      last.positions.push(token.position);
     else drawn.push({ token, positions: [token.position] });
   }
   return drawn;
@@ -60,11 +66,13 @@ export function claimLines(text) {
  * @returns {{kind: "same" | "added" | "removed", text: string}[]}
  */
 export function wordDiff(before, after) {
-  const a = words(before), b = words(after);
+  const a = words(before),
+    b = words(after);
   const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i--)
     for (let j = b.length - 1; j >= 0; j--)
-      common[i][j] = a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+      common[i][j] =
+        a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
   /** @type {{kind: "same" | "added" | "removed", text: string}[]} */
   const parts = [];
   /** @param {"same" | "added" | "removed"} kind @param {string} text */
@@ -73,10 +81,12 @@ export function wordDiff(before, after) {
     if (last && last.kind === kind) last.text += text;
     else parts.push({ kind, text });
   };
-  let i = 0, j = 0;
+  let i = 0,
+    j = 0;
   while (i < a.length || j < b.length) {
     if (i < a.length && j < b.length && a[i] === b[j]) push("same", (j++, a[i++]));
-    else if (i < a.length && (j === b.length || common[i + 1][j] >= common[i][j + 1])) push("removed", a[i++]);
+    else if (i < a.length && (j === b.length || common[i + 1][j] >= common[i][j + 1]))
+      push("removed", a[i++]);
     else push("added", b[j++]);
   }
   return joined(parts);
@@ -89,12 +99,13 @@ export function wordDiff(before, after) {
 function joined(parts) {
   /** @type {typeof parts} */
   const out = [];
-  for (let i = 0; i < parts.length; ) {
+  for (let i = 0; i < parts.length;) {
     if (parts[i].kind === "same") {
       out.push(parts[i++]);
       continue;
     }
-    let removed = "", added = "";
+    let removed = "",
+      added = "";
     for (; i < parts.length; i++) {
       const { kind, text } = parts[i];
       if (kind === "same" && !(/^[^\S\n]+$/.test(text) && i + 1 < parts.length)) break;
@@ -112,10 +123,14 @@ function words(text) {
   return text.match(/\s+|[\p{L}\p{N}\p{M}_'’]+|[^\s\p{L}\p{N}\p{M}_]/gu) ?? [];
 }
 
-const STOP_WORDS = new Set("a an the of in on at to is it its and or with by for as that this then next comes has was be are from his her there".split(" "));
+const STOP_WORDS = new Set([
+  ..."a an the of in on at to is it its and or with by for as that this then".split(" "),
+  ..."next comes has was be are from his her there".split(" "),
+]);
 
 /**
- * Words that many explanations share, most frequent first; those that nearly all share say nothing of the text.
+ * Words that many explanations share, most frequent first; those that nearly all share say nothing
+ * of the text.
  * @param {string[]} explanations
  * @param {number} most
  * @returns {{word: string, count: number}[]}
@@ -127,7 +142,9 @@ export function commonWords(explanations, most = 16) {
     for (const word of new Set(text.toLowerCase().match(/\p{L}[\p{L}\p{M}'’-]+/gu) ?? []))
       if (!STOP_WORDS.has(word)) counts.set(word, (counts.get(word) ?? 0) + 1);
   return [...counts]
-    .filter(([, count]) => count > 1 && (explanations.length < 8 || count < 0.7 * explanations.length))
+    .filter(
+      ([, count]) => count > 1 && (explanations.length < 8 || count < 0.7 * explanations.length),
+    )
     .sort((x, y) => y[1] - x[1] || (x[0] < y[0] ? -1 : 1))
     .slice(0, most)
     .map(([word, count]) => ({ word, count }));
@@ -135,5 +152,10 @@ export function commonWords(explanations, most = 16) {
 
 /** @param {string} text */
 export function escapeHtml(text) {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;").replaceAll("'", "&#39;");
+  return text
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;")
+    .replaceAll("'", "&#39;");
 }

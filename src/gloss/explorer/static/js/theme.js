@@ -1,4 +1,5 @@
-// Runs before the first paint, so that a chosen theme never flashes. Not a module: modules run later.
+// Runs before the first paint, so that a chosen theme never flashes. Not a module: modules run
+// later.
 (() => {
   try {
     const theme = localStorage.getItem("gloss-theme");

@@ -18,7 +18,12 @@
 
 /** @typedef {{text: string} | {messages: Turn[]}} Source what is read */
 
-/** @typedef {{text: string, adds: number | null, loses: number | null}} Line one line of an explanation and its worth in FVE */
+/**
+ * @typedef {object} Line one line of an explanation and its worth in FVE
+ * @property {string} text
+ * @property {number | null} adds
+ * @property {number | null} loses
+ */
 
 /**
  * @typedef {object} Reading one explanation of one token, perhaps still being written
@@ -69,14 +74,28 @@
  * @property {string} original
  * @property {string} edited
  * @property {number[]} positions
- * @property {{edit: string, alpha: number, text: string}[]} continuations edit is none, edit, random or unrelated
+ * @property {{edit: string, alpha: number, text: string}[]} continuations none, edit, random or
+ * unrelated
  * @property {{alpha: number, tokens: {token: string, before: number, after: number}[]}[]} next
  */
 
-/** @typedef {{text: string | null, norm: number, similarity: number | null, fve: number | null}} Comparison */
+/**
+ * @typedef {object} Comparison
+ * @property {string | null} text
+ * @property {number} norm
+ * @property {number | null} similarity
+ * @property {number | null} fve
+ */
 
 /** @typedef {{name: string, points: [number, number][]}} Series */
 
-/** @typedef {{id: string, state: string, preset: string | null, fve: number | null, updated: number | null}} RunEntry */
+/**
+ * @typedef {object} RunEntry
+ * @property {string} id
+ * @property {string} state
+ * @property {string | null} preset
+ * @property {number | null} fve
+ * @property {number | null} updated
+ */
 
 export {};

@@ -1,4 +1,5 @@
-// A text as its tokens: coloured by a quantity, selected by click, shift-click, drag and arrow keys.
+// A text as its tokens: coloured by a quantity, selected by click, shift-click, drag and arrow
+// keys.
 import { Component, html, useEffect, useMemo, useRef, useState } from "../../vendor/preact-htm.js";
 import { scaleStep } from "../numbers.js";
 import { visible, visiblePieces } from "../text.js";
@@ -17,21 +18,43 @@ const PART = 128;
  * @property {string} label
  */
 
-/** One drawn token; renders again only when something of it changes. @extends {Component<TokenProps>} */
+/**
+ * One drawn token; renders again only when something of it changes. @extends
+ * {Component<TokenProps>}
+ */
 class TokenView extends Component {
   /** @param {TokenProps} next */
   shouldComponentUpdate(next) {
-    const now = /** @type {any} */ (this.props), then = /** @type {any} */ (next);
+    const now = /** @type {any} */ (this.props),
+      then = /** @type {any} */ (next);
     return Object.keys(then).some((name) => then[name] !== now[name]);
   }
 
   /** @param {TokenProps} props */
   render({ drawn, index, step, selected, hit, busy, current, label }) {
     const { token } = drawn;
-    const names = ["token", hit && "hit", busy && "busy", token.section && token.section !== "content" && "template"];
-    return html`<span class=${names.filter(Boolean).join(" ")} role="option" aria-selected=${selected ? "true" : "false"} aria-label=${label}
-      data-index=${index} data-q=${step} tabindex=${current ? 0 : -1}>${visiblePieces(token.token).map((piece, i) =>
-        piece.mark ? html`<span class="ws" key=${i}>${piece.text}</span>` : piece.text)}</span><wbr />`;
+    const names = [
+      "token",
+      hit && "hit",
+      busy && "busy",
+      token.section && token.section !== "content" && "template",
+    ];
+    return html`
+      <span
+        class=${names.filter(Boolean).join(" ")}
+        role="option"
+        aria-selected=${selected ? "true" : "false"}
+        aria-label=${label}
+        data-index=${index}
+        data-q=${step}
+        tabindex=${current ? 0 : -1}
+      >
+        ${visiblePieces(token.token).map((piece, i) =>
+          piece.mark ? html`<span class="ws" key=${i}>${piece.text}</span>` : piece.text,
+        )}
+      </span>
+      <wbr />
+    `;
   }
 }
 
@@ -64,13 +87,16 @@ export function Tokens({ drawn, value, domain, say, selected, hits, busy, onSele
   }, [cursor]);
 
   useEffect(() => {
-    const stop = () => { dragging.current = false; };
+    const stop = () => {
+      dragging.current = false;
+    };
     addEventListener("pointerup", stop);
     return () => removeEventListener("pointerup", stop);
   }, []);
 
   /** @param {number} from @param {number} to */
-  const range = (from, to) => drawn.slice(Math.min(from, to), Math.max(from, to) + 1).flatMap((item) => item.positions);
+  const range = (from, to) =>
+    drawn.slice(Math.min(from, to), Math.max(from, to) + 1).flatMap((item) => item.positions);
 
   /** @param {number} index @param {boolean} extend @param {boolean} toggle */
   const select = (index, extend, toggle) => {
@@ -78,7 +104,8 @@ export function Tokens({ drawn, value, domain, say, selected, hits, busy, onSele
     setCurrent(index);
     const own = drawn[index].positions;
     if (extend) onSelect(range(anchor.current, index));
-    else if (toggle && own.every((p) => selected.has(p))) onSelect([...selected].filter((p) => !own.includes(p)));
+    else if (toggle && own.every((p) => selected.has(p)))
+      onSelect([...selected].filter((p) => !own.includes(p)));
     else onSelect(toggle ? [...selected, ...own] : own);
   };
 
@@ -122,16 +149,52 @@ export function Tokens({ drawn, value, domain, say, selected, hits, busy, onSele
   const turns = useMemo(() => turnStarts(drawn), [drawn]);
   const states = drawn.map(({ positions }, index) => ({
     value: value(/** @type {number} */ (positions.at(-1))),
-    marks: [positions.some((p) => selected.has(p)) && "s", hits && positions.some((p) => hits.has(p)) && "h", busy && positions.some((p) => busy.has(p)) && "b", index === cursor && "c"].filter(Boolean).join(""),
+    marks: [
+      positions.some((p) => selected.has(p)) && "s",
+      hits && positions.some((p) => hits.has(p)) && "h",
+      busy && positions.some((p) => busy.has(p)) && "b",
+      index === cursor && "c",
+    ]
+      .filter(Boolean)
+      .join(""),
   }));
-  const parts = Array.from({ length: Math.ceil(states.length / PART) }, (_, i) => states.slice(i * PART, (i + 1) * PART));
-  return html`<div class="tokens" dir="auto" role="listbox" aria-multiselectable="true" aria-label=${label} ref=${box}
-    onPointerDown=${down} onPointerOver=${over} onKeyDown=${key}>
-    ${parts.map((part, i) => html`<${Part} key=${i} drawn=${drawn} turns=${turns} domain=${domain} say=${say} from=${i * PART} states=${part} state=${JSON.stringify(part)} />`)}
-  </div>`;
+  const parts = Array.from({ length: Math.ceil(states.length / PART) }, (_, i) =>
+    states.slice(i * PART, (i + 1) * PART),
+  );
+  return html`
+    <div
+      class="tokens"
+      dir="auto"
+      role="listbox"
+      aria-multiselectable="true"
+      aria-label=${label}
+      ref=${box}
+      onPointerDown=${down}
+      onPointerOver=${over}
+      onKeyDown=${key}
+    >
+      ${parts.map(
+        (part, i) => html`
+          <${Part}
+            key=${i}
+            drawn=${drawn}
+            turns=${turns}
+            domain=${domain}
+            say=${say}
+            from=${i * PART}
+            states=${part}
+            state=${JSON.stringify(part)}
+          />
+        `,
+      )}
+    </div>
+  `;
 }
 
-/** @typedef {{value: number | null | undefined, marks: string}} State what is drawn of a token: s selected, h hit, b busy, c current */
+/**
+ * What is drawn of a token; its marks are s selected, h hit, b busy, c current.
+ * @typedef {{value: number | null | undefined, marks: string}} State
+ */
 
 /**
  * @typedef {object} PartProps
@@ -144,22 +207,42 @@ export function Tokens({ drawn, value, domain, say, selected, hits, busy, onSele
  * @property {string} state the states in one string, to compare
  */
 
-/** A stretch of tokens, so that a long text is not drawn again for one token. @extends {Component<PartProps>} */
+/**
+ * A stretch of tokens, so that a long text is not drawn again for one token. @extends
+ * {Component<PartProps>}
+ */
 class Part extends Component {
   /** @param {PartProps} next */
   shouldComponentUpdate(next) {
     const now = /** @type {PartProps} */ (/** @type {unknown} */ (this.props));
-    return next.state !== now.state || next.drawn !== now.drawn || next.domain[0] !== now.domain[0] || next.domain[1] !== now.domain[1];
+    return (
+      next.state !== now.state ||
+      next.drawn !== now.drawn ||
+      next.domain[0] !== now.domain[0] ||
+      next.domain[1] !== now.domain[1]
+    );
   }
 
   /** @param {PartProps} props */
   render({ drawn, turns, domain, say, from, states }) {
     return states.map(({ value, marks }, i) => {
-      const item = drawn[from + i], role = turns.get(from + i);
+      const item = drawn[from + i],
+        role = turns.get(from + i);
       const said = value === null || value === undefined ? "" : `, ${say(value)}`;
-      return html`${role && html`<span class="turn" key=${`turn${i}`} role="presentation">${role}</span>`}
-        <${TokenView} key=${i} drawn=${item} index=${from + i} step=${scaleStep(value, domain)} label=${`${visible(item.token.token)}, token ${item.positions.at(-1)}${said}`}
-        selected=${marks.includes("s")} hit=${marks.includes("h")} busy=${marks.includes("b")} current=${marks.includes("c")} />`;
+      return html`
+        ${role && html`<span class="turn" key=${`turn${i}`} role="presentation">${role}</span>`}
+        <${TokenView}
+          key=${i}
+          drawn=${item}
+          index=${from + i}
+          step=${scaleStep(value, domain)}
+          label=${`${visible(item.token.token)}, token ${item.positions.at(-1)}${said}`}
+          selected=${marks.includes("s")}
+          hit=${marks.includes("h")}
+          busy=${marks.includes("b")}
+          current=${marks.includes("c")}
+        />
+      `;
     });
   }
 }
@@ -201,20 +284,35 @@ function neighbour(box, index, key, count) {
   const here = at(box, index)?.getClientRects()[0];
   if (!here) return index;
   const step = key === "ArrowUp" ? -1 : 1;
-  let best = index, distance = Infinity, line = /** @type {number | null} */ (null);
+  let best = index,
+    distance = Infinity,
+    line = /** @type {number | null} */ (null);
   for (let i = index + step; i >= 0 && i < count; i += step) {
     const rect = at(box, i)?.getClientRects()[0];
     if (!rect || Math.abs(rect.top - here.top) < here.height / 2) continue;
     if (line !== null && Math.abs(rect.top - line) > here.height / 2) break;
     line = rect.top;
-    if (Math.abs(rect.left - here.left) < distance) [best, distance] = [i, Math.abs(rect.left - here.left)];
+    if (Math.abs(rect.left - here.left) < distance)
+      [best, distance] = [i, Math.abs(rect.left - here.left)];
   }
   return best;
 }
 
 /** @param {{name: string, low: string, high: string, under?: string}} props */
 export function Legend({ name, low, high, under }) {
-  return html`<div class="legend"><span class="scale">${name}: ${low}<span class="steps" aria-hidden="true">${[0, 1, 2, 3, 4, 5, 6].map(
-    (step) => html`<i data-q=${step} key=${step}></i>`)}</span>${high}</span>
-    ${under && html`<span class="scale"><span class="under" aria-hidden="true"></span>${under}</span>`}</div>`;
+  return html`
+    <div class="legend">
+      <span class="scale">
+        ${name}: ${low}
+        <span class="steps" aria-hidden="true">
+          ${[0, 1, 2, 3, 4, 5, 6].map((step) => html`<i data-q=${step} key=${step}></i>`)}
+        </span>
+        ${high}
+      </span>
+      ${
+        under &&
+        html`<span class="scale"><span class="under" aria-hidden="true"></span>${under}</span>`
+      }
+    </div>
+  `;
 }

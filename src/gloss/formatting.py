@@ -1,6 +1,6 @@
-"""Numbers and foreign text as they are shown: one way of writing each, on the page and in the
-terminal.
-"""
+"""Numbers and foreign text as they are shown: one way of writing each, in terminals and on pages.
+
+The page's own scripts write numbers by the same rules (``explorer/static/js/numbers.js``)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def decimal(value: Any, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """A difference, always with its sign."""
+def signed(value: Any, digits: int = 2) -> str:
+    """A difference with its sign, also where it is positive."""
     text = decimal(value, digits)
-    return text if text.startswith("−") else f"+{text}"
+    return f"+{text}" if text.strip("0.") and text[0] not in f"−{NOT_MEASURED}" else text
 
 
 def percent(value: Any) -> str:
@@ -49,7 +49,9 @@ def percent(value: Any) -> str:
 def count(value: Any) -> str:
     """A whole number with thin spaces between thousands."""
     number = finite(value)
-    return NOT_MEASURED if number is None else f"{round(number):,}".replace(",", "\u202f")
+    if number is None:
+        return NOT_MEASURED
+    return f"{round(number):,}".replace(",", "\u202f").replace("-", "−")
 
 
 def duration(seconds: Any) -> str:
@@ -68,9 +70,7 @@ def duration(seconds: Any) -> str:
 
 def listed(names: list[str]) -> str:
     """Names in a sentence: ``a``, ``a and b``, ``a, b and c``."""
-    return (
-        names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
-    )
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def cleaned(value: Any) -> Any:

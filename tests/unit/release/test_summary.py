@@ -2,7 +2,7 @@
 
 import pytest
 
-from gloss.release.summary_table import _recorded
+from gloss.release.summary import _recorded
 
 
 @pytest.mark.parametrize(

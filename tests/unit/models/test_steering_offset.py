@@ -1,8 +1,8 @@
 import pytest
 import torch
-from gloss.engines.steering import steering_offset
 
 from gloss.errors import ActivationError
+from gloss.models import steering_offset
 
 
 def test_the_offset_is_alpha_times_the_activations_norm_along_the_direction():

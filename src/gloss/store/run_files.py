@@ -12,10 +12,12 @@ from typing import Any
 
 from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError
-from gloss.report.formatting import cleaned
+from gloss.formatting import cleaned
 
 METRICS_NAME = "metrics.jsonl"
 SAMPLES_NAME = "samples.jsonl"
+
+Rows = tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class RunFiles:
 
     name: str
     results: Mapping[str, Any]
-    metrics: tuple[Mapping[str, Any], ...]
-    samples: tuple[Mapping[str, Any], ...]
+    metrics: Rows
+    samples: Rows
     notes: tuple[str, ...]
 
 
@@ -39,12 +41,9 @@ def read_run(run_dir: Path) -> RunFiles:
     results = read_run_results(run_dir / RESULTS_NAME)
     metrics, metrics_notes = read_rows(run_dir / METRICS_NAME)
     samples, samples_notes = read_rows(run_dir / SAMPLES_NAME)
+    notes = (*metrics_notes, *samples_notes)
     return RunFiles(
-        name=cleaned(run_dir.resolve().name),
-        results=results,
-        metrics=_of_joint(metrics),
-        samples=_of_joint(samples),
-        notes=(*metrics_notes, *samples_notes),
+        cleaned(run_dir.resolve().name), results, _of_joint(metrics), _of_joint(samples), notes
     )
 
 
@@ -58,29 +57,24 @@ def read_run_results(path: Path) -> Mapping[str, Any]:
     """The results of a run. Raises: ConfigError if the file is missing or is not a JSON object."""
     remedy = "Give the folder of a finished run; 'gloss quickstart' makes one"
     try:
-        text = path.read_text(encoding="utf-8")
+        results = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError("no results to report", where=path, remedy=remedy) from None
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}"
+        raise ConfigError(
+            "the results are not JSON", where=where, found=error.msg, remedy=remedy
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             "the results cannot be read", where=path, found=error, remedy=remedy
-        ) from error
-    try:
-        results = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            "the results are not JSON",
-            where=f"{path}:{error.lineno}",
-            found=error.msg,
-            remedy=remedy,
         ) from error
     if not isinstance(results, dict):
         found = type(results).__name__
         raise ConfigError(
             "wrong results", where=path, expected="a JSON object", found=found, remedy=remedy
         )
-    cleaned_results: dict[str, Any] = cleaned(results)
-    return cleaned_results
+    return dict(cleaned(results))
 
 
 def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -91,13 +85,9 @@ def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         return [], [f"{path.name} is not in the run folder; what is drawn from it is left out."]
-    rows, unreadable = [], 0
-    for line in filter(str.strip, text.split("\n")):
-        row = _row(line)
-        if row is None:
-            unreadable += 1
-        else:
-            rows.append(row)
+    found = [_row(line) for line in text.split("\n") if line.strip()]
+    rows = [row for row in found if row is not None]
+    unreadable = len(found) - len(rows)
     if not unreadable:
         return rows, []
     lines = "line" if unreadable == 1 else "lines"
@@ -112,12 +102,9 @@ def _row(line: str) -> Mapping[str, Any] | None:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        return None
-    cleaned_row: dict[str, Any] = cleaned(row)
-    return cleaned_row
+    return cleaned(row) if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
-def _of_joint(rows: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def _of_joint(rows: list[Mapping[str, Any]]) -> Rows:
     joint = [row for row in rows if row.get("stage", "joint") == "joint"]
     return tuple(sorted(joint, key=lambda row: int(row["step"])))

@@ -1,0 +1,160 @@
+"""Every measure of a run, once: where it stands in the results, its name, its meaning and how it
+is written. Terminal and page show the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gloss.formatting import NOT_MEASURED, count, decimal, finite, percent
+from gloss.store.run_files import section
+
+_fve = partial(decimal, digits=3)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of ``results.json``; an optional one is left out where it was not measured."""
+
+    key: str
+    name: str
+    meaning: str
+    form: Callable[[Any], str] = _fve
+    optional: bool = False
+
+    def value(self, results: Mapping[str, Any]) -> Any:
+        """What stands under the key, ``part.name`` for one inside a part."""
+        part, _, name = self.key.rpartition(".")
+        return (section(results, part) if part else results).get(name)
+
+
+ROUND_TRIP = (
+    Measure(
+        "fve.ar_on_labels",
+        "AR on labels",
+        "Activations rebuilt from the labeller's own text: where the AR stands before RL.",
+    ),
+    Measure(
+        "fve.sft",
+        "SFT, greedy",
+        "Activation to text and back before RL, with the AV's most likely words.",
+    ),
+    Measure(
+        "fve.sft_sampled",
+        "SFT, sampled",
+        "The same with words drawn at temperature 1: where RL starts.",
+    ),
+    Measure("fve.rl", "RL, greedy", "Activation to text and back after joint RL: the main number."),
+    Measure(
+        "fve.rl_sampled",
+        "RL, sampled",
+        "The same with words drawn at temperature 1: what any one sample is worth.",
+    ),
+)
+MAIN = ROUND_TRIP[3]
+CONTROLS = (
+    Measure(
+        "controls.mean_direction",
+        "Mean direction",
+        "Always the average direction at full length (the average itself scores 0).",
+    ),
+    Measure(
+        "controls.shuffled_activations",
+        "Shuffled activations",
+        "Each explanation scored against another activation: high only if texts are"
+        " interchangeable.",
+    ),
+    Measure(
+        "controls.empty_text",
+        "Empty text",
+        "The AR given no text at all: high only if it scores without reading.",
+    ),
+    Measure(
+        "controls.random_activation",
+        "Random activation",
+        "A random vector in place of the reconstruction: the floor.",
+    ),
+)
+TEXT = (
+    Measure(
+        "extraction_failure_rate",
+        "Extraction failures, greedy",
+        "Explanations without a closing tag or without text; they count as orthogonal and are never"
+        " left out.",
+        percent,
+    ),
+    Measure(
+        "extraction_failure_rate_sampled",
+        "Extraction failures, sampled",
+        "The same at temperature 1.",
+        percent,
+        optional=True,
+    ),
+    Measure(
+        "mean_explanation_tokens",
+        "Mean length",
+        "Tokens the AV writes per explanation.",
+        partial(decimal, digits=1),
+    ),
+    Measure(
+        "n_heldout",
+        "Held-out activations",
+        "What these numbers rest on, from {documents} that no training stage saw.",
+        count,
+    ),
+)
+GROUPS = {"Round trip (FVE)": ROUND_TRIP, "Controls (FVE)": CONTROLS, "Text and data": TEXT}
+
+
+@dataclass(frozen=True)
+class MeasureRow:
+    """A measure as it is shown."""
+
+    name: str
+    value: str
+    meaning: str
+    interval: str = ""
+    main: bool = False
+
+
+def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
+    """The table of measures: round trip, controls, text and data."""
+    number = finite(results.get("n_heldout_documents"))
+    documents = "documents" if number is None else f"{count(number)} documents"
+    return {
+        title: [
+            MeasureRow(
+                one.name,
+                one.form(one.value(results)),
+                one.meaning.format(documents=documents),
+                fve_interval(results) if one is MAIN else "",
+                one is MAIN,
+            )
+            for one in group
+            if not one.optional or finite(one.value(results)) is not None
+        ]
+        for title, group in GROUPS.items()
+    }
+
+
+def fve_interval(results: Mapping[str, Any]) -> str:
+    """The 95 % interval of the greedy FVE after RL in words, empty where it was not measured."""
+    interval = section(results, "fve").get("rl_ci95")
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        return ""
+    low, high = map(_fve, interval)
+    return "" if NOT_MEASURED in (low, high) else f"{low} to {high}"
+
+
+def controls(results: Mapping[str, Any]) -> dict[str, float]:
+    """The controls that were measured, by the names they have in a sentence."""
+    values = {one.name.lower(): finite(one.value(results)) for one in CONTROLS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def best_control(results: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The control that scores highest, by its name."""
+    return max(controls(results).items(), key=lambda item: item[1], default=None)

@@ -1,0 +1,39 @@
+"""Numbers and foreign text as they are shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from gloss.formatting import count, decimal, duration, listed, percent, signed, visible_token
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (decimal(-0.004), "0.00"),
+        (decimal(-0.187, 3), "−0.187"),
+        (decimal(float("nan")), "—"),
+        (decimal(True), "—"),
+        (signed(0.3), "+0.30"),
+        (signed(-0.3), "−0.30"),
+        (signed(0.001), "0.00"),
+        (signed(None), "—"),
+        (percent(0.0041), "0.41\u00a0%"),
+        (percent(0.014), "1.4\u00a0%"),
+        (percent(0.58), "58\u00a0%"),
+        (percent(0), "0\u00a0%"),
+        (percent(None), "—"),
+        (count(12345), "12\u202f345"),
+        (duration(4.04), "4.0 s"),
+        (duration(59.7), "1 min 0 s"),
+        (duration(276.4), "4 min 36 s"),
+        (duration(7260), "2 h 1 min"),
+        (listed(["a", "b", "c"]), "a, b and c"),
+        (listed([]), ""),
+        (visible_token("\n"), "⏎"),
+        (visible_token("  "), "··"),
+        (visible_token(" and"), " and"),
+    ],
+)
+def test_numbers_are_written_one_way(shown: str, expected: str) -> None:
+    assert shown == expected
