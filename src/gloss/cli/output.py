@@ -66,7 +66,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from gloss.nla.results import printable
+    from gloss.nla.presentation import printable
 
     shown = Table(show_lines=True, header_style="bold")
     for name in columns:

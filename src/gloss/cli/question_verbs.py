@@ -24,7 +24,7 @@ from gloss.errors import ConfigError
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
-    from gloss.nla.results import Result
+    from gloss.nla.presentation import Result
 
 SHOWN_WITHOUT_OUT = 1000
 
@@ -210,7 +210,7 @@ def steer(
 
 def tokens(text: TextOptions, parts: NLAOptions) -> Answer:
     """Show a text or a chat as the tokens that the target reads."""
-    from gloss.nla.results import visible
+    from gloss.nla.presentation import visible
 
     document = text.document()
     read = parts.open().tokens(document)
@@ -253,7 +253,7 @@ def score(
         nla, chunk = parts.open(), next(opened.chunks(limit))
         names = list(chunk.columns.get("doc_id", [None] * len(chunk.vectors)))
         found = nla.score([read] * len(names), chunk.vectors)
-    from gloss.nla.results import number
+    from gloss.nla.presentation import number
 
     rows = [(i, name, one) for i, (name, one) in enumerate(zip(names, found, strict=True))]
     cells = ((i, name, number(one.cosine, 3), number(one.fve, 3)) for i, name, one in rows)

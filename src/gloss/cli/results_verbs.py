@@ -107,7 +107,7 @@ def _check_tables(files: list[Path]) -> None:
 def _hits_table(hits: Iterable[Any]) -> Any:
     from rich.text import Text
 
-    from gloss.nla.results import printable, visible
+    from gloss.nla.presentation import printable, visible
 
     rows = []
     for hit in hits:
@@ -121,7 +121,7 @@ def _hits_table(hits: Iterable[Any]) -> Any:
 
 
 def _themes_table(found: Iterable[Any]) -> Any:
-    from gloss.nla.results import number
+    from gloss.nla.presentation import number
 
     rows = [
         (

@@ -33,7 +33,8 @@ class Explaining:
 
     def begin(self, *, partial: bool) -> AsyncIterator[Sequence[RowEvent]]:
         """Hands the rows to the executor. Raises: as it does."""
-        wanted = self.sampling.max_new_tokens or self.nla.max_new_tokens
+        wanted = self.sampling.max_new_tokens
+        wanted = self.nla.max_new_tokens if wanted is None else wanted
         longest = self.questions.bounds.max_new_tokens
         temperature, seed = self.sampling.applied_temperature, self.sampling.seed
         requests = [

@@ -8,12 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gloss.nla.presentation import Result as Result
-from gloss.nla.presentation import Shown
-from gloss.nla.presentation import adapter as adapter
-from gloss.nla.presentation import number as number
-from gloss.nla.presentation import printable as printable
-from gloss.nla.presentation import visible as visible
+from gloss.nla.presentation import Result, Shown, number, visible
 from gloss.text.tokens import ReadToken
 
 FAILED = "extraction failed"

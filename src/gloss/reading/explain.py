@@ -24,7 +24,7 @@ from gloss.contract import (
     sidecar_path,
 )
 from gloss.durable import folder_lock
-from gloss.errors import ActivationError, ResumeError
+from gloss.errors import ActivationError, ConfigError, ResumeError
 from gloss.nla import NLA, Questions, Sampling, Selection, run_now
 from gloss.nla.request import Text
 from gloss.nla.selection import Chosen, choose
@@ -63,6 +63,14 @@ class ExplainConfig(Sampling):
     """Activations behind one shard; a stopped run goes on after the last complete one."""
     limit: int | None = None
     """Explain only the first so many activations."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a size below 1, and as ``Sampling``."""
+        super().__post_init__()
+        for name in ("batch_size", "chunk_rows", "limit"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ConfigError(name, expected="at least 1", found=size)
 
 
 @dataclass(frozen=True)

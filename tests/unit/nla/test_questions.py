@@ -139,6 +139,7 @@ def test_pooled_and_subtracted_activations_say_so(speaking):
         (TEXT, {"positions": 99}, PositionError, "no such token"),
         (TEXT, {"positions": 1, "tokens": "all"}, ConfigError, "positions and tokens"),
         (TEXT, {"samples": 0}, ConfigError, "samples: expected at least 1, found 0"),
+        (TEXT, {"max_new_tokens": 0}, ConfigError, "at least 1 token"),
         (TEXT, {"best_of": 2, "temperature": 0}, ConfigError, "best-of needs different responses"),
         (TEXT, {"temperature": float("nan")}, ConfigError, "temperature: expected 0 or more"),
         ([{"role": "user"}], {}, CorpusError, "not a chat"),
@@ -288,7 +289,7 @@ def test_a_continuation_is_the_targets_greedy_one_and_comes_in_whole_glyphs(spea
 def test_bounds_hold_whatever_is_asked_for(speaking):
     bounds = Bounds(max_rows=4, max_values=3 * D_MODEL, max_new_tokens=2)
     asked = Questions(speaking, LocalExecutor(speaking), bounds)
-    with pytest.raises(ConfigError, match=r"too many positions .* at most 2"):
+    with pytest.raises(ConfigError, match=r"too many positions .* at most 4, found 6"):
         run_now(asked.explain(TEXT, positions=[1, 2, 3], samples=2))
     with pytest.raises(TooLarge, match="too many numbers"):
         run_now(asked.activations(TEXT))

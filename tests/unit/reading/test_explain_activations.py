@@ -82,6 +82,12 @@ def test_the_same_activations_give_the_same_texts_from_every_kind_of_file(nla, r
     assert len(texts[0]) == 11
 
 
+@pytest.mark.parametrize("name", ["samples", "best_of", "batch_size", "chunk_rows", "limit"])
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ConfigError, match=f"{name}: expected at least 1, found 0"):
+        ExplainConfig(**{name: 0})
+
+
 def test_a_stopped_run_goes_on_with_the_same_bytes(nla, rows_file, tmp_path, monkeypatch):
     options = {"samples": 2, "temperature": 2.0}
     explained(nla, rows_file, tmp_path / "whole.parquet", **options)

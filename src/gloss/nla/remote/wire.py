@@ -17,9 +17,9 @@ from torch import Tensor
 import gloss.errors as errors
 from gloss.errors import AccessError, ConfigError, GlossError, ServerBusyError, ServerError
 from gloss.nla.compare import Side
+from gloss.nla.presentation import adapter
 from gloss.nla.questions import Questions
 from gloss.nla.remote.answers import ArrayAnswer
-from gloss.nla.results import adapter
 from gloss.store.sources import VectorRows
 from gloss.text.document import Document
 
