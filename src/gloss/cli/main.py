@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
@@ -80,7 +79,9 @@ class _Data(TyperGroup):
         return None if plugin is None else get_command(plugin.load())
 
 
-def _plugged_in() -> dict[str, EntryPoint]:
+def _plugged_in() -> dict[str, Any]:
+    from importlib.metadata import EntryPoint, entry_points
+
     lab = EntryPoint("lab", "gloss.lab.commands:app", "gloss.commands")
     return {"lab": lab} | {one.name: one for one in entry_points(group="gloss.commands")}
 
