@@ -9,7 +9,7 @@ import torch
 from tiny_models import random_model
 from tiny_nla import D_MODEL, LAYER, NUM_BLOCKS, make_ar, make_av
 
-from gloss.contract import wrap_explanation
+from gloss.contract import TrustRecord, wrap_explanation
 from gloss.models import save_ar, save_av
 
 SAYINGS = (
@@ -53,6 +53,6 @@ def save_speaking_nla(folder: Path, tokenizer: Any) -> Path:
         folder / "target"
     )
     tokenizer.save_pretrained(folder / "target")
-    save_av(speaking_av(tokenizer, extra={"gloss": recorded}), folder / "av")
+    save_av(speaking_av(tokenizer, trust=TrustRecord.model_validate(recorded)), folder / "av")
     save_ar(make_ar(tokenizer, layer=LAYER), folder / "ar")
     return folder

@@ -9,7 +9,13 @@ import numpy as np
 import pyarrow as pa
 from tiny_models import random_model
 
-from gloss.contract import DatasetSidecar, ModelSidecar, choose_marker, write_dataset_sidecar
+from gloss.contract import (
+    DatasetSidecar,
+    ModelSidecar,
+    TrustRecord,
+    choose_marker,
+    write_dataset_sidecar,
+)
 from gloss.data import ActivationWriter, activation_schema
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
 from gloss.store.activations import vector_column
@@ -62,7 +68,7 @@ def write_nla(folder: Path, tokenizer: Any) -> Path:
         folder / "target"
     )
     tokenizer.save_pretrained(folder / "target")
-    save_av(make_av(tokenizer, extra={"gloss": recorded}), folder / "av")
+    save_av(make_av(tokenizer, trust=TrustRecord.model_validate(recorded)), folder / "av")
     save_ar(make_ar(tokenizer), folder / "ar")
     return folder
 

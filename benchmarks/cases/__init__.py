@@ -16,6 +16,5 @@ CASES: dict[str, Case] = {
         scoring.CASE,
         scoring.REFERENCE,
         data.SPLIT_CASE,
-        data.SHUFFLE_CASE,
     )
 }

@@ -1,4 +1,4 @@
-"""Document split and row shuffle of a dataset of activations, against the whole table in memory."""
+"""Document split of a dataset of activations, against the whole table in memory."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ from benchmarks.case import Case, Dtype, FolderOf, NotEqualError, Prepared, Work
 from gloss.contract import DatasetSidecar, write_dataset_sidecar
 from gloss.data import (
     ActivationWriter,
-    ShuffleConfig,
     SplitConfig,
     activation_schema,
     read_activations,
-    shuffle,
     split,
 )
 from gloss.data.split import assign
 from gloss.store.activations import VECTOR_COLUMN, vector_column
 
 ROWS_PER_DOCUMENT = 10
-SHUFFLE = ShuffleConfig(seed=1, memory_mb=128)
 SPLIT = SplitConfig(seed=1)
 Stage = Callable[[Path, Path], object]
 
@@ -115,16 +112,6 @@ def _split_in_memory(source: Path, out: Path) -> None:
         )
 
 
-def _shuffle(source: Path, out: Path) -> None:
-    shuffle(SHUFFLE, source, out)
-
-
-def _shuffle_in_memory(source: Path, out: Path) -> None:
-    table = pq.read_table(source)
-    order = np.argsort(np.random.PCG64(SHUFFLE.seed).random_raw(len(table)), kind="stable")
-    pq.write_table(table.take(pa.array(order)), out / "shuffled.parquet")
-
-
 _FULL = Workload(models.ModelShape(d_model=512), rows=50_000, tokens=60)
 _QUICK = Workload(models.ModelShape(d_model=256), rows=20_000, tokens=60)
 _TINY = Workload(models.TINY, rows=400, tokens=5)
@@ -134,17 +121,6 @@ SPLIT_CASE = Case(
     target={"float32": 2.0},
     memory_target=2.0,
     prepare=partial(prepare, ours=_split, alternative=_split_in_memory),
-    full=_FULL,
-    quick=_QUICK,
-    tiny=_TINY,
-    growth=("rows",),
-)
-SHUFFLE_CASE = Case(
-    name="data-shuffle",
-    alternative="whole table in memory",
-    target={"float32": 2.0},
-    memory_target=2.0,
-    prepare=partial(prepare, ours=_shuffle, alternative=_shuffle_in_memory),
     full=_FULL,
     quick=_QUICK,
     tiny=_TINY,

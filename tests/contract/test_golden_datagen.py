@@ -5,7 +5,6 @@ places are ours.
 import json
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -180,15 +179,3 @@ def test_the_control_with_shuffled_vectors_moves_vectors_only(family):
     assert after.drop_columns(["activation_vector"]).equals(
         before.drop_columns(["activation_vector"])
     )
-
-
-def test_shuffled_by_gloss_the_references_data_keeps_its_columns_and_sidecar(family, tmp_path):
-    from gloss.data import ShuffleConfig, shuffle
-
-    source = family / "datagen/av_sft.parquet"
-    shuffle(ShuffleConfig(seed=1), source, tmp_path)
-    before, after = read_activations(source), read_activations(tmp_path)
-    assert sorted(map(repr, after.to_pylist())) == sorted(map(repr, before.to_pylist()))
-    assert after.schema.equals(pq.read_schema(source).remove_metadata())
-    old, new = read_dataset_sidecar(source), read_dataset_sidecar(tmp_path)
-    assert (new.marker, new.av_template, new.labels) == (old.marker, old.av_template, old.labels)

@@ -27,7 +27,6 @@ def test_the_first_screen_is_light_and_loads_only_what_it_shows(tab, server):
     assert {"/explore/", "/explore/js/views/read.js", "/v1/nlas"} <= sizes.keys()
     assert not [path for path in sizes if "uPlot" in path or "search-worker" in path]
     assert sum(sizes.values()) <= MOST_KILOBYTES * 1000, sizes
-    print(f"first screen: {sum(sizes.values()) / 1000:.1f} kB in {len(sizes)} answers")
 
 
 def test_charts_come_with_the_first_one_that_is_drawn(tab, server):

@@ -39,7 +39,7 @@ def shown(tab):
 
 def finds(tab, *texts):
     """Waits until exactly these texts are shown."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while shown(tab) != sorted(texts):
         assert time.monotonic() < until, shown(tab)
         time.sleep(0.05)
@@ -72,13 +72,13 @@ def test_a_regular_expression_without_end_is_stopped_and_the_page_stays_awake(tr
     box.fill(WITHOUT_END)
     slowest = 0.0
     alert = transcript.get_by_role("alert")
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not alert.count():
         start = time.monotonic()
         transcript.evaluate("1")
         slowest = max(slowest, time.monotonic() - start)
         assert time.monotonic() < until
-    assert slowest < 1
+    assert slowest < 5
     assert "takes too long" in alert.inner_text()
     assert shown(transcript) == sorted(SAID)
     box.fill("Sam")

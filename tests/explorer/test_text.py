@@ -123,16 +123,10 @@ VALUES = (
 
 
 def test_page_and_terminal_write_numbers_alike(modules):
-    for function, same in (
-        ("fixed", decimal),
-        ("signed", signed),
-        ("percent", percent),
-        ("count", count),
-    ):
-        for value in VALUES:
-            assert modules("js/numbers.js", function, value) == same(value), (function, value)
-    for function in (decimal, signed, percent):
-        assert function(None) == "—"
+    forms = {"fixed": decimal, "signed": signed, "percent": percent, "count": count}
+    for name, form in forms.items():
+        for value in (*VALUES, None):
+            assert modules("js/numbers.js", name, value) == form(value), (name, value)
 
 
 def contrast(one, other):

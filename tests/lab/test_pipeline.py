@@ -116,7 +116,7 @@ def test_checkpoints_carry_the_released_dialect_and_what_a_reader_needs(small_ru
     av, ar = read_model_sidecar(small_run / "nla/av"), read_model_sidecar(small_run / "nla/ar")
     assert (av.role, ar.role, av.stage) == ("av", "ar", "rl")
     assert av.layer == ar.layer == 2
-    assert av.extra["gloss"]["direction_variance"] > 0
+    assert av.trust.direction_variance > 0
     assert (small_run / "nla/ar/value_head.safetensors").exists()
     assert load_ar(small_run / "nla/ar").backbone.config.num_hidden_layers == ar.layer + 1
 

@@ -28,9 +28,7 @@ def test_explain_gives_one_explanation_per_position_with_its_score(nla):
         activation = nla.activations(TEXT)[12]
         expected = direction_mse(nla.reconstruct([item.text])[0], activation).item()
         assert item.cosine == pytest.approx(1 - expected / 2, abs=1e-5)
-        assert item.fve == pytest.approx(
-            1 - expected / nla.recorded["direction_variance"], abs=1e-5
-        )
+        assert item.fve == pytest.approx(1 - expected / nla.recorded.direction_variance, abs=1e-5)
 
 
 def test_explaining_a_text_and_its_activations_is_the_same(nla):

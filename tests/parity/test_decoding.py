@@ -63,7 +63,7 @@ def test_columns_fall_out_of_view_and_the_cache_stays_small(av):
     done = written(batch, greedy(vectors, 20), [7 * i for i in range(40)])
     assert [done[i].token_ids for i in range(40)] == [r.token_ids for r in alone]
     prompt = len(av.prefix_ids) + len(av.tail_ids)
-    rows, columns = batch._cache.shape
+    rows, columns = batch._cache.capacity
     assert rows <= 4
     assert columns <= prompt + 20 + 2 * GROWTH_COLUMNS
 
@@ -154,9 +154,7 @@ def test_under_autocast_the_cache_stands_in_its_format_and_says_the_same(av):
     with autocast("bfloat16"), torch.inference_mode(), linear_weights_cast_once(av.model):
         batch = DecodingBatch(av, max_rows=4)
         done = written(batch, requests)
-        assert {b.dtype for layer in batch._cache._layers for b in layer.buffers} == {
-            torch.bfloat16
-        }
+        assert {buffer.dtype for buffer in batch._cache.buffers} == {torch.bfloat16}
         found = LocalEngine(av).generate(vectors, temperature=1.0, max_new_tokens=8, seed=0)
     assert [done[i] for i in range(4)] == found
 

@@ -171,7 +171,7 @@ def test_scores_are_those_of_the_local_nla(client, nla, vectors):
 
 def test_percentile_and_baseline_come_from_what_the_checkpoint_records(nla_folder, vectors):
     own = NLA(nla_folder)
-    own.recorded |= {"mean_direction": vectors[0].tolist()}
+    own.recorded = own.recorded.model_copy(update={"mean_direction": vectors[0].tolist()})
     own.evaluation = {"heldout_errors": [0.0, 1.0, 3.9, 4.0]}
     with serving(own) as client:
         (score,) = post(

@@ -11,6 +11,7 @@ from tiny_nla import NUM_BLOCKS, make_ar, make_av
 from typer.testing import CliRunner
 
 from gloss.cli.main import app
+from gloss.contract import TrustRecord
 from gloss.models import load_av, save_ar, save_av
 
 REPO = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ def served(tmp_path_factory, lab_tokenizer):
         folder / "target"
     )
     lab_tokenizer.save_pretrained(folder / "target")
-    save_av(make_av(lab_tokenizer, extra={"gloss": {"max_new_tokens": 4}}), folder / "nla-av")
+    save_av(make_av(lab_tokenizer, trust=TrustRecord(max_new_tokens=4)), folder / "nla-av")
     save_ar(make_ar(lab_tokenizer), folder / "nla-ar")
     av = load_av(folder / "nla-av")
     with serving.VLLM(av) as vllm, serving.SGLang(av) as sglang:

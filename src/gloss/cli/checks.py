@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gloss.errors import CheckpointError, ConfigError
+from gloss.plugins import installed
 
 if TYPE_CHECKING:
     from gloss.pipeline.run_config import RunConfig
@@ -21,10 +22,10 @@ def check_sources(settings: RunConfig, *, corpus: bool = True) -> None:
 
     Raises: CheckpointError, CorpusError.
     """
-    if settings.target != "lab":
+    if settings.target not in installed("gloss.targets"):
         check_model(settings.target)
     source = settings.corpus.source
-    if corpus and source != "lab" and not source.startswith("hf:"):
+    if corpus and source not in installed("gloss.corpora") and not source.startswith("hf:"):
         from gloss.data.corpus import read_corpus
 
         read_corpus(source, text_field=settings.corpus.text_field)

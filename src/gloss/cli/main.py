@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from gloss import __version__
+from gloss import __version__, plugins
 from gloss.cli import checkpoint_verbs as files
 from gloss.cli import pipeline_verbs as runs
 from gloss.cli import question_verbs as ask
@@ -69,21 +69,14 @@ class _Data(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of all commands."""
-        return [*super().list_commands(ctx), *_plugged_in()]
+        return [*super().list_commands(ctx), *plugins.installed("gloss.commands")]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name, if there is one."""
         if (known := super().get_command(ctx, cmd_name)) is not None:
             return known
-        plugin = _plugged_in().get(cmd_name)
-        return None if plugin is None else get_command(plugin.load())
-
-
-def _plugged_in() -> dict[str, Any]:
-    from importlib.metadata import EntryPoint, entry_points
-
-    lab = EntryPoint("lab", "gloss.lab.commands:app", "gloss.commands")
-    return {"lab": lab} | {one.name: one for one in entry_points(group="gloss.commands")}
+        plugin = plugins.find("gloss.commands", cmd_name)
+        return None if plugin is None else get_command(plugin)
 
 
 class _Commands(TyperGroup):

@@ -48,7 +48,7 @@ def run(
     check_sources(settings)
     folder = out if out is not None else Path("gloss-runs") / settings.name
     if dry_run:
-        from gloss.pipeline.plan import plan_text
+        from gloss.pipeline.runner import plan_text
 
         plan = plan_text(settings, folder)
         return Answer({"plan": plan.splitlines()}, [plan])

@@ -55,6 +55,7 @@ def serve(
     listening = bound_socket(host, port)
     server = _server_module()
     from gloss.explorer import mount_page, open_when_ready
+    from gloss.plugins import known_truth
     from gloss.serve.service import open_service
 
     _leave_room_for_answers(threads)
@@ -69,9 +70,9 @@ def serve(
     nlas = {name: options.open() for name, options in named.items()}
     if runs is None and not nla:
         runs = last_quickstart()
-    service = open_service(nlas, limits=limits, runs=runs, known_truth=_known_truth())
-    for name, missing in service.missing.items():
-        for error in missing.values():
+    service = open_service(nlas, limits=limits, runs=runs, known_truth=known_truth())
+    for name, errors in service.missing.items():
+        for error in errors.values():
             note(f"{name} is served without this part: {error}")
 
     def ready(url: str) -> None:
@@ -128,12 +129,6 @@ def _server_module() -> Any:
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
     return server
-
-
-def _known_truth() -> Any:
-    from gloss.lab.examples import LabExamples
-
-    return LabExamples()
 
 
 def _leave_room_for_answers(threads: int | None) -> None:

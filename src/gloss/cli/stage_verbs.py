@@ -16,13 +16,13 @@ def extract(given: ConfigOptions, *, out: Path) -> None:
     settings = given.read()
     check_sources(settings)
     from gloss.data import extract as run_extract
-    from gloss.pipeline import plugins
+    from gloss.plugins import target_place
     from gloss.target_model import load_target
 
     stage = settings.extract.model_copy(update={"corpus": settings.corpus.source})
-    name = plugins.target_name(settings.target)
+    name = target_place(settings.target)
     target = load_target(name, dtype=stage.dtype, attn_implementation=stage.attn_implementation)
-    documents = plugins.documents(settings.corpus, settings.seed)
+    documents = settings.corpus.documents(settings.seed)
     result = run_extract(stage, target, documents, out, num_documents=settings.corpus.max_documents)
     print_json({"path": str(result.path), **vars(result.counts)})
     next_command(f"gloss data split --config {given.config} --activations {out} --out splits")
@@ -47,9 +47,8 @@ def label(parquet: Path, /, given: ConfigOptions, *, out: Path) -> None:
     settings = given.read().label
     check_dataset(parquet)
     from gloss.data import label as run_label
-    from gloss.pipeline import plugins
 
-    result = run_label(settings, parquet, plugins.labeller(settings), out)
+    result = run_label(settings, parquet, settings.make_labeller(), out)
     print_json({"path": str(result.path), "labelled": result.labelled, "dropped": result.dropped})
     following = f"gloss data build FILE … --config {given.config} --out datasets"
     next_command(f"the same for the other parts, then: {following}")
@@ -60,10 +59,10 @@ def build(inputs: list[str], /, given: ConfigOptions, *, out: Path) -> None:
     settings, named = given.read(), _named(inputs)
     check_sources(settings, corpus=False)
     from gloss.data import build as run_build
-    from gloss.pipeline import plugins
+    from gloss.plugins import target_place
     from gloss.target_model import load_tokenizer
 
-    tokenizer = load_tokenizer(plugins.target_name(settings.target))
+    tokenizer = load_tokenizer(target_place(settings.target))
     result = run_build(settings.build, named, tokenizer, out)
     rows = result.rows
     print_json({name: {"path": str(p), "rows": rows[name]} for name, p in result.paths.items()})
@@ -123,9 +122,9 @@ def _warm_start(given: ConfigOptions, dataset: Path, out: Path) -> tuple[Any, di
     settings = given.read()
     check_sources(settings, corpus=False)
     check_dataset(dataset)
-    from gloss.pipeline.plugins import target_name
+    from gloss.plugins import target_place
 
-    return settings, {"target": target_name(settings.target), "dataset": dataset, "out_dir": out}
+    return settings, {"target": target_place(settings.target), "dataset": dataset, "out_dir": out}
 
 
 def _named(inputs: list[str]) -> dict[str, Path]:

@@ -80,6 +80,7 @@ def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
     Raises: SidecarError that names the file and the key; TemplateError for a template that cannot
     be filled."""
     file = SidecarFile(sidecar_path(parquet), kind="nla_dataset", versions=(_VERSION,))
+    file.checked("gloss.extract.min_position", Count | None)  # goes into the trust record
     return file.read(DatasetSidecar, others={"keep_debug_metadata", "git_commit"})
 
 

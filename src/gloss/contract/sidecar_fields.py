@@ -119,7 +119,7 @@ class SidecarFile:
 
     def block(self, name: str) -> dict[str, Any]:
         """A nested mapping; an empty one where it is missing."""
-        found = self.values.get(name)
+        found = self.get(name) if name else self.values
         if found is not None and not isinstance(found, dict):
             raise self.wrong(name, "a mapping", found)
         return found or {}
@@ -127,7 +127,7 @@ class SidecarFile:
     def get(self, name: str) -> Any:
         """The value under a dotted name; None where it is missing."""
         block, _, key = name.rpartition(".")
-        return (self.block(block) if block else self.values).get(key)
+        return self.block(block).get(key)
 
     def checked(self, name: str, kind: Any) -> Any:
         """The value under a name, as one of the kinds of values above.

@@ -9,11 +9,9 @@ from gloss.lazy import lazy_package
 if TYPE_CHECKING:
     from gloss.data.build import BuildResult, ar_suffix_ids, build
     from gloss.data.corpus import load_corpus, read_corpus
-    from gloss.data.extract import ExtractCounts, ExtractResult, extract
+    from gloss.data.extract import ExtractCounts, ExtractResult, extract, sample_positions
     from gloss.data.label import LabelResult, label
-    from gloss.data.sampling import sample_positions
     from gloss.data.settings import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
-    from gloss.data.shuffle import ShuffleConfig, ShuffleResult, shuffle
     from gloss.data.split import SplitResult, check_document_disjoint, split
     from gloss.store.activations import (
         ActivationWriter,
@@ -36,8 +34,6 @@ __all__ = [
     "ExtractResult",
     "LabelConfig",
     "LabelResult",
-    "ShuffleConfig",
-    "ShuffleResult",
     "SplitConfig",
     "SplitResult",
     "activation_schema",
@@ -52,7 +48,6 @@ __all__ = [
     "read_activations",
     "read_corpus",
     "sample_positions",
-    "shuffle",
     "special_token_ids",
     "split",
     "vectors_as_array",

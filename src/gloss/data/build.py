@@ -9,15 +9,14 @@ heldout_labels  prompt (the AR template around the label)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from gloss.contract import (
-    DatasetSidecar,
     InjectionMarker,
     ar_prompt_ids,
     choose_marker,
@@ -25,18 +24,14 @@ from gloss.contract import (
     marker_for,
     read_dataset_sidecar,
     wrap_explanation,
-    write_dataset_sidecar,
 )
 from gloss.data.label import LABEL_COLUMN
 from gloss.data.settings import INJECT_PLACEHOLDER, BuildConfig
 from gloss.data.split import check_document_disjoint
-from gloss.durable import folder_lock
+from gloss.data.staging import stage_run
 from gloss.errors import DatasetError
-from gloss.progress import Stage
-from gloss.store.activations import VECTOR_COLUMN, ActivationWriter, iter_activations, read_schema
-from gloss.store.record import StageRecord, fingerprint
+from gloss.store.activations import VECTOR_COLUMN, iter_activations, read_schema
 
-RECORD_NAME = "build.json"
 _CHAT_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _KEPT = (
     VECTOR_COLUMN,
@@ -71,9 +66,7 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one dataset is made: its stage in the sidecar, and the columns it puts before the kept
-    ones.
-    """
+    """How one dataset is made: its stage in the sidecar, and the columns before the kept ones."""
 
     stage: str
     fields: tuple[tuple[str, pa.DataType], ...]
@@ -97,18 +90,7 @@ def build(
     gets one added, in place.
     Raises: DatasetError for an unknown name, missing labels or a document in two inputs,
     MarkerError, TemplateError, ResumeError, LockError, StorageError."""
-    with folder_lock(out_dir):
-        return _build(config, inputs, tokenizer, out_dir)
-
-
-def _build(
-    config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path
-) -> BuildResult:
-    unknown = sorted(set(inputs) - set(_KINDS))
-    if unknown:
-        raise DatasetError(
-            f"unknown dataset {unknown[0]!r}", expected=f"some of {', '.join(_KINDS)}"
-        )
+    schemas = {name: _input_schema(name, Path(path)) for name, path in inputs.items()}
     check_document_disjoint(
         {name: Path(path) for name, path in inputs.items() if name != "heldout_labels"}
     )
@@ -121,33 +103,38 @@ def _build(
     suffix = ar_suffix_ids(tokenizer, config.ar_template)
     settings = {
         **config.model_dump(mode="json"),
-        "marker_ids": [
-            marker.char,
-            marker.token_id,
-            marker.left_neighbor_id,
-            marker.right_neighbor_id,
-        ],
+        "marker_ids": [marker.char, *_ids(marker)],
         "ar_suffix_ids": list(suffix),
         "inputs": {name: [parent.dataset_id, parent.row_count] for name, parent in parents.items()},
     }
-    record = StageRecord.open(out_dir / RECORD_NAME, settings)
     paths = {name: out_dir / f"{name}.parquet" for name in inputs}
-    if record.done and all(path.exists() for path in paths.values()):
-        return BuildResult(paths, record.done["rows"], marker)
-    rows = {}
-    with Stage(
-        "build", total=sum(parent.row_count for parent in parents.values()), unit="row"
-    ) as progress:
-        for name, parent in parents.items():
-            writer = _write(config, _KINDS[name], Path(inputs[name]), paths[name], progress)
-            sidecar = _sidecar(parent, name, config, settings, writer)
-            write_dataset_sidecar(
-                replace(sidecar, marker=marker, ar_suffix_ids=suffix), paths[name]
-            )
-            rows[name] = writer.num_rows
-    record.done = {"rows": rows}
-    record.save()
-    return BuildResult(paths, rows, marker)
+    with stage_run("build", out_dir, settings) as run:
+        if (done := run.finished(*paths.values())) is not None:
+            return BuildResult(paths, done["rows"], marker)
+        rows = {}
+        with run.progress(sum(parent.row_count for parent in parents.values()), "row") as progress:
+            for name, parent in parents.items():
+                kind, found = _KINDS[name], schemas[name]
+                kept = [found.field(column) for column in _KEPT if column in found.names]
+                schema = pa.schema([*kind.fields, *kept])
+                dataset = run.dataset(
+                    paths[name],
+                    schema,
+                    parent,
+                    f"{name}_{parent.dataset_id}_{run.tag}",
+                    stage=kind.stage,
+                    av_template=config.av_template,
+                    ar_template=config.ar_template,
+                    marker=marker,
+                    ar_suffix_ids=suffix,
+                )
+                with dataset as writer:
+                    for table in iter_activations(Path(inputs[name])):
+                        writer.write(_rows(config, kind, table, schema))
+                        progress.advance(len(table))
+                rows[name] = writer.num_rows
+        run.finish(rows=rows)
+        return BuildResult(paths, rows, marker)
 
 
 def ar_suffix_ids(tokenizer: Any, ar_template: str) -> tuple[int, ...]:
@@ -162,69 +149,39 @@ def ar_suffix_ids(tokenizer: Any, ar_template: str) -> tuple[int, ...]:
     return tuple(prompts[0][len(prompts[0]) - length :])
 
 
-def _write(
-    config: BuildConfig, kind: _Kind, source: Path, path: Path, progress: Stage
-) -> ActivationWriter:
-    schema = read_schema(source)
-    if kind.needs_labels and LABEL_COLUMN not in schema.names:
+def _ids(marker: InjectionMarker) -> tuple[int, int, int]:
+    return marker.token_id, marker.left_neighbor_id, marker.right_neighbor_id
+
+
+def _input_schema(name: str, path: Path) -> pa.Schema:
+    if name not in _KINDS:
+        raise DatasetError(f"unknown dataset {name!r}", expected=f"some of {', '.join(_KINDS)}")
+    schema = read_schema(path)
+    if _KINDS[name].needs_labels and LABEL_COLUMN not in schema.names:
         raise DatasetError(
             f"no column {LABEL_COLUMN!r}",
-            where=source,
+            where=path,
             remedy="Label these activations with: gloss data label",
         )
-    kept = [name for name in _KEPT if name in schema.names]
-    out_schema = pa.schema([*kind.fields, *(schema.field(name) for name in kept)])
-    with ActivationWriter(path, out_schema) as writer:
-        for table in iter_activations(source):
-            if kind.needs_labels:
-                table = table.filter(
-                    pa.array(
-                        [bool(text and text.strip()) for text in table[LABEL_COLUMN].to_pylist()],
-                        pa.bool_(),
-                    )
-                )
-            made = _columns(config, kind, table)
-            columns = [*(made[name] for name, _ in kind.fields), *(table[name] for name in kept)]
-            writer.write(pa.table(columns, schema=out_schema))
-            progress.advance(len(table))
-    return writer
+    return schema
 
 
-def _columns(config: BuildConfig, kind: _Kind, table: pa.Table) -> dict[str, pa.Array]:
-    labels: Sequence[str] = table[LABEL_COLUMN].to_pylist() if kind.needs_labels else []
-    if kind is _AR:
-        return {
-            "prompt": pa.array(
-                [fill(config.ar_template, explanation=text) for text in labels], pa.string()
-            )
-        }
-    prompt = [
+def _rows(config: BuildConfig, kind: _Kind, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of a dataset: of a labelled table, those with a label."""
+    labels: list[str] = []
+    if kind.needs_labels:
+        written = [bool(text and text.strip()) for text in table[LABEL_COLUMN].to_pylist()]
+        table = table.filter(pa.array(written, pa.bool_()))
+        labels = table[LABEL_COLUMN].to_pylist()
+    chat = [
         {"role": "user", "content": fill(config.av_template, injection_char=INJECT_PLACEHOLDER)}
     ]
-    chat = pa.array([prompt] * len(table), _CHAT_TYPE)
-    if kind is _RL:
-        return {"prompt": chat}
-    return {
-        "prompt": chat,
-        "response": pa.array([wrap_explanation(text) for text in labels], pa.string()),
-    }
-
-
-def _sidecar(
-    parent: DatasetSidecar,
-    name: str,
-    config: BuildConfig,
-    settings: Mapping[str, Any],
-    writer: ActivationWriter,
-) -> DatasetSidecar:
-    return replace(
-        parent,
-        dataset_id=f"{name}_{parent.dataset_id}_{fingerprint(settings)[:6]}",
-        stage=_KINDS[name].stage,
-        row_count=writer.num_rows,
-        av_template=config.av_template,
-        ar_template=config.ar_template,
-        norm_statistics=writer.norm_statistics,
-        parent_datasets=(parent.dataset_id,),
-        created_by="gloss data build",
+    prompts: list[Any] = (
+        [fill(config.ar_template, explanation=text) for text in labels]
+        if kind is _AR
+        else [chat] * len(table)
     )
+    made = {"prompt": prompts, "response": [wrap_explanation(text) for text in labels]}
+    columns = [pa.array(made[name], type_) for name, type_ in kind.fields]
+    kept = [table[name] for name in schema.names if name not in made]
+    return pa.table([*columns, *kept], schema=schema)

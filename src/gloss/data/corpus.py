@@ -13,9 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from gloss.errors import CorpusError, MissingExtraError
 from gloss.text.document import Document, chat_messages, clean_text
 
@@ -205,6 +202,9 @@ def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
 
 def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """The rows of a Parquet file, a batch at a time, with those of the columns that it has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     what = "not a Parquet file"
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+import random
+from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -20,11 +21,10 @@ import numpy as np
 import pyarrow as pa
 
 from gloss.contract import DatasetSidecar, write_dataset_sidecar
-from gloss.data.sampling import sample_positions
 from gloss.data.settings import ExtractConfig
-from gloss.durable import folder_lock
+from gloss.data.staging import StageRun, stage_run
 from gloss.errors import ConfigError, CorpusError, ResumeError
-from gloss.progress import Stage
+from gloss.seeds import keyed_bits
 from gloss.store.activations import (
     VECTOR_COLUMN,
     ActivationWriter,
@@ -35,7 +35,7 @@ from gloss.store.activations import (
     norms_of,
     vector_column,
 )
-from gloss.store.record import StageRecord, fingerprint
+from gloss.store.record import fingerprint
 from gloss.text.document import Document
 from gloss.text.rendering import DocumentEncoder, EncodedDocument
 
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from gloss.models.capture import Reading, ReadJob
     from gloss.target_model import Target
 
-RECORD_NAME = "extract.json"
-CREATED_BY = "gloss data extract"
 _READ_AHEAD_CHARS = 50_000_000
 _NOT_IN_FINGERPRINT = {"corpus", "attn_implementation"}
 
@@ -81,13 +79,12 @@ class ExtractResult:
 
 @dataclass(frozen=True)
 class _Extraction:
-    """One run of the stage."""
+    """One run of the stage: what is read, and how."""
 
     config: ExtractConfig
     target: Target
     layer: int
     encoder: DocumentEncoder
-    out_dir: Path
 
 
 def extract(
@@ -106,61 +103,44 @@ def extract(
     ``num_documents`` is for the progress bar, where the corpus is long and its length is known.
     Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or
     documents differ; LockError, StorageError."""
-    run = _Extraction(config, target, _layer(config, target), _encoder(config, target), out_dir)
-    with folder_lock(out_dir):
-        shards = _Shards(run, StageRecord.open(out_dir / RECORD_NAME, _settings(run)))
-        documents, total = _with_total(documents, num_documents)
-        with Stage("extract", total=total, unit="doc") as progress:
-            for window in _windows(documents, config.shard_documents):
-                shards.add(window)
-                progress.advance(
-                    len(window),
-                    note=f"{sum(shard['rows'] for shard in shards.entries):,} activations",
-                )
-        return shards.finish()
+    work = _Extraction(config, target, _layer(config, target), _encoder(config, target))
+    documents, total = _with_total(documents, num_documents)
+    with stage_run("extract", out_dir, _settings(work)) as run:
+        before: list[dict[str, Any]] = run.record.done.get("shards", [])
+        shards: list[dict[str, Any]] = []
+        norms: list[Norms] = []
+        with run.progress(total, "doc") as progress:
+            while window := list(islice(documents, config.shard_documents)):
+                index, digest = len(shards), _digest(window)
+                path = out_dir / f"shard-{index:05d}.parquet"
+                kept = before[index] if index < len(before) else None
+                if kept is not None and kept["digest"] != digest:
+                    raise _changed(out_dir, f"other documents in shard {index}")
+                if kept is not None and path.exists():
+                    shards.append(kept)
+                    norms.append(_norms_in(path))
+                else:
+                    counts, found = _write_shard(work, window, path)
+                    shards.append({"file": path.name, "digest": digest, **asdict(counts)})
+                    norms.append(found)
+                    run.finish(shards=shards + before[len(shards) :])
+                rows = sum(shard["rows"] for shard in shards)
+                progress.advance(len(window), note=f"{rows:,} activations")
+        if len(before) > len(shards):
+            found_now = f"{len(shards)} shards of documents, {len(before)} before"
+            raise _changed(out_dir, found_now)
+        sidecar, total_counts = _sidecar(work, run, np.concatenate([np.zeros(0), *norms]))
+        write_dataset_sidecar(sidecar, out_dir)
+        return ExtractResult(out_dir, total_counts, sidecar)
 
 
-class _Shards:
-    """The shards of one run: kept where an earlier run completed them, else written."""
-
-    def __init__(self, run: _Extraction, record: StageRecord) -> None:
-        self.run, self.record = run, record
-        self.entries: list[dict[str, Any]] = []
-        self._kept: list[dict[str, Any]] = record.done.get("shards", [])
-        self._norms: list[Norms] = []
-
-    def add(self, documents: Sequence[Document]) -> None:
-        """Keeps or writes the shard of the next documents."""
-        index, digest = len(self.entries), _digest(documents)
-        path = self.run.out_dir / f"shard-{index:05d}.parquet"
-        if index < len(self._kept) and self._kept[index]["digest"] != digest:
-            raise self._changed(f"other documents in shard {index}")
-        if index < len(self._kept) and path.exists():
-            self._norms.append(_norms_in(path))
-            self.entries.append(self._kept[index])
-            return
-        counts, norms = _write_shard(self.run, documents, path)
-        self._norms.append(norms)
-        self.entries.append({"file": path.name, "digest": digest, **asdict(counts)})
-        self.record.done["shards"] = self.entries + self._kept[len(self.entries) :]
-        self.record.save()
-
-    def finish(self) -> ExtractResult:
-        """Writes the sidecar of all shards."""
-        if len(self._kept) > len(self.entries):
-            raise self._changed(
-                f"{len(self.entries)} shards of documents, {len(self._kept)} before"
-            )
-        norms = np.concatenate([np.zeros(0), *self._norms])
-        return _finish(self.run, self.record.settings, self.entries, norms)
-
-    def _changed(self, found: str) -> ResumeError:
-        return ResumeError(
-            "the corpus has changed since this extraction began",
-            where=self.run.out_dir,
-            found=found,
-            remedy="Choose another output, or remove this one",
-        )
+def _changed(out_dir: Path, found: str) -> ResumeError:
+    return ResumeError(
+        "the corpus has changed since this extraction began",
+        where=out_dir,
+        found=found,
+        remedy="Choose another output, or remove this one",
+    )
 
 
 def _layer(config: ExtractConfig, target: Target) -> int:
@@ -191,21 +171,20 @@ def _encoder(config: ExtractConfig, target: Target) -> DocumentEncoder:
     )
 
 
-def _settings(run: _Extraction) -> dict[str, Any]:
+def _settings(work: _Extraction) -> dict[str, Any]:
     """What determines the bytes, apart from the documents; no path is among it."""
     from gloss.target_model import weights_fingerprint
 
-    chosen = run.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
-    tokenizer = run.target.tokenizer
+    tokenizer = work.target.tokenizer
     reading = {
         "size": len(tokenizer),
-        "special": sorted(run.encoder.special_ids),
+        "special": sorted(work.encoder.special_ids),
         "template": getattr(tokenizer, "chat_template", None),
     }
     return {
-        **chosen,
-        "layer": run.layer,
-        "target": weights_fingerprint(run.target.model),
+        **work.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
+        "layer": work.layer,
+        "target": weights_fingerprint(work.target.model),
         "tokenizer": fingerprint(reading),
     }
 
@@ -227,11 +206,6 @@ def _with_total(
     return iter(ahead), len(ahead)
 
 
-def _windows(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
-    while window := list(islice(documents, size)):
-        yield window
-
-
 def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for document in documents:
@@ -241,41 +215,63 @@ def _digest(documents: Sequence[Document]) -> str:
 
 
 def _write_shard(
-    run: _Extraction, documents: Sequence[Document], path: Path
+    work: _Extraction, documents: Sequence[Document], path: Path
 ) -> tuple[ExtractCounts, Norms]:
     from gloss.models.capture import read_all
 
-    config = run.config
-    encoded = [document for document in run.encoder.encode(documents) if len(document.ids)]
-    jobs = {
-        i: job for i, document in enumerate(encoded) if (job := _job(config, document)) is not None
-    }
-    readings: dict[int, Reading] = {}
-    indices = list(jobs)
-    for k, reading in read_all(
-        run.target,
-        run.layer,
-        list(jobs.values()),
-        batch_tokens=config.batch_tokens,
-        batch_size=config.batch_size,
-        top_next_tokens=config.top_next_tokens,
-    ):
-        readings[indices[k]] = reading
+    config = work.config
+    encoded = [document for document in work.encoder.encode(documents) if len(document.ids)]
+    jobs = [(document, job) for document in encoded if (job := _job(config, document)) is not None]
+    readings = dict(
+        read_all(
+            work.target,
+            work.layer,
+            [job for _, job in jobs],
+            batch_tokens=config.batch_tokens,
+            batch_size=config.batch_size,
+            top_next_tokens=config.top_next_tokens,
+        )
+    )
     counts = ExtractCounts(
         documents=len(documents),
         empty=len(documents) - len(encoded),
         without_positions=len(encoded) - len(jobs),
     )
-    schema = activation_schema(run.target.d_model, top_next_tokens=config.top_next_tokens > 0)
+    schema = activation_schema(work.target.d_model, top_next_tokens=config.top_next_tokens > 0)
     with ActivationWriter(path, schema) as writer:
-        for i in indices:
-            table, found = _table(run, encoded[i], jobs[i], readings.pop(i), schema)
+        for i, (document, job) in enumerate(jobs):
+            table, found = _table(work, document, job, readings.pop(i), schema)
             writer.write(table)
             counts += found
     return counts, writer.norms
 
 
+def sample_positions(
+    num_tokens: int,
+    *,
+    seed: int,
+    doc_id: str,
+    count: int,
+    min_position: int,
+    excluded: Collection[int] = (),
+) -> list[int]:
+    """Up to ``count`` distinct token indices from ``min_position`` on, ascending; all of them where
+    there are fewer.
+
+    The draw is keyed on (seed, document id) alone: it does not depend on paths, on the order of
+    documents or on other documents."""
+    barred = excluded if isinstance(excluded, set | frozenset) else set(excluded)
+    candidates = [i for i in range(max(0, min_position), num_tokens) if i not in barred]
+    rng = random.Random(keyed_bits(seed, doc_id, purpose="positions"))
+    for i in range(min(count, len(candidates))):
+        j = i + int(rng.random() * (len(candidates) - i))
+        candidates[i], candidates[j] = candidates[j], candidates[i]
+    return sorted(candidates[:count])
+
+
 def _job(config: ExtractConfig, document: EncodedDocument) -> ReadJob | None:
+    from gloss.models.capture import ReadJob
+
     positions = sample_positions(
         len(document.ids),
         seed=config.seed,
@@ -286,37 +282,35 @@ def _job(config: ExtractConfig, document: EncodedDocument) -> ReadJob | None:
     )
     if not positions:
         return None
-    from gloss.models.capture import ReadJob
-
     length = positions[-1] + 1
     usual = [i for i in range(config.min_position, length) if i not in document.excluded]
     return ReadJob(document.ids[:length], positions, np.asarray(usual, dtype=np.int64))
 
 
 def _table(
-    run: _Extraction, document: EncodedDocument, job: ReadJob, reading: Reading, schema: pa.Schema
+    work: _Extraction, document: EncodedDocument, job: ReadJob, reading: Reading, schema: pa.Schema
 ) -> tuple[pa.Table, ExtractCounts]:
     """The rows of one document that are worth keeping."""
     norms = np.linalg.norm(reading.vectors.astype(np.float64), axis=1)
     usable = np.isfinite(norms) & (norms > 0)
-    ratio = run.config.max_norm_ratio
+    ratio = work.config.max_norm_ratio
     usual = usable if ratio is None else usable & (norms <= ratio * reading.median_norm)
     kept = np.flatnonzero(usual)
     positions = [job.positions[i] for i in kept.tolist()]
     tokens = [int(document.ids[p]) for p in positions]
     columns: dict[str, Any] = {
         "n_raw_tokens": [p + 1 for p in positions],
-        "detokenized_text_truncated": [run.encoder.text_through(document, p) for p in positions],
+        "detokenized_text_truncated": [work.encoder.text_through(document, p) for p in positions],
         VECTOR_COLUMN: vector_column(reading.vectors[kept]),
-        "activation_layer": [run.layer] * len(kept),
+        "activation_layer": [work.layer] * len(kept),
         "doc_id": [document.doc_id] * len(kept),
         "position": positions,
         "token_id": tokens,
-        "token": [run.encoder.token_text(token) for token in tokens],
+        "token": [work.encoder.token_text(token) for token in tokens],
     }
     if "top_next_tokens" in schema.names:
         columns["top_next_tokens"] = [
-            [run.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept.tolist()
+            [work.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept.tolist()
         ]
     counts = ExtractCounts(
         rows=len(kept), outliers=int((usable & ~usual).sum()), not_finite=int((~usable).sum())
@@ -330,39 +324,36 @@ def _norms_in(path: Path) -> Norms:
     )
 
 
-def _finish(
-    run: _Extraction, settings: Mapping[str, Any], shards: Sequence[Mapping[str, Any]], norms: Norms
-) -> ExtractResult:
+def _sidecar(
+    work: _Extraction, run: StageRun, norms: Norms
+) -> tuple[DatasetSidecar, ExtractCounts]:
+    config, target, shards = work.config, work.target, run.record.done.get("shards", [])
     fields = ExtractCounts.__dataclass_fields__
-    counts = sum(
-        (ExtractCounts(**{key: shard[key] for key in fields}) for shard in shards), ExtractCounts()
-    )
+    counts = ExtractCounts(**{key: sum(shard[key] for shard in shards) for key in fields})
     if not counts.rows:
         raise CorpusError(
             "no activation could be taken",
-            where=run.config.corpus or None,
-            expected=f"documents of more than {run.config.min_position} tokens",
+            where=config.corpus or None,
+            expected=f"documents of more than {config.min_position} tokens",
             found=(
                 f"{counts.documents} documents, {counts.empty} empty, {counts.without_positions}"
                 " too short"
             ),
             remedy="Use longer documents or a smaller extract.min_position",
         )
-    name = Path(run.target.name).name
-    identity = fingerprint([settings, [shard["digest"] for shard in shards]])[:8]
+    identity = fingerprint([run.record.settings, [shard["digest"] for shard in shards]])[:8]
     sidecar = DatasetSidecar(
-        dataset_id=f"base_{name}_L{run.layer}_{identity}",
+        dataset_id=f"base_{Path(target.name).name}_L{work.layer}_{identity}",
         stage="base",
         row_count=counts.rows,
-        base_model=run.target.name,
-        d_model=run.target.d_model,
-        layer=run.layer,
-        corpus=run.config.corpus,
+        base_model=target.name,
+        d_model=target.d_model,
+        layer=work.layer,
+        corpus=config.corpus,
         corpus_slice={"start": 0, "length": counts.documents},
-        positions_per_doc=run.config.positions_per_doc,
+        positions_per_doc=config.positions_per_doc,
         norm_statistics=norm_statistics(norms),
-        created_by=CREATED_BY,
-        extra={"gloss": {"extract": run.config.model_dump(mode="json"), "counts": asdict(counts)}},
+        created_by=run.created_by,
+        extra={"gloss": {"extract": config.model_dump(mode="json"), "counts": asdict(counts)}},
     )
-    write_dataset_sidecar(sidecar, run.out_dir)
-    return ExtractResult(run.out_dir, counts, sidecar)
+    return sidecar, counts

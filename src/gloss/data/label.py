@@ -7,33 +7,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from gloss.contract import (
-    CLOSE_TAG,
-    OPEN_TAG,
-    DatasetSidecar,
-    read_dataset_sidecar,
-    write_dataset_sidecar,
-)
+from gloss.contract import CLOSE_TAG, OPEN_TAG, read_dataset_sidecar, text_ids
 from gloss.data.settings import LabelConfig
-from gloss.durable import folder_lock, write_text
+from gloss.data.staging import stage_run
+from gloss.durable import write_text
 from gloss.errors import DatasetError, LabelError
-from gloss.progress import Stage
 from gloss.providers import Labeller, LabelRequest
-from gloss.store.activations import ActivationWriter, iter_activations, read_schema
-from gloss.store.record import StageRecord, fingerprint
+from gloss.store.activations import iter_activations, read_schema
 
 if TYPE_CHECKING:
     from gloss.target_model import Target
 
 LABEL_COLUMN = "api_explanation"
 NEXT_TOKENS_WITHOUT_COLUMN = 5
+_BATCH_TOKENS = 16384
 
 
 @dataclass(frozen=True)
@@ -61,17 +56,61 @@ def label(
     Raises: LabelError if next tokens are needed and cannot be had, or the labeller answers wrongly
     or never; ResumeError if ``out_path`` was begun with other settings; LockError, StorageError.
     """
-    with folder_lock(_chunk_folder(out_path)):
-        result = _label(config, parquet, labeller, out_path, target)
-        shutil.rmtree(_chunk_folder(out_path), ignore_errors=True)
-        return result
+    parent, schema = read_dataset_sidecar(Path(parquet)), read_schema(parquet)
+    _check_input(labeller, parquet, schema, target)
+    described = json.loads(json.dumps(dict(labeller.settings), default=str))
+    settings = {
+        "labeller": labeller.name,
+        **described,
+        "seed": config.seed,
+        "chunk_rows": config.chunk_rows,
+        "parent": parent.dataset_id,
+        "parent_rows": parent.row_count,
+    }
+    chunks = out_path.with_name(f".{out_path.name}.chunks")
+    record = out_path.with_name(f"{out_path.name}.label.json")
+    with stage_run("label", chunks, settings, record=record) as run:
+        done = run.finished(out_path)
+        if done is None:
+            run.record.save()
+            dataset = run.dataset(
+                out_path,
+                schema.append(pa.field(LABEL_COLUMN, pa.string())),
+                parent,
+                f"{parent.dataset_id}__labelled_{run.tag}",
+                labels={"model": labeller.name, **described, "seed": settings["seed"]},
+            )
+            with dataset as writer, run.progress(parent.row_count, "label") as progress:
+                dropped = 0
+                tables = iter_activations(parquet, batch_rows=config.chunk_rows)
+                for index, table in enumerate(tables):
+                    labels = _chunk(table, labeller, chunks / f"{index:06d}.json", target)
+                    usable = [
+                        text if text is not None and _usable(text) else None for text in labels
+                    ]
+                    rows = table.append_column(LABEL_COLUMN, pa.array(usable, pa.string()))
+                    writer.write(rows.filter(pc.is_valid(rows[LABEL_COLUMN])))
+                    dropped += usable.count(None)
+                    progress.advance(len(table))
+                if not writer.num_rows:
+                    raise LabelError(
+                        f"the labeller {labeller.name!r} gave no usable label",
+                        where=parquet,
+                        found=f"{dropped} rows without",
+                    )
+            run.finish(labelled=writer.num_rows, dropped=dropped)
+            done = run.record.done
+        shutil.rmtree(chunks, ignore_errors=True)
+    return LabelResult(out_path, done["labelled"], done["dropped"])
 
 
-def _label(
-    config: LabelConfig, parquet: Path, labeller: Labeller, out_path: Path, target: Target | None
-) -> LabelResult:
-    parent = read_dataset_sidecar(Path(parquet))
-    schema = read_schema(parquet)
+def _check_input(
+    labeller: Labeller, parquet: Path, schema: pa.Schema, target: Target | None
+) -> None:
+    if LABEL_COLUMN in schema.names:
+        raise DatasetError(
+            "these activations are labelled already", where=parquet, found=f"column {LABEL_COLUMN}"
+        )
     if labeller.needs_next_tokens and "top_next_tokens" not in schema.names and target is None:
         raise LabelError(
             f"the labeller {labeller.name!r} needs the target's next tokens",
@@ -81,58 +120,6 @@ def _label(
                 "Extract with extract.top_next_tokens = 5, or set label.settings.next_tokens = 0"
             ),
         )
-    settings = {
-        "labeller": labeller.name,
-        **_plain(labeller.settings),
-        "seed": config.seed,
-        "chunk_rows": config.chunk_rows,
-        "parent": parent.dataset_id,
-        "parent_rows": parent.row_count,
-    }
-    record = StageRecord.open(out_path.with_name(f"{out_path.name}.label.json"), settings)
-    if record.done and out_path.exists():
-        return LabelResult(out_path, record.done["labelled"], record.done["dropped"])
-    record.save()
-    result, writer = _write(config, parquet, labeller, out_path, target, schema, parent.row_count)
-    write_dataset_sidecar(_sidecar(parent, labeller, settings, writer), out_path)
-    record.done = {"labelled": result.labelled, "dropped": result.dropped}
-    record.save()
-    return result
-
-
-def _write(
-    config: LabelConfig,
-    parquet: Path,
-    labeller: Labeller,
-    out_path: Path,
-    target: Target | None,
-    schema: pa.Schema,
-    total: int,
-) -> tuple[LabelResult, ActivationWriter]:
-    if LABEL_COLUMN in schema.names:
-        raise DatasetError(
-            "these activations are labelled already", where=parquet, found=f"column {LABEL_COLUMN}"
-        )
-    dropped = 0
-    labelled_schema = schema.append(pa.field(LABEL_COLUMN, pa.string()))
-    with (
-        ActivationWriter(out_path, labelled_schema) as writer,
-        Stage("label", total=total, unit="label") as progress,
-    ):
-        for index, table in enumerate(iter_activations(parquet, batch_rows=config.chunk_rows)):
-            labels = _chunk(table, labeller, _chunk_folder(out_path) / f"{index:06d}.json", target)
-            usable = [text if text is not None and _usable(text) else None for text in labels]
-            dropped += usable.count(None)
-            rows = table.append_column(LABEL_COLUMN, pa.array(usable, pa.string()))
-            writer.write(rows.filter(pa.array([text is not None for text in usable], pa.bool_())))
-            progress.advance(len(table))
-        if not writer.num_rows:
-            raise LabelError(
-                f"the labeller {labeller.name!r} gave no usable label",
-                where=parquet,
-                found=f"{dropped} rows without",
-            )
-    return LabelResult(out_path, writer.num_rows, dropped), writer
 
 
 def _chunk(
@@ -187,10 +174,34 @@ def _next_tokens(
 ) -> list[tuple[str, ...]]:
     if "top_next_tokens" in table.column_names:
         return [tuple(tokens or ()) for tokens in table["top_next_tokens"].to_pylist()]
-    from gloss.data.next_tokens import top_next_tokens
-
     assert target is not None
     return top_next_tokens(target, texts, NEXT_TOKENS_WITHOUT_COLUMN)
+
+
+def top_next_tokens(target: Target, texts: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """Per text the target's ``count`` most likely next tokens, likeliest first; a text without
+    tokens has none.
+
+    Long texts are read from where the target's context allows.
+    """
+    from gloss.models import right_pad
+    from gloss.target_model import next_token_logits
+
+    model, tokenizer = target.model, target.tokenizer
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 4096
+    rows = [text_ids(tokenizer, text)[-longest:] for text in texts]
+    found: list[tuple[str, ...]] = [()] * len(rows)
+    order = sorted((i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i]))
+    while order:
+        size = max(1, _BATCH_TOKENS // len(rows[order[-1]]))
+        batch, order = order[-size:], order[:-size]
+        ids, mask = right_pad([rows[i] for i in batch], 0, model.device)
+        top = next_token_logits(model, ids, mask.long()).topk(count).indices.tolist()
+        for i, tokens in zip(batch, top, strict=True):
+            found[i] = tuple(
+                tokenizer.decode([token], clean_up_tokenization_spaces=False) for token in tokens
+            )
+    return found
 
 
 def _last_piece(text: str) -> str:
@@ -200,29 +211,3 @@ def _last_piece(text: str) -> str:
 
 def _usable(text: str) -> bool:
     return bool(text.strip()) and OPEN_TAG not in text and CLOSE_TAG not in text
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
-    return plain
-
-
-def _chunk_folder(out_path: Path) -> Path:
-    return out_path.with_name(f".{out_path.name}.chunks")
-
-
-def _sidecar(
-    parent: DatasetSidecar,
-    labeller: Labeller,
-    settings: Mapping[str, Any],
-    writer: ActivationWriter,
-) -> DatasetSidecar:
-    return replace(
-        parent,
-        dataset_id=f"{parent.dataset_id}__labelled_{fingerprint(settings)[:6]}",
-        row_count=writer.num_rows,
-        norm_statistics=writer.norm_statistics,
-        labels={"model": labeller.name, **_plain(labeller.settings), "seed": settings["seed"]},
-        parent_datasets=(parent.dataset_id,),
-        created_by="gloss data label",
-    )

@@ -16,6 +16,7 @@ from gloss.contract import (
     validate_av_template,
 )
 from gloss.errors import GlossError
+from gloss.providers import Labeller, named_labeller
 
 SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 INJECT_PLACEHOLDER = "<INJECT>"
@@ -97,15 +98,20 @@ class LabelConfig(_Settings):
     """Who writes the labels, and how."""
 
     labeller: str = "extractive"
-    """``lab`` or ``extractive``; in Python any object with the labeller protocol can be passed to
-    ``label``.
-    """
+    """An installed labeller such as ``extractive`` or ``lab``, or your own as ``module:Class``."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the labeller; it refuses those it does not know."""
     chunk_rows: int = Field(default=1024, gt=0)
     """Rows labelled at a time; a stopped labelling goes on after the last complete chunk."""
     seed: int = 0
     """Seed of labellers that draw."""
+
+    def make_labeller(self) -> Labeller:
+        """The labeller that these settings name.
+
+        Raises: ConfigError, LabelError.
+        """
+        return named_labeller(self.labeller, self.settings, seed=self.seed)
 
 
 class BuildConfig(_Settings):

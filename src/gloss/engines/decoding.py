@@ -140,16 +140,15 @@ class DecodingBatch:
     def _move_on(self) -> Tensor:
         """Last hidden states behind each row's newest token; [rows, d_model]."""
         cache, device = self._cache, self._model.device
-        cache.before_step(max(row.num_left for row in self._rows))
         newest = torch.tensor([[row.token_ids[-1]] for row in self._rows], device=device)
-        output = self._backbone(
-            inputs_embeds=self._embedding(newest),
-            position_ids=cache.positions(device),
-            attention_mask=cache.mask(device),
-            past_key_values=cache.transformers_cache,
-            use_cache=True,
-        )
-        cache.after_step()
+        with cache.stepping(max(row.num_left for row in self._rows)):
+            output = self._backbone(
+                inputs_embeds=self._embedding(newest),
+                position_ids=cache.positions(device),
+                attention_mask=cache.mask(device),
+                past_key_values=cache.transformers_cache,
+                use_cache=True,
+            )
         hidden: Tensor = output.last_hidden_state[:, -1]
         return hidden
 
@@ -158,10 +157,16 @@ class DecodingBatch:
         [rows, d_model].
         """
         prefix, inputs, edits = self._prompts.encode([row.request for row in rows])
-        cache = prefix.expand(len(rows))
-        with _edited(self._model, edits, skipped=prefix.num_tokens):
-            output = self._backbone(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
-        self._cache.join(cache, max(row.num_left for row in rows))
+        longest = max(row.request.max_new_tokens for row in rows)
+        with (
+            self._cache.joining(prefix, len(rows), inputs.shape[1], longest),
+            _edited(self._model, edits, skipped=prefix.num_tokens),
+        ):
+            output = self._backbone(
+                inputs_embeds=inputs,
+                past_key_values=self._cache.transformers_cache,
+                use_cache=True,
+            )
         hidden: Tensor = output.last_hidden_state[:, -1]
         return hidden
 

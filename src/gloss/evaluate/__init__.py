@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
-    from gloss.evaluate.claims import (
-        ClaimJudge,
-        ClaimScores,
-        FactRows,
-        JudgedClaim,
-        Verdict,
-        score_claims,
-    )
+    from gloss.evaluate.claims import ClaimScores, FactRows, score_claims
     from gloss.evaluate.evaluate_config import EvaluateConfig
+    from gloss.evaluate.measure import NLAFolders, evaluate
     from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
-    from gloss.evaluate.stage import NLAFolders, evaluate
+    from gloss.plugins import ClaimJudge, JudgedClaim, Verdict
 
 __all__ = [
     "ClaimJudge",

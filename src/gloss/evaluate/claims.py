@@ -4,44 +4,18 @@ probe's ceiling and chance.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any
 
 import numpy as np
 
-from gloss.baselines import probe_accuracy
-from gloss.baselines.probe import Vectors
+from gloss.plugins import ClaimJudge, JudgedClaim
 
-Verdict = Literal["right", "wrong", "absent"]
-
-
-@dataclass(frozen=True)
-class JudgedClaim:
-    """One claim of an explanation: what it says, where (characters start … end) and whether it is
-    true.
-    """
-
-    kind: str
-    value: str
-    start: int
-    end: int
-    verdict: Verdict
-
-
-class ClaimJudge(Protocol):
-    """Knows the truth about the documents that activations were taken from."""
-
-    def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
-        """Every claim of the explanation, judged by what holds after ``context``, the text up to
-        and with the token.
-        """
-        ...
-
-    def known(self, doc_id: str, context: str) -> Mapping[str, str]:
-        """The facts that hold after ``context``: kind → value."""
-        ...
+MAX_PROBE_ITERATIONS = 200
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -130,3 +104,32 @@ def _ceiling(kind: str, train: FactRows | None, test: FactRows) -> float | None:
         test.vectors[np.asarray(tested, dtype=int)],
         [test.known[i][kind] for i in tested],
     )
+
+
+def probe_accuracy(
+    train: Vectors,
+    train_labels: Sequence[str],
+    test: Vectors,
+    test_labels: Sequence[str],
+    *,
+    max_rows: int = 4000,
+) -> float | None:
+    """What a linear map can read: accuracy on ``test`` of a multinomial logistic regression fitted
+    on ``train``; None with too little to fit or test.
+
+    Shapes: train and test [n, d_model], raw; features are standardised with the training
+    statistics."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(set(train_labels)) < 2 or not len(test_labels):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe = make_pipeline(
+            StandardScaler(), LogisticRegression(C=0.1, max_iter=MAX_PROBE_ITERATIONS)
+        )
+        probe.fit(train[:max_rows], list(train_labels[:max_rows]))
+    return float(np.mean(probe.predict(test) == np.asarray(test_labels)))

@@ -1,10 +1,12 @@
-"""``gloss data lab``: rebuild the lab target, look at the micro-world."""
+"""The lab's verbs: rebuild the lab target, look at the micro-world."""
 
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,8 +27,8 @@ def build(
     from gloss.lab.target_training import LabTargetConfig, build_lab_target
 
     given = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
-    _print_json(build_lab_target(LabTargetConfig(**given), out))
-    typer.echo(f"\nNext: gloss run CONFIG.toml --set target={out}", err=True)
+    _print(build_lab_target(LabTargetConfig(**given), out))
+    print(f"\nNext: gloss run CONFIG.toml --set target={out}", file=sys.stderr)
 
 
 @app.command()
@@ -35,12 +37,10 @@ def documents(
     seed: Annotated[int, typer.Option(help="Seed of the documents.")] = 0,
 ) -> None:
     """Print documents of the micro-world with their facts, as JSON."""
-    from dataclasses import asdict
-
     from gloss.lab.world import generate_documents
 
-    _print_json([asdict(document) for document in generate_documents(count, seed)])
+    _print([asdict(document) for document in generate_documents(count, seed)])
 
 
-def _print_json(value: Any) -> None:
+def _print(value: object) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from gloss.evaluate import JudgedClaim
 from gloss.lab.documents import render
 from gloss.lab.judge import LabJudge
 from gloss.lab.tokenizer import build_tokenizer
 from gloss.lab.world import document_by_id
+from gloss.plugins import JudgedClaim
 
 SEED, COUNT = 7, 12
 """Documents of another seed than any training run's."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from gloss.evaluate import JudgedClaim
 from gloss.lab.statements import next_class
 from gloss.lab.truth import NEXT, judge, parse_claims
 from gloss.lab.world import LabDocument, document_by_id
+from gloss.plugins import JudgedClaim
 
 
 @lru_cache(maxsize=20_000)

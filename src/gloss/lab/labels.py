@@ -7,31 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from gloss.errors import LabelError
 from gloss.lab.documents import LabDocument
 from gloss.lab.statements import features
 from gloss.lab.world import document_by_id
-
-
-class Request(Protocol):
-    """What the label writer reads of a label request."""
-
-    @property
-    def doc_id(self) -> str:
-        """The document's id."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """The rendered text up to and with the token."""
-        ...
-
-    @property
-    def position(self) -> int:
-        """The token's index."""
-        ...
+from gloss.providers import LabelRequest
 
 
 def write_label(
@@ -63,7 +45,7 @@ class LabLabeller:
         """What the labels depend on besides the text."""
         return {"seed": self.seed, "error_rate": self.error_rate}
 
-    def label(self, requests: Sequence[Request]) -> list[str | None]:
+    def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
         """One label per request.
 
         Raises: LabelError if a request is not about a document of the lab.

@@ -32,13 +32,13 @@ class SharedPrefix:
         from transformers import DynamicCache
 
         self.num_tokens = len(token_ids)
-        self._keys_values: list[tuple[Tensor, Tensor]] = []
+        self.keys_values: list[tuple[Tensor, Tensor]] = []
         if token_ids:
             cache: Any = DynamicCache()
             check_positions(backbone, self.num_tokens)
             ids = torch.tensor([list(token_ids)], device=backbone.device)
             backbone(input_ids=ids, past_key_values=cache, use_cache=True)
-            self._keys_values = [(layer.keys, layer.values) for layer in cache.layers]
+            self.keys_values = [(layer.keys, layer.values) for layer in cache.layers]
 
     def expand(self, batch: int) -> Any:
         """A fresh Transformers cache that holds the prefix for ``batch`` rows without
@@ -47,7 +47,7 @@ class SharedPrefix:
         from transformers import DynamicCache
 
         cache: Any = DynamicCache()
-        for index, (keys, values) in enumerate(self._keys_values):
+        for index, (keys, values) in enumerate(self.keys_values):
             cache.update(keys[:, :, :0], values[:, :, :0], index)
             cache.layers[index].keys = keys.expand(batch, -1, -1, -1)
             cache.layers[index].values = values.expand(batch, -1, -1, -1)
@@ -61,14 +61,14 @@ class GatheringPrefix(SharedPrefix):
 
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         super().__init__(backbone, token_ids)
-        self._computed = [state for pair in self._keys_values for state in pair]
+        self._computed = [state for pair in self.keys_values for state in pair]
         self._leaves = [
             state.detach().float().requires_grad_(state.requires_grad) for state in self._computed
         ]
         read = [
             leaf.to(state.dtype) for leaf, state in zip(self._leaves, self._computed, strict=True)
         ]
-        self._keys_values = list(zip(read[::2], read[1::2], strict=True))
+        self.keys_values = list(zip(read[::2], read[1::2], strict=True))
 
     def pass_on(self) -> None:
         """Sends the gathered gradients through the prefix to the backbone's parameters; call it

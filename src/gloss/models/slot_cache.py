@@ -8,146 +8,140 @@ columns at the left that no row needs fall out of view. For inference only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from gloss.models.prefix import SharedPrefix
+
 GROWTH_COLUMNS = 64
-"""The least number of free columns that a new buffer has."""
+"""The least number of free columns that new buffers have."""
 
 
 class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Buffers [rows, heads, columns, d_head] for the keys and values of one block, of which the
-    cache says what is in use.
+    """Buffers [rows, heads, columns, d_head] for the keys and values of one block; which part of
+    them is in use says the cache.
 
     Under autocast they stand in its format, into which attention would otherwise cast all of them
     at every step."""
 
-    def __init__(self, cache: SlotCache, states: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, cache: SlotCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        device = states[0].device.type
-        cast = torch.is_autocast_enabled(device)
-        self.dtype = torch.get_autocast_dtype(device) if cast else states[0].dtype
-        self.device, self.is_initialized, self._cache = states[0].device, True, cache
-        self.buffers = [
-            torch.empty(0, s.shape[1], 0, s.shape[3], dtype=self.dtype, device=s.device)
-            for s in states
-        ]
+        self.is_initialized, self._cache = True, cache
+        self.buffers: list[Tensor] = []
 
     def get_seq_length(self) -> int:
         """Columns in view."""
-        return self._cache.clock - self._cache.first
+        return self._cache.written - self._cache.shown
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Writes keys and values [rows, heads, 1, d_head] at the clock and returns all in view."""
-        rows, first, clock = self._cache.num_rows, self._cache.first, self._cache.clock
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:rows, :, clock : clock + 1] = states
-        keys, values = (buffer[:rows, :, first : clock + 1] for buffer in self.buffers)
-        return keys, values
-
-    def relocate(self, rows: int, columns: int, shift: int) -> None:
-        """Moves what is in view ``shift`` columns to the right, into buffers [rows, columns]."""
-        view = slice(self._cache.first, self._cache.clock)
-        moved = slice(view.start + shift, view.stop + shift)
-        for index, old in enumerate(self.buffers):
-            new = old.new_empty(rows, old.shape[1], columns, old.shape[3])
-            new[: self._cache.num_rows, :, moved] = old[: self._cache.num_rows, :, view]
-            self.buffers[index] = new
-
-    def join(self, states: tuple[Tensor, Tensor], start: int) -> None:
-        """Adds rows whose own columns begin at ``start`` and end at the clock. What is masked is
-        zeroed, as it must be finite.
+        """Writes keys and values [rows or 1, heads, columns, d_head] behind those in view and
+        returns all.
         """
-        rows, first, clock = self._cache.num_rows, self._cache.first, self._cache.clock
+        cache, states = self._cache, (key_states, value_states)
+        if not self.buffers:
+            device = key_states.device.type
+            cast = torch.is_autocast_enabled(device)
+            dtype = torch.get_autocast_dtype(device) if cast else key_states.dtype
+            rows, columns = cache.capacity
+            self.buffers = [
+                s.new_empty(rows, s.shape[1], columns, s.shape[3], dtype=dtype) for s in states
+            ]
+        end = cache.written + key_states.shape[2]
         for buffer, new in zip(self.buffers, states, strict=True):
-            buffer[:rows, :, start:first] = 0
-            joined = buffer[rows : rows + len(new)]
-            joined[:, :, first:start] = 0
-            joined[:, :, start:clock] = new
+            buffer[cache.active, :, cache.written : end] = new
+        keys, values = (buffer[cache.active, :, cache.shown : end] for buffer in self.buffers)
+        return keys, values
 
 
 class SlotCache:
-    """The layers of all blocks and what they share: how many rows, where each one's own columns
-    start, the columns in view.
+    """The layers of all blocks and what they share.
 
-    ``transformers_cache`` is what a backbone's forward takes."""
+    ``starts`` says at which column each row starts. A forward pass over ``transformers_cache``
+    reads and writes the rows ``active`` from column ``shown`` on, of which those before ``written``
+    are there."""
 
     def __init__(self) -> None:
         from transformers import DynamicCache
 
         self.starts: list[int] = []
         self.first = self.clock = 0
+        self.capacity = (0, 0)
+        self.active, self.shown, self.written = slice(0), 0, 0
         self.transformers_cache: Any = DynamicCache()
-        self._layers: list[SlotLayer] = []
+        self.transformers_cache.layer_class_to_replicate = partial(SlotLayer, self)  # type: ignore[assignment]
 
     @property
-    def num_rows(self) -> int:
-        """Rows in use."""
-        return len(self.starts)
+    def buffers(self) -> list[Tensor]:
+        """Keys and values of all blocks."""
+        return [buffer for layer in self.transformers_cache.layers for buffer in layer.buffers]
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns that fit."""
-        keys = self._layers[0].buffers[0] if self._layers else torch.empty(0, 0, 0)
-        return len(keys), keys.shape[2]
-
-    def join(self, cache: Any, new_columns: int) -> None:
-        """Takes over all rows of a Transformers cache, which is emptied; they will need up to
-        ``new_columns`` more.
+    @contextmanager
+    def joining(
+        self, prefix: SharedPrefix, count: int, tokens: int, new_columns: int
+    ) -> Iterator[None]:
+        """While active, a forward pass writes ``tokens`` of each of ``count`` rows that join behind
+        a prefix; they will need up to ``new_columns`` more.
         """
-        if not self._layers:
-            self._layers = [SlotLayer(self, (layer.keys, layer.values)) for layer in cache.layers]
-            self.transformers_cache.layers = self._layers
-        joined, own = len(cache.layers[0].keys), cache.layers[0].keys.shape[2]
-        (rows, columns), wanted = self.shape, self.num_rows + joined
-        if not self.starts:
+        num_rows, own = len(self.starts), prefix.num_tokens + tokens
+        (rows, columns), wanted = self.capacity, num_rows + count
+        if not num_rows:
             self.first = self.clock = own
         if wanted > rows or not own <= self.clock <= columns:
-            self._relocate(
-                max(wanted, 2 * rows) if wanted > rows else rows,
-                max(own, self.clock - self.first),
-                new_columns,
-            )
-        start = self.clock - own
-        for layer, prefilled in zip(self._layers, cache.layers, strict=True):
-            layer.join((prefilled.keys, prefilled.values), start)
-            prefilled.keys = prefilled.values = None
-        self.starts += [start] * joined
+            rows = max(wanted, 2 * rows) if wanted > rows else rows
+            self._relocate(rows, max(own, self.clock - self.first), new_columns)
+        start, self.active = self.clock - own, slice(num_rows, wanted)
+        for buffer in self.buffers:  # what is masked must be finite
+            buffer[:num_rows, :, start : self.first] = 0
+            buffer[self.active, :, self.first : start] = 0
+        self.shown = self.written = start
+        for block, (keys, values) in enumerate(prefix.keys_values):
+            self.transformers_cache.update(keys, values, block)
+        self.written += prefix.num_tokens
+        yield
+        self.starts += [start] * count
         self.first = min(self.first, start)
 
-    def before_step(self, new_columns: int) -> None:
-        """Makes sure that one more column fits; where none does, up to ``new_columns`` will."""
-        if self.clock == self.shape[1]:
-            self._relocate(self.shape[0], self.clock - self.first, new_columns)
-
-    def after_step(self) -> None:
-        """Moves on to the next column."""
+    @contextmanager
+    def stepping(self, new_columns: int) -> Iterator[None]:
+        """While active, a forward pass writes one more token of every row; where there is no column
+        left, up to ``new_columns`` are made.
+        """
+        if self.clock == self.capacity[1]:
+            self._relocate(self.capacity[0], self.clock - self.first, new_columns)
+        self.active, self.shown, self.written = slice(len(self.starts)), self.first, self.clock
+        yield
         self.clock += 1
 
     def _relocate(self, rows: int, width: int, new_columns: int) -> None:
-        """Gives buffers of ``rows`` in which the columns in view end at ``width``."""
-        shift = width - self.clock
-        for layer in self._layers:
-            layer.relocate(rows, width + max(new_columns, GROWTH_COLUMNS), shift)
-        self.first, self.clock = self.first + shift, width
-        self.starts = [start + shift for start in self.starts]
+        """Moves all to buffers of ``rows`` in which the columns in use end at ``width``."""
+        num_rows, used = len(self.starts), self.clock - self.first
+        self.capacity = (rows, width + max(new_columns, GROWTH_COLUMNS))
+        for layer in self.transformers_cache.layers:
+            for index, old in enumerate(layer.buffers):
+                new = old.new_empty(rows, old.shape[1], self.capacity[1], old.shape[3])
+                new[:num_rows, :, width - used : width] = old[:num_rows, :, self.first : self.clock]
+                layer.buffers[index] = new
+        self.starts = [start + width - self.clock for start in self.starts]
+        self.first, self.clock = width - used, width
 
     def remove(self, rows: Sequence[int]) -> list[int]:
         """Takes rows out; returns for each row that stays, in its new order, where it stood."""
-        gone = set(rows)
-        kept = self.num_rows - len(gone)
+        gone, num_rows = set(rows), len(self.starts)
+        kept = num_rows - len(gone)
         holes = [row for row in sorted(gone) if row < kept]
-        sources = [row for row in range(kept, self.num_rows) if row not in gone]
-        view = slice(self.first, self.clock)
-        for buffer in (buffer for layer in self._layers for buffer in layer.buffers):
-            if holes:
-                buffer[holes, :, view] = buffer[sources, :, view]
+        sources = [row for row in range(kept, num_rows) if row not in gone]
+        if holes:
+            for buffer in self.buffers:
+                used = buffer[:, :, self.first : self.clock]
+                used[holes] = used[sources]
         order = list(range(kept))
         for hole, source in zip(holes, sources, strict=True):
             order[hole] = source

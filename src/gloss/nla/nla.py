@@ -15,6 +15,7 @@ from torch import Tensor
 from gloss.contract import (
     SIDECAR_NAME,
     ModelSidecar,
+    TrustRecord,
     check_same_activations,
     read_model_sidecar,
 )
@@ -84,8 +85,8 @@ class NLA:
         )
         self.name, self._options = self.places.name, options
         self.sidecar: ModelSidecar = _sidecar_of(self.places)
-        self.recorded: dict[str, Any] = self.sidecar.trust.recorded()
-        self.max_new_tokens = max_new_tokens or int(self.recorded.get("max_new_tokens", 150))
+        self.recorded: TrustRecord = self.sidecar.trust
+        self.max_new_tokens = max_new_tokens or self.recorded.max_new_tokens or 150
 
     @cached_property
     def av(self) -> ActivationVerbalizer:
@@ -201,14 +202,14 @@ class NLA:
         """FVE of one direction MSE, against the variance that the checkpoint records; None without
         it.
         """
-        variance = self.recorded.get("direction_variance")
-        return None if variance is None else 1 - error / float(variance)
+        variance = self.recorded.direction_variance
+        return None if variance is None else 1 - error / variance
 
     def percentile(self, error: float) -> float | None:
         """Share of the checkpoint's held-out explanations whose direction MSE is no less, 0 to
         100; None where it records none.
         """
-        errors = self.recorded.get("heldout_errors") or self.evaluation.get("heldout_errors")
+        errors = self.recorded.heldout_errors or self.evaluation.get("heldout_errors")
         return 100.0 * sum(one >= error for one in errors) / len(errors) if errors else None
 
     def mean_direction_fve(self, activation: Tensor) -> float | None:
@@ -221,7 +222,7 @@ class NLA:
 
     @cached_property
     def _mean_direction(self) -> Tensor | None:
-        recorded = self.recorded.get("mean_direction")
+        recorded = self.recorded.mean_direction
         return None if recorded is None else torch.tensor(recorded, dtype=torch.float32)
 
     @cached_property
@@ -246,9 +247,9 @@ class NLA:
         """
         return activation_flags(
             norm=float(activation.double().norm()),
-            norm_statistics=self.recorded.get("norm_statistics", {}),
+            norm_statistics=self.recorded.norm_statistics,
             position=position,
-            min_position=self.recorded.get("min_position"),
+            min_position=self.recorded.min_position,
             special=token_id is not None and token_id in self.special_ids,
         )
 

@@ -29,7 +29,8 @@ from gloss.nla.results import (
 )
 from gloss.nla.selection import Chosen, Source, choose, document_of, is_text
 from gloss.nla.steer import steer
-from gloss.nla.trust import KnownTruth, trust
+from gloss.nla.trust import trust
+from gloss.plugins import KnownTruth
 from gloss.seeds import row_seed
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import GlyphMerger, ReadText, ReadToken, read_tokens

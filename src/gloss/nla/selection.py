@@ -162,7 +162,7 @@ def _pool_flags(questions: Questions, tokens: Sequence[ReadToken]) -> tuple[str,
         norm=0.0,
         norm_statistics={},
         position=min(token.position for token in tokens),
-        min_position=questions.nla.recorded.get("min_position"),
+        min_position=questions.nla.recorded.min_position,
         special=any(token.token_id in questions.nla.special_ids for token in tokens),
     )
     template = () if all(token.is_content for token in tokens) else (TEMPLATE_TOKEN,)

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -28,16 +28,6 @@ _FAR = 8
 """Other tokens of the text whose explanations serve as a control."""
 _BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
 _QUOTES = {'"': '"', "“": "”", "«": "»"}
-
-
-class KnownTruth(Protocol):
-    """Where the truth about some texts comes from."""
-
-    def verdicts(self, text: str, end: int, explanation: str) -> Sequence[Any] | None:
-        """Every claim (kind, value, verdict) of an explanation of the token that ends at character
-        ``end``, judged; None for an unknown text.
-        """
-        ...
 
 
 async def trust(

@@ -7,17 +7,21 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gloss import plugins
 from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
+
+if TYPE_CHECKING:
+    from gloss.text.document import Document
 
 PRESETS = ("smoke", "standard", "thorough")
 SEEDED = ("extract", "split", "label", "ar_sft", "av_sft", "joint", "evaluate")
@@ -29,14 +33,30 @@ class CorpusConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
-    """``lab``, a .txt, .jsonl or .parquet file, a folder of those, or ``hf:owner/name[:subset]``.
+    """A .txt, .jsonl or .parquet file, a folder of those, ``hf:owner/name[:subset]``, or the name
+    of an installed corpus such as ``lab``.
     """
     max_documents: int | None = Field(default=None, gt=0)
-    """Documents to read; all of them if not set (needed for ``lab``)."""
+    """Documents to read; all of them if not set (``lab`` needs it)."""
     text_field: str = "text"
     """Field or column that holds the text."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
+
+    def documents(self, seed: int) -> Iterator[Document]:
+        """The documents; of an installed corpus those that ``seed`` gives.
+
+        Raises: CorpusError if they cannot be read, ConfigError if an installed corpus needs
+        ``max_documents``."""
+        corpus = plugins.find("gloss.corpora", self.source)
+        if corpus is not None:
+            made: Iterator[Document] = corpus(self.max_documents, seed)
+            return made
+        from gloss.data import read_corpus
+
+        return read_corpus(
+            self.source, text_field=self.text_field, split=self.split, limit=self.max_documents
+        )
 
 
 class RunConfig(BaseModel):
@@ -47,7 +67,7 @@ class RunConfig(BaseModel):
     name: str = "run"
     """Shown in the report; also the preset's name."""
     target: str
-    """The model to explain: ``lab``, a Hugging Face folder, or a hub id."""
+    """The model to explain: a Hugging Face folder, a hub id, or an installed one, like ``lab``."""
     seed: int = 0
     """Seed of every stage that does not set its own."""
     threads: int | None = Field(default=None, gt=0)

@@ -1,6 +1,6 @@
 """The stages of a run, in order, each reading files of the run's folder and writing files there.
 
-target/       the lab target, where the config asks for it
+target/       a copy of an installed target such as the lab's, where the config names one
 activations/  raw activations with provenance                      ← extract
 splits/       av_sft, ar_sft, rl, heldout: rows by document        ← split
 labels/       av_sft, ar_sft, heldout: with a label each           ← label
@@ -17,11 +17,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from gloss import plugins
 from gloss.data import build, extract, label, split
 from gloss.durable import replaced_folder, write_json, write_text
 from gloss.evaluate import NLAFolders
 from gloss.evaluate import evaluate as evaluate_nla
-from gloss.pipeline import plugins
 from gloss.pipeline.run_config import RunConfig
 from gloss.target_model import load_target, load_tokenizer
 from gloss.train import train_ar, train_av, train_joint
@@ -38,21 +38,25 @@ def plan(config: RunConfig, out_dir: Path) -> Plan:
 
 
 def target_of(config: RunConfig, out_dir: Path) -> str:
-    """The target model of a run: the copy in its folder for the lab's, else what the config
+    """The target model of a run: of an installed one the copy in its folder, else what the config
     names.
     """
-    return str(out_dir / "target") if config.target == plugins.LAB else config.target
+    return str(out_dir / "target") if _installed_target(config) else config.target
 
 
 def target(config: RunConfig, out_dir: Path) -> None:
-    """Puts the lab target into the run's folder; every target is loaded once, so that a wrong one
-    stops the run at once.
+    """Puts an installed target into the run's folder; every target is loaded once, so that a wrong
+    one stops the run at once.
     """
-    name = plugins.target_name(config.target)
-    if config.target == plugins.LAB:
+    if (installed := _installed_target(config)) is not None:
         with replaced_folder(out_dir / "target") as temporary:
-            shutil.copytree(name, temporary, dirs_exist_ok=True)
+            shutil.copytree(installed, temporary, dirs_exist_ok=True)
     load_target(target_of(config, out_dir), dtype=config.extract.dtype)
+
+
+def _installed_target(config: RunConfig) -> Path | None:
+    place = plugins.target_place(config.target)
+    return Path(place) if place != config.target and Path(place).is_dir() else None
 
 
 def extract_activations(config: RunConfig, out_dir: Path) -> None:
@@ -63,11 +67,10 @@ def extract_activations(config: RunConfig, out_dir: Path) -> None:
         dtype=settings.dtype,
         attn_implementation=settings.attn_implementation,
     )
-    documents = plugins.documents(config.corpus, config.seed)
     extract(
         settings,
         model,
-        documents,
+        config.corpus.documents(config.seed),
         out_dir / "activations",
         num_documents=config.corpus.max_documents,
     )
@@ -80,46 +83,42 @@ def split_documents(config: RunConfig, out_dir: Path) -> None:
 
 def write_labels(config: RunConfig, out_dir: Path) -> None:
     """Texts for the warm start, and for measuring the AR on labels of held-out documents."""
-    labeller = plugins.labeller(config.label)
+    labeller = config.label.make_labeller()
+    splits, labels = out_dir / "splits", out_dir / "labels"
     for name in LABELLED:
-        label(
-            config.label,
-            out_dir / "splits" / f"{name}.parquet",
-            labeller,
-            out_dir / "labels" / f"{name}.parquet",
-        )
+        file = f"{name}.parquet"
+        label(config.label, splits / file, labeller, labels / file)
 
 
 def build_datasets(config: RunConfig, out_dir: Path) -> None:
     """Prompts and responses for training."""
+    splits, labels = out_dir / "splits", out_dir / "labels"
     inputs = {
-        "av_sft": out_dir / "labels" / "av_sft.parquet",
-        "ar_sft": out_dir / "labels" / "ar_sft.parquet",
-        "rl": out_dir / "splits" / "rl.parquet",
-        "heldout": out_dir / "splits" / "heldout.parquet",
-        "heldout_labels": out_dir / "labels" / "heldout.parquet",
+        "av_sft": labels / "av_sft.parquet",
+        "ar_sft": labels / "ar_sft.parquet",
+        "rl": splits / "rl.parquet",
+        "heldout": splits / "heldout.parquet",
+        "heldout_labels": labels / "heldout.parquet",
     }
     build(config.build, inputs, load_tokenizer(target_of(config, out_dir)), out_dir / "datasets")
 
 
 def ar_sft(config: RunConfig, out_dir: Path) -> None:
     """Warm start of the AR."""
-    dataset = out_dir / "datasets" / "ar_sft.parquet"
     train_ar(
         config.ar_sft,
         target=target_of(config, out_dir),
-        dataset=dataset,
+        dataset=out_dir / "datasets" / "ar_sft.parquet",
         out_dir=out_dir / "ar_sft",
     )
 
 
 def av_sft(config: RunConfig, out_dir: Path) -> None:
     """Warm start of the AV."""
-    dataset = out_dir / "datasets" / "av_sft.parquet"
     train_av(
         config.av_sft,
         target=target_of(config, out_dir),
-        dataset=dataset,
+        dataset=out_dir / "datasets" / "av_sft.parquet",
         out_dir=out_dir / "av_sft",
     )
 
@@ -141,6 +140,7 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
     beside them.
     """
     datasets = out_dir / "datasets"
+    judge = plugins.find("gloss.judges", config.corpus.source)
     results = evaluate_nla(
         config.evaluate,
         nla=NLAFolders(
@@ -150,7 +150,7 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
             ar=out_dir / "nla" / "ar",
         ),
         heldout=datasets / "heldout.parquet",
-        judge=plugins.judge(config),
+        judge=judge() if judge is not None else None,
         heldout_labels=datasets / "heldout_labels.parquet",
         probe_dataset=datasets / "rl.parquet",
     )

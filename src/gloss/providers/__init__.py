@@ -3,7 +3,12 @@ service.
 """
 
 from gloss.providers.extractive import ExtractiveLabeller
-from gloss.providers.labeller import Labeller, LabelRequest
-from gloss.providers.scripted import ScriptedLabeller
+from gloss.providers.labeller import Labeller, LabelRequest, ScriptedLabeller, named_labeller
 
-__all__ = ["ExtractiveLabeller", "LabelRequest", "Labeller", "ScriptedLabeller"]
+__all__ = [
+    "ExtractiveLabeller",
+    "LabelRequest",
+    "Labeller",
+    "ScriptedLabeller",
+    "named_labeller",
+]

@@ -145,7 +145,6 @@ def _paint_fve(narrow: bool, sampled: Series, heldout: Series, levels: Sequence[
 
 
 def _plot_smoothed(axes: Axes, values: Series) -> None:
-    """Each step as a thin line, their moving mean as a thick one."""
     axes.plot(*values, color=FIRST, linewidth=0.8, alpha=0.4)
     axes.plot(values[0], moving_mean(values[1]), color=FIRST, linewidth=2, solid_capstyle="round")
 
@@ -252,7 +251,6 @@ def _paint_seconds(narrow: bool, stages: Mapping[str, float]) -> Figure:
 
 
 def _label(name: str) -> str:
-    """A name at the left edge, short enough to leave room for the figure."""
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import Request
 
 from gloss.errors import ConfigError, GlossError
 from gloss.nla import NLA, Bounds, Questions
+from gloss.plugins import KnownTruth
 from gloss.serve.limits import MAX_POSITIONS, Limits
 from gloss.serve.replies import PartMissing, event_stream, within_time
 from gloss.serve.scheduled import ScheduledExecutor
@@ -19,18 +20,6 @@ from gloss.serve.scheduler import Scheduler
 from gloss.serve.telemetry import Telemetry
 
 PARTS = ("av", "ar", "target")
-
-
-class KnownTruth(Protocol):
-    """Where the truth about some texts comes from, for NLAs of one target."""
-
-    def texts(self, nla: NLA) -> Mapping[str, str]:
-        """Texts whose truth is known, by id; none for an NLA of another target."""
-        ...
-
-    def verdicts(self, text: str, end: int, explanation: str) -> Sequence[Any] | None:
-        """See ``gloss.nla.questions.KnownTruth``."""
-        ...
 
 
 @dataclass(frozen=True)

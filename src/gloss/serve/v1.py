@@ -209,10 +209,10 @@ def _loaded(questions: Questions) -> LoadedNLA:
         has_ar=has["ar"],
         has_target=has["target"],
         chat=has["target"] and bool(getattr(nla.target.tokenizer, "chat_template", None)),
-        fve=recorded.get("fve") or nla.evaluation.get("fve", {}).get("rl"),
-        median_norm=recorded.get("norm_statistics", {}).get("p50"),
+        fve=recorded.fve or nla.evaluation.get("fve", {}).get("rl"),
+        median_norm=recorded.norm_statistics.get("p50"),
         max_new_tokens=nla.max_new_tokens,
-        direction_variance=recorded.get("direction_variance"),
+        direction_variance=recorded.direction_variance,
     )
 
 

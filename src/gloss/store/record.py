@@ -53,9 +53,8 @@ class StageRecord:
 
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that identify a JSON value."""
-    return hashlib.blake2b(
-        json.dumps(value, sort_keys=True, default=str).encode(), digest_size=8
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
@@ -63,7 +62,7 @@ def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
 
     Raises: ResumeError that names ``where`` and the first three settings that differ.
     """
-    differences = setting_differences(found, wanted)
+    differences = _differences(found, wanted)
     if differences:
         raise ResumeError(
             "made with other settings or inputs",
@@ -73,16 +72,12 @@ def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
         )
 
 
-def setting_differences(found: Any, wanted: Any, key: str = "") -> list[str]:
-    """What differs between two nested settings, one ``key = … there, … here`` each."""
+def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
     if isinstance(found, dict) and isinstance(wanted, dict):
-        names = sorted(set(found) | set(wanted))
         return [
             line
-            for name in names
-            for line in setting_differences(
-                found.get(name), wanted.get(name), f"{key}.{name}".strip(".")
-            )
+            for name in sorted(set(found) | set(wanted))
+            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
         ]
     return [] if found == wanted else [f"{key} = {_short(found)} there, {_short(wanted)} here"]
 

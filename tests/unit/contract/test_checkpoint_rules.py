@@ -74,7 +74,7 @@ def test_a_rule_is_skipped_where_a_part_cannot_be_read(make_tokenizer):
 
     good = half_of(ar_sidecar(ar_suffix_ids=None), make_tokenizer())
     skipped = lines(Unreadable(good.role, good.sidecar, {}, good.tokenizer), "skipped")
-    assert skipped.keys() == {"d_model", "layer"}
+    assert skipped.keys() == {"d_model", "layer", "tokenizer"}
     assert "needs a readable config" in skipped["layer"]
 
 

@@ -77,7 +77,7 @@ def test_training_adds_to_a_record(tmp_path):
         ("heldout_errors", [-0.5], "a list of direction MSEs"),
         ("heldout_errors", {"a": 1}, "a list of direction MSEs"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:24],
 )
 def test_a_value_that_cannot_be_true_is_refused_by_file_and_key(key, value, expected, tmp_path):
     file = rewritten(tmp_path, av_sidecar(), gloss=GOOD | {key: value})

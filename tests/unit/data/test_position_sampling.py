@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gloss.data.sampling import sample_positions
+from gloss.data.extract import sample_positions
 from gloss.seeds import keyed_fraction
 
 ids = st.text(max_size=20)

@@ -1,11 +1,16 @@
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from tiny_data import make_documents, make_target
 
-from gloss.contract import read_dataset_sidecar
+from gloss.contract import read_dataset_sidecar, sidecar_path, write_dataset_sidecar
 from gloss.data import ExtractConfig, SplitConfig, extract, read_activations, split
 from gloss.data.split import SPLITS, assign
-from gloss.errors import DatasetError, ResumeError
+from gloss.durable import folder_lock
+from gloss.errors import DatasetError, LockError, ResumeError, SidecarError
 
 CONFIG = SplitConfig(av_sft=0.25, ar_sft=0.25, rl=0.25, heldout=0.25, seed=1)
 
@@ -82,3 +87,49 @@ def test_too_few_documents_for_a_part_are_refused_and_leave_no_files(tmp_path):
     assert not [
         path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".gloss.")
     ]
+
+
+def test_what_cannot_be_read_is_named_and_leaves_no_files(activations, tmp_path):
+    with pytest.raises(SidecarError, match=r"nothing\.parquet"):
+        split(CONFIG, tmp_path / "nothing.parquet", tmp_path / "out")
+    content = bytearray((activations / "shard-00001.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "in").mkdir()
+    for file in activations.glob("shard-*.parquet"):
+        (tmp_path / "in" / file.name).write_bytes(file.read_bytes())
+    write_dataset_sidecar(read_dataset_sidecar(activations), tmp_path / "in")
+    assert sidecar_path(tmp_path / "in").exists()
+    (tmp_path / "in/shard-00001.parquet").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"shard-00001\.parquet: a damaged Parquet file"):
+        split(CONFIG, tmp_path / "in", tmp_path / "out")
+    other = read_activations(activations / "shard-00001.parquet").drop_columns(["token"])
+    pq.write_table(other, tmp_path / "in/shard-00001.parquet")
+    with pytest.raises(DatasetError, match=r"rows with different columns.*shards of one dataset"):
+        split(CONFIG, tmp_path / "in", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.parquet*"))
+
+
+def test_two_processes_do_not_write_one_folder(activations, tmp_path):
+    with folder_lock(tmp_path), pytest.raises(LockError):
+        split(CONFIG, activations, tmp_path)
+
+
+def test_a_dataset_of_several_shards_and_row_groups_is_split_in_its_order(activations, tmp_path):
+    """Row groups are decoded ahead, the large ones of other tools in the foreground."""
+    whole = read_activations(activations)
+    pq.write_table(whole, tmp_path / "in.parquet", row_group_size=7)
+    write_dataset_sidecar(read_dataset_sidecar(activations), tmp_path / "in.parquet")
+    first, second = (
+        split(CONFIG, source, tmp_path / name)
+        for name, source in (("a", activations), ("b", tmp_path / "in.parquet"))
+    )
+    for name in SPLITS:
+        assert read_activations(first.paths[name]).equals(read_activations(second.paths[name]))
+
+
+def test_moving_rows_needs_no_torch():
+    code = "import sys, gloss.data; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["False", "False"]

@@ -3,8 +3,9 @@ import torch
 
 from gloss.engines import Rollout
 from gloss.evaluate import RoundTrip, bootstrap_fve, control_fves, round_trip, score_claims
-from gloss.evaluate.claims import FactRows, JudgedClaim
+from gloss.evaluate.claims import FactRows
 from gloss.models import direction_mse, direction_variance
+from gloss.plugins import JudgedClaim
 
 
 class ScriptedReconstructor:

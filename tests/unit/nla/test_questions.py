@@ -246,7 +246,8 @@ def test_an_answer_is_json_and_its_score_that_of_the_ar(speaking):
 
 def test_percentile_and_baseline_come_from_what_the_checkpoint_records(speaking):
     vectors = noisy(2)
-    speaking.recorded |= {"mean_direction": vectors[0].tolist()}
+    mean = {"mean_direction": vectors[0].tolist()}
+    speaking.recorded = speaking.recorded.model_copy(update=mean)
     speaking.evaluation = {"heldout_errors": [0.0, 1.0, 3.9, 4.0]}
     (score,) = speaking.score(["it rains"], vectors[0])
     assert score.percentile == 50.0

@@ -29,7 +29,7 @@ def test_early_positions_are_flagged_in_every_result(nla_folder):
 
 def test_the_first_ten_positions_are_flagged_even_if_they_were_trained_on(nla_folder):
     nla = NLA(nla_folder)
-    nla.recorded["min_position"] = 0
+    nla.recorded = nla.recorded.model_copy(update={"min_position": 0})
     found = nla.explain(TEXT, positions=[9, 10])
     assert ["early position" in item.flags for item in found] == [True, False]
 

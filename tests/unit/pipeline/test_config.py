@@ -1,9 +1,8 @@
 import pytest
 
 from gloss.errors import ConfigError, ResumeError
-from gloss.pipeline.plan import plan_text
 from gloss.pipeline.run_config import PRESETS, preset_path, read_config
-from gloss.pipeline.runner import RunFolder
+from gloss.pipeline.runner import RunFolder, plan_text
 
 REPO_CONFIGS = "configs"
 

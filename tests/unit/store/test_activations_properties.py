@@ -15,6 +15,7 @@ from test_activations import table_of, write
 from gloss.data import iter_activations, read_activations, vectors_as_array
 from gloss.errors import DatasetError
 from gloss.store import activations as module
+from gloss.store.activations import read_schema
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -222,15 +223,53 @@ def test_norms_of_huge_vectors_are_finite(tmp_path):
     assert written.norm_statistics["max"] == pytest.approx(LARGEST * 3**0.5)
 
 
-def test_a_file_that_another_tool_wrote_from_ours_is_read(good, tmp_path):
-    """Such a tool copies our footer's checksum along with all other metadata."""
+@pytest.mark.parametrize(
+    "metadata", [None, {b"gloss.footer": b"length and crc32 0123456789abcdef"}]
+)
+def test_a_file_that_another_tool_wrote_from_ours_is_read(metadata, good, tmp_path):
+    """Such a tool may copy what an earlier Gloss wrote into the footer, and change rows and
+    columns.
+    """
     (tmp_path / "a.parquet").write_bytes(good)
     with pq.ParquetFile(tmp_path / "a.parquet") as file:
-        table = file.read()
-    assert b"gloss.footer" in table.schema.metadata
+        table = file.read().replace_schema_metadata(metadata)
     pq.write_table(table.slice(0, 9), tmp_path / "b.parquet")
     assert read_activations(tmp_path / "b.parquet").equals(GOOD.slice(0, 9))
     assert read_activations(tmp_path / "a.parquet").schema.metadata is None
+    renamed = table.rename_columns([*table.column_names[:-1], "word"])
+    pq.write_table(renamed, tmp_path / "c.parquet")
+    assert read_activations(tmp_path / "c.parquet").column_names == renamed.column_names
+    pq.write_table(table, tmp_path / "d.parquet", store_schema=False)
+    with pytest.raises(DatasetError, match="wrong type of activation_vector"):
+        read_activations(tmp_path / "d.parquet")
+
+
+def test_texts_of_another_tool_are_read_as_plain_strings(tmp_path):
+    table = table_of(np.ones((2, 3)))
+    for kind in (pa.large_string(), pa.string_view()):
+        wide = table.set_column(4, "doc_id", table["doc_id"].cast(kind))
+        pq.write_table(wide, tmp_path / "a.parquet")
+        assert read_activations(tmp_path / "a.parquet").equals(table)
+        assert pa.concat_tables(list(iter_activations(tmp_path / "a.parquet"))).equals(table)
+        assert read_schema(tmp_path / "a.parquet").equals(table.schema)
+
+
+def test_the_footer_of_a_dataset_to_train_on_is_guarded_to_the_names_inside_its_prompts(tmp_path):
+    chat = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    prompts = pa.array([[{"role": "user", "content": "x"}]] * 30, chat)
+    table = GOOD.append_column("prompt", prompts).append_column("response", pa.array(["r"] * 30))
+    path = tmp_path / "a.parquet"
+    with module.ActivationWriter(path, table.schema) as writer:
+        writer.write(table)
+    good, unnoticed = path.read_bytes(), []
+    for at in range(len(good) - 8 - int.from_bytes(good[-8:-4], "little"), len(good)):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x20]) + good[at + 1 :])
+        try:
+            if not read_activations(path).equals(table):
+                unnoticed.append(at)
+        except DatasetError:
+            continue
+    assert unnoticed == []
 
 
 @pytest.mark.parametrize(
@@ -238,6 +277,8 @@ def test_a_file_that_another_tool_wrote_from_ours_is_read(good, tmp_path):
     [
         ("doc_id", pa.array([1, 2]), "wrong type of doc_id"),
         ("n_raw_tokens", pa.array(["1", "2"]), "wrong type of n_raw_tokens"),
+        ("position", pa.array([1, 2], pa.duration("s")), "wrong type of position"),
+        ("token", pa.array([1, 2]), "wrong type of token"),
         ("activation_layer", pa.array([1.5, 2.0]), "wrong type of activation_layer"),
         ("activation_vector", pa.array([[], []], pa.list_(pa.float32(), 0)), "activation_vector"),
         (

@@ -17,7 +17,7 @@ const SECRET_HEADER = "X-SECRET-KEY",
 
 /** @type {(() => void)[]} */
 const waitingForSecret = [];
-let secret = kept();
+let secret = storedSecret();
 
 /** The server refused a call; the message is its own line. */
 export class Refused extends Error {
@@ -167,10 +167,10 @@ export function unlock(given) {
     // Storage may be forbidden; the secret then holds until the page is left.
   }
   status.set({ kind: "ok" });
-  for (const goOn of waitingForSecret.splice(0)) goOn();
+  for (const resume of waitingForSecret.splice(0)) resume();
 }
 
-function kept() {
+function storedSecret() {
   try {
     return sessionStorage.getItem(SECRET_KEY) ?? "";
   } catch {

@@ -33,8 +33,9 @@ export function percent(value) {
   return `${fixed(hundredths, digits)}\u00a0%`;
 }
 
-/** A whole number with thin spaces between thousands. @param {number} value */
+/** A whole number with thin spaces between thousands. @param {number | null | undefined} value */
 export function count(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "—";
   const digits = (Math.round(value) || 0).toLocaleString("en");
   return digits.replaceAll(",", "\u202f").replace("-", MINUS);
 }

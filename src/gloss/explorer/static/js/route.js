@@ -11,10 +11,10 @@ export function parseHash(hash) {
 
 /** @param {string} view @param {Record<string, string | number | null | undefined>} params */
 export function formatHash(view, params) {
-  const kept = Object.entries(params).filter(
+  const given = Object.entries(params).filter(
     ([, value]) => value !== null && value !== undefined && value !== "",
   );
-  const query = new URLSearchParams(kept.map(([name, value]) => [name, String(value)])).toString();
+  const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
   return `#/${view}${query ? `?${query}` : ""}`;
 }
 

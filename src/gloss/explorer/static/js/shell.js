@@ -13,7 +13,7 @@ const VIEWS = /** @type {const} */ ([
   ["vectors", "Vectors"],
   ["runs", "Runs"],
 ]);
-const KEPT = ["nla", "t", "chat"];
+const SHARED_PARAMS = ["nla", "t", "chat"];
 
 /** @type {Record<string, () => Promise<Record<string, any>>>} */
 const MODULES = {
@@ -80,7 +80,7 @@ export function Shell() {
  * @param {import("./types.js").NlaInfo | null} props.nla
  */
 function Top({ view, params, known, nla }) {
-  const kept = Object.fromEntries(KEPT.map((key) => [key, params[key]]));
+  const shared = Object.fromEntries(SHARED_PARAMS.map((key) => [key, params[key]]));
   return html`
     <header class="top">
       <div class="top-row">
@@ -91,7 +91,7 @@ function Top({ view, params, known, nla }) {
               ([key, label]) => html`
                 <li key=${key}>
                   <a
-                    href=${formatHash(key, kept)}
+                    href=${formatHash(key, shared)}
                     aria-current=${key === view ? "page" : undefined}
                   >
                     ${label}

@@ -118,7 +118,7 @@ function options(series, width) {
       },
     ],
     series: [
-      { label: "step" },
+      { label: "step", value: (/** @type {unknown} */ _, /** @type {any} */ step) => step ?? "—" },
       ...series.map((one, i) => ({
         label: one.name,
         stroke: colours[i % 3],

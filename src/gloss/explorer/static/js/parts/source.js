@@ -71,7 +71,7 @@ export function SourceEditor({ nla, initial, onRead, onCancel, action = "Read" }
     if (isEmpty(source)) setProblem("There is no text yet. Write or paste some, and read it then.");
     else onRead(source);
   };
-  const goOn = async () => {
+  const continueText = async () => {
     const stop = new AbortController();
     setWriting(stop);
     setProblem(null);
@@ -145,7 +145,7 @@ export function SourceEditor({ nla, initial, onRead, onCancel, action = "Read" }
           (writing
             ? html`<button onClick=${() => writing.abort()}>Stop writing</button>`
             : html`
-              <button disabled=${isEmpty(source)} onClick=${goOn}>Continue with the target</button>
+              <button disabled=${isEmpty(source)} onClick=${continueText}>Continue with the target</button>
             `)
         }
         ${onCancel && html`<button class="plain" onClick=${onCancel}>Cancel</button>`}

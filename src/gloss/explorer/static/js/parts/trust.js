@@ -171,7 +171,7 @@ function controlReading(trust, fve) {
 function Dots({ rows }) {
   const known = rows.map(([, value]) => value).filter((value) => value !== null);
   const low = Math.min(-0.2, ...known.map((value) => Math.max(-1.2, value))) - 0.1;
-  const x = (/** @type {number} */ value) => 118 + ((Math.max(low, value) - low) / (1 - low)) * 200;
+  const x = (/** @type {number} */ value) => 140 + ((Math.max(low, value) - low) / (1 - low)) * 178;
   const height = rows.length * 22 + 26,
     foot = rows.length * 22 + 4;
   const label = rows.map(([name, value]) => `${name} ${fixed(value)}`).join(", ");

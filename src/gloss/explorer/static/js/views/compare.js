@@ -157,13 +157,13 @@ function useSide(nla, source, wanted) {
   useEffect(() => {
     if (!text || position === null) return undefined;
     const stop = new AbortController();
-    const leave = text.readings.watch(() => redraw((n) => n + 1));
+    const unwatch = text.readings.watch(() => redraw((n) => n + 1));
     text.explain([position], stop.signal).catch((error) => {
       if (!isAbort(error)) setFailure(error);
     });
     return () => {
       stop.abort();
-      leave();
+      unwatch();
     };
   }, [text, position]);
   return {

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "../../vendor/preact-htm.js";
 import { run, runs } from "../api.js";
 import { isAbort } from "../connection.js";
-import { fixed, percent } from "../numbers.js";
+import { count, fixed, percent } from "../numbers.js";
 import { Chart } from "../parts/chart.js";
 import { Problem } from "../parts/notice.js";
 import { formatHash, setParams } from "../route.js";
@@ -92,11 +92,11 @@ export default function RunsView({ params }) {
   useEffect(() => repeated(async (signal) => setKnown(await runs(signal)), setProblem), []);
   useEffect(() => {
     if (id === undefined) return undefined;
-    let kept = /** @type {any} */ (null);
+    let before = /** @type {any} */ (null);
     return repeated(async (signal) => {
       const next = await run(id, signal);
-      if (JSON.stringify(next) !== kept) setDetail(next);
-      kept = JSON.stringify(next);
+      if (JSON.stringify(next) !== before) setDetail(next);
+      before = JSON.stringify(next);
     }, setProblem);
   }, [id]);
   return html`
@@ -244,24 +244,24 @@ function Results({ results }) {
   const fve = results.fve ?? {},
     controls = results.controls ?? {};
   const interval = Array.isArray(fve.rl_ci95)
-    ? ` (95 %: ${fixed(fve.rl_ci95[0])} to ${fixed(fve.rl_ci95[1])})`
+    ? ` (95\u00a0%: ${fixed(fve.rl_ci95[0], 3)} to ${fixed(fve.rl_ci95[1], 3)})`
     : "";
   const rows = [
     [
       "FVE, greedy, after RL",
-      fixed(fve.rl) + interval,
+      fixed(fve.rl, 3) + interval,
       "activation to words and back, held out; 0 guesses the mean",
     ],
-    ["FVE, sampled", fixed(fve.rl_sampled), "words drawn at temperature 1"],
-    ["FVE before RL, greedy", fixed(fve.sft), "after SFT"],
-    ["AR on labels", fixed(fve.ar_on_labels), "from the labeller's own text"],
+    ["FVE, sampled", fixed(fve.rl_sampled, 3), "words drawn at temperature 1"],
+    ["FVE before RL, greedy", fixed(fve.sft, 3), "after SFT"],
+    ["AR on labels", fixed(fve.ar_on_labels, 3), "from the labeller's own text"],
     ...Object.entries(controls).map(([name, value]) => [
       `Control: ${name.replaceAll("_", " ")}`,
-      fixed(/** @type {number} */ (value)),
+      fixed(/** @type {number} */ (value), 3),
       "FVE of what knows nothing of the activation",
     ]),
     ["Extraction failures", percent(results.extraction_failure_rate), "explanations without text"],
-    ["Held-out activations", String(results.n_heldout ?? "—"), "what these numbers rest on"],
+    ["Held-out activations", count(results.n_heldout), "what these numbers rest on"],
   ];
   const claims = Object.entries(results.claims ?? {}).filter(
     ([, claim]) => /** @type {any} */ (claim).n_claims > 0,
@@ -312,7 +312,7 @@ function Results({ results }) {
                     <td class="num">${percent(/** @type {any} */ (claim).precision)}</td>
                     <td class="num">${percent(/** @type {any} */ (claim).chance)}</td>
                     <td class="num">${percent(/** @type {any} */ (claim).probe_ceiling)}</td>
-                    <td class="num">${/** @type {any} */ (claim).n_claims}</td>
+                    <td class="num">${count(/** @type {any} */ (claim).n_claims)}</td>
                   </tr>
                 `,
               )}

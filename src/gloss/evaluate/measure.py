@@ -14,7 +14,7 @@ import torch
 
 from gloss.contract import check_same_activations
 from gloss.engines import LocalEngine
-from gloss.evaluate.claims import ClaimJudge, FactRows, score_claims
+from gloss.evaluate.claims import FactRows, score_claims
 from gloss.evaluate.evaluate_config import EvaluateConfig
 from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
 from gloss.models import (
@@ -27,6 +27,7 @@ from gloss.models import (
     load_av,
 )
 from gloss.nla.flags import activation_flags
+from gloss.plugins import ClaimJudge
 from gloss.progress import Stage
 from gloss.train.inputs import TrainingRows, read_training_rows
 

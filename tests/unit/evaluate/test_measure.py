@@ -6,7 +6,7 @@ import torch
 from gloss.contract import DatasetSidecar
 from gloss.engines import Rollout
 from gloss.evaluate import EvaluateConfig, RoundTrip
-from gloss.evaluate.stage import _examples
+from gloss.evaluate.measure import _examples
 from gloss.train.inputs import TrainingRows
 
 GOOD = "<explanation>said</explanation>"

@@ -1,0 +1,92 @@
+"""What every data stage does around its algorithm.
+
+One process at a time writes its folder; a record of its settings makes it go on where it was, and
+refuses others; every dataset gets a sidecar that names the one it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gloss.contract import DatasetSidecar, write_dataset_sidecar
+from gloss.durable import folder_lock
+from gloss.progress import Stage
+from gloss.store.activations import ActivationWriter
+from gloss.store.record import StageRecord, fingerprint
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage at work: ``name`` as in ``gloss data NAME``, and the record of its settings."""
+
+    name: str
+    record: StageRecord
+
+    @property
+    def created_by(self) -> str:
+        """The command behind its datasets."""
+        return f"gloss data {self.name}"
+
+    @property
+    def tag(self) -> str:
+        """Six hexadecimal digits that identify its settings, for the ids of its datasets."""
+        return fingerprint(self.record.settings)[:6]
+
+    def finished(self, *paths: Path) -> dict[str, Any] | None:
+        """What an earlier run gave to ``finish``; None if it did not come so far, or a file has
+        gone.
+        """
+        return self.record.done if self.record.done and all(p.exists() for p in paths) else None
+
+    def finish(self, **done: Any) -> None:
+        """Records that all files are written."""
+        self.record.done = done
+        self.record.save()
+
+    def progress(self, total: int, unit: str) -> Stage:
+        """A progress bar with the stage's name."""
+        return Stage(self.name, total=total, unit=unit)
+
+    @contextmanager
+    def dataset(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        parent: DatasetSidecar,
+        dataset_id: str,
+        *,
+        compress_vectors: bool = True,
+        **changes: Any,
+    ) -> Iterator[ActivationWriter]:
+        """Writes a dataset made from ``parent``, and behind it a sidecar: the parent's, with
+        ``changes``.
+        """
+        with ActivationWriter(path, schema, compress_vectors=compress_vectors) as writer:
+            yield writer
+        sidecar = replace(
+            parent,
+            dataset_id=dataset_id,
+            row_count=writer.num_rows,
+            norm_statistics=writer.norm_statistics,
+            parent_datasets=(parent.dataset_id,),
+            created_by=self.created_by,
+        )
+        write_dataset_sidecar(replace(sidecar, **changes), path)
+
+
+@contextmanager
+def stage_run(
+    name: str, folder: Path, settings: Mapping[str, Any], *, record: Path | None = None
+) -> Iterator[StageRun]:
+    """A stage at work in ``folder``, where no other process writes meanwhile.
+
+    ``settings`` is what determines the output's bytes; the record is ``folder``/NAME.json if not
+    told otherwise.
+    Raises: LockError, ResumeError if the folder was begun with other settings, StorageError."""
+    with folder_lock(folder):
+        yield StageRun(name, StageRecord.open(record or folder / f"{name}.json", settings))
