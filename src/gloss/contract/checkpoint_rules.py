@@ -305,7 +305,7 @@ def _base_is_public(half: Half) -> str | Finding:
             "base_checkpoint is not a model that others can find",
             expected="a hub id",
             found=base or "nothing",
-            remedy="Set it: gloss checkpoint convert PLACE OUT --base-checkpoint ID",
+            remedy="Set it: gloss nla convert PLACE OUT --base-checkpoint ID",
         )
     return base
 

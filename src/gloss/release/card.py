@@ -113,7 +113,7 @@ def write_cards(
     parts = parts_of(name)
     if not all(half.place.is_local for half in parts.values()):
         raise ConfigError(
-            "cards are written into folders", where=name, remedy=f"gloss checkpoint pull {name}"
+            "cards are written into folders", where=name, remedy=f"gloss nla pull {name}"
         )
     measured = None if results is None else read_results(results)
     written = []

@@ -185,8 +185,7 @@ def _fetching(place: ModelPlace) -> Iterator[None]:
 
     offline = (
         "not in the cache, and the hub cannot be reached",
-        f"Fetch it where there is a network: gloss checkpoint pull {place}. A folder's path must"
-        " exist",
+        f"Fetch it where there is a network: gloss nla pull {place}. A folder's path must exist",
     )
     lines: dict[type[Exception], tuple[str, str]] = {
         errors.LocalEntryNotFoundError: offline,
