@@ -51,6 +51,7 @@ check: install check-page
 	$(BIN)/python docs/make_cli_reference.py --check
 	$(BIN)/python docs/make_compatibility.py --check
 	$(BIN)/python docs/make_api_reference.py --check
+	$(BIN)/python scripts/unasync.py --check
 
 # Form and types of the web page's scripts, and that third-party ones are as published; needs Node.
 PAGE := src/gloss/explorer
@@ -76,6 +77,7 @@ docs: install
 	$(BIN)/python docs/make_cli_reference.py
 	$(BIN)/python docs/make_compatibility.py
 	$(BIN)/python docs/make_api_reference.py
+	$(BIN)/python scripts/unasync.py
 
 smoke: install
 	$(BIN)/gloss quickstart --preset smoke --out $(or $(OUT),gloss-runs/smoke)

@@ -1,4 +1,4 @@
-"""Writes the synchronous client from the asynchronous one; ``--check`` only tells whether it is
+"""Writes the synchronous client from the asynchronous one; ``--check`` only says whether it is
 current.
 
 The asynchronous file is the one to edit. Every word of it that is awaited has a synchronous twin

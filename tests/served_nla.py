@@ -44,10 +44,13 @@ def running(
 
 
 @contextmanager
-def serving(nlas, *, runs=None, secret=None, host="127.0.0.1", allowed_hosts=(), **limits):
+def serving(
+    nlas, *, runs=None, known_truth=None, secret=None, host="127.0.0.1", allowed_hosts=(), **limits
+):
     """A client of a server over these NLAs with these limits."""
     nlas = nlas if isinstance(nlas, dict) else {"tiny": nlas}
-    service = open_service(nlas, limits=Limits(**{"grace_s": 2.0, **limits}), runs=runs)
+    limits = Limits(**{"grace_s": 2.0, **limits})
+    service = open_service(nlas, limits=limits, runs=runs, known_truth=known_truth)
     with (
         running(service, host=host, secret=secret, allowed_hosts=allowed_hosts) as (
             address,

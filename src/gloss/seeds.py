@@ -1,6 +1,4 @@
-"""Every random draw is keyed: it depends on a seed and on what it is for, never on order or
-company.
-"""
+"""Every random draw is keyed: on a seed and what it is for, never on order or company."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def keyed_bits(seed: int, doc_id: str, *, purpose: str) -> int:
-    """64 bits that depend on the seed, the document id and what they are for, and on nothing
-    else.
-    """
+    """64 bits that depend on the seed, the document id and what they are for, and no more."""
     key = f"{purpose}\0{seed}\0".encode() + doc_id.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
 

@@ -1,9 +1,14 @@
 """The Python client has the methods of a local NLA and raises its errors."""
 
 import asyncio
+import inspect
 import json
+import runpy
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -19,6 +24,7 @@ from gloss.errors import (
     ServerBusyError,
     ServerError,
 )
+from gloss.nla import NLA, Questions
 from gloss.nla.remote import AsyncRemoteNLA, Connection, RemoteNLA
 from gloss.serve.limits import Limits
 from gloss.serve.service import open_service
@@ -127,6 +133,24 @@ def test_both_clients_have_the_same_methods():
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert public(AsyncRemoteNLA) == public(RemoteNLA)
+
+
+def test_its_questions_have_the_signatures_of_the_local_nla():
+    questions = [n for n in vars(Questions) if n in vars(NLA) and not n.startswith("_")]
+    assert len(questions) == 9
+    for name in questions:
+        local = inspect.signature(getattr(NLA, name))
+        assert inspect.signature(getattr(RemoteNLA, name)) == local
+        assert inspect.signature(getattr(AsyncRemoteNLA, name)) == local
+
+
+def test_the_synchronous_client_is_made_from_the_asynchronous_one():
+    script = Path(__file__).parents[2] / "scripts" / "unasync.py"
+    subprocess.run([sys.executable, str(script), "--check"], check=True)
+    module = runpy.run_path(str(script))
+    assert module["synchronous"]("async def f():\n    await g()\n").endswith("def f():\n    g()\n")
+    with pytest.raises(ValueError, match="no synchronous twin of 'AsyncThing'"):
+        module["synchronous"]("AsyncThing()")
 
 
 @pytest.mark.parametrize(

@@ -257,4 +257,4 @@ def test_a_closed_scheduler_refuses_and_is_not_ready(nla):
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
         with pytest.raises(ServerBusyError):
-            service.scheduler.explain("tiny", [])
+            service.questions["tiny"].executor.explanations([])

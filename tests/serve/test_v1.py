@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import random
+import threading
+import time
 
 import httpx2
 import numpy as np
@@ -13,6 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from served_nla import TEXT, frames, serving
 
 from gloss.engines import LocalEngine
+from gloss.evaluate import JudgedClaim
 from gloss.nla import NLA
 from gloss.nla.trust import agreement, share_making
 
@@ -119,6 +122,21 @@ def test_unknown_fields_are_refused(client):
     answer = client.post("/v1/explain", json={"text": TEXT, "sampels": 3})
     assert answer.status_code == 422
     assert "sampels" in answer.text
+
+
+def test_no_pattern_keeps_the_server_busy(client):
+    body = {"text": "a" * 200 + "!", "tokens": "regex:(a|aa)+$"}
+    started = time.monotonic()
+    asked = threading.Thread(target=lambda: client.post("/v1/explain", json=body))
+    asked.start()
+    time.sleep(0.3)
+    assert client.get("/healthz").status_code == 200
+    assert time.monotonic() - started < 1.8
+    asked.join()
+    answer = client.post("/v1/explain", json=body)
+    assert answer.status_code == 400
+    assert "takes too long" in answer.text
+    assert time.monotonic() - started < 30
 
 
 # ---- rollouts, reconstruct, score, activations
@@ -371,6 +389,38 @@ def test_vectors_of_another_width_are_refused(client):
     answer = upload(client, safetensors_bytes({"activations": torch.ones(2, 7)}))
     assert answer.status_code == 400
     assert "expected 32, found 7" in answer.text
+
+
+def test_texts_whose_truth_is_known_are_looked_up_once(nla):
+    class Known:
+        asked = 0
+
+        def texts(self, _nla):
+            time.sleep(0.2)
+            self.asked += 1
+            return {"lab-1": TEXT}
+
+        def verdicts(self, text, end, explanation):
+            return [JudgedClaim("word", text[:end], 0, 1, "right")] if text == TEXT else None
+
+    known = Known()
+    with serving(nla, known_truth=known) as client:
+        threads = [
+            threading.Thread(target=lambda: client.get("/v1/examples?nla=tiny")) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert client.get("/v1/examples").json() == {
+            "examples": [{"doc_id": "lab-1", "text": TEXT}]
+        }
+        assert known.asked == 1
+        asked = {"text": TEXT, "position": 0, "explanation": "a"}
+        assert post(client, "trust", **asked)["truth"] == [
+            {"kind": "word", "value": "Leo", "verdict": "right"}
+        ]
+        assert post(client, "trust", **{**asked, "text": "a"})["truth"] is None
 
 
 def test_runs_are_listed_and_read_while_they_are_written(nla, tmp_path):

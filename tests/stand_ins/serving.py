@@ -10,9 +10,11 @@ import json
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 SGLANG_SAMPLING = {
     "max_new_tokens",
@@ -61,6 +63,8 @@ class Faults:
     prefix_cache: bool = False
     refuses_cache: bool = False
     embeds_off: bool = False
+    no_updates: bool = False
+    keeps_head: bool = False
     no_json: bool = False
 
 
@@ -76,6 +80,7 @@ class StandIn:
 
     def __init__(self, av, faults=None):
         self.av, self.faults = av, faults or Faults()
+        self.loaded = []
         self.requests, self.keys, self.at_once, self.most_at_once, self.closed_early = (
             [],
             [],
@@ -175,10 +180,11 @@ class StandIn:
             _reply(handler, 200, b"<html>a proxy's page</html>")
             return
         try:
-            if handler.path != self.path:
+            command = self.commands.get(handler.path)
+            if handler.path != self.path and (command is None or self.faults.no_updates):
                 raise Refused(404, "Not Found")
             with self._lock:
-                answer = self.answer(json.loads(body))
+                answer = getattr(self, command or "answer")(json.loads(body or "null"))
         except Refused as refused:
             _reply(handler, refused.status, self.error(refused.status, refused.message))
             return
@@ -210,6 +216,22 @@ class StandIn:
                 return ids, logprobs, True
         return ids, logprobs, False
 
+    def load(self, folder):
+        """Takes over the weights of a folder, as the real servers do from the files."""
+        weights = {}
+        for file in Path(folder).glob("*.safetensors"):
+            weights |= load_file(file)
+        if not weights:
+            raise Refused(400, f"no weights in {folder}")
+        head = self.av.model.get_output_embeddings()
+        kept = head.weight.detach().clone()
+        missing, unexpected = self.av.model.load_state_dict(weights, strict=False)
+        assert not unexpected
+        assert set(missing) <= {"lm_head.weight"}
+        if self.faults.keeps_head:
+            head.weight = torch.nn.Parameter(kept)
+        self.loaded.append(folder)
+
     def check_width(self, embeds):
         width = self.av.model.config.hidden_size
         if embeds.ndim != 2 or embeds.shape[1] != width:
@@ -222,10 +244,15 @@ class StandIn:
 
 class SGLang(StandIn):
     path = "/generate"
+    commands = {"/update_weights_from_disk": "update"}
     pages = {"/get_model_info": {"model_path": "av", "is_generation": True}}
 
     def error(self, status, message):
         return {"error": {"message": message}}
+
+    def update(self, request):
+        self.load(request["model_path"])
+        return {"success": True, "message": "Succeeded to update model weights."}
 
     def answer(self, request):
         if self.faults.refuses_cache:
@@ -277,12 +304,22 @@ class SGLang(StandIn):
 
 class VLLM(StandIn):
     path = "/v1/completions"
+    commands = {"/collective_rpc": "call", "/reset_prefix_cache": "reset"}
     pages = {"/version": {"version": "0.32.0"}, "/openapi.json": {}}
 
     def error(self, status, message):
         return {
             "error": {"message": message, "type": "BadRequestError", "param": None, "code": status}
         }
+
+    def call(self, request):
+        assert request["method"] == "reload_weights"
+        self.load(request["kwargs"]["weights_path"])
+        return {"results": [None]}
+
+    def reset(self, _request):
+        self._cached.clear()
+        return b""
 
     def answer(self, request):
         if self.faults.embeds_off:
@@ -328,6 +365,7 @@ class VLLM(StandIn):
 
 class Gloss(StandIn):
     path = "/v1/rollouts"
+    commands = {}
     pages = {"/openapi.json": {}}
 
     def error(self, status, message):
@@ -355,12 +393,10 @@ class Gloss(StandIn):
             for row, seed in zip(values, request["seeds"], strict=True)
             for sample in range(samples)
         ]
-        batch, rollouts = DecodingBatch(self.av, max_rows=len(rows)), {}
+        batch = DecodingBatch(self.av, max_rows=len(rows))
         for key, row in enumerate(rows):
             batch.add(key, row)
-        while batch.num_rows:
-            rollouts |= {t.key: t.rollout for t in batch.step() if t.rollout is not None}
-        rollouts = [rollouts[key] for key in range(len(rows))]
+        rollouts = [rollout for _, rollout in sorted(batch.finish().items())]
         written = [
             {"token_ids": r.token_ids, "text": r.text, "finished": r.finished} for r in rollouts
         ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gloss.engines.gloss_server import GlossEngine
     from gloss.engines.local import LocalEngine
     from gloss.engines.remote_batch import RemoteBatch, open_batch
-    from gloss.engines.servers import RemoteEngine, Speed
+    from gloss.engines.servers import EmbeddedPromptEngine, RemoteEngine, Speed
     from gloss.engines.sglang import SGLangEngine
     from gloss.engines.transport import Limits
     from gloss.engines.vllm import VLLMEngine
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOCAL",
     "DecodingBatch",
+    "EmbeddedPromptEngine",
     "Engine",
     "GlossEngine",
     "Limits",

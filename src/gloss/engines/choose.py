@@ -1,6 +1,4 @@
-"""An engine by its name: ``local``, ``sglang+http://host:port``, ``vllm+http://…``,
-``gloss+http://…``, or a bare URL.
-"""
+"""An engine by its name, for an AV."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ from gloss.target_model import LoadOptions, ModelPlace
 
 _EMBEDDED = {"sglang": SGLangEngine, "vllm": VLLMEngine}
 _SIGNS = (("sglang", "/get_model_info"), ("vllm", "/version"), ("gloss", "/openapi.json"))
-"""Paths that only one kind of server answers, in the order in which they are asked: vLLM has an
-OpenAPI page too.
-"""
+"""Paths that only one kind of server answers, in order: vLLM has an OpenAPI page too."""
 
 
 def engine_of(

@@ -21,7 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gloss.engines.engine import NewToken, ResidualEdit, Rollout, RowRequest, TextRequest
+from gloss.engines.engine import (
+    NewToken,
+    ResidualEdit,
+    Rollout,
+    RowBatch,
+    RowRequest,
+    TextRequest,
+)
 from gloss.errors import ConfigError, PositionError
 from gloss.models import (
     ActivationVerbalizer,
@@ -48,7 +55,7 @@ class _Row:
         return self.request.max_new_tokens - len(self.token_ids)
 
 
-class DecodingBatch:
+class DecodingBatch(RowBatch[Request]):
     """Rows that an AV explains (``RowRequest``) or a target continues (``TextRequest``), at most
     ``max_rows`` side by side; not thread-safe.
 
@@ -56,7 +63,8 @@ class DecodingBatch:
     model's weights must not change while there are rows."""
 
     def __init__(self, model: ActivationVerbalizer | Target, *, max_rows: int) -> None:
-        self.max_rows, self._cache = max_rows, SlotCache()
+        super().__init__(max_rows=max_rows)
+        self._cache = SlotCache()
         self._rows: list[_Row] = []
         self._joining: list[_Row] = []
         self._prompts = (
@@ -69,16 +77,11 @@ class DecodingBatch:
 
     @property
     def num_rows(self) -> int:
-        """Rows that are being written or about to be."""
+        """See ``RowBatch``."""
         return len(self._rows) + len(self._joining)
 
-    @property
-    def room(self) -> int:
-        """How many rows can join now."""
-        return self.max_rows - self.num_rows
-
     def add(self, key: int, request: Request) -> None:
-        """Lets a row join at the next step; ``key`` names it from then on.
+        """See ``RowBatch``.
 
         Raises: ConfigError if there is no room, no text or no token to write; PositionError for an
         edit of a token that is not there; ArchitectureError for more tokens than the model has
@@ -103,13 +106,13 @@ class DecodingBatch:
 
     @torch.inference_mode()
     def abort(self, keys: Iterable[int]) -> None:
-        """Takes rows out before their end; keys that are not here are no error."""
+        """See ``RowBatch``."""
         gone = set(keys)
         self._joining = [row for row in self._joining if row.key not in gone]
         self._remove([i for i, row in enumerate(self._rows) if row.key in gone])
 
     def close(self) -> None:
-        """Aborts all rows; their keys and values are freed with the batch."""
+        """See ``RowBatch``; keys and values are freed with the batch."""
         self.abort([row.key for row in self._rows + self._joining])
 
     @torch.inference_mode()
@@ -220,9 +223,7 @@ def draw_tokens(logits: Tensor, temperatures: Tensor, uniform: Tensor) -> Tensor
 
 
 Encoded = tuple[SharedPrefix, Tensor, list[ResidualEdit | None]]
-"""What begins all prompts, the embeddings of what stands behind it [n, tokens, d_model], and each
-row's edit.
-"""
+"""What all prompts begin with, embeddings behind it [n, tokens, d_model], edits by row."""
 
 
 class _ActivationPrompts:
@@ -245,9 +246,7 @@ class _ActivationPrompts:
 
 
 class _TextPrompts:
-    """Texts of the target. What texts of one length begin with alike, before any edit, is computed
-    once.
-    """
+    """Texts of the target; what those of one length begin with alike is computed once."""
 
     def __init__(self, target: Target) -> None:
         self._model, tokenizer = target.model, target.tokenizer
@@ -271,9 +270,7 @@ class _TextPrompts:
 
 @contextmanager
 def _edited(model: Any, edits: Sequence[ResidualEdit | None], *, skipped: int) -> Iterator[None]:
-    """While active, every row's edit is made, in a forward pass that begins ``skipped`` tokens
-    behind the text's first.
-    """
+    """While active, every row's edit is made in a forward pass behind ``skipped`` tokens."""
 
     def add(layer: int, hidden: Tensor) -> Tensor:
         changed = hidden.clone()

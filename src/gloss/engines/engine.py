@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar
 
 from torch import Tensor
 
 from gloss.contract import Explanation, ExtractionFailed, extract_explanation
 
-Request_contra = TypeVar("Request_contra", contravariant=True)
+RequestT = TypeVar("RequestT", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ class Engine(Protocol):
         ...
 
 
+class SamplingOptions(TypedDict):
+    """The options of ``Engine.generate``."""
+
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    num_samples: NotRequired[int]
+    rows: NotRequired[Sequence[int] | None]
+
+
 @dataclass(frozen=True, eq=False)
 class RowRequest:
     """One explanation to write: an activation [d_model] and how to sample. Temperature 0 is greedy;
@@ -107,31 +118,44 @@ class NewToken:
     next_probabilities: Tensor | None = None
 
 
-class RowBatch(Protocol[Request_contra]):
-    """Rows that are written side by side, and join and leave at every step."""
+class RowBatch(ABC, Generic[RequestT]):
+    """At most ``max_rows`` rows that are written side by side, and join and leave at every step."""
+
+    def __init__(self, *, max_rows: int) -> None:
+        self.max_rows = max_rows
 
     @property
+    @abstractmethod
     def num_rows(self) -> int:
         """Rows that are being written or about to be."""
-        ...
 
     @property
     def room(self) -> int:
         """How many rows can join now."""
-        ...
+        return self.max_rows - self.num_rows
 
-    def add(self, key: int, request: Request_contra) -> None:
-        """Lets a row join at the next step; ``key`` names it from then on."""
-        ...
+    @abstractmethod
+    def add(self, key: int, request: RequestT) -> None:
+        """Lets a row join at the next step; ``key`` names it from then on.
 
+        Raises: ConfigError, PositionError, ArchitectureError for a row that cannot be written.
+        """
+
+    @abstractmethod
     def abort(self, keys: Iterable[int]) -> None:
         """Takes rows out before their end; keys that are not here are no error."""
-        ...
 
+    @abstractmethod
     def step(self) -> list[NewToken]:
         """Moves every row on, and returns what is new."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Aborts all rows for good."""
-        ...
+
+    def finish(self) -> dict[int, Rollout]:
+        """Steps until every row is written; the responses by key."""
+        found: dict[int, Rollout] = {}
+        while self.num_rows:
+            found |= {new.key: new.rollout for new in self.step() if new.rollout is not None}
+        return found

@@ -1,6 +1,4 @@
-"""What an engine is called: ``local``, ``sglang+http://host:port``, ``vllm+http://…``,
-``gloss+http://…``, or a bare URL.
-"""
+"""What an engine is called: ``local``, or a kind of server and its URL, or a bare URL."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A Gloss server: ``POST /v1/rollouts``. Only the activations travel; the server holds the AV and
-injects.
-"""
+"""A Gloss server: ``POST /v1/rollouts``. Only activations travel; the server holds the AV."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ ROWS_PER_REQUEST = 32
 
 
 class GlossEngine(RemoteEngine):
-    """An engine over a Gloss server; activations travel as base64 of little-endian float32, row by
-    row.
-    """
+    """An engine over a Gloss server; activations travel as base64 of little-endian float32."""
 
     kind: ClassVar[str] = "gloss"
 

@@ -48,8 +48,7 @@ class LocalEngine:
             for start in range(0, len(requests), self.batch_size):
                 for key in range(start, min(start + self.batch_size, len(requests))):
                     batch.add(key, requests[key])
-                while batch.num_rows:
-                    found |= {t.key: t.rollout for t in batch.step() if t.rollout is not None}
+                found |= batch.finish()
         return [found[key] for key in range(len(requests)) for _ in range(num_samples // draws)]
 
     def load_weights(self, folder: Path) -> None:

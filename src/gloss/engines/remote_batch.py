@@ -23,22 +23,21 @@ _NO_TOKEN = -1
 
 
 def open_batch(engine: Engine, *, max_rows: int) -> RowBatch[RowRequest]:
-    """A batch of rows that an engine writes and that join and leave while others are being
-    written.
-    """
+    """Rows that an engine writes and that join and leave while others are being written."""
     if isinstance(engine, LocalEngine):
         return DecodingBatch(engine.av, max_rows=max_rows)
     return RemoteBatch(engine, max_rows=max_rows)
 
 
-class RemoteBatch:
+class RemoteBatch(RowBatch[RowRequest]):
     """Asks an engine for whole responses, a call for the rows that join together and are drawn
     alike.
 
     A call whose rows have all been aborted is cancelled, which closes its connections."""
 
     def __init__(self, engine: Engine, *, max_rows: int) -> None:
-        self._engine, self.max_rows = engine, max_rows
+        super().__init__(max_rows=max_rows)
+        self._engine = engine
         self._joining: dict[int, RowRequest] = {}
         self._calls: dict[Future[list[Rollout]], list[int]] = {}
         self._alive: set[int] = set()
@@ -47,21 +46,16 @@ class RemoteBatch:
 
     @property
     def num_rows(self) -> int:
-        """Rows that are being written or about to be."""
+        """See ``RowBatch``."""
         return len(self._alive)
 
-    @property
-    def room(self) -> int:
-        """How many rows can join now."""
-        return self.max_rows - self.num_rows
-
     def add(self, key: int, request: RowRequest) -> None:
-        """Lets a row join at the next step; ``key`` names it from then on."""
+        """See ``RowBatch``."""
         self._joining[key] = request
         self._alive.add(key)
 
     def abort(self, keys: Iterable[int]) -> None:
-        """Takes rows out before their end; keys that are not here are no error."""
+        """See ``RowBatch``."""
         for key in keys:
             self._joining.pop(key, None)
             self._alive.discard(key)
@@ -93,14 +87,12 @@ class RemoteBatch:
         return new
 
     def close(self) -> None:
-        """Aborts all rows and ends the thread that sends."""
+        """See ``RowBatch``; ends the thread that sends."""
         self.abort(list(self._alive))
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _alike(self, request: RowRequest) -> tuple[float, ...]:
-        """What rows of one call have in common: an engine of the user's own knows one seed a
-        call.
-        """
+        """What rows of one call share: an engine of the user's own knows one seed a call."""
         alone = request.temperature and not isinstance(self._engine, RemoteEngine)
         return request.temperature, request.max_new_tokens, request.seed if alone else 0
 

@@ -1,6 +1,4 @@
-"""What engines behind HTTP share: bounded concurrency, order, seeds, speed, and one probe of the
-server's settings.
-"""
+"""What engines behind HTTP share: concurrency, order, seeds, speed, a probe of the server."""
 
 from __future__ import annotations
 
@@ -11,13 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import torch
 from anyio.from_thread import start_blocking_portal
 from torch import Tensor
 
-from gloss.engines.engine import Rollout, RowRequest
+from gloss.engines.engine import Rollout, RowRequest, SamplingOptions
 from gloss.engines.transport import Limits, RefusedRequest, Transport, bearer
 from gloss.errors import EngineError, InjectionError
 from gloss.models import ActivationVerbalizer, PromptEmbedder
@@ -26,13 +24,9 @@ from gloss.seeds import row_seed
 T = TypeVar("T")
 PROBE_TOKENS = 4
 SAME_LOGPROB = 1e-5
-"""Below this difference in all first log-probabilities a server has not looked at the second
-activation.
-"""
-OTHER_LOGPROB = 0.1
-"""Above this difference in a log-probability a server has other weights than the AV here: more than
-bfloat16's rounding.
-"""
+"""Below this difference in all first log-probabilities a server ignored the activation."""
+OTHER_LOGPROB = 0.2
+"""Above this difference in a log-probability, more than bfloat16's, weights are others."""
 
 
 @dataclass(frozen=True)
@@ -94,49 +88,26 @@ class RemoteEngine(ABC):
     def __str__(self) -> str:
         return f"{self.kind}+{self.url}"
 
-    def generate(
-        self,
-        activations: Tensor,
-        *,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-        num_samples: int = 1,
-        rows: Sequence[int] | None = None,
-    ) -> list[Rollout]:
+    def generate(self, activations: Tensor, **options: Unpack[SamplingOptions]) -> list[Rollout]:
         """See ``Engine.generate``; the same seed gives the same responses where the server honours
         seeds.
 
         Raises: EngineError, InjectionError, ActivationError.
         """
-        return run_apart(
-            partial(
-                self.generate_async,
-                activations,
-                temperature=temperature,
-                max_new_tokens=max_new_tokens,
-                seed=seed,
-                num_samples=num_samples,
-                rows=rows,
-            )
-        )
+        return run_apart(partial(self.generate_async, activations, **options))
 
     async def generate_async(
-        self,
-        activations: Tensor,
-        *,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-        num_samples: int = 1,
-        rows: Sequence[int] | None = None,
+        self, activations: Tensor, **options: Unpack[SamplingOptions]
     ) -> list[Rollout]:
         """As ``generate``, for a program with an event loop."""
-        rows = range(len(activations)) if rows is None else rows
-        seeds, draws = [row_seed(seed, row) for row in rows], num_samples if temperature else 1
-        rollouts = await self._generate(
-            activations, Sampling(temperature, max_new_tokens, seeds, draws)
-        )
+        temperature, num_samples = options["temperature"], options.get("num_samples", 1)
+        rows, draws = options.get("rows"), num_samples if temperature else 1
+        seeds = [
+            row_seed(options["seed"], row)
+            for row in (range(len(activations)) if rows is None else rows)
+        ]
+        sampling = Sampling(temperature, options["max_new_tokens"], seeds, draws)
+        rollouts = await self._generate(activations, sampling)
         return [rollout for rollout in rollouts for _ in range(num_samples // draws)]
 
     async def generate_rows(self, requests: Sequence[RowRequest]) -> list[Rollout]:
@@ -194,17 +165,15 @@ class RemoteEngine(ABC):
 
         Raises: EngineError.
         """
-        self._run(self._probe)
+        try:
+            self._ask(self._probe)
+        except RefusedRequest as refusal:
+            raise self._explained(refusal) from refusal
 
-    def _run(self, ask: Callable[[Transport], Awaitable[T]]) -> T:
-        """Asks the server something else than for responses; explains what it refuses."""
-
+    def _ask(self, ask: Callable[[Transport], Awaitable[T]]) -> T:
         async def asking() -> T:
             async with self._transport() as transport:
-                try:
-                    return await ask(transport)
-                except RefusedRequest as refusal:
-                    raise self._explained(refusal) from refusal
+                return await ask(transport)
 
         return run_apart(asking)
 
@@ -236,13 +205,12 @@ FirstSteps = list[tuple[int, float]]
 
 
 class EmbeddedPromptEngine(RemoteEngine):
-    """An engine over a server that runs the AV itself and is sent the prompt's embeddings, never
-    its token ids.
-    """
+    """An engine over a server that runs the AV and is sent the prompt's embeddings, never ids."""
 
     remedies: ClassVar[dict[str, str]]
     """What to do about a refusal that holds these words."""
     cache_remedy: ClassVar[str]
+    update_remedy: ClassVar[str]
 
     def __init__(self, url: str, embedder: PromptEmbedder, *, limits: Limits | None = None) -> None:
         super().__init__(url, d_model=embedder.d_model, limits=limits)
@@ -254,7 +222,15 @@ class EmbeddedPromptEngine(RemoteEngine):
 
         Raises: EngineError, CheckpointError, SidecarError.
         """
-        self._run(partial(self._load_weights, folder=str(folder.resolve())))
+        try:
+            self._ask(partial(self._load_weights, folder=str(folder.resolve())))
+        except RefusedRequest as refusal:
+            raise EngineError(
+                "the server does not take new weights",
+                where=self.url,
+                found=refusal.message,
+                remedy=self.update_remedy,
+            ) from refusal
         dtype = str(self.embedder.prompt.dtype).removeprefix("torch.")
         self.embedder = PromptEmbedder.load(folder, dtype=dtype)
 
@@ -265,7 +241,7 @@ class EmbeddedPromptEngine(RemoteEngine):
         Raises: EngineError if its weights are others.
         """
         activation = probe_activation(self.d_model)
-        steps = self._run(partial(self._first_steps, activation=activation))
+        steps = self._ask(partial(self._first_steps, activation=activation))
         ids = torch.tensor([[token for token, _ in steps]])
         here = av.response_logprobs(activation, ids, torch.ones_like(ids, dtype=torch.bool))
         there = torch.tensor([logprob for _, logprob in steps])
@@ -277,24 +253,20 @@ class EmbeddedPromptEngine(RemoteEngine):
                 expected=f"log-probabilities within {OTHER_LOGPROB} of those computed here",
                 found=f"{furthest:.2g} apart",
                 remedy="Serve this AV. If it was served, an update was not taken over whole: vLLM"
-                " keeps a tied LM head unless it is started as docs/serve_engines.md says",
+                " keeps a tied LM head (docs/serve_engines.md)",
             )
 
     def rollout(
         self, token_ids: Sequence[int], *, finished: bool, matched: object = None
     ) -> Rollout:
-        """A response as the server reports it: the text without, the ids with the stop token where
-        it was reached.
-        """
+        """A response as the server reports it; the ids get the stop token that ended it."""
         ids, stops = list(token_ids), self.embedder.stop_ids
         if finished and (not ids or ids[-1] not in stops):
             ids.append(matched if isinstance(matched, int) else stops[0])
         return Rollout(token_ids=tuple(ids), text=self.embedder.decode(ids), finished=finished)
 
     def settings(self, temperature: float) -> dict[str, Any]:
-        """Every setting that a server could otherwise have a default of its own for, or take from
-        the model's generation config.
-        """
+        """Every setting that a server could otherwise take from the model's generation config."""
         return {
             "temperature": temperature,
             "skip_special_tokens": False,
@@ -325,9 +297,7 @@ class EmbeddedPromptEngine(RemoteEngine):
         """The server's greedy first steps for an activation [1, d_model]."""
 
     async def _probe(self, transport: Transport) -> None:
-        """The second and the third answer are compared: with a cache both come out of it, by the
-        same arithmetic.
-        """
+        """The second and third answer are compared: with a cache both come out of it, alike."""
         activation = probe_activation(self.d_model)
         await self._first_steps(transport, activation)
         other = await self._first_steps(transport, -activation)
@@ -369,9 +339,7 @@ def probe_activation(d_model: int) -> Tensor:
 
 
 def run_apart(function: Callable[[], Awaitable[T]]) -> T:
-    """Runs an asynchronous function to its end in a thread of its own; an exception here, such as
-    Ctrl-C, cancels it.
-    """
+    """Runs an asynchronous function in a thread of its own; an exception here cancels it."""
     with start_blocking_portal("asyncio") as portal:
         return portal.call(function)
 

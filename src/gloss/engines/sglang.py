@@ -18,8 +18,7 @@ from gloss.engines.servers import (
     Sampling,
     not_this_kind,
 )
-from gloss.engines.transport import Transport
-from gloss.errors import EngineError
+from gloss.engines.transport import RefusedRequest, Transport
 from gloss.models import PromptEmbedder
 
 PATH = "/generate"
@@ -37,6 +36,7 @@ class SGLangEngine(EmbeddedPromptEngine):
     kind: ClassVar[str] = "sglang"
     remedies = {"disable_radix_cache": _CACHE, "disable-radix-cache": _CACHE}
     cache_remedy = _CACHE
+    update_remedy = "It must be able to read the folder by the same path"
 
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
         prompt = JSONPrompt(self.embedder)
@@ -71,19 +71,12 @@ class SGLangEngine(EmbeddedPromptEngine):
     async def _load_weights(self, transport: Transport, folder: str) -> None:
         body = json.dumps({"model_path": folder, "flush_cache": True}).encode()
         answer = await transport.send("/update_weights_from_disk", body)
-        if not isinstance(answer, dict) or not answer.get("success"):
-            raise EngineError(
-                "the server did not take over new weights",
-                where=self.url,
-                found=answer.get("message") if isinstance(answer, dict) else repr(answer),
-                remedy="It must be able to read the folder by the same path",
-            )
+        if not answer["success"]:
+            raise RefusedRequest(self.url, 200, str(answer["message"]))
 
 
 class JSONPrompt:
-    """The prompt's embeddings as a JSON list of rows; the text before and after the marker's row is
-    written once.
-    """
+    """The prompt's embeddings as a JSON list of rows, of which only the injected one is new."""
 
     def __init__(self, embedder: PromptEmbedder) -> None:
         site, rows = embedder.site, [_json_row(row) for row in embedder.prompt]
@@ -91,9 +84,7 @@ class JSONPrompt:
         self._after = b"".join(b"," + row for row in rows[site + 1 :]) + b"]"
 
     def encode(self, injected_row: Tensor) -> bytes:
-        """The text for one injected row [d_model]; its values, read as JSON, are exactly those of
-        the row.
-        """
+        """The text for one injected row [d_model], whose values are read back exactly."""
         return b"".join((self._before, _json_row(injected_row), self._after))
 
 

@@ -1,6 +1,4 @@
-"""JSON over HTTP for engines: connection faults are tried again, a busy server is waited for, every
-other answer is final.
-"""
+"""JSON over HTTP: connection faults are tried again, a busy server is waited for."""
 
 from __future__ import annotations
 
@@ -50,9 +48,7 @@ class Limits:
 
 
 class RefusedRequest(EngineError):
-    """The server answered, and its answer is an error; ``status`` is the HTTP status, ``message``
-    what it said.
-    """
+    """The server answered with an error: its HTTP ``status`` and what it said, ``message``."""
 
     def __init__(self, url: str, status: int, message: str) -> None:
         self.status, self.message = status, message
@@ -75,9 +71,7 @@ class Transport:
     async def open(
         cls, url: str, limits: Limits, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Transport]:
-        """A transport whose connections, and requests under way, are closed when the block ends;
-        ``headers`` go with every request.
-        """
+        """A transport, closed with all requests under way at the end; ``headers`` go with each."""
         pool = httpx2.Limits(
             max_connections=limits.concurrency, max_keepalive_connections=limits.concurrency
         )
@@ -157,16 +151,12 @@ def _outcome(state: RetryCallState) -> Any:
 
 
 def bearer() -> dict[str, str]:
-    """The header with the server's key as SGLang and vLLM want it (``--api-key``); empty where no
-    key is set.
-    """
+    """The header with the server's key as SGLang and vLLM want it; empty where none is set."""
     return {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY_VARIABLE)) else {}
 
 
 def secret() -> dict[str, str]:
-    """The header with the server's key as a Gloss server wants it (``--secret-env``); empty where
-    no key is set.
-    """
+    """The header with the server's key as a Gloss server wants it; empty where none is set."""
     return {"X-SECRET-KEY": key} if (key := os.environ.get(KEY_VARIABLE)) else {}
 
 

@@ -20,8 +20,7 @@ from gloss.engines.servers import (
     Sampling,
     not_this_kind,
 )
-from gloss.engines.transport import RefusedRequest, Transport
-from gloss.errors import EngineError
+from gloss.engines.transport import Transport
 
 PATH = "/v1/completions"
 _EMBEDS = "Start it with --enable-prompt-embeds"
@@ -37,6 +36,9 @@ class VLLMEngine(EmbeddedPromptEngine):
     kind: ClassVar[str] = "vllm"
     remedies = {"enable-prompt-embeds": _EMBEDS, "enable_prompt_embeds": _EMBEDS}
     cache_remedy = "Start it with --no-enable-prefix-caching"
+    update_remedy = (
+        "Start it with VLLM_SERVER_DEV_MODE=1 in its environment, where it can read the folder"
+    )
 
     def _calls(self, activations: Tensor, sampling: Sampling) -> Iterator[Call]:
         length = {"max_tokens": sampling.max_new_tokens}
@@ -81,14 +83,5 @@ class VLLMEngine(EmbeddedPromptEngine):
 
     async def _load_weights(self, transport: Transport, folder: str) -> None:
         call = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
-        try:
-            await transport.send("/collective_rpc", json.dumps(call).encode())
-            await transport.send("/reset_prefix_cache", b"")
-        except RefusedRequest as refusal:
-            if refusal.status != 404:
-                raise
-            raise EngineError(
-                "this vLLM server takes no new weights",
-                where=self.url,
-                remedy="Start it with VLLM_SERVER_DEV_MODE=1 in its environment",
-            ) from refusal
+        await transport.send("/collective_rpc", json.dumps(call).encode())
+        await transport.send("/reset_prefix_cache", b"")

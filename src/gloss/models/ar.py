@@ -1,6 +1,4 @@
-"""The activation reconstructor (AR): the target's first K+1 blocks and a linear head read an
-explanation back.
-"""
+"""The activation reconstructor (AR): K+1 blocks of the target and a linear head read a text."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ from gloss.target_model import (
 )
 
 CPU_CHUNK_TOKENS = 2048
-"""Most padded tokens in one pass of scoring on a CPU: more of them leave its caches between two
-small kernels.
-"""
+"""Most padded tokens in one pass of scoring on a CPU, so that they stay in its caches."""
 
 
 def _check_text(text: object, place: int) -> None:
@@ -52,9 +48,7 @@ def _check_text(text: object, place: int) -> None:
 
 
 PREFIX_PAYS = 8
-"""Longer rows than this many times what they share run whole: behind a prefix the fused attention
-needs a mask, which costs more.
-"""
+"""Rows longer than this many times what they share run whole: behind a prefix a mask costs more."""
 
 
 class ActivationReconstructor(nn.Module):

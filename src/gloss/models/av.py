@@ -1,6 +1,4 @@
-"""The activation verbalizer (AV): a causal LM that reads one activation at the injection marker and
-writes an explanation.
-"""
+"""The activation verbalizer (AV): a causal LM that explains the activation at the marker."""
 
 from __future__ import annotations
 
@@ -65,9 +63,7 @@ class ActivationVerbalizer:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a response: ``stop_id``, and special tokens at which the model's
-        generation config stops.
-        """
+        """Tokens that end a response: ``stop_id``, and special ones of the generation config."""
         return (
             self.stop_id,
             *further_stop_ids(self.tokenizer, getattr(self.model, "generation_config", None)),
@@ -85,9 +81,7 @@ class ActivationVerbalizer:
         return module
 
     def shared_prefix(self) -> SharedPrefix:
-        """Keys and values of the prompt before the marker, with gradients where they are
-        enabled.
-        """
+        """Keys and values of the prompt before the marker, with gradients where enabled."""
         return SharedPrefix(self.backbone, self.prefix_ids)
 
     def embed_after_prefix(self, activations: Tensor, response_ids: Tensor | None = None) -> Tensor:
@@ -141,17 +135,13 @@ class ActivationVerbalizer:
         response_mask: Tensor,
         prefix: SharedPrefix | None = None,
     ) -> Tensor:
-        """Log-probability of every real response token, [real tokens], in row-major order of the
-        mask.
-        """
+        """Log-probability of every real response token, [real tokens], row-major in the mask."""
         logits = self.response_logits(activations, response_ids, response_mask, prefix)
         wanted = response_ids[response_mask].to(logits.device)
         return -nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
 
     def encode_responses(self, responses: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids of training responses, each closed by the stop token: ids and mask [n,
-        tokens].
-        """
+        """Token ids of training responses, closed by the stop token: ids and mask [n, tokens]."""
         rows = [
             [*self.tokenizer.encode(text, add_special_tokens=False), self.stop_id]
             for text in responses

@@ -1,6 +1,4 @@
-"""Runs the target over encoded documents: the activations at chosen positions, and nothing they do
-not need.
-"""
+"""Runs the target over encoded documents: activations at chosen positions, and no more."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ class ReadJob:
 
 @dataclass(frozen=True)
 class Reading:
-    """Of one document: raw activations [positions, d_model], their median norm, and the target's
-    top next token ids.
-    """
+    """Of one document: raw activations [positions, d_model], median norm, top next token ids."""
 
     vectors: Vectors
     median_norm: float
@@ -51,9 +47,7 @@ def read_all(
     batch_size: int,
     top_next_tokens: int = 0,
 ) -> Iterator[tuple[int, Reading]]:
-    """Yields (index of the job, its reading), shortest documents first, in right-padded batches of
-    like lengths.
-    """
+    """Yields (index of the job, its reading), shortest first, in right-padded batches."""
     from gloss.models import fitted_chunks
 
     lengths = [len(job.ids) for job in jobs]

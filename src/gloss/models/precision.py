@@ -1,6 +1,4 @@
-"""Which number format matrix products run in; weights, gradients and optimizer stay in the
-checkpoint's own format.
-"""
+"""Which number format matrix products run in; weights and optimizer stay in their own."""
 
 from __future__ import annotations
 

@@ -16,9 +16,7 @@ from torch import Tensor
 from gloss.target_model import check_positions
 
 CHUNK_TOKENS = 256
-"""What one more forward pass costs, in tokens: small matrix products and kernels run below the rate
-of large ones.
-"""
+"""What one more forward pass costs, in tokens: small matrix products run slower."""
 
 
 class SharedPrefix:
@@ -41,9 +39,7 @@ class SharedPrefix:
             self.keys_values = [(layer.keys, layer.values) for layer in cache.layers]
 
     def expand(self, batch: int) -> Any:
-        """A fresh Transformers cache that holds the prefix for ``batch`` rows without
-        copying it.
-        """
+        """A fresh Transformers cache that holds the prefix for ``batch`` rows without a copy."""
         from transformers import DynamicCache
 
         cache: Any = DynamicCache()
@@ -55,9 +51,7 @@ class SharedPrefix:
 
 
 class GatheringPrefix(SharedPrefix):
-    """A shared prefix for several backward passes: their gradients gather in its keys and values
-    until ``pass_on``.
-    """
+    """A prefix for several backward passes, whose gradients gather in it until ``pass_on``."""
 
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         super().__init__(backbone, token_ids)
@@ -107,9 +101,7 @@ def hidden_after_prefix(backbone: Any, prefix: SharedPrefix, embeddings: Tensor)
 def right_pad(
     rows: Sequence[Sequence[int]], pad_id: int, device: Any = None
 ) -> tuple[Tensor, Tensor]:
-    """Rows of token ids as one right-padded batch: ids [n, tokens] and a bool mask of the real ones
-    [n, tokens].
-    """
+    """Rows of token ids right-padded: ids [n, tokens] and a bool mask of the real ones."""
     width = max(len(row) for row in rows)
     ids = torch.tensor([[*row, *([pad_id] * (width - len(row)))] for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -125,9 +117,7 @@ def common_prefix_length(rows: Sequence[Sequence[int]]) -> int:
 
 
 def length_chunks(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
-    """Row indices sorted by length and cut into chunks of at most ``max_rows``, so that little is
-    padding.
-    """
+    """Row indices sorted by length, in chunks of at most ``max_rows``: little is padding."""
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
 

@@ -1,6 +1,4 @@
-"""The part of an AV that a remote engine needs: tokenizer, sidecar, and the embeddings of the
-prompt's own tokens.
-"""
+"""What a remote engine needs of an AV: tokenizer, sidecar, embeddings of the prompt's tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from torch import Tensor
 from gloss.contract import ModelSidecar, verify_model_sidecar
 from gloss.errors import ActivationError, InjectionError
 from gloss.models.av import av_prompt, further_stop_ids, pad_id_of, response_text, stop_id_of
-from gloss.models.injection import inject, injection_rows
+from gloss.models.injection import injection_rows
 from gloss.models.saving import sidecar_of
 from gloss.target_model import (
     ModelPlace,
@@ -95,16 +93,8 @@ class PromptEmbedder:
 
         Raises: InjectionError for a wrong width; ActivationError for an activation that is zero,
         not finite, or too large for the dtype."""
-        self._check_width(activations)
-        n = len(activations)
-        embedded = inject(
-            self.prompt.expand(n, -1, -1),
-            torch.tensor(self.ids).expand(n, -1),
-            activations.cpu(),
-            marker=self.marker,
-            injection_scale=self.sidecar.injection_scale,
-        )
-        _check_finite(embedded[:, self.site])
+        embedded = self.prompt.repeat(len(activations), 1, 1)
+        embedded[:, self.site] = self.injected_rows(activations)
         return embedded
 
     def injected_rows(self, activations: Tensor) -> Tensor:
@@ -113,30 +103,23 @@ class PromptEmbedder:
 
         Raises: as ``embeddings``.
         """
-        self._check_width(activations)
+        if activations.ndim != 2 or activations.shape[1] != self.d_model:
+            raise InjectionError(
+                "wrong activations", expected=f"[n, {self.d_model}]", found=tuple(activations.shape)
+            )
         rows = injection_rows(activations.cpu(), self.sidecar.injection_scale).to(self.prompt.dtype)
-        _check_finite(rows)
+        if not bool(torch.isfinite(rows).all()):
+            raise ActivationError(
+                f"an injected activation does not fit {str(rows.dtype).removeprefix('torch.')}",
+                expected="finite values",
+                remedy="Send the embeddings in bfloat16 or float32 (dtype)",
+            )
         return rows
 
     def decode(self, response_ids: Sequence[int]) -> str:
         """The text of one response, without its stop token."""
         return response_text(
             self.tokenizer, response_ids, without=(*self.stop_ids, pad_id_of(self.tokenizer))
-        )
-
-    def _check_width(self, activations: Tensor) -> None:
-        if activations.ndim != 2 or activations.shape[1] != self.d_model:
-            raise InjectionError(
-                "wrong activations", expected=f"[n, {self.d_model}]", found=tuple(activations.shape)
-            )
-
-
-def _check_finite(rows: Tensor) -> None:
-    if not bool(torch.isfinite(rows).all()):
-        raise ActivationError(
-            f"an injected activation does not fit {str(rows.dtype).removeprefix('torch.')}",
-            expected="finite values",
-            remedy="Send the embeddings in bfloat16 or float32 (dtype)",
         )
 
 

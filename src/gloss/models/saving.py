@@ -1,6 +1,4 @@
-"""Save and load AV and AR checkpoints: ordinary Hugging Face folders plus ``nla_meta.yaml``,
-safetensors only, atomic.
-"""
+"""Save and load AV and AR: Hugging Face folders plus ``nla_meta.yaml``, safetensors, atomic."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def save_av(av: ActivationVerbalizer, folder: Path) -> None:
 
 
 def save_ar(ar: ActivationReconstructor, folder: Path) -> None:
-    """Writes the AR as a Hugging Face folder of K+1 blocks without LM head and final norm, with its
-    head beside it.
-    """
+    """Writes the AR as a Hugging Face folder of K+1 blocks without final norm, its head beside."""
     from huggingface_hub import save_torch_state_dict
 
     config = ar.backbone.config

@@ -42,9 +42,7 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Writes keys and values [rows or 1, heads, columns, d_head] behind those in view and
-        returns all.
-        """
+        """Writes keys and values [rows or 1, heads, columns, d_head] and returns all in view."""
         cache, states = self._cache, (key_states, value_states)
         if not self.buffers:
             device = key_states.device.type
@@ -111,9 +109,7 @@ class SlotCache:
 
     @contextmanager
     def stepping(self, new_columns: int) -> Iterator[None]:
-        """While active, a forward pass writes one more token of every row; where there is no column
-        left, up to ``new_columns`` are made.
-        """
+        """While active, a forward pass writes one more token of every row."""
         if self.clock == self.capacity[1]:
             self._relocate(self.capacity[0], self.clock - self.first, new_columns)
         self.active, self.shown, self.written = slice(len(self.starts)), self.first, self.clock

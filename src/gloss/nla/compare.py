@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from gloss.errors import ActivationError
 from gloss.models import cosine, direction_mse
-from gloss.nla.explaining import text_of
-from gloss.nla.request import Sampling, Text
-from gloss.nla.results import ComparedSide, Comparison, Score
-from gloss.nla.selection import is_text
-from gloss.text.positions import parse_positions
+from gloss.nla.request import Sampling, Selection, Text
+from gloss.nla.results import ComparedSide, Comparison
+from gloss.nla.selection import bare_rows, choose, is_text
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 class Side:
     """One side of a comparison: an activation [d_model], or a token of a text or a chat.
 
-    ``questions`` are those to the NLA that reads and explains it; by default the one that is asked.
+    ``questions`` are those to the NLA that reads it; by default the one that is asked.
     """
 
     source: Text | Tensor
@@ -46,29 +43,23 @@ async def compare(
 ) -> Comparison:
     """Two activations side by side, and their difference (first − second) explained.
 
-    A side is an activation [d_model], or a text or a chat, whose last token is meant, or one with a
-    position.
+    A side is an activation [d_model], a text or a chat (its last token), or one with a position.
     Raises: ActivationError if their widths differ; PositionError, CorpusError.
     """
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    (one, side_one), (two, side_two) = [
-        await _explained(self, side, sampling) for side in (first, second)
-    ]
-    width = self.nla.sidecar.d_model
-    if one.shape != two.shape or len(one) != width:
-        raise ActivationError(
-            "activations of different widths", expected=width, found=[len(one), len(two)]
-        )
-    difference = one - two
-    text = score = None
-    if bool(difference.any()):
-        text, score = await _words(self, difference, 0, sampling)
+    one, side_one = await _explained(self, first, sampling)
+    two, side_two = await _explained(self, second, sampling)
+    width, widths = self.nla.sidecar.d_model, [len(one), len(two)]
+    if widths != [width, width]:
+        raise ActivationError("activations of different widths", expected=width, found=widths)
+    chosen = bare_rows((one - two).unsqueeze(0), [0])
+    (found,) = await self.explain_chosen(chosen, sampling)
     return Comparison(
-        text=text,
-        norm=float(difference.double().norm()),
+        text=found.text,
+        norm=found.norm,
         similarity=float(cosine(direction_mse(one, two))),
-        fve=score.fve if score else None,
-        cosine=score.cosine if score else None,
+        fve=found.fve,
+        cosine=found.cosine,
         sides=(side_one, side_two),
     )
 
@@ -78,39 +69,18 @@ async def _explained(
 ) -> tuple[Tensor, ComparedSide]:
     side = _side(side)
     questions = asked if side.questions is None else side.questions
-    position: int | None = None
-    token: str | None = None
-    if not is_text(side.source):
-        vectors = questions.nla.checked(side.source)
-        if len(vectors) != 1:
-            raise ActivationError(
-                "a side of a comparison is one activation", expected=1, found=len(vectors)
-            )
-        vector = vectors[0]
-    else:
-        read = questions.read(side.source)
-        (position,) = parse_positions(side.position, len(read.tokens))
-        token = read.tokens[position].token
-        vector = (await questions.executor.activations(read.token_ids))[position]
-    text, score = await _words(questions, vector, position or 0, sampling)
-    fve = score.fve if score else None
-    return vector, ComparedSide(position, token, float(vector.double().norm()), text, fve)
+    selection = Selection(positions=side.position) if is_text(side.source) else Selection()
+    chosen = await choose(questions, side.source, selection)
+    if len(chosen.vectors) != 1:
+        what = "a side of a comparison is one activation"
+        raise ActivationError(what, expected=1, found=len(chosen.vectors))
+    (one,) = await questions.explain_chosen(chosen, sampling)
+    position = None if chosen.bare else one.position
+    return chosen.vectors[0], ComparedSide(position, one.token, one.norm, one.text, one.fve)
 
 
 def _side(side: Any) -> Side:
     if isinstance(side, Side):
         return side
-    if isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], int):
-        return Side(*side)
-    return Side(side)
-
-
-async def _words(
-    questions: Questions, vector: Tensor, row: int, sampling: Sampling
-) -> tuple[str | None, Score | None]:
-    (rollout,) = await questions.rollouts(torch.unsqueeze(vector, 0), sampling, [row])
-    text = text_of(rollout)
-    if text is None or not questions.has_ar:
-        return text, None
-    (score,) = await questions.scores([text], vector.unsqueeze(0))
-    return text, score
+    paired = isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], int)
+    return Side(*side) if paired else Side(side)

@@ -1,8 +1,7 @@
-"""What runs the models for a question: in this process at once, or on a server whenever its
-scheduler comes to it.
+"""What runs the models for a question: in this process at once, or when a scheduler comes to it.
 
-A question is written once, as a coroutine over an ``Executor``. The one of this process never
-waits, so that ``run_now`` drives a question to its end without an event loop.
+A question is a coroutine over an ``Executor``. The one of this process never waits, so that
+``run_now`` drives a question to its end without an event loop.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ Request = TypeVar("Request")
 
 @dataclass(frozen=True)
 class RowEvent:
-    """What the AV has written for the row of this ``index`` so far; ``rollout`` where it is
-    finished.
-    """
+    """What the AV has written for row ``index`` so far; ``rollout`` where it is finished."""
 
     index: int
     text: str
@@ -69,24 +66,16 @@ class Executor(Protocol):
         ...
 
     def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[NewToken]]:
-        """The tokens with which the target continues texts, in groups as they come; their keys are
-        the indices of the rows.
-        """
+        """The tokens with which the target continues texts, as they come; keys are row indices."""
         ...
 
     def with_prompt(self, prompt: str) -> Executor:
-        """An executor whose AV has another prompt, which holds ``<INJECT>`` once.
-
-        Raises: TemplateError; ConfigError where the AV runs elsewhere.
-        """
+        """As ``NLA.with_prompt``."""
         ...
 
 
 class LocalExecutor:
-    """Runs the models in this process; nothing of it ever waits.
-
-    ``max_rows`` bounds how many rows run side by side.
-    """
+    """Runs the models in this process, at most ``max_rows`` side by side; it never waits."""
 
     def __init__(self, nla: NLA, *, max_rows: int = 256) -> None:
         self.nla, self.max_rows = nla, max_rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,10 +18,12 @@ from gloss.seeds import row_seed
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
 
+Drawn = tuple[Rollout, Score | None]
+
 
 class Explaining:
-    """One question's activations under way: draw ``d`` of the ``i``-th usable activation is row
-    ``i · draws + d`` of the executor.
+    """One question under way: draw ``d`` of the ``i``-th usable activation is the executor's row
+    ``i · draws + d``.
     """
 
     def __init__(self, questions: Questions, chosen: Chosen, sampling: Sampling) -> None:
@@ -33,32 +35,23 @@ class Explaining:
 
     def begin(self, *, partial: bool) -> AsyncIterator[Sequence[RowEvent]]:
         """Hands the rows to the executor. Raises: as it does."""
-        wanted = self.sampling.max_new_tokens
-        wanted = self.nla.max_new_tokens if wanted is None else wanted
-        longest = self.questions.bounds.max_new_tokens
-        temperature, seed = self.sampling.applied_temperature, self.sampling.seed
+        chosen, asked, bound = self.chosen, self.sampling, self.questions.bounds.max_new_tokens
+        longest = self.nla.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
+        longest = longest if bound is None else min(longest, bound)
         requests = [
             RowRequest(
-                self.chosen.vectors[i],
-                temperature,
-                wanted if longest is None else min(wanted, longest),
-                row_seed(seed, self.chosen.seed_rows[i], draw),
+                chosen.vectors[i],
+                asked.applied_temperature,
+                longest,
+                row_seed(asked.seed, chosen.seed_rows[i], draw),
             )
             for i in self.usable
             for draw in range(self.draws)
         ]
-        executor, prompt = self.questions.executor, self.sampling.prompt
+        executor, prompt = self.questions.executor, asked.prompt
         if prompt is not None:
             executor = executor.with_prompt(prompt)
-        return executor.explanations(requests, partial=partial and self.sampling.best_of == 1)
-
-    async def rollouts(self) -> list[Rollout]:
-        """All responses; greedy ones once for each of the samples."""
-        found: dict[int, Rollout] = {}
-        async for events in self.begin(partial=False):
-            found |= {one.index: one.rollout for one in events if one.rollout is not None}
-        repeats = 1 if self.draws > 1 else self.sampling.samples
-        return [found[index] for index in sorted(found) for _ in range(repeats)]
+        return executor.explanations(requests, partial=partial and asked.best_of == 1)
 
     async def events(
         self, groups: AsyncIterator[Sequence[RowEvent]]
@@ -66,44 +59,37 @@ class Explaining:
         """Explanations as they are finished, scored where they are to be; parts where they come."""
         for i in set(range(len(self.chosen.vectors))) - set(self.usable):
             yield self._without_direction(i)
-        drawn: dict[int, dict[int, tuple[Rollout, Score | None]]] = {i: {} for i in self.usable}
+        drawn: dict[int, Drawn] = {}
         async for group in groups:
             finished = {one.index: one.rollout for one in group if one.rollout is not None}
             for index, text in {one.index: one.text for one in group}.items():
                 if index not in finished:
                     yield self._part(index, text)
-            for index, scored in zip(finished, await self._scored(finished), strict=True):
-                i, draw = self.usable[index // self.draws], index % self.draws
-                drawn[i][draw] = scored
-                for one in self._finished(i, draw, drawn[i]):
+            scores = await self._scores(finished)
+            for index, rollout in finished.items():
+                drawn[index] = rollout, scores.get(index)
+                for one in self._finished(index, drawn):
                     yield one
 
-    async def _scored(self, finished: dict[int, Rollout]) -> list[tuple[Rollout, Score | None]]:
-        asked = self.sampling.score
-        wanted = (
-            self.questions.has_ar if asked is None else asked and "ar" not in self.questions.missing
-        )
-        texts = {index: text_of(rollout) for index, rollout in finished.items()}
-        known = [index for index, text in texts.items() if text is not None]
-        scores: dict[int, Score] = {}
-        if known and (wanted or self.sampling.best_of > 1):
-            vectors = self.chosen.vectors[[self.usable[index // self.draws] for index in known]]
-            found = await self.questions.scores([str(texts[index]) for index in known], vectors)
-            scores = dict(zip(known, found, strict=True))
-        return [(rollout, scores.get(index)) for index, rollout in finished.items()]
+    async def _scores(self, finished: dict[int, Rollout]) -> dict[int, Score]:
+        questions, wanted = self.questions, self.sampling.score
+        wanted = questions.has_ar if wanted is None else wanted and "ar" not in questions.missing
+        if not (wanted or self.sampling.best_of > 1):
+            return {}
+        known = [(i, text) for i, one in finished.items() if (text := text_of(one)) is not None]
+        vectors = self.chosen.vectors[[self.usable[index // self.draws] for index, _ in known]]
+        scores = await questions.scores([text for _, text in known], vectors)
+        return {index: score for (index, _), score in zip(known, scores, strict=True)}
 
-    def _finished(
-        self, i: int, draw: int, drawn: dict[int, tuple[Rollout, Score | None]]
-    ) -> Iterator[TokenExplanation]:
-        """The explanations that are complete now that this draw is there: of each ``best_of`` the
-        one with the least error, one without explanation only where all are.
-        """
+    def _finished(self, index: int, drawn: Mapping[int, Drawn]) -> Iterator[TokenExplanation]:
+        """What is complete with this draw: of each ``best_of`` the one with the least error."""
+        i, draw = self.usable[index // self.draws], index % self.draws
         if self.draws == 1:
             for sample in range(self.sampling.samples):
-                yield self._explanation(i, sample, *drawn[draw])
+                yield self._explanation(i, sample, *drawn[index])
             return
         best_of = self.sampling.best_of
-        group = range(draw // best_of * best_of, (draw // best_of + 1) * best_of)
+        group = range(index - draw % best_of, index - draw % best_of + best_of)
         if all(one in drawn for one in group):
             best = min(group, key=lambda one: _error(drawn[one][1]))
             yield self._explanation(i, draw // best_of, *drawn[best])
@@ -112,10 +98,9 @@ class Explaining:
         self, i: int, sample: int, rollout: Rollout, score: Score | None
     ) -> TokenExplanation:
         vector, text = self.chosen.vectors[i], text_of(rollout)
-        known = {**self.chosen.known[i]}
-        known["flags"] = (*self._flags[i], *((FAILED,) if text is None else ()))
+        flags = (*self._flags[i], FAILED) if text is None else self._flags[i]
         return TokenExplanation(
-            **known,
+            **{**self.chosen.known[i], "flags": flags},
             sample=sample,
             text=text,
             response=rollout.text,
@@ -127,10 +112,9 @@ class Explaining:
         )
 
     def _without_direction(self, i: int) -> TokenExplanation:
-        known = {**self.chosen.known[i]}
-        known["flags"] = (*known.get("flags", ()), NO_DIRECTION)
-        norm = float(self.chosen.vectors[i].double().norm())
-        return TokenExplanation(**known, text=None, response="", norm=norm)
+        known, norm = self.chosen.known[i], float(self.chosen.vectors[i].double().norm())
+        flags = (*known.get("flags", ()), NO_DIRECTION)
+        return TokenExplanation(**{**known, "flags": flags}, text=None, response="", norm=norm)
 
     def _flags_of(self, i: int) -> tuple[str, ...]:
         known = self.chosen.known[i]
@@ -139,8 +123,8 @@ class Explaining:
         return tuple(dict.fromkeys((*own, *known.get("flags", ()))))
 
     def _part(self, index: int, text: str) -> ExplainPart:
-        known, sample = self.chosen.known[self.usable[index // self.draws]], index % self.draws
-        return ExplainPart(known.get("position"), sample, shown_so_far(text))
+        known = self.chosen.known[self.usable[index // self.draws]]
+        return ExplainPart(known.get("position"), index % self.draws, shown_so_far(text))
 
 
 def text_of(rollout: Rollout) -> str | None:
@@ -150,9 +134,7 @@ def text_of(rollout: Rollout) -> str | None:
 
 
 def shown_so_far(response: str) -> str:
-    """The explanation as far as it is written: without its tags, or the beginning of one, and
-    without half a character.
-    """
+    """The explanation as far as it is written, without tags, parts of them and half characters."""
     _, opened, inside = response.partition(OPEN_TAG)
     shown = inside if opened else "" if OPEN_TAG.startswith(response.lstrip()) else response
     shown, closed, _ = shown.partition(CLOSE_TAG)

@@ -18,16 +18,12 @@ def activation_flags(
 ) -> tuple[str, ...]:
     """``early position``, ``special token`` and ``norm outlier``, where they apply.
 
-    ``min_position`` is the first that the NLA was trained on; the first ten are outliers whatever
-    it was trained on.
-    ``norm_statistics`` are those of the training activations; without a ``p99`` no norm is an
-    outlier."""
-    flags = []
-    if position is not None and position < max(FIRST_USUAL_POSITION, min_position or 0):
-        flags.append("early position")
-    if special:
-        flags.append("special token")
-    usual = norm_statistics.get("p99")
-    if usual is not None and norm > OUTLIER_FACTOR * float(usual):
-        flags.append("norm outlier")
-    return tuple(flags)
+    The first ten positions are early, and all before ``min_position``, the first that the NLA was
+    trained on; ``norm_statistics`` are those of its training activations."""
+    first, usual = max(FIRST_USUAL_POSITION, min_position or 0), norm_statistics.get("p99")
+    reasons = {
+        "early position": position is not None and position < first,
+        "special token": special,
+        "norm outlier": usual is not None and norm > OUTLIER_FACTOR * usual,
+    }
+    return tuple(reason for reason, applies in reasons.items() if applies)

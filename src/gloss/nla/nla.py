@@ -44,7 +44,7 @@ Answer = TypeVar("Answer")
 def _now(
     question: Callable[Concatenate[Questions, Asked], Coroutine[Any, Any, Answer]],
 ) -> Callable[Concatenate[NLA, Asked], Answer]:
-    """A question as a method that answers at once, with its signature and description."""
+    """A question as a method that answers at once, with its signature and docstring."""
 
     def method(nla: NLA, /, *args: Asked.args, **options: Asked.kwargs) -> Answer:
         return run_now(question(nla.questions(), *args, **options))
@@ -53,16 +53,14 @@ def _now(
 
 
 class NLA:
-    """An AV, an AR and the target they explain; each part is loaded, and fetched from the hub, when
-    it is first used.
+    """An AV, an AR and the target they explain; each part is fetched and loaded when first used.
 
-    ``name`` is a folder that holds ``av/`` and ``ar/`` (and perhaps ``target/``), or a hub id;
+    ``name`` is a folder that holds ``av/`` and ``ar/`` (and perhaps ``target/``), or a hub id:
     ``owner/name`` means the repositories ``owner/name-av`` and ``owner/name-ar``. ``av``, ``ar``
-    and ``target`` name parts that stand elsewhere; without a target, the model that the sidecar
-    names is loaded. ``options`` are those of ``LoadOptions`` and hold for every part, but
-    ``revision``, which is that of AV and AR: any hub id can carry its own behind an @. ``engine``
-    says what runs the AV:
-    ``local``, or a server (see ``engine_of``), with which the AV's weights are never loaded here.
+    and ``target`` name parts that stand elsewhere; the default target is the sidecar's.
+    ``options`` are those of ``LoadOptions`` for every part; ``revision`` is that of AV and AR (any
+    hub id can carry its own behind an @). ``engine`` says what runs the AV: ``local``, or a server
+    (see ``engine_of``), with which the AV's weights are never loaded here.
     Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot
     be reached; SidecarError."""
 
@@ -95,10 +93,7 @@ class NLA:
 
     @cached_property
     def engine(self) -> Engine:
-        """What writes explanations; a server is probed when this is first used.
-
-        Raises: EngineError.
-        """
+        """What writes explanations; a server is probed at first use. Raises: EngineError."""
         if not isinstance(self._engine, str):
             return self._engine
         if self._engine == LOCAL:
@@ -107,14 +102,9 @@ class NLA:
 
     @property
     def engine_kind(self) -> str:
-        """What kind of engine writes explanations: local, sglang, vllm, gloss, http (to be found
-        out), or a class of your own.
-        """
-        return (
-            re.split(r"[+:]", self._engine)[0]
-            if isinstance(self._engine, str)
-            else type(self._engine).__name__
-        )
+        """local, sglang, vllm, gloss, http (to be found out), or the name of your own class."""
+        engine = self._engine
+        return re.split("[+:]", engine)[0] if isinstance(engine, str) else type(engine).__name__
 
     @cached_property
     def ar(self) -> ActivationReconstructor:
@@ -129,21 +119,15 @@ class NLA:
         return load_target(self.places.target or self.sidecar.base_checkpoint, **self._options)
 
     def _place(self, half: str, place: ModelPlace | None) -> ModelPlace:
-        if place is None:
-            if half in self.places.unreachable:
-                raise self.places.unreachable[half]
-            raise CheckpointError(
-                f"this NLA has no {half.upper()}",
-                where=self.name,
-                remedy=f"Name one with {half}=… (--{half})",
-            )
-        return place
+        if place is not None:
+            return place
+        what, remedy = f"this NLA has no {half.upper()}", f"Name one with {half}=… (--{half})"
+        missing = CheckpointError(what, where=self.name, remedy=remedy)
+        raise self.places.unreachable.get(half, missing)
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
-        """The results of the run that this NLA came from, where they stand beside it; else
-        nothing.
-        """
+        """The results of the run that this NLA came from, where they stand beside it."""
         place = self.places.av or self.places.ar
         assert place is not None
         if not place.is_local:
@@ -160,14 +144,12 @@ class NLA:
         if layer is None and self.places.ar is not None:
             layer = self.ar.sidecar.layer
         if layer is None:
-            raise CheckpointError(
-                "no extraction layer recorded", where=self.name, expected="extraction_layer_index"
-            )
+            what, key = "no extraction layer recorded", "extraction_layer_index"
+            raise CheckpointError(what, where=self.name, expected=key)
         return layer
 
     def with_prompt(self, prompt: str) -> NLA:
-        """The same NLA with an AV prompt of your own, which holds ``<INJECT>`` once where the
-        activation goes.
+        """The same NLA with your own AV prompt, with ``<INJECT>`` once where the activation goes.
 
         Raises: TemplateError if it does not, or stands between other tokens than the AV was trained
         with; ConfigError if the AV runs on a server."""
@@ -183,9 +165,7 @@ class NLA:
         return other
 
     def questions(self, *, max_rows: int = 256) -> Questions:
-        """The questions to this NLA, for programs with an event loop or their own bound on the rows
-        that run side by side.
-        """
+        """The questions as coroutines, ``max_rows`` side by side, for programs that await them."""
         return Questions(self, LocalExecutor(self, max_rows=max_rows))
 
     tokens = _now(Questions.tokens)
@@ -199,26 +179,19 @@ class NLA:
     continue_text = _now(Questions.continue_text)
 
     def fve(self, error: float) -> float | None:
-        """FVE of one direction MSE, against the variance that the checkpoint records; None without
-        it.
-        """
+        """FVE of one direction MSE; None where the checkpoint records no variance."""
         variance = self.recorded.direction_variance
         return None if variance is None else 1 - error / variance
 
     def percentile(self, error: float) -> float | None:
-        """Share of the checkpoint's held-out explanations whose direction MSE is no less, 0 to
-        100; None where it records none.
-        """
+        """Percentage of the recorded held-out explanations that score no better; None without."""
         errors = self.recorded.heldout_errors or self.evaluation.get("heldout_errors")
         return 100.0 * sum(one >= error for one in errors) / len(errors) if errors else None
 
     def mean_direction_fve(self, activation: Tensor) -> float | None:
-        """FVE of predicting the mean direction that the checkpoint records for an activation
-        [d_model]; None where it records none.
-        """
-        if self._mean_direction is None:
-            return None
-        return self.fve(float(direction_mse(self._mean_direction, activation)))
+        """FVE of predicting the recorded mean direction for an activation [d_model]."""
+        mean = self._mean_direction
+        return None if mean is None else self.fve(float(direction_mse(mean, activation)))
 
     @cached_property
     def _mean_direction(self) -> Tensor | None:
@@ -227,12 +200,8 @@ class NLA:
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """Ids of the special tokens; of a model whose weights are not loaded, only the tokenizer
-        is.
-        """
-        loaded = next(
-            (self.__dict__[name] for name in ("target", "av") if name in self.__dict__), None
-        )
+        """Ids of the special tokens; they do not take a model's weights."""
+        loaded = next((vars(self)[one] for one in ("target", "av") if one in vars(self)), None)
         if loaded is not None:
             return special_token_ids(loaded.tokenizer)
         place = self.places.av or self.places.target or self.sidecar.base_checkpoint
@@ -242,9 +211,7 @@ class NLA:
     def flags(
         self, token_id: int | None, position: int | None, activation: Tensor
     ) -> tuple[str, ...]:
-        """Reasons to distrust an activation [d_model]: early position, special token, norm
-        outlier.
-        """
+        """Reasons to distrust an activation [d_model]: see ``activation_flags``."""
         return activation_flags(
             norm=float(activation.double().norm()),
             norm_statistics=self.recorded.norm_statistics,
@@ -258,23 +225,19 @@ class NLA:
 
         Raises: ActivationError for other shapes or kinds of numbers.
         """
+        shape = f"[n, {self.sidecar.d_model}]"
         try:
             vectors = torch.as_tensor(activations)
         except (TypeError, ValueError, RuntimeError) as error:
+            found = type(activations).__name__
             raise ActivationError(
-                "not activations",
-                expected=f"numbers [n, {self.sidecar.d_model}]",
-                found=type(activations).__name__,
+                "not activations", expected=f"numbers {shape}", found=found
             ) from error
         if vectors.is_complex():
             raise ActivationError("wrong activations", expected="real numbers", found=vectors.dtype)
         vectors = vectors.unsqueeze(0) if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or vectors.shape[1] != self.sidecar.d_model:
-            raise ActivationError(
-                "wrong activations",
-                expected=f"[n, {self.sidecar.d_model}]",
-                found=tuple(vectors.shape),
-            )
+            raise ActivationError("wrong activations", expected=shape, found=tuple(vectors.shape))
         return vectors.float()
 
 

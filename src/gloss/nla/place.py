@@ -23,15 +23,14 @@ _SHOWN_FOLDERS = 8
 
 @dataclass(frozen=True)
 class NLAPlaces:
-    """Where each part of an NLA is; None for a part that is not known. ``name`` is what the user
-    called it.
+    """Where each part of an NLA is, None if not known; ``name`` is what the user called it.
 
     ``unreachable`` says of a half that may exist why nobody could look: it is not in the cache and
     the hub does not answer."""
 
     name: str
-    av: ModelPlace | None
-    ar: ModelPlace | None
+    av: ModelPlace | None = None
+    ar: ModelPlace | None = None
     target: ModelPlace | None = None
     unreachable: Mapping[str, CheckpointError] = field(default_factory=dict)
 
@@ -48,51 +47,39 @@ def find_nla(
 
     Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot
     be reached."""
-    if name is None:
-        if av is None and ar is None:
-            raise ConfigError("no NLA named", expected="a folder, a hub id, or av=… and ar=…")
-        found = NLAPlaces(str(av if av is not None else ar), None, None)
-    else:
+    if name is not None:
         found = _found(name, revision)
-    return NLAPlaces(
-        name=found.name,
+    elif av is None and ar is None:
+        raise ConfigError("no NLA named", expected="a folder, a hub id, or av=… and ar=…")
+    else:
+        found = NLAPlaces(str(av if av is not None else ar))
+    return replace(
+        found,
         av=found.av if av is None else ModelPlace.of(av, revision=revision),
         ar=found.ar if ar is None else ModelPlace.of(ar, revision=revision),
         target=found.target if target is None else ModelPlace.of(target),
-        unreachable=found.unreachable,
     )
 
 
 def _found(name: str | Path, revision: str | None) -> NLAPlaces:
-    first_error = None
+    """The first candidates of which a half is there: one in the cache is enough to be used.
+
+    A hub that is silent is not asked again: every attempt waits half a minute.
+    """
+    first_error, silent = None, False
     for candidates in _candidates(_base_of(name, revision)):
-        held, errors = _held(
-            candidates, silent=first_error is not None and hub_is_silent(first_error)
-        )
+        held, errors = dict[str, ModelPlace](), dict[str, CheckpointError]()
+        for half, place in candidates.items():
+            try:
+                if place.file(SIDECAR_NAME, cached_only=silent) is not None:
+                    held[half] = place
+            except CheckpointError as error:
+                errors[half], first_error = error, first_error or error
+                silent = silent or hub_is_silent(error)
         if held:
             target = _target_beside(next(iter(held.values())))
-            return NLAPlaces(str(name), held.get("av"), held.get("ar"), target, errors)
-        first_error = first_error or next(iter(errors.values()), None)
+            return NLAPlaces(str(name), **held, target=target, unreachable=errors)
     raise first_error or _no_nla(name)
-
-
-def _held(
-    candidates: Mapping[str, ModelPlace], *, silent: bool
-) -> tuple[dict[str, ModelPlace], dict[str, CheckpointError]]:
-    """The halves that are there, and why it is not known of the others: one half in the cache is
-    enough to use that half.
-
-    A hub that is ``silent`` is not asked again: every attempt waits half a minute.
-    """
-    held, errors = {}, {}
-    for half, place in candidates.items():
-        try:
-            if place.file(SIDECAR_NAME, cached_only=silent) is not None:
-                held[half] = place
-        except CheckpointError as error:
-            errors[half] = error
-            silent = silent or hub_is_silent(error)
-    return held, errors
 
 
 def _no_nla(name: str | Path) -> CheckpointError:
@@ -104,28 +91,17 @@ def _no_nla(name: str | Path) -> CheckpointError:
     )
 
 
-def _nlas_in(folder: Path) -> list[str]:
-    """Names of the folders in a folder that hold NLAs: beside them a name is meant as a path, not
-    as a repository of an owner.
-    """
-    if not folder.is_dir():
-        return []
-    held = ("av", "ar", "nla")
-    return sorted(
-        entry.name for entry in folder.iterdir() if any((entry / part).is_dir() for part in held)
-    )
-
-
 def _base_of(name: str | Path, revision: str | None) -> ModelPlace:
-    """The place that both halves are named after: a folder need not be there itself, if its halves
-    stand beside it.
-    """
+    """The place that both halves are named after; it need not be there, if they stand beside it.
+
+    Beside folders that hold NLAs a name is meant as a path, not as a repository of an owner."""
     path = Path(name).expanduser()
-    if not path.is_dir() and any(Path(f"{path}-{half}").is_dir() for half in _HALVES):
+    if path.is_dir() or any(Path(f"{path}-{half}").is_dir() for half in _HALVES):
         return ModelPlace.of_path(path)
-    if not path.is_dir() and "/" not in str(name):
+    if "/" not in str(name):
         raise _no_nla(name)
-    if not path.is_dir() and (others := _nlas_in(path.parent)):
+    inside = [path.parent.glob(f"*/{part}/") for part in (*_HALVES, "nla")]
+    if others := sorted({part.parent.name for found in inside for part in found if part.is_dir()}):
         raise CheckpointError(
             "no such folder",
             where=path,

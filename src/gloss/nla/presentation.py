@@ -69,9 +69,7 @@ _NUMBERS = ("pos", "FVE", "cosine", "percentile", "α", "up to here", "lost with
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey; line breaks and tabs
-    stay.
-    """
+    """The text without control characters, which a terminal obeys; line breaks and tabs stay."""
     return "".join(
         "\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text
     )

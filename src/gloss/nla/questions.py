@@ -1,7 +1,6 @@
 """Every question that an NLA can answer, written once over what runs the models.
 
-The command line, the server and the client only put these questions. ``NLA`` asks them in this
-process at once; a server asks them in its event loop.
+``NLA`` asks them in this process at once; a server asks them in its event loop.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from gloss.engines import Rollout, TextRequest
+from gloss.engines import TextRequest
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
 from gloss.nla.compare import compare
 from gloss.nla.executor import Executor
-from gloss.nla.explaining import Explaining, text_of
-from gloss.nla.request import Positions, Sampling, Selection, Text
+from gloss.nla.explaining import Explaining
+from gloss.nla.request import Positions, Sampling, Selection, Text, parts_of
 from gloss.nla.results import (
     ExplainEvent,
     ExplainStart,
@@ -33,7 +32,7 @@ from gloss.nla.trust import trust
 from gloss.plugins import KnownTruth
 from gloss.seeds import row_seed
 from gloss.text.positions import parse_positions
-from gloss.text.tokens import GlyphMerger, ReadText, ReadToken, read_tokens
+from gloss.text.tokens import GlyphMerger, ReadText, ReadToken, read_tokens, text_of_tokens
 
 if TYPE_CHECKING:
     from gloss.nla.nla import NLA
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one question may ask for; None is without bound. A longer ``max_new_tokens`` is cut.
+    """``max_rows`` explanations and ``max_values`` numbers of one question; None is unbounded.
 
-    ``max_rows`` explanations, ``max_values`` numbers in one answer.
+    A longer ``max_new_tokens`` is cut.
     """
 
     max_rows: int | None = None
@@ -141,8 +140,9 @@ class Questions:
         such as ``"3,7-9"``; ``tokens`` instead is all, last, every:N or regex:PATTERN. By default
         the last token of a plain text is explained, and the last content token of each message of a
         chat; ``max_activations`` of them at the most, evenly spread. ``pool`` "mean" explains the
-        mean of the chosen tokens of each message. ``minus`` subtracts activations, or that of a
-        text's last token or ``minus_position``.
+        mean of the chosen tokens (by default all content) of each message. ``minus`` subtracts
+        activations, row by row or one from all, or that of a text's last token or
+        ``minus_position`` (without ``minus``: of the same text).
 
         ``samples`` explanations are kept of each, every one the best of ``best_of`` responses by AR
         score. ``temperature`` None is greedy for one response and 1 for several. Samples are keyed
@@ -151,58 +151,38 @@ class Questions:
         Raises: PositionError, ActivationError, ConfigError, CorpusError, EngineError,
         TemplateError for a prompt.
         """
-        selection = Selection(
-            positions=positions,
-            tokens=tokens,
-            max_activations=max_activations,
-            pool=pool,
-            minus=minus,
-            minus_position=minus_position,
-        )
-        sampling = Sampling(
-            samples=samples,
-            best_of=best_of,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            score=score,
-            prompt=prompt,
-        )
-        return await self.explain_chosen(await self._choose(source, selection, sampling), sampling)
+        selection, sampling = parts_of(locals())
+        chosen = await self._choose(source, selection, sampling)
+        found = await self.explain_chosen(chosen, sampling)
+        return Explanations(tuple(found), self.nla.layer, self.name)
 
     async def explain_events(
         self,
         source: Source,
         selection: Selection = Selection(),
-        sampling: Sampling | None = None,
+        sampling: Sampling = Sampling(),
         *,
         partial: bool = False,
     ) -> AsyncIterator[ExplainEvent]:
-        """As ``explain``, one by one as they are finished: ``ExplainStart`` first, and with
-        ``partial`` texts as far as they are written.
-
-        The rows are accepted before ``ExplainStart`` comes.
+        """As ``explain``, one by one as they are finished: ``ExplainStart`` first, when the rows
+        are accepted, and with ``partial`` texts as far as they are written.
         """
-        sampling = sampling or Sampling()
         chosen = await self._choose(source, selection, sampling)
         run = Explaining(self, chosen, sampling)
         rows = run.begin(partial=partial)
-        yield ExplainStart(
-            nla=self.name,
-            layer=self.nla.layer,
-            total=len(chosen.vectors) * sampling.samples,
-            num_tokens=None if chosen.read is None else len(chosen.read.tokens),
-        )
+        total, read = len(chosen.vectors) * sampling.samples, chosen.read
+        num_tokens = None if read is None else len(read.tokens)
+        yield ExplainStart(self.name, self.nla.layer, total, num_tokens)
         async for event in run.events(rows):
             yield event
 
-    async def explain_chosen(self, chosen: Chosen, sampling: Sampling) -> Explanations:
-        """As ``explain``, of activations that are chosen already."""
+    async def explain_chosen(self, chosen: Chosen, sampling: Sampling) -> list[TokenExplanation]:
+        """As ``explain``, of activations that are chosen already, the samples of one together."""
+        self.require("av")
         run = Explaining(self, chosen, sampling)
         rows = run.begin(partial=False)
         found = [one async for one in run.events(rows) if isinstance(one, TokenExplanation)]
-        found.sort(key=lambda one: (one.row, one.sample))
-        return Explanations(tuple(found), self.nla.layer, self.name)
+        return sorted(found, key=lambda one: (one.row, one.sample))
 
     async def _choose(self, source: Source, selection: Selection, sampling: Sampling) -> Chosen:
         self.require("av")
@@ -210,26 +190,8 @@ class Questions:
             self.require("ar")
         return await choose(self, source, selection, draws=sampling.samples * sampling.best_of)
 
-    async def rollouts(
-        self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None
-    ) -> list[Rollout]:
-        """Raw responses of the AV for activations [n, d_model], the samples of one side by side;
-        ``seed_rows`` key them, by default 0 … n − 1.
-        """
-        self.require("av")
-        rows = range(len(vectors)) if seed_rows is None else seed_rows
-        chosen = Chosen(vectors, [{}] * len(vectors), rows, bare=True)
-        return await Explaining(self, chosen, sampling).rollouts()
-
-    async def texts(
-        self, vectors: Tensor, sampling: Sampling, seed_rows: Sequence[int] | None = None
-    ) -> list[str | None]:
-        """As ``rollouts``, the explanations alone; None where none could be extracted."""
-        return [text_of(one) for one in await self.rollouts(vectors, sampling, seed_rows)]
-
     async def reconstruct(self, explanations: str | Sequence[str]) -> Tensor:
-        """The activations that the AR reads in explanation texts; [n, d_model], direction only (the
-        norm has no meaning).
+        """The activations that the AR reads in texts; [n, d_model], whose norm means nothing.
 
         Raises: ConfigError for what is no text.
         """
@@ -251,35 +213,24 @@ class Questions:
         selection = Selection(positions=position) if is_text(source) else Selection()
         vectors = (await choose(self, source, selection)).vectors
         if len(vectors) not in (1, len(texts)):
-            raise ActivationError(
-                "texts and activations differ in number",
-                expected=f"1 or {len(texts)}",
-                found=len(vectors),
-            )
+            what, expected = "texts and activations differ in number", f"1 or {len(texts)}"
+            raise ActivationError(what, expected=expected, found=len(vectors))
         return await self.scores(texts, vectors.expand(len(texts), -1))
 
     async def scores(self, texts: Sequence[str], vectors: Tensor) -> list[Score]:
         """As ``score``, for n texts and [n, d_model]."""
         if not texts:
             return []
-        rebuilt = await self.executor.reconstruct(texts)
-        errors = direction_mse(rebuilt, vectors).tolist()
-        return [
-            Score(error, cosine(error), self.nla.fve(error), self.nla.percentile(error))
-            for error in errors
-        ]
+        errors = direction_mse(await self.executor.reconstruct(texts), vectors).tolist()
+        fve, percentile = self.nla.fve, self.nla.percentile
+        return [Score(error, cosine(error), fve(error), percentile(error)) for error in errors]
 
     steer = steer
     trust = trust
     compare = compare
 
     async def continue_text(
-        self,
-        source: Text,
-        *,
-        max_new_tokens: int = 16,
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, source: Text, *, max_new_tokens: int = 16, temperature: float = 0.0, seed: int = 0
     ) -> TextContinuation:
         """A text or a chat with what the target writes behind it; greedy at temperature 0.
 
@@ -290,15 +241,13 @@ class Questions:
             read, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
         tokens = [*read.tokens, *[token async for token in written]]
-        text = "".join(one.token for one in tokens[len(read.tokens) :] if not one.fragment_index)
-        return TextContinuation(tuple(tokens), len(read.tokens), read.text + text)
+        text = read.text + text_of_tokens(tokens[len(read.tokens) :])
+        return TextContinuation(tuple(tokens), len(read.tokens), text)
 
     async def continuation(
         self, read: ReadText, *, max_new_tokens: int, temperature: float, seed: int = 0
     ) -> AsyncIterator[ReadToken]:
-        """The tokens that the target writes behind a text, as they come; those of one glyph come
-        together.
-        """
+        """The tokens that the target writes behind a text, as they come, a glyph's together."""
         ids, role = read.token_ids, None if read.messages is None else "assistant"
         merger = GlyphMerger(
             self.nla.target.tokenizer, position=len(ids), start=len(read.text), role=role
@@ -316,20 +265,12 @@ class Questions:
         """Raises ConfigError for more responses than one question may ask for."""
         most = self.bounds.max_rows
         if most is not None and count > most:
-            raise ConfigError(
-                "too many positions for one request",
-                expected=f"at most {most}",
-                found=count,
-                remedy="Name some with positions",
-            )
+            what, remedy = "too many positions for one request", "Name some with positions"
+            raise ConfigError(what, expected=f"at most {most}", found=count, remedy=remedy)
 
     def check_values(self, rows: int) -> None:
         """Raises TooLarge for more activations than one answer may hold."""
         count, most = rows * self.nla.sidecar.d_model, self.bounds.max_values
         if most is not None and count > most:
-            raise TooLarge(
-                "too many numbers for one answer",
-                expected=f"at most {most}",
-                found=count,
-                remedy="Ask for fewer tokens",
-            )
+            what, remedy = "too many numbers for one answer", "Ask for fewer tokens"
+            raise TooLarge(what, expected=f"at most {most}", found=count, remedy=remedy)

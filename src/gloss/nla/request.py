@@ -1,12 +1,10 @@
-"""What a question asks for: which activations are meant, and how they are put into words. No torch
-here: what cannot be meant is refused before anything is loaded.
-"""
+"""What a question asks for. No torch here: what cannot be meant is refused before loading."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 from gloss.errors import ConfigError
 from gloss.text.document import Document
@@ -23,15 +21,8 @@ Positions = str | int | Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which activations of a source are meant.
+    """Which activations of a source are meant: options of ``Questions.explain``.
 
-    ``positions`` (an index, negative from the end, several, ``"all"`` or ``"3,7-9"``), or
-    ``tokens`` (all, last, every:N or regex:PATTERN); by default the last token of a plain text and
-    the last content token of each message of a chat. At most ``max_activations`` of them are taken,
-    evenly spread. ``pool`` "mean" takes the mean of the chosen tokens (by default every content
-    token) of each message. ``minus`` is subtracted: activations, row by row or one from all, or the
-    activation of a text's last token, or its ``minus_position``; without ``minus`` that position is
-    one of the same text.
     Raises: PositionError, ConfigError for what no text could meet.
     """
 
@@ -48,9 +39,8 @@ class Selection:
         if self.tokens is not None:
             check_selection(self.tokens)
             if self.positions is not None:
-                raise ConfigError(
-                    "positions and tokens both say what to explain", expected="one of them"
-                )
+                what = "positions and tokens both say what to explain"
+                raise ConfigError(what, expected="one of them")
 
     @property
     def of_text(self) -> bool:
@@ -61,7 +51,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How responses are drawn, as for ``Questions.explain``.
+    """How responses are drawn: options of ``Questions.explain``.
 
     Raises: ConfigError for less than one sample, or a best of responses that are all the same.
     """
@@ -81,9 +71,8 @@ class Sampling:
         if self.temperature is not None and not self.temperature >= 0:
             raise ConfigError("temperature", expected="0 or more", found=self.temperature)
         if self.best_of > 1 and self.temperature == 0:
-            raise ConfigError(
-                "best-of needs different responses", expected="a temperature above 0", found=0
-            )
+            what, expected = "best-of needs different responses", "a temperature above 0"
+            raise ConfigError(what, expected=expected, found=0)
 
     @property
     def applied_temperature(self) -> float:
@@ -96,3 +85,11 @@ class Sampling:
     def num_draws(self) -> int:
         """Different responses per activation: greedy ones are all the same."""
         return self.samples * self.best_of if self.applied_temperature else 1
+
+
+def parts_of(options: Mapping[str, Any]) -> tuple[Selection, Sampling]:
+    """The selection and the sampling among the options of ``Questions.explain``."""
+    selection, sampling = (
+        {one.name: options[one.name] for one in fields(kind)} for kind in (Selection, Sampling)
+    )
+    return Selection(**selection), Sampling(**sampling)

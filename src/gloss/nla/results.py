@@ -1,15 +1,13 @@
-"""What the questions to an NLA answer: plain values whose field names are those of the JSON, and
-that print well in a terminal and, as HTML, in a notebook.
-"""
+"""What the questions to an NLA answer: plain values whose field names are those of the JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 from gloss.nla.presentation import Result, Shown, number, visible
-from gloss.text.tokens import ReadToken
+from gloss.text.tokens import ReadToken, text_of_tokens
 
 FAILED = "extraction failed"
 TEMPLATE_TOKEN, POOLED, DIFFERENCE = "template token", "mean-pooled", "difference"
@@ -21,12 +19,12 @@ NO_DIRECTION = "no direction"
 class TokenExplanation:
     """One explanation of one activation: an item of a JSON answer, and a row of a table.
 
-    ``position`` is that of the token, or the row of given activations; ``row`` numbers the
-    activations of the input. ``context`` is the end of the text up to and with the token.
-    ``text`` is None where no explanation could be extracted; ``response`` is what the AV wrote,
-    tags and all. ``fve`` compares the error with the variance of the NLA's training activations,
-    ``baseline`` is that of always predicting their mean direction; None where the checkpoint
-    records neither. ``flags`` name reasons to distrust the activation.
+    ``position`` is that of the token, or the row of given activations; ``row`` numbers the input's
+    activations. ``context`` is the end of the text up to and with the token. ``text`` is None where
+    no explanation could be extracted; ``response`` is what the AV wrote, tags and all. ``fve``
+    compares the error with the variance of the NLA's training activations, ``baseline`` is that of
+    always predicting their mean direction; None where the checkpoint does not record them.
+    ``flags`` name reasons to distrust the activation.
     """
 
     position: int | None
@@ -62,9 +60,7 @@ class TokenExplanation:
 
 @dataclass(frozen=True)
 class ExplainStart:
-    """The first event of a streamed explain: how many explanations will come, of a text with how
-    many tokens.
-    """
+    """First event of a streamed explain: how many will come, of a text of how many tokens."""
 
     nla: str
     layer: int
@@ -99,37 +95,30 @@ class Explanations(Result, Sequence[TokenExplanation]):
     def __getitem__(self, index: Any) -> Any:
         return self.explanations[index]
 
-    def __iter__(self) -> Iterator[TokenExplanation]:
-        return iter(self.explanations)
-
     def to_dicts(self) -> list[dict[str, Any]]:
         """One JSON-ready mapping per explanation."""
         return [{**one, "layer": self.layer} for one in self.to_dict()["explanations"]]
 
     def _shown(self) -> Shown:
-        several = len({one.doc_id for one in self}) > 1
-        chat = any(one.section is not None for one in self)
-        heads = [*(["document"] if several else []), "pos", "token", *(["in"] if chat else [])]
-        rows = [
-            [
-                *([one.doc_id or ""] if several else []),
-                str(one.row if one.position is None else one.position),
-                visible(one.token or ""),
-                *([" ".join(filter(None, (one.role, one.section)))] if chat else []),
-                one.shown,
-                number(one.fve),
-                ", ".join(one.flags),
-            ]
-            for one in self
-        ]
-        return [*heads, "explanation", "FVE", "flags"], rows
+        columns = {
+            "document": [one.doc_id or "" for one in self],
+            "pos": [str(one.row if one.position is None else one.position) for one in self],
+            "token": [visible(one.token or "") for one in self],
+            "in": [" ".join(filter(None, (one.role, one.section))) for one in self],
+            "explanation": [one.shown for one in self],
+            "FVE": [number(one.fve) for one in self],
+            "flags": [", ".join(one.flags) for one in self],
+        }
+        if len(set(columns["document"])) < 2:
+            del columns["document"]
+        if all(one.section is None for one in self):
+            del columns["in"]
+        return list(columns), list(zip(*columns.values(), strict=True))
 
 
 @dataclass(frozen=True)
 class Score(Result):
-    """How well one text rebuilds one activation; ``percentile`` is the share of the checkpoint's
-    held-out explanations that score no better, 0 to 100, None where it records none.
-    """
+    """How well a text rebuilds an activation; ``percentile``: see ``NLA.percentile``."""
 
     direction_mse: float
     cosine: float
@@ -143,9 +132,7 @@ class Score(Result):
 
 @dataclass(frozen=True)
 class Continuation:
-    """What the target wrote under one edit: none, edit, random or unrelated; ``alpha`` is 0 without
-    edit.
-    """
+    """What the target wrote under an edit (none, edit, random, unrelated) of strength α."""
 
     edit: str
     alpha: float
@@ -172,8 +159,8 @@ class NextTokens:
 
 @dataclass(frozen=True)
 class Steering(Result):
-    """An edited explanation and the target's continuations, greedy: without edit, along the edit,
-    along a random direction and along an unrelated edit. ``token`` is that of the last position.
+    """An edited explanation and the target's greedy continuations: without edit, along it, along a
+    random direction and along an unrelated edit. ``token`` is that of the last position.
     """
 
     positions: tuple[int, ...]
@@ -237,9 +224,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim about a text whose truth is known: right, wrong, or absent (nothing to judge it
-    by).
-    """
+    """A claim about a text whose truth is known: right, wrong, or absent (not to be judged)."""
 
     kind: str
     value: str
@@ -250,9 +235,9 @@ class Verdict:
 class Trust(Result):
     """What speaks for an explanation and against it.
 
-    ``controls``: mean direction, empty text, the explanation's words shuffled, texts of other
-    tokens. ``agreement`` is the mean share of words that two samples have in common, 0 to 1.
-    ``truth`` judges every claim about a text whose truth is known, and is None for others.
+    ``controls``: mean direction, empty text, shuffled words, texts of other tokens. ``agreement``
+    is the mean share of words that two samples have in common, 0 to 1. ``truth`` judges every claim
+    about a text whose truth is known, and is None for others.
     """
 
     position: int
@@ -274,16 +259,8 @@ class Trust(Result):
         return f"FVE {number(self.fve)} at token {self.position} ({controls}; {agreement})"
 
     def _shown(self) -> Shown:
-        rows = [
-            [
-                one.text,
-                number(one.prefix_fve),
-                number(one.fve_lost),
-                number(one.in_samples),
-                number(one.at_neighbours),
-            ]
-            for one in self.claims
-        ]
+        values = [astuple(one) for one in self.claims]
+        rows = [[text, *map(number, numbers)] for text, *numbers in values]
         return ("claim", "up to here", "lost without", "in samples", "at neighbours"), rows
 
 
@@ -300,8 +277,8 @@ class ComparedSide:
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """What is between two activations: ``text`` explains first − second, and is None where that is
-    zero or no explanation could be extracted. ``similarity`` is the cosine of the two.
+    """What is between two activations: ``text`` explains first − second, None where that is zero or
+    no explanation could be extracted. ``similarity`` is their cosine.
     """
 
     text: str | None
@@ -319,13 +296,7 @@ class Comparison(Result):
         difference = ComparedSide(None, None, self.norm, self.text, self.fve)
         named = zip(("first", "second", "first − second"), (*self.sides, difference), strict=True)
         rows = [
-            [
-                name,
-                visible(one.token or ""),
-                one.text or "",
-                number(one.fve),
-                f"{one.norm:.1f}",
-            ]
+            [name, visible(one.token or ""), one.text or "", number(one.fve), number(one.norm, 1)]
             for name, one in named
         ]
         return ("", "token", "explanation", "FVE", "norm"), rows
@@ -333,9 +304,7 @@ class Comparison(Result):
 
 @dataclass(frozen=True)
 class TextContinuation(Result):
-    """A text with what the target wrote behind it: ``prompt_length`` of the tokens are the
-    prompt's.
-    """
+    """A text and what the target wrote behind its first ``prompt_length`` tokens, the prompt's."""
 
     tokens: tuple[ReadToken, ...]
     prompt_length: int
@@ -349,7 +318,7 @@ class TextContinuation(Result):
     @property
     def continuation(self) -> str:
         """The text that the target wrote."""
-        return "".join(one.token for one in self.generated if not one.fragment_index)
+        return text_of_tokens(self.generated)
 
     def _shown(self) -> Shown:
         return ("continuation",), [[self.continuation]]

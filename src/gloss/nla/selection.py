@@ -1,6 +1,4 @@
-"""Which activations a question is about: tokens of a text or a chat, their mean, their difference
-to another activation, or activations that were brought along.
-"""
+"""Which activations a question is about: of tokens, their mean or difference, or given ones."""
 
 from __future__ import annotations
 
@@ -13,7 +11,6 @@ from torch import Tensor
 
 from gloss.errors import ActivationError, ConfigError
 from gloss.models.injection import injection_rows
-from gloss.nla.flags import activation_flags
 from gloss.nla.request import Selection, Text
 from gloss.nla.results import DIFFERENCE, POOLED, TEMPLATE_TOKEN
 from gloss.store.sources import CONTEXT_CHARS, VectorRows
@@ -24,31 +21,21 @@ from gloss.text.tokens import ReadText, ReadToken, choose_tokens, thin_out
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+    from gloss.nla.nla import NLA
     from gloss.nla.questions import Questions
 
 Source = Text | Tensor | VectorRows
 """What a question is about: a text, a chat, or activations [n, d_model] with or without what is
 known of them.
 """
-_OF_TOKEN = (
-    "position",
-    "token",
-    "token_id",
-    "role",
-    "section",
-    "channel",
-    "message_index",
-    "fragment_index",
-    "fragment_count",
-)
 
 
 @dataclass(frozen=True)
 class Chosen:
     """Activations [n, d_model] with what is known of each: fields of ``TokenExplanation``.
 
-    ``seed_rows`` key the samples: the position in a text, else the row. ``read`` is the text;
-    ``bare`` activations have no positions but their rows.
+    ``seed_rows`` key the samples: the position in a text, else the row. ``bare`` activations have
+    no positions but their rows.
     """
 
     vectors: Tensor
@@ -61,6 +48,12 @@ class Chosen:
         """Some of the activations."""
         parts = self.vectors[some], self.known[some], self.seed_rows[some]
         return Chosen(*parts, self.read, self.bare)
+
+
+def bare_rows(vectors: Tensor, seed_rows: Sequence[int]) -> Chosen:
+    """Activations [n, d_model] of which nothing is known."""
+    known = [{"position": row, "row": row} for row in range(len(vectors))]
+    return Chosen(vectors, known, seed_rows, bare=True)
 
 
 def document_of(source: Text) -> Document:
@@ -87,34 +80,15 @@ async def choose(
     Raises: PositionError, CorpusError, ActivationError; ConfigError for a selection that does not
     fit the source, or for more responses than one question may ask for.
     """
-    if not is_text(source):
-        if selection.of_text:
-            raise ConfigError(
-                "only a text has tokens to choose", expected="a text or a chat", found="activations"
-            )
+    if is_text(source):
+        chosen = await _of_text(questions, questions.read(source), selection, draws)
+    elif selection.of_text:
+        what, expected = "only a text has tokens to choose", "a text or a chat"
+        raise ConfigError(what, expected=expected, found="activations")
+    else:
         chosen = _given(questions, source)
         questions.check_rows(len(chosen.vectors) * draws)
-    else:
-        chosen = await _of_text(questions, questions.read(source), selection, draws)
     return await _minus(questions, chosen, selection)
-
-
-def positions_of(read: ReadText, selection: Selection) -> list[int]:
-    """The positions that a selection means. Raises: PositionError, ConfigError."""
-    if selection.positions is None:
-        default = "last" if selection.pool is None else "every:1"
-        return choose_tokens(read, selection.tokens or default)
-    return parse_positions(selection.positions, len(read.tokens))
-
-
-def known_of(read: ReadText, token: ReadToken) -> dict[str, Any]:
-    """What a text says of one of its tokens."""
-    return {
-        **{name: getattr(token, name) for name in _OF_TOKEN},
-        "doc_id": read.doc_id,
-        "context": read.text[max(0, token.end - CONTEXT_CHARS) : token.end],
-        "flags": () if token.is_content else (TEMPLATE_TOKEN,),
-    }
 
 
 def _given(questions: Questions, source: Tensor | VectorRows) -> Chosen:
@@ -128,45 +102,49 @@ def _given(questions: Questions, source: Tensor | VectorRows) -> Chosen:
     vectors = questions.nla.checked(source)
     if len(vectors):
         injection_rows(vectors, 1.0)
-    rows = range(len(vectors))
-    return Chosen(vectors, [{"position": i, "row": i} for i in rows], list(rows), bare=True)
+    return bare_rows(vectors, range(len(vectors)))
 
 
 async def _of_text(
     questions: Questions, read: ReadText, selection: Selection, draws: int
 ) -> Chosen:
-    positions = positions_of(read, selection)
-    if selection.pool is not None:
-        groups: dict[int | None, list[int]] = {}
-        for position in positions:
-            groups.setdefault(read.tokens[position].message_index, []).append(position)
-        kept = thin_out(range(len(groups)), selection.max_activations)
-        pools = [sorted(list(groups.values())[i]) for i in kept]
+    pooled, groups = selection.pool is not None, dict[int | None, list[int]]()
+    if selection.positions is None:
+        default = "every:1" if pooled else "last"
+        positions = choose_tokens(read, selection.tokens or default)
     else:
-        pools = [[position] for position in thin_out(positions, selection.max_activations)]
+        positions = parse_positions(selection.positions, len(read.tokens))
+    for position in positions:
+        key = read.tokens[position].message_index if pooled else position
+        groups.setdefault(key, []).append(position)
+    pools = [sorted(one) for one in thin_out([*groups.values()], selection.max_activations)]
     questions.check_rows(len(pools) * draws)
     vectors = await questions.executor.activations(read.token_ids)
-    known = [
-        {**known_of(read, read.tokens[pool[-1]]), "row": row} for row, pool in enumerate(pools)
-    ]
-    if selection.pool is not None:
-        for one, pool in zip(known, pools, strict=True):
-            one["flags"] = _pool_flags(questions, [read.tokens[p] for p in pool])
+    known = []
+    for row, pool in enumerate(pools):
+        tokens = [read.tokens[position] for position in pool]
+        of_token, end = vars(tokens[-1]), tokens[-1].end
+        known.append(
+            {
+                **{name: of_token[name] for name in of_token if name not in ("start", "end")},
+                "doc_id": read.doc_id,
+                "row": row,
+                "context": read.text[max(0, end - CONTEXT_CHARS) : end],
+                "flags": _flags_of(questions.nla, tokens, pooled=pooled),
+            }
+        )
     means = torch.stack([vectors[pool].mean(dim=0) for pool in pools])
     return Chosen(means, known, [pool[-1] for pool in pools], read)
 
 
-def _pool_flags(questions: Questions, tokens: Sequence[ReadToken]) -> tuple[str, ...]:
-    """The flags of all tokens whose mean is taken."""
-    flags = activation_flags(
-        norm=0.0,
-        norm_statistics={},
-        position=min(token.position for token in tokens),
-        min_position=questions.nla.recorded.min_position,
-        special=any(token.token_id in questions.nla.special_ids for token in tokens),
-    )
+def _flags_of(nla: NLA, tokens: Sequence[ReadToken], *, pooled: bool) -> tuple[str, ...]:
+    """Flags of a token, or of all tokens whose mean is taken, but for those of the norm."""
     template = () if all(token.is_content for token in tokens) else (TEMPLATE_TOKEN,)
-    return (POOLED, *flags, *template)
+    if not pooled:
+        return template
+    weightless = torch.zeros(1)
+    own = [flag for one in tokens for flag in nla.flags(one.token_id, one.position, weightless)]
+    return tuple(dict.fromkeys((POOLED, *own, *template)))
 
 
 async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> Chosen:
@@ -181,10 +159,7 @@ async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> 
         place = parse_positions(-1 if site is None else site, len(read.tokens))
         other = (await questions.executor.activations(read.token_ids))[place]
     if len(other) not in (1, len(chosen.vectors)):
-        raise ActivationError(
-            "the sides of a difference have different numbers of rows",
-            expected=f"{len(chosen.vectors)}, or 1",
-            found=len(other),
-        )
+        what = "the sides of a difference have different numbers of rows"
+        raise ActivationError(what, expected=f"{len(chosen.vectors)}, or 1", found=len(other))
     known = [{**one, "flags": (*one.get("flags", ()), DIFFERENCE)} for one in chosen.known]
     return replace(chosen, vectors=chosen.vectors - other, known=known)

@@ -1,10 +1,9 @@
-"""Steering by an edited explanation: several tokens at once, a sweep of strengths, controls,
-next-token probabilities.
-"""
+"""Steering by an edited explanation: a sweep of strengths, controls, next-token probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,10 +14,14 @@ from gloss.errors import ActivationError, ConfigError
 from gloss.models import steering_offset
 from gloss.nla.request import Positions, Sampling, Text
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
+from gloss.nla.selection import bare_rows
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
+
+
+Pair = tuple[str, str]
 
 
 async def steer(
@@ -53,29 +56,22 @@ async def steer(
         (original,) = await _greedy(self, vectors, sites[-1:])
     original, edited = _edit(original, edit, edited)
     unrelated = unrelated or await _unrelated(self, vectors, sites)
-    directions = await _directions(self, original, edited, unrelated, seed)
+    directions = await _directions(self, (original, edited), unrelated, seed)
     moved = vectors[sites]
-    edits = [("none", 0.0, torch.zeros_like(moved))]
-    for name, direction in directions.items():
-        edits += [
-            (name, alpha, torch.stack([steering_offset(h, direction, alpha) for h in moved]))
-            for alpha in alphas
-        ]
-    layer = self.nla.layer
-    requests = [
-        TextRequest(read.token_ids, 0.0, max_new_tokens, 0, ResidualEdit(layer, sites, offsets))
-        for _, _, offsets in edits
-    ]
+    offsets = [torch.zeros_like(moved)]
+    for direction, alpha in product(directions.values(), alphas):
+        offsets.append(torch.stack([steering_offset(h, direction, alpha) for h in moved]))
+    edits = [ResidualEdit(self.nla.layer, sites, offset) for offset in offsets]
+    requests = [TextRequest(read.token_ids, 0.0, max_new_tokens, 0, edit) for edit in edits]
     rollouts, probabilities = await _continued(self, requests)
-    runs = [(name, alpha) for name, alpha, _ in edits]
+    runs = [("none", 0.0), *product(directions, alphas)]
     return Steering(
         positions=tuple(sites),
         token=read.tokens[sites[-1]].token,
         original=original,
         edited=edited,
         continuations=tuple(
-            Continuation(name, alpha, rollout.text)
-            for (name, alpha), rollout in zip(runs, rollouts, strict=True)
+            Continuation(*run, rollout.text) for run, rollout in zip(runs, rollouts, strict=True)
         ),
         next=tuple(
             NextTokens(alpha, _next_tokens(self, probabilities[0], after, top_tokens))
@@ -85,15 +81,11 @@ async def steer(
     )
 
 
-def _edit(
-    original: str | None, edit: tuple[str, str] | None, edited: str | None
-) -> tuple[str, str]:
+def _edit(original: str | None, edit: Pair | None, edited: str | None) -> Pair:
     """The explanation before and after the edit."""
     if original is None:
-        raise ConfigError(
-            "no explanation could be extracted here",
-            remedy="Choose another token, or give one yourself",
-        )
+        remedy = "Choose another token, or give one yourself"
+        raise ConfigError("no explanation could be extracted here", remedy=remedy)
     if (edited is None) == (edit is None):
         raise ConfigError("which edit?", expected="either edited or edit", found="both or neither")
     if edit is not None:
@@ -108,28 +100,18 @@ def _edit(
         edited = original.replace(old, new)
     assert edited is not None
     if edited == original:
-        raise ActivationError(
-            "there is no direction to steer along", expected="an edit that changes the explanation"
-        )
+        what = "there is no direction to steer along"
+        raise ActivationError(what, expected="an edit that changes the explanation")
     return original, edited
 
 
 async def _directions(
-    questions: Questions,
-    original: str,
-    edited: str,
-    unrelated: tuple[str, str] | None,
-    seed: int,
+    questions: Questions, edit: Pair, unrelated: Pair | None, seed: int
 ) -> dict[str, Tensor]:
-    """The edit's direction [d_model], a random one, and that of an unrelated edit where there is
-    one.
-    """
-    rebuilt = await questions.executor.reconstruct([original, edited, *(unrelated or ())])
-    generator = torch.Generator().manual_seed(seed)
-    directions = {
-        "edit": rebuilt[1] - rebuilt[0],
-        "random": torch.randn(rebuilt.shape[1], generator=generator),
-    }
+    """Directions [d_model]: the edit's, a random one, that of an unrelated edit if there is one."""
+    rebuilt = await questions.executor.reconstruct([*edit, *(unrelated or ())])
+    random = torch.randn(rebuilt.shape[1], generator=torch.Generator().manual_seed(seed))
+    directions = {"edit": rebuilt[1] - rebuilt[0], "random": random}
     if unrelated is not None and bool((rebuilt[3] - rebuilt[2]).any()):
         directions["unrelated"] = rebuilt[3] - rebuilt[2]
     return directions
@@ -137,10 +119,8 @@ async def _directions(
 
 async def _unrelated(
     questions: Questions, vectors: Tensor, positions: Sequence[int]
-) -> tuple[str, str] | None:
-    """Explanations of two other tokens, from the middle and the last third of the text; None if
-    they are not there or the same.
-    """
+) -> Pair | None:
+    """Different explanations of two other tokens, if there are: a third and two into the text."""
     others = [p for p in range(1, len(vectors)) if p not in positions]
     if len(others) < 2 or not questions.has_av:
         return None
@@ -152,7 +132,9 @@ async def _unrelated(
 async def _greedy(
     questions: Questions, vectors: Tensor, positions: Sequence[int]
 ) -> list[str | None]:
-    return await questions.texts(vectors[list(positions)], Sampling(temperature=0.0), positions)
+    chosen = bare_rows(vectors[list(positions)], positions)
+    found = await questions.explain_chosen(chosen, Sampling(temperature=0.0, score=False))
+    return [one.text for one in found]
 
 
 async def _continued(
@@ -167,8 +149,7 @@ async def _continued(
                 probabilities[event.key] = event.next_probabilities
             if event.rollout is not None:
                 rollouts[event.key] = event.rollout
-    order = range(len(requests))
-    return [rollouts[i] for i in order], [probabilities[i] for i in order]
+    return [rollouts[i] for i in sorted(rollouts)], [probabilities[i] for i in sorted(rollouts)]
 
 
 def _next_tokens(

@@ -1,27 +1,26 @@
-"""What speaks for one explanation and against it: controls, other samples, neighbouring tokens,
-each claim's share.
-"""
+"""What speaks for one explanation and against it: controls, samples, neighbours, claims' shares."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
-from itertools import combinations
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, islice
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
 from gloss.errors import ConfigError
-from gloss.nla.explaining import text_of
 from gloss.nla.request import Sampling, Text
 from gloss.nla.results import Claim, Control, Neighbour, Sample, Score, Trust, Verdict
+from gloss.nla.selection import bare_rows
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText
 
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
 
+Value = TypeVar("Value")
 SAME_CLAIM = 0.6
 """Share of words in common from which two claims count as the same."""
 _FAR = 8
@@ -54,86 +53,62 @@ async def trust(
     near = [p for p in around if p != site and 0 <= p < len(vectors)]
     far = _spread([p for p in range(1, len(vectors)) if abs(p - site) > neighbours], _FAR)
     asked = [site, *near, *far]
-    greedy = await self.rollouts(vectors[asked], Sampling(temperature=0.0), asked)
-    texts = dict(zip(asked, map(text_of, greedy), strict=True))
+    sampling = Sampling(temperature=0.0, score=False)
+    greedy = await self.explain_chosen(bare_rows(vectors[asked], asked), sampling)
+    texts = {p: one.text for p, one in zip(asked, greedy, strict=True)}
     explanation = texts[site] if explanation is None else explanation
     if explanation is None:
-        raise ConfigError(
-            "no explanation could be extracted here",
-            found=greedy[0].text,
-            remedy="Choose another token",
-        )
-    drawn = await _samples(self, vectors[site : site + 1], site, samples, seed)
-    elsewhere = [text for p in far if (text := texts[p]) is not None]
-    near_texts = [Neighbour(p, read.tokens[p].token, texts[p]) for p in near]
-    own, controls, claims = await _shares(
-        self, vectors[site], explanation, drawn, near_texts, elsewhere, seed
+        what, remedy = "no explanation could be extracted here", "Choose another token"
+        raise ConfigError(what, found=greedy[0].response, remedy=remedy)
+    drawn = []
+    if samples:
+        sampling = Sampling(temperature=1.0, samples=samples, seed=seed)
+        drawn = await self.explain_chosen(bare_rows(vectors[[site]], [site]), sampling)
+    said, nearby = _known(one.text for one in drawn), _known(texts[p] for p in near)
+    claims = split_claims(explanation) or [explanation]
+    (own, empty, shuffled), prefixes, without, others = await _scored(
+        self,
+        vectors[site],
+        [explanation, "", shuffled_words(explanation, seed)],
+        ["\n".join(claims[: i + 1]) for i in range(len(claims))],
+        ["\n".join(claims[:i] + claims[i + 1 :]) for i in range(len(claims)) if len(claims) > 1],
+        _known(texts[p] for p in far),
     )
-    said = [text for one in drawn if (text := one.text) is not None]
+    losses = [_lost(own, one) for one in without] or [None]
     return Trust(
         position=site,
         explanation=explanation,
         fve=own.fve,
         cosine=own.cosine,
         direction_mse=own.direction_mse,
-        controls=controls,
-        samples=drawn,
+        controls=(
+            Control("mean direction", self.nla.mean_direction_fve(vectors[site])),
+            Control("empty text", empty.fve),
+            Control("shuffled words", shuffled.fve),
+            Control("texts of other tokens", _mean(_known(one.fve for one in others))),
+        ),
+        samples=tuple(Sample(one.text, one.fve) for one in drawn),
         agreement=agreement(said),
-        claims=claims,
-        neighbours=tuple(near_texts),
+        claims=tuple(
+            Claim(claim, prefix.fve, lost, share_making(claim, said), share_making(claim, nearby))
+            for claim, prefix, lost in zip(claims, prefixes, losses, strict=True)
+        ),
+        neighbours=tuple(Neighbour(p, read.tokens[p].token, texts[p]) for p in near),
         truth=_truth(self, read, site, explanation),
     )
 
 
-async def _samples(
-    questions: Questions, vector: Tensor, site: int, count: int, seed: int
-) -> tuple[Sample, ...]:
-    if count == 0:
-        return ()
-    sampling = Sampling(temperature=1.0, samples=count, seed=seed)
-    texts = await questions.texts(vector, sampling, [site])
-    known = [text for text in texts if text is not None]
-    scores = iter(await questions.scores(known, vector.expand(len(known), -1)))
-    return tuple(Sample(text, None if text is None else next(scores).fve) for text in texts)
+async def _scored(
+    questions: Questions, vector: Tensor, *groups: Sequence[str]
+) -> list[list[Score]]:
+    """The scores of groups of texts against one activation, all read back together."""
+    texts = [text for group in groups for text in group]
+    scores = iter(await questions.scores(texts, vector.expand(len(texts), -1)))
+    return [list(islice(scores, len(group))) for group in groups]
 
 
-async def _shares(
-    questions: Questions,
-    vector: Tensor,
-    explanation: str,
-    drawn: Sequence[Sample],
-    near: Sequence[Neighbour],
-    elsewhere: Sequence[str],
-    seed: int,
-) -> tuple[Score, tuple[Control, ...], tuple[Claim, ...]]:
-    """The explanation's own score, those of the controls, and each claim's share."""
-    claims = split_claims(explanation) or [explanation]
-    order, several = range(len(claims)), len(claims) > 1
-    prefixes = ["\n".join(claims[: i + 1]) for i in order]
-    without = ["\n".join(claims[:i] + claims[i + 1 :]) for i in order] if several else []
-    shuffled = shuffled_words(explanation, seed)
-    texts = [explanation, "", shuffled, *prefixes, *without, *elsewhere]
-    scores = await questions.scores(texts, vector.expand(len(texts), -1))
-    own, empty, mixed, rest = scores[0], scores[1], scores[2], scores[3:]
-    said = [text for one in drawn if (text := one.text) is not None]
-    nearby = [text for one in near if (text := one.text) is not None]
-    controls = (
-        Control("mean direction", questions.nla.mean_direction_fve(vector)),
-        Control("empty text", empty.fve),
-        Control("shuffled words", mixed.fve),
-        Control("texts of other tokens", _mean_fve(rest[len(prefixes) + len(without) :])),
-    )
-    judged = tuple(
-        Claim(
-            text=claim,
-            prefix_fve=rest[i].fve,
-            fve_lost=_lost(own, rest[len(prefixes) + i]) if several else None,
-            in_samples=share_making(claim, said),
-            at_neighbours=share_making(claim, nearby),
-        )
-        for i, claim in enumerate(claims)
-    )
-    return own, controls, judged
+def _known(values: Iterable[Value | None]) -> list[Value]:
+    return [value for value in values if value is not None]
 
 
 def _truth(
@@ -148,29 +123,24 @@ def _truth(
 
 
 def split_claims(explanation: str) -> list[str]:
-    """The claims of an explanation: its lines without bullets, cut at semicolons and after
-    sentences, but not inside quotes.
-    """
-    claims = []
-    for line in explanation.splitlines():
-        claims += [claim for piece in _pieces(_BULLET.sub("", line)) if (claim := piece.strip())]
-    return claims
+    """The lines of an explanation without bullets, cut at ; and after sentences, not in quotes."""
+    lines = [_BULLET.sub("", line) for line in explanation.splitlines()]
+    return [claim for line in lines for piece in _pieces(line) if (claim := piece.strip())]
 
 
 def agreement(texts: Sequence[str]) -> float | None:
     """Mean share of words that two of the texts have in common, 0 to 1; None for fewer than two."""
-    shares = [_common_words(a, b) for a, b in combinations(texts, 2)]
-    return sum(shares) / len(shares) if shares else None
+    return _mean([_common_words(a, b) for a, b in combinations(texts, 2)])
 
 
 def share_making(claim: str, texts: Sequence[str]) -> float | None:
     """Share of the texts that make a claim too, in about the same words; None for no texts."""
-    if not texts:
-        return None
-    return sum(
-        any(_common_words(claim, other) >= SAME_CLAIM for other in split_claims(text))
-        for text in texts
-    ) / len(texts)
+    return _mean(
+        [
+            any(_common_words(claim, other) >= SAME_CLAIM for other in split_claims(text))
+            for text in texts
+        ]
+    )
 
 
 def shuffled_words(text: str, seed: int) -> str:
@@ -189,9 +159,8 @@ def _lost(own: Score, without: Score) -> float | None:
     return None if own.fve is None or without.fve is None else own.fve - without.fve
 
 
-def _mean_fve(scores: Sequence[Score]) -> float | None:
-    known = [score.fve for score in scores if score.fve is not None]
-    return sum(known) / len(known) if known else None
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _spread(positions: Sequence[int], count: int) -> list[int]:
@@ -218,8 +187,6 @@ def _pieces(line: str) -> Iterator[str]:
 
 
 def _ends_sentence(before: str) -> bool:
-    """Not after an initial, a number of a list or an abbreviation of one letter: "J. Smith", "1.
-    First".
-    """
+    """Not after an initial, an abbreviation of one letter or a number: "J. Smith", "1. First"."""
     word = before.rsplit(None, 1)[-1] if before.strip() else ""
     return len(word) > 1 and not word.isdigit()

@@ -1,5 +1,4 @@
-"""Explains any number of activations: in chunks, each a durable shard, so that a stopped run goes
-on with the same result.
+"""Explains any number of activations: in chunks, each a durable shard, so that runs can resume.
 
 chunk → batches → ``Questions.explain`` → shard        all shards → one file, and the shards go
 """
@@ -30,9 +29,9 @@ from gloss.nla.request import Text
 from gloss.nla.selection import Chosen, choose
 from gloss.progress import Stage
 from gloss.reading.tables import (
-    RESULT_SCHEMA,
     Results,
     iter_results,
+    joined,
     read_header,
     read_results,
     table_of,
@@ -47,7 +46,6 @@ from gloss.store.sources import (
     open_source,
 )
 from gloss.target_model import ModelPlace, commit_of
-from gloss.text.tokens import ReadText
 
 RECORD_NAME = "explain.json"
 Activations = VectorSource | Path | str | Tensor
@@ -75,7 +73,7 @@ class ExplainConfig(Sampling):
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """The finished file, its number of rows (explanations) and its header."""
+    """The finished file, its number of explanations and its header."""
 
     path: Path
     num_rows: int
@@ -84,20 +82,20 @@ class ExplainResult:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: the questions, ``num_rows`` activations in chunks, settings, and the header."""
+    """One run: ``num_rows`` activations in chunks, and the header of its table."""
 
     questions: Questions
     num_rows: int
-    chunks: Callable[[], Iterator[Chosen]]
+    chunks: Iterator[Chosen]
     config: ExplainConfig
     header: Mapping[str, Any]
 
     def settings(self, header: Mapping[str, Any]) -> dict[str, Any]:
         """What of a header determines the result; names of folders do not."""
-        found = dict(header["provenance"])
+        apart = ("gloss_version", "target")
+        found = {k: value for k, value in header["provenance"].items() if k not in apart}
         halves = {half: one["hash"] for half, one in found["nla"].items() if half != "name"}
-        apart = ("gloss_version", "target", "nla")
-        return {name: value for name, value in found.items() if name not in apart} | {"nla": halves}
+        return found | {"nla": halves}
 
 
 def explain_activations(
@@ -108,12 +106,11 @@ def explain_activations(
     *,
     minus: Activations | None = None,
 ) -> ExplainResult:
-    """Explains the activations of a file (.parquet, .npy, .safetensors) or array [n, d_model] into
-    a Parquet file.
+    """Explains activations of a file (.parquet, .npy, .safetensors) or array [n, d_model] into a
+    Parquet file, with ``chunk_rows`` of them in memory; ``minus`` is subtracted row by row.
 
-    Only ``chunk_rows`` activations are in memory. Run again after a stop with the same settings and
-    input, it keeps complete chunks and gives the same bytes; a finished file is left as it is.
-    ``minus`` is subtracted row by row (one row: from all).
+    Run again after a stop with the same settings and input, it keeps complete chunks and gives the
+    same bytes; a finished file is left as it is.
     Raises: ConfigError, DatasetError, ActivationError, SidecarError if the activations are of
     another layer or width, ResumeError if ``out`` was made with other settings or input;
     TemplateError for a prompt; LockError, StorageError."""
@@ -139,24 +136,24 @@ def explain_text(
     selection: Selection | None = None,
     config: ExplainConfig | None = None,
 ) -> Results:
-    """Explains tokens of a text or a chat, as ``NLA.explain`` does, as a table that holds the text
-    too. With ``out`` it is also written there, resumable.
+    """As ``NLA.explain``, a table that holds the text too, written to ``out`` if it is given.
 
     Raises: CorpusError, PositionError, and as ``explain_activations``.
     """
     config = config or ExplainConfig()
     questions = nla.questions(max_rows=config.batch_size)
     chosen = run_now(choose(questions, source, selection or Selection()))
-    assert chosen.read is not None
-    rows = len(chosen.vectors)
-
-    def chunks() -> Iterator[Chosen]:
-        for first in range(0, rows, config.chunk_rows):
-            yield chosen[first : first + config.chunk_rows]
-
-    documents = {chosen.read.doc_id: _header_of(chosen.read)}
+    read, rows, size = chosen.read, len(chosen.vectors), config.chunk_rows
+    assert read is not None
+    document = {
+        "text": read.text,
+        "tokens": [token.token for token in read.tokens],
+        "messages": None if read.messages is None else [*map(dict, read.messages)],
+    }
     identity = memory_source(chosen.vectors).identity
-    run = _Run(questions, rows, chunks, config, _header(questions, config, identity, documents))
+    header = _header(questions, config, identity, {read.doc_id: document})
+    chunks = (chosen[first : first + size] for first in range(0, rows, size))
+    run = _Run(questions, rows, chunks, config, header)
     return _collected(run) if out is None else read_results(_written(run, Path(out)).path)
 
 
@@ -173,28 +170,29 @@ def explain_chunk(
         batch = chosen[first : first + size]
         tables.append(table_of(run_now(questions.explain_chosen(batch, config))))
         advance(len(batch.vectors))
-    return pa.concat_tables([RESULT_SCHEMA.empty_table(), *tables])
+    return joined(tables)
 
 
 def _collected(run: _Run) -> Results:
     with Stage("explain", total=run.num_rows, unit="activation") as progress:
-        tables = [
-            explain_chunk(run.questions, chunk, run.config, progress.advance)
-            for chunk in run.chunks()
-        ]
-    return Results(pa.concat_tables([RESULT_SCHEMA.empty_table(), *tables]), run.header)
+        asked, config = run.questions, run.config
+        tables = [explain_chunk(asked, chunk, config, progress.advance) for chunk in run.chunks]
+    return Results(joined(tables), run.header)
 
 
 def _written(run: _Run, out: Path) -> ExplainResult:
-    if (done := _finished(out, run)) is not None:
-        return done
     parts = out.with_name(f"{out.name}.parts")
+    if out.exists():
+        header = read_header(out)
+        require_same_settings(run.settings(header), run.settings(run.header), where=out)
+        shutil.rmtree(parts, ignore_errors=True)
+        return ExplainResult(out, sum(map(len, iter_results(out))), header)
     with folder_lock(parts):
         record = StageRecord.open(parts / RECORD_NAME, run.settings(run.header))
         with Stage("explain", total=run.num_rows, unit="activation") as progress:
             shards = [
                 _shard(run, record, parts / f"shard-{index:06d}.parquet", index, chunk, progress)
-                for index, chunk in enumerate(run.chunks())
+                for index, chunk in enumerate(run.chunks)
             ]
         tables = (table for shard in shards for table in iter_results(shard))
         num_rows = write_results(out, tables, run.header)
@@ -202,25 +200,10 @@ def _written(run: _Run, out: Path) -> ExplainResult:
     return ExplainResult(out, num_rows, run.header)
 
 
-def _finished(out: Path, run: _Run) -> ExplainResult | None:
-    """The result, if it is there already.
-
-    Raises: ResumeError if it was made with other settings; DatasetError if it is another kind of
-    file."""
-    if not out.exists():
-        return None
-    header = read_header(out)
-    require_same_settings(run.settings(header), run.settings(run.header), where=out)
-    shutil.rmtree(out.with_name(f"{out.name}.parts"), ignore_errors=True)
-    return ExplainResult(out, sum(len(table) for table in iter_results(out)), header)
-
-
 def _shard(
     run: _Run, record: StageRecord, path: Path, index: int, chunk: Chosen, progress: Stage
 ) -> Path:
-    """The file of one chunk: kept where an earlier run completed it for the same activations, else
-    written.
-    """
+    """The file of one chunk, kept where an earlier run completed it for the same activations."""
     digests = record.done.setdefault("digests", [])
     data = chunk.vectors.contiguous().numpy().tobytes()
     digest = hashlib.blake2b(data, digest_size=8).hexdigest()
@@ -247,10 +230,8 @@ def _run_of_file(
     if minus is not None:
         opened = DifferenceSource(opened, _opened(nla, minus))
     if not opened.num_rows:
-        raise ActivationError(
-            "there are no activations to explain",
-            where=source if isinstance(source, Path) else None,
-        )
+        where = source if isinstance(source, Path) else None
+        raise ActivationError("there are no activations to explain", where=where)
     num_rows = min(opened.num_rows, config.limit or opened.num_rows)
     questions = nla.questions(max_rows=config.batch_size)
 
@@ -260,26 +241,19 @@ def _run_of_file(
             if rows.first + len(rows.vectors) >= num_rows:
                 return
 
-    return _Run(questions, num_rows, chunks, config, _header(questions, config, opened.identity))
+    return _Run(questions, num_rows, chunks(), config, _header(questions, config, opened.identity))
 
 
 def _opened(nla: NLA, source: Activations) -> VectorSource:
     """Opens activations; refuses those of another width or layer, as far as the input says."""
     opened, file = open_source(source), source if isinstance(source, str | Path) else None
-    if opened.d_model != nla.sidecar.d_model:
-        raise ActivationError(
-            "activations of another width",
-            where=file,
-            expected=nla.sidecar.d_model,
-            found=opened.d_model,
-        )
-    if opened.layer is not None and opened.layer != nla.layer:
-        raise ActivationError(
-            "activations of another layer",
-            where=file,
-            expected=f"layer {nla.layer}, which this NLA explains",
-            found=opened.layer,
-        )
+    width, layer = opened.d_model, opened.layer
+    if width != nla.sidecar.d_model:
+        what, expected = "activations of another width", nla.sidecar.d_model
+        raise ActivationError(what, where=file, expected=expected, found=width)
+    if layer is not None and layer != nla.layer:
+        what, known = "activations of another layer", f"layer {nla.layer}, which this NLA explains"
+        raise ActivationError(what, where=file, expected=known, found=layer)
     if file is not None and sidecar_path(Path(file)).is_file() and Path(file).suffix != ".npy":
         check_same_activations(nla.sidecar, read_dataset_sidecar(Path(file)))
     return opened
@@ -314,21 +288,11 @@ def _header(
     return {"provenance": provenance, "documents": dict(documents or {})}
 
 
-def _header_of(read: ReadText) -> dict[str, Any]:
-    messages = None if read.messages is None else [dict(message) for message in read.messages]
-    return {
-        "text": read.text,
-        "tokens": [token.token for token in read.tokens],
-        "messages": messages,
-    }
-
-
 def nla_identity(nla: NLA, *, with_ar: bool) -> dict[str, Any]:
     """Name, and for each half that is used its revision and hash.
 
-    The hash covers the sidecar's bytes and the commit on the hub; of a local folder, every
-    safetensors file's name, size and 256 KB of samples, so that it takes no time and still differs
-    after a training step."""
+    The hash covers the sidecar and the commit on the hub, or of a local folder samples of every
+    safetensors file: it takes no time and still differs after a training step."""
     halves = {"av": nla.places.av, **({"ar": nla.places.ar} if with_ar else {})}
     known = {half: _half(place) for half, place in halves.items() if place is not None}
     return {"name": nla.name, **known}
@@ -346,9 +310,7 @@ def _half(place: ModelPlace) -> dict[str, Any]:
 
 
 def _target_identity(nla: NLA, *, read: bool) -> dict[str, Any]:
-    """Name and revision of the target; the revision is looked up only if the target was ``read``,
-    and is then in the cache.
-    """
+    """Name and revision of the target, looked up only if it was ``read`` and so is at hand."""
     place = nla.places.target
     name = str(place) if place is not None else nla.sidecar.base_checkpoint
     found = place if place is not None or not read else ModelPlace.of(name)

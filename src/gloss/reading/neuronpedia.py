@@ -1,11 +1,9 @@
-"""Neuronpedia's public cache JSON (``GET /cache/{id}``), to and from tables of explanations,
-without loss.
+"""Neuronpedia's public cache JSON (``GET /cache/{id}``), to and from tables, without loss.
 
     {text, tokens: [str], sortedPositions: [int], resultJson: "{results: [ExplainResult],
     layer_index, prompt_length, …}", …}
-``resultJson`` is JSON inside a string. The document as it was imported stays in the table's header:
-fields that Gloss does not know come back as they were, and what was not changed comes back to the
-letter."""
+The document as it was imported stays in the table's header: fields that Gloss does not know come
+back as they were, and what was not changed comes back to the letter."""
 
 from __future__ import annotations
 
@@ -20,6 +18,7 @@ from gloss import __version__
 from gloss.durable import write_text
 from gloss.errors import ConfigError, CorpusError
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
+from gloss.target_model.folder_files import first_line
 from gloss.text.document import clean_text, json_value, read_json_file
 
 _KINDS: Mapping[str, tuple[Any, str]] = {
@@ -48,8 +47,7 @@ _FIELDS: Mapping[str, tuple[str, str, Any]] = {
 
 
 def import_neuronpedia(file: Path, out: Path) -> Results:
-    """Reads a cache document and writes it as a table of explanations, a row per result in the
-    document's order.
+    """Reads a cache document and writes it as a table, a row per result in its order.
 
     Raises: CorpusError that names the file and what is wrong in it; StorageError.
     """
@@ -60,29 +58,22 @@ def import_neuronpedia(file: Path, out: Path) -> Results:
 
 
 def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None) -> dict[str, Any]:
-    """Writes a cache document of one text's explanations (the first sample of each token) and
-    returns it.
+    """Writes and returns a cache document of one text's explanations, of each token the first.
 
-    Raises: ConfigError if the table does not hold the text that was read, or several and none is
-    named."""
+    Raises: ConfigError if the table does not hold the text, or several and none is named."""
     document = to_neuronpedia(results, doc_id=doc_id)
     write_text(out, json.dumps(document) + "\n")
     return document
 
 
 def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Results:
-    """The table of a cache document.
-
-    Raises: CorpusError.
-    """
+    """The table of a cache document. Raises: CorpusError."""
     text, tokens = _field(document, "text", str, where), _field(document, "tokens", list, where)
     positions = _field(document, "sortedPositions", list, where)
     payload = _payload(document, where)
     if not all(isinstance(token, str) for token in tokens):
         raise CorpusError("tokens", where=where, expected="a list of strings")
-    if not all(
-        isinstance(position, int) and not isinstance(position, bool) for position in positions
-    ):
+    if not all(type(position) is int for position in positions):
         raise CorpusError("sortedPositions", where=where, expected="a list of whole numbers")
     records = _field(payload, "results", list, where)
     rows = [_row(record, i, str(doc_id), where) for i, record in enumerate(records)]
@@ -99,16 +90,12 @@ def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Res
     try:
         return Results(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), header)
     except (pa.ArrowInvalid, OverflowError) as error:
-        raise CorpusError(
-            "a number that is too large", where=where, found=str(error).splitlines()[0][:120]
-        ) from error
+        found = first_line(error)
+        raise CorpusError("a number that is too large", where=where, found=found) from error
 
 
 def to_neuronpedia(results: Results, *, doc_id: str | None = None) -> dict[str, Any]:
-    """The cache document of one text of a table.
-
-    Raises: ConfigError.
-    """
+    """The cache document of one text of a table. Raises: ConfigError."""
     doc_id, read = _document(results, doc_id)
     rows = [row for row in results.to_dicts() if row["doc_id"] == doc_id and row["sample"] == 0]
     original = results.header.get("neuronpedia")
@@ -141,22 +128,17 @@ def _document(results: Results, doc_id: str | None) -> tuple[str, Mapping[str, A
             found="explanations of a file of activations",
             remedy="Explain the text itself: gloss explain --chat … --out …",
         )
+    names = sorted(documents)[:5]
     if doc_id is None and len(documents) > 1:
-        raise ConfigError(
-            "several texts in this table", expected="one of them named", found=sorted(documents)[:5]
-        )
+        raise ConfigError("several texts in this table", expected="one of them named", found=names)
     chosen = doc_id if doc_id is not None else next(iter(documents))
     if chosen not in documents:
-        raise ConfigError(
-            "no such text in this table", expected=sorted(documents)[:5], found=repr(chosen)
-        )
+        raise ConfigError("no such text in this table", expected=names, found=repr(chosen))
     return chosen, documents[chosen]
 
 
 def _updated(original: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The imported document with the table's rows: those taken out are out, changed values are
-    changed.
-    """
+    """The imported document with the table's rows instead of its own."""
     payload = _payload(original, None)
     before = payload["results"]
     records = [_record(row, before[row["row"]] if row["row"] < len(before) else {}) for row in rows]
@@ -180,9 +162,7 @@ def _compact(value: Any) -> str:
 
 
 def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """An ExplainResult of a row; fields it had before keep their place, and unknown ones their
-    value.
-    """
+    """An ExplainResult of a row; known fields keep their place, unknown ones their value."""
     record = dict(before)
     for field, (column, _, default) in _FIELDS.items():
         value = row[column]
@@ -202,23 +182,15 @@ def _payload(document: Any, where: object) -> dict[str, Any]:
     inside = document.get("resultJson") if isinstance(document, dict) else None
     value = json_value(inside, where=f"{where}: resultJson") if isinstance(inside, str) else inside
     if not isinstance(value, dict):
-        raise CorpusError(
-            "resultJson",
-            where=where,
-            expected="an object with results, or its JSON",
-            found=type(value).__name__,
-        )
+        expected, found = "an object with results, or its JSON", type(value).__name__
+        raise CorpusError("resultJson", where=where, expected=expected, found=found)
     return value
 
 
 def _field(values: Any, name: str, kind: type, where: object) -> Any:
     if not isinstance(values, dict):
-        raise CorpusError(
-            "not a cache document of Neuronpedia",
-            where=where,
-            expected="an object",
-            found=type(values).__name__,
-        )
+        what, found = "not a cache document of Neuronpedia", type(values).__name__
+        raise CorpusError(what, where=where, expected="an object", found=found)
     value = values.get(name)
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "a text"
@@ -229,10 +201,9 @@ def _field(values: Any, name: str, kind: type, where: object) -> Any:
 
 def _row(record: Any, index: int, doc_id: str, where: object) -> dict[str, Any]:
     def wrong(field: str, expected: str) -> CorpusError:
-        found = repr(record.get(field))[:80] if isinstance(record, dict) else repr(record)[:80]
-        return CorpusError(
-            f"results[{index}].{field}".rstrip("."), where=where, expected=expected, found=found
-        )
+        found = repr(record.get(field) if isinstance(record, dict) else record)[:80]
+        what = f"results[{index}].{field}".rstrip(".")
+        return CorpusError(what, where=where, expected=expected, found=found)
 
     if not isinstance(record, dict):
         raise wrong("", "an object")

@@ -1,12 +1,10 @@
-"""Finds explanations in tables of them: by a pattern, or by meaning where an embedding model is at
-hand.
-"""
+"""Finds explanations in tables of them: by a pattern, or by meaning with an embedding model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
@@ -16,15 +14,15 @@ import numpy as np
 
 from gloss.errors import CheckpointError, ConfigError, MissingExtraError
 from gloss.reading.tables import iter_results
+from gloss.target_model.folder_files import first_line
 
-Embed = Callable[[list[str]], "np.ndarray[Any, np.dtype[np.float32]]"]
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Embed = Callable[[list[str]], Vectors]
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One explanation that was found: whose, where the matches stand in it, and its similarity in a
-    search by meaning.
-    """
+    """One explanation that was found; ``spans`` are its matches, ``similarity`` is by meaning."""
 
     file: str
     row: int
@@ -52,15 +50,13 @@ def search(
     case_sensitive: bool = False,
     limit: int | None = None,
 ) -> Iterator[Hit]:
-    """Explanations that hold a match, in the order of the files: a regular expression, or with
-    ``fixed`` the words themselves.
+    """Explanations that match a regular expression, or with ``fixed`` hold the words, in order.
 
     Raises: ConfigError for a query that cannot be read; DatasetError.
     """
+    flags = 0 if case_sensitive else re.IGNORECASE
     try:
-        pattern = re.compile(
-            re.escape(query) if fixed else query, 0 if case_sensitive else re.IGNORECASE
-        )
+        pattern = re.compile(re.escape(query) if fixed else query, flags)
     except re.error as error:
         raise ConfigError(
             "cannot read the query as a regular expression",
@@ -69,23 +65,19 @@ def search(
         ) from error
     if not query:
         raise ConfigError("the query is empty", expected="words or a regular expression")
-    count = 0
-    for file, row in _rows(files):
-        spans = tuple(
-            (m.start(), m.end()) for m in pattern.finditer(row["text"]) if m.end() > m.start()
-        )
-        if spans:
-            yield _hit(file, row, spans, None)
-            count += 1
-            if count == limit:
-                return
+
+    def hits() -> Iterator[Hit]:
+        for file, row in _rows(files):
+            if spans := tuple(m.span() for m in pattern.finditer(row["text"]) if m.group()):
+                yield _hit(file, row, spans, None)
+
+    yield from islice(hits(), limit)
 
 
 def search_by_meaning(
     files: Sequence[Path], query: str, embed: Embed, *, limit: int = 20, batch_rows: int = 256
 ) -> list[Hit]:
-    """The ``limit`` explanations whose embeddings are most like the query's, the most similar
-    first.
+    """The ``limit`` explanations that are most like the query, the most similar first.
 
     ``embed`` gives rows [n, width], not zero, for n texts; each different explanation is embedded
     once.
@@ -94,19 +86,15 @@ def search_by_meaning(
     (wanted,) = _unit(embed([query]))
     known: dict[str, float] = {}
 
-    def similarities(
-        batch: list[tuple[Path, dict[str, Any]]],
-    ) -> Iterator[tuple[float, Path, dict[str, Any]]]:
-        new = list(dict.fromkeys(row["text"] for _, row in batch if row["text"] not in known))
-        if new:
-            known.update(zip(new, (_unit(embed(new)) @ wanted).tolist(), strict=True))
-        for file, row in batch:
-            yield known[row["text"]], file, row
+    def scored() -> Iterator[tuple[float, Path, dict[str, Any]]]:
+        rows = _rows(files)
+        while batch := list(islice(rows, batch_rows)):
+            new = list(dict.fromkeys(row["text"] for _, row in batch if row["text"] not in known))
+            if new:
+                known.update(zip(new, (_unit(embed(new)) @ wanted).tolist(), strict=True))
+            yield from ((known[row["text"]], file, row) for file, row in batch)
 
-    rows = _rows(files)
-    batches = iter(lambda: list(islice(rows, batch_rows)), [])
-    scored = (item for batch in batches for item in similarities(batch))
-    best = nlargest(limit, scored, key=lambda item: item[0])
+    best = nlargest(limit, scored(), key=lambda item: item[0])
     return [_hit(file, row, (), similarity) for similarity, file, row in best]
 
 
@@ -121,17 +109,14 @@ def sentence_embedder(model: str | Path) -> Embed:
         raise MissingExtraError("sentence-transformers", "semantic") from error
     folder = Path(model)
     if not folder.is_dir():
-        raise CheckpointError(
-            "no such folder", where=folder, expected="a sentence-transformers model"
-        )
+        expected = "a sentence-transformers model"
+        raise CheckpointError("no such folder", where=folder, expected=expected)
     try:
-        encoder = SentenceTransformer(str(folder), local_files_only=True)
+        encode = SentenceTransformer(str(folder), local_files_only=True).encode
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CheckpointError(f"no sentence-transformers model ({reason})", where=folder) from error
-    return lambda texts: np.asarray(
-        encoder.encode(texts, show_progress_bar=False), dtype=np.float32
-    )
+        what = f"no sentence-transformers model ({first_line(error)})"
+        raise CheckpointError(what, where=folder) from error
+    return lambda texts: np.asarray(encode(texts, show_progress_bar=False), dtype=np.float32)
 
 
 def _rows(files: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -140,19 +125,14 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield from ((file, row) for row in table.to_pylist() if row["text"])
 
 
-def _unit(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _unit(vectors: Vectors) -> Vectors:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray[Any, np.dtype[np.float32]] = vectors / np.maximum(
-        norms, np.finfo(np.float32).tiny
-    )
-    return unit
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny))
 
 
 def _hit(
     file: Path, row: dict[str, Any], spans: tuple[tuple[int, int], ...], similarity: float | None
 ) -> Hit:
-    names = ("row", "doc_id", "position", "token", "context", "sample", "text", "fve")
-    known = {name: row[name] for name in names}
-    return Hit(
-        file=str(file), spans=spans, similarity=similarity, flags=tuple(row["flags"] or ()), **known
-    )
+    known = {one.name: row[one.name] for one in fields(Hit) if one.name in row}
+    flags = tuple(row["flags"] or ())
+    return Hit(**{**known, "flags": flags}, file=str(file), spans=spans, similarity=similarity)

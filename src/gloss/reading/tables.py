@@ -1,6 +1,4 @@
-"""Tables of explanations on disk: one Parquet row per explanation, with what made them in the
-file's metadata.
-"""
+"""Tables of explanations: one Parquet row each, with what made them in the file's metadata."""
 
 from __future__ import annotations
 
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from gloss.durable import replaced_file
 from gloss.errors import DatasetError
 from gloss.nla.results import Explanations, TokenExplanation
+from gloss.target_model.folder_files import first_line
 
 METADATA_KEY = b"gloss.reading"
 FORMAT = 1
@@ -40,12 +39,10 @@ _LATER = ("baseline",)
 
 @dataclass(frozen=True)
 class Results:
-    """Explanations with what made them.
+    """Explanations, ``table`` of the columns of ``RESULT_SCHEMA``, with what made them.
 
-    ``table`` has the columns of ``RESULT_SCHEMA``, ``explanations`` are the same as results of
-    ``NLA.explain``. ``header`` says which NLA, model, layer, input,
-    settings and Gloss made it (``header["provenance"]``), and holds the texts that were read, where
-    they are known (``header["documents"]``)."""
+    ``header`` says which NLA, model, layer, input, settings and Gloss made it (``provenance``), and
+    holds the texts that were read, where they are known (``documents``)."""
 
     table: pa.Table
     header: Mapping[str, Any]
@@ -56,22 +53,19 @@ class Results:
     @property
     def provenance(self) -> Mapping[str, Any]:
         """NLA, model, layer, input, sampling settings and Gloss version."""
-        found: Mapping[str, Any] = self.header.get("provenance", {})
-        return found
+        return dict(self.header.get("provenance", {}))
 
     @property
     def explanations(self) -> Explanations:
         """The rows as an NLA answers them."""
-        rows = (
-            TokenExplanation(**{**row, "flags": tuple(row["flags"])}) for row in self.to_dicts()
-        )
-        name = self.provenance.get("nla", {}).get("name")
-        return Explanations(tuple(rows), self.provenance.get("layer"), name or "")
+        rows = [{**row, "flags": tuple(row["flags"])} for row in self.to_dicts()]
+        name = self.provenance.get("nla", {}).get("name") or ""
+        items = tuple(TokenExplanation(**row) for row in rows)
+        return Explanations(items, self.provenance.get("layer"), name)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One JSON-ready mapping per explanation."""
-        rows: list[dict[str, Any]] = self.table.to_pylist()
-        return rows
+        return list(self.table.to_pylist())
 
 
 def table_of(explanations: Iterable[TokenExplanation]) -> pa.Table:
@@ -79,12 +73,13 @@ def table_of(explanations: Iterable[TokenExplanation]) -> pa.Table:
     return pa.Table.from_pylist([vars(one) for one in explanations], schema=RESULT_SCHEMA)
 
 
-def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, Any]) -> int:
-    """Writes tables of ``RESULT_SCHEMA`` as one file, a row group each, and returns the number of
-    rows.
+def joined(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of ``RESULT_SCHEMA`` as one."""
+    return pa.concat_tables([RESULT_SCHEMA.empty_table(), *tables])
 
-    Raises: StorageError.
-    """
+
+def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, Any]) -> int:
+    """Writes tables of ``RESULT_SCHEMA``, a row group each, and returns the number of rows."""
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT, **header}).encode()}
     schema, rows = RESULT_SCHEMA.with_metadata(metadata), 0
     with (
@@ -103,25 +98,18 @@ def read_results(path: Path | str) -> Results:
 
     Raises: DatasetError if it is missing, damaged, or not what ``gloss explain --out`` writes.
     """
-    file = Path(path)
-    header = read_header(file)
-    return Results(pa.concat_tables([RESULT_SCHEMA.empty_table(), *iter_results(file)]), header)
+    header = read_header(Path(path))
+    return Results(joined(iter_results(Path(path))), header)
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What made a file of explanations.
-
-    Raises: DatasetError.
-    """
+    """What made a file of explanations. Raises: DatasetError."""
     with _opened(path) as parquet:
         return _header(parquet, path)
 
 
 def iter_results(path: Path, *, batch_rows: int = 4096) -> Iterator[pa.Table]:
-    """Tables of at most ``batch_rows`` explanations, in order; only that much is in memory.
-
-    Raises: DatasetError.
-    """
+    """Tables of ``batch_rows`` explanations, one of them in memory. Raises: DatasetError."""
     with _opened(path) as parquet:
         _header(parquet, path)
         rest = parquet.metadata.num_rows
@@ -135,18 +123,13 @@ def iter_results(path: Path, *, batch_rows: int = 4096) -> Iterator[pa.Table]:
                 raise _damaged(path, error) from error
             rest -= len(batch)
             table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-            for name in _LATER:
-                if name not in names:
-                    column = pa.nulls(len(table), RESULT_SCHEMA.field(name).type)
-                    table = table.append_column(name, column)
+            for field in [field for field in RESULT_SCHEMA if field.name not in names]:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
             yield table.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)
 
 
 def write_json_lines(path: Path, tables: Iterable[pa.Table]) -> None:
-    """The same rows as JSON lines.
-
-    Raises: StorageError.
-    """
+    """The same rows as JSON lines. Raises: StorageError."""
     with replaced_file(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for table in tables:
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
@@ -166,15 +149,14 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def _header(parquet: pq.ParquetFile, path: Path) -> dict[str, Any]:
-    raw = (parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
-    wanted = set(RESULT_SCHEMA.names) - set(_LATER)
-    missing = wanted - set(parquet.schema_arrow.names)
-    if raw is None or missing:
+    schema = parquet.schema_arrow
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None or set(RESULT_SCHEMA.names) - {*_LATER, *schema.names}:
         raise DatasetError(
             "not a file of explanations",
             where=path,
             expected="what gloss explain --out writes",
-            found=f"columns {parquet.schema_arrow.names}",
+            found=f"columns {schema.names}",
         )
     try:
         header = json.loads(raw)
@@ -182,14 +164,11 @@ def _header(parquet: pq.ParquetFile, path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
     if found != FORMAT:
-        raise DatasetError(
-            "unknown format of explanations", where=path, expected=FORMAT, found=found
-        )
+        what = "unknown format of explanations"
+        raise DatasetError(what, where=path, expected=FORMAT, found=found)
     return dict(header)
 
 
 def _damaged(path: Path, error: Exception) -> DatasetError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-    return DatasetError(
-        "a damaged file of explanations", where=path, found=reason, remedy="Make it again"
-    )
+    what, remedy = "a damaged file of explanations", "Make it again"
+    return DatasetError(what, where=path, found=first_line(error), remedy=remedy)

@@ -1,11 +1,8 @@
-"""Themes of a table of explanations: claims that come back, word for word or in other words, and
-how far they are supported.
+"""Themes of tables of explanations: claims that come back, and how far they are supported.
 
-    explanation → claims (lines, list items, sentences) → TF-IDF → clusters → tokens, documents,
-    agreement of neighbours
+    explanation → claims → TF-IDF → clusters → tokens, documents, agreement of neighbours
 A claim that neighbouring tokens repeat is true more often than one that stands alone; ``agreement``
-says how often they do,
-``share`` how often they would if the theme stood at random tokens.
+says how often they do, ``share`` how often they would if the theme stood at random tokens.
 """
 
 from __future__ import annotations
@@ -25,13 +22,9 @@ from gloss.nla.trust import split_claims
 from gloss.reading.tables import iter_results
 
 DISTANCE = 0.25
-"""Joins "A verb comes next" and "Next comes a verb", and keeps "There is a kite" and "There is a
-parcel" apart.
-"""
+"""Joins "A verb comes next" and "Next comes a verb", not "There is a kite" and "… a parcel"."""
 PAIRWISE_LIMIT = 3000
-"""Most different claims that are compared pair by pair; more are grouped by k-means, in memory
-linear in their number.
-"""
+"""Most claims that are compared pair by pair; more are grouped by k-means, in linear memory."""
 _CLAIMS_PER_CLUSTER = 8
 Place = tuple[str, int]
 """A token: file and document, and its position (or row, where no position is known)."""
@@ -51,10 +44,8 @@ class Claim:
 class Theme:
     """Claims that say the same.
 
-    ``n_tokens`` and ``n_documents`` are where it is said. ``agreement`` is the share of the
-    explained neighbours of those tokens that say it too, None where they have none; ``share`` is
-    the share of all tokens that say it. ``fve`` is the mean over the explanations that hold it,
-    None where they have none."""
+    ``agreement`` is the share of the explained neighbours of its tokens that say it too; ``share``
+    is that of all tokens. ``fve`` is the mean over the explanations that hold it."""
 
     label: str
     claims: tuple[tuple[str, int], ...]
@@ -72,14 +63,11 @@ class Theme:
 def find_themes(
     files: Sequence[Path], *, distance: float = DISTANCE, min_tokens: int = 2, neighbours: int = 5
 ) -> list[Theme]:
-    """Themes that at least ``min_tokens`` tokens support, the best supported first; the same for
-    the same files.
+    """Themes that at least ``min_tokens`` tokens support, the best supported first.
 
     ``distance`` is the cosine distance of TF-IDF vectors up to which claims are one theme (0: only
-    the same words). Likeness of words is not that of meaning: a large distance joins sentences that
-    differ only in a name.
-    ``neighbours``: explained tokens up to so many positions apart in a document count as
-    neighbours.
+    the same words); a large one joins sentences that differ only in a name. Explained tokens of a
+    document up to ``neighbours`` positions apart are neighbours.
     Raises: ConfigError for a distance outside 0 … 1; DatasetError.
     """
     if not 0 <= distance <= 1:
@@ -99,9 +87,7 @@ def find_themes(
 
 
 def normalised(claim: str) -> str:
-    """A claim without case, outer punctuation and repeated white space: what makes two of them the
-    same.
-    """
+    """A claim without case, outer punctuation and repeated white space."""
     return " ".join(re.sub(r"^\W+|\W+$", "", claim.casefold()).split()) or claim.strip()
 
 
@@ -129,9 +115,8 @@ def _clusters(keys: Sequence[str], distance: float) -> list[int]:
     from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
-        keys
-    )
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
+    vectors = vectorizer.fit_transform(keys)
     if len(keys) <= PAIRWISE_LIMIT:
         similarity = (vectors @ vectors.T).toarray()
         method = AgglomerativeClustering(
@@ -144,16 +129,11 @@ def _clusters(keys: Sequence[str], distance: float) -> list[int]:
 
 
 def _neighbours(places: Sequence[tuple[str, Place]], reach: int) -> Mapping[Place, list[Place]]:
-    """For each token the explained one before and the one behind it, if they are near enough in the
-    same document.
-    """
+    """For each token the next explained ones of its document on both sides, if near enough."""
     found: dict[Place, list[Place]] = {place: [] for _, place in places}
     for (_, first), (_, second) in pairwise(places):
-        if (
-            first[0] == second[0]
-            and not first[0].endswith("\0row")
-            and second[1] - first[1] <= reach
-        ):
+        near = first[0] == second[0] and second[1] - first[1] <= reach
+        if near and not first[0].endswith("\0row"):
             found[first].append(second)
             found[second].append(first)
     return found

@@ -91,7 +91,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
 
 def _labels(app: FastAPI, own: FastAPI) -> dict[str, str]:
-    """Paths by which metrics are kept apart; what is below a path with a parameter counts as that
+    """Paths that metrics distinguish; what is below a path with a parameter counts as that
     path.
     """
     own_paths = [f"/v1{path}" for path in own.openapi()["paths"]]

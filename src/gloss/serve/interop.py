@@ -66,13 +66,17 @@ def interop_router(service: Service) -> APIRouter:
         read = questions.read(body.document())
         positions = parse_positions(body.positions or "all", len(read.tokens))
         selection = Selection(positions=positions[::-1] if body.reverse else positions)
-        events = questions.explain_events(
-            body.document(), selection, _sampling(body), partial=body.stream
-        )
-        frames = _explain_frames(events, body)
+        source, sampling = body.document(), _sampling(body)
+        events = questions.explain_events(source, selection, sampling, partial=body.stream)
+        frames = _explain_frames(events, plain=body.messages is None)
         if body.stream:
             return await service.stream(request, frames)
-        return await answer(request, _explained(questions, frames))
+        layer = questions.nla.layer
+        return await answer(
+            request,
+            _collected(frames, m.ExplainResult),
+            lambda results: m.ExplainResponse(layer_index=layer, results=results),
+        )
 
     @router.post("/describe", response_model=m.DescribeResponse)
     async def describe(body: m.DescribeRequest, request: Request) -> Any:
@@ -81,25 +85,36 @@ def interop_router(service: Service) -> APIRouter:
         """
         vectors = as_vectors(body.activations, questions.nla.sidecar.d_model)
         events = questions.explain_events(vectors, sampling=_sampling(body), partial=body.stream)
+        frames = _describe_frames(events)
         if body.stream:
-            return await service.stream(request, _describe_frames(events))
-        return await answer(request, _described(events))
+            return await service.stream(request, frames)
+        return await answer(
+            request,
+            _collected(frames, m.DescribeResultFrame),
+            lambda results: m.DescribeResponse(results=results),
+        )
 
     @router.post("/score", response_model=m.ScoreResponse)
     async def score(body: m.ScoreRequest, request: Request) -> Any:
         """Score a description against the activation it is to describe."""
-
-        async def work() -> m.ScoreResponse:
-            vectors = as_vectors([body.activation], questions.nla.sidecar.d_model)
-            (found,) = await questions.score([body.description], vectors)
-            return m.ScoreResponse(mse=found.direction_mse, cosine_similarity=found.cosine)
-
-        return await answer(request, work())
+        vectors = as_vectors([body.activation], questions.nla.sidecar.d_model)
+        work = questions.score([body.description], vectors)
+        return await answer(
+            request,
+            work,
+            lambda s: m.ScoreResponse(mse=s[0].direction_mse, cosine_similarity=s[0].cosine),
+        )
 
     @router.post("/compare", response_model=m.CompareResponse)
     async def compare(body: m.CompareRequest, request: Request) -> Any:
         """Describe the difference between two activations (a - b)."""
-        return await answer(request, _compare(questions, body))
+        width = questions.nla.sidecar.d_model
+        first, second = as_vectors([body.activation_a, body.activation_b], width)
+        return await answer(
+            request,
+            questions.explain(first - second, **vars(_sampling(body))),
+            lambda found: m.CompareResponse(**_scored(found[0]), diff_norm=found[0].norm),
+        )
 
     @router.post("/completion", response_model=m.TokenizeResponse)
     async def completion(body: m.CompletionRequest, request: Request) -> Any:
@@ -113,7 +128,15 @@ def interop_router(service: Service) -> APIRouter:
         }
         if body.stream:
             return await service.stream(request, completion_frames(questions, body, options))
-        return await answer(request, _complete(questions, body, options))
+        return await answer(
+            request,
+            questions.continue_text(body.document(), **options),
+            lambda found: m.TokenizeResponse(
+                tokens=_infos(found.tokens, body),
+                prompt_length=found.prompt_length,
+                text=found.text,
+            ),
+        )
 
     return router
 
@@ -131,9 +154,6 @@ def _health(service: Service) -> m.HealthResponse:
         status="ok",
         verbalizer_model=shown_place(nla.name) if has["av"] else "",
         d_model=nla.sidecar.d_model,
-        verbalizer_quantization=None,
-        verbalizer_kv_cache_dtype=None,
-        verbalizer_cuda_graph_max_bs=None,
         verbalizer_torch_compile=False,
         verbalizer_device=str(nla.av.model.device) if av_is_here else None,
         reconstructor_available=has["ar"],
@@ -182,29 +202,25 @@ async def _extract(questions: Questions, body: m.ExtractRequest) -> m.ExtractRes
     )
 
 
-def _sampling(body: m.ExplainRequest | m.DescribeRequest | m.CompareRequest) -> Sampling:
+def _sampling(body: m.Sampled) -> Sampling:
     """Requests have no seed here: each says something else, unless it is greedy."""
-    return Sampling(
-        temperature=body.temperature,
-        max_new_tokens=body.max_new_tokens,
-        seed=secrets.randbits(48),
-    )
+    temperature, length = body.temperature, body.max_new_tokens
+    return Sampling(temperature=temperature, max_new_tokens=length, seed=secrets.randbits(48))
+
+
+def _info(token: ReadToken | TokenExplanation, *, plain: bool) -> m.TokenInfo:
+    """A token as a client sees it; those of a plain text have no sections."""
+    return m.TokenInfo.model_validate({**vars(token), **({"section": None} if plain else {})})
 
 
 def _infos(tokens: Iterable[ReadToken], body: m.TextRequest) -> list[m.TokenInfo]:
-    """Tokens as a client sees them; those of a plain text have no sections."""
-    plain: dict[str, Any] = {"section": None} if body.messages is None else {}
-    return [m.TokenInfo.model_validate({**vars(token), **plain}) for token in tokens]
+    return [_info(token, plain=body.messages is None) for token in tokens]
 
 
 def _scored(one: TokenExplanation) -> dict[str, Any]:
     """The description (what the AV wrote where nothing could be extracted) and its score."""
-    description = one.response if one.text is None else one.text
-    return {
-        "description": description,
-        "mse": one.direction_mse,
-        "cosine_similarity": one.cosine,
-    }
+    text = one.response if one.text is None else one.text
+    return {"description": text, "mse": one.direction_mse, "cosine_similarity": one.cosine}
 
 
 async def _in_order(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[ExplainEvent]:
@@ -222,9 +238,8 @@ async def _in_order(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[Explai
 
 
 async def _explain_frames(
-    events: AsyncIterator[ExplainEvent], body: m.ExplainRequest
+    events: AsyncIterator[ExplainEvent], *, plain: bool
 ) -> AsyncIterator[BaseModel]:
-    names = m.TokenInfo.model_fields
     async for one in _in_order(events):
         if isinstance(one, ExplainStart):
             assert one.num_tokens is not None
@@ -235,15 +250,12 @@ async def _explain_frames(
             assert one.position is not None
             yield m.ExplainProgressFrame(position=one.position, text=one.text)
         else:
-            values = {name: getattr(one, name) for name in names}
-            if body.messages is None:
-                values["section"] = None
-            yield m.ExplainResult(**values, l2_norm=one.norm, **_scored(one))
+            info = _info(one, plain=plain).model_dump()
+            yield m.ExplainResult(**info, l2_norm=one.norm, **_scored(one))
 
 
-async def _explained(questions: Questions, frames: AsyncIterator[BaseModel]) -> m.ExplainResponse:
-    results = [one async for one in frames if isinstance(one, m.ExplainResult)]
-    return m.ExplainResponse(layer_index=questions.nla.layer, results=results)
+async def _collected(frames: AsyncIterator[BaseModel], kind: type[BaseModel]) -> list[BaseModel]:
+    return [one async for one in frames if isinstance(one, kind)]
 
 
 async def _describe_frames(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[BaseModel]:
@@ -253,28 +265,6 @@ async def _describe_frames(events: AsyncIterator[ExplainEvent]) -> AsyncIterator
             yield m.DescribeProgressFrame(index=one.position, text=one.text)
         elif isinstance(one, TokenExplanation):
             yield m.DescribeResultFrame(index=one.row, **_scored(one))
-
-
-async def _described(events: AsyncIterator[ExplainEvent]) -> m.DescribeResponse:
-    found = [one async for one in _in_order(events) if isinstance(one, TokenExplanation)]
-    return m.DescribeResponse(results=[m.DescriptionResult(**_scored(one)) for one in found])
-
-
-async def _compare(questions: Questions, body: m.CompareRequest) -> m.CompareResponse:
-    first, second = (
-        as_vectors([one], questions.nla.sidecar.d_model)
-        for one in (body.activation_a, body.activation_b)
-    )
-    (one,) = await questions.explain(first - second, **vars(_sampling(body)))
-    return m.CompareResponse(**_scored(one), diff_norm=one.norm)
-
-
-async def _complete(
-    questions: Questions, body: m.CompletionRequest, options: dict[str, Any]
-) -> m.TokenizeResponse:
-    found = await questions.continue_text(body.document(), **options)
-    tokens = _infos(found.tokens, body)
-    return m.TokenizeResponse(tokens=tokens, prompt_length=found.prompt_length, text=found.text)
 
 
 async def completion_frames(

@@ -13,9 +13,7 @@ from gloss.serve import limits
 from gloss.text.document import Document, chat_messages, clean_text
 
 Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
-NewTokens = Annotated[
-    int, Field(default=limits.DEFAULT_NEW_TOKENS, gt=0, le=limits.MAX_ASKED_TOKENS)
-]
+Stream = Annotated[bool, Field(default=False, description="Answer with server-sent events")]
 
 
 class ChatMessageInput(BaseModel):
@@ -23,10 +21,7 @@ class ChatMessageInput(BaseModel):
 
     role: str = Field(description="Chat role, e.g. user / assistant / system")
     content: str = Field(default="", description="Message text")
-    channel: str | None = Field(
-        default=None,
-        description="Optional harmony channel (analysis/final/commentary) for assistant turns.",
-    )
+    channel: str | None = Field(default=None, description="Harmony channel, of assistant turns")
 
 
 class TextRequest(BaseModel):
@@ -34,16 +29,9 @@ class TextRequest(BaseModel):
     renders.
     """
 
-    text: str | None = Field(
-        default=None,
-        max_length=limits.MAX_TEXT_CHARS,
-        description="Input text (or provide `messages`).",
-    )
+    text: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
     messages: list[ChatMessageInput] | None = Field(
-        default=None,
-        description=(
-            "Structured chat messages; rendered by the target's chat template, instead of `text`."
-        ),
+        default=None, description="Rendered by the target's chat template, instead of `text`"
     )
     add_generation_prompt: bool = True
     continue_final_message: bool = False
@@ -64,6 +52,20 @@ class TextRequest(BaseModel):
         return Document("text", clean_text(self.text))
 
 
+class Scored(BaseModel):
+    """How well a description rebuilds its activation, where there is a reconstructor."""
+
+    mse: float | None = None
+    cosine_similarity: float | None = None
+
+
+class Sampled(BaseModel):
+    """How descriptions are drawn."""
+
+    temperature: Temperature
+    max_new_tokens: int = Field(default=limits.DEFAULT_NEW_TOKENS, gt=0, le=limits.MAX_ASKED_TOKENS)
+
+
 class TokenizeRequest(TextRequest):
     """A text to be cut into tokens."""
 
@@ -72,7 +74,7 @@ class ExtractRequest(TextRequest):
     """A text whose activations are wanted."""
 
 
-class ExplainRequest(TextRequest):
+class ExplainRequest(TextRequest, Sampled):
     """A text whose tokens are to be explained."""
 
     positions: list[int] | None = Field(
@@ -80,27 +82,18 @@ class ExplainRequest(TextRequest):
         max_length=limits.MAX_POSITIONS,
         description="Token positions; negative ones count from the end. Omitted or empty: all.",
     )
-    temperature: Temperature
-    max_new_tokens: NewTokens
-    reverse: bool = Field(
-        default=True, description="Process token positions in reverse order (last to first)"
-    )
-    stream: bool = Field(default=False, description="Stream results as SSE events")
+    reverse: bool = Field(default=True, description="Last token first")
+    stream: Stream
 
 
 class CompletionRequest(TextRequest):
     """A text that the target is to go on with."""
 
     completion_tokens: int = Field(
-        default=16,
-        ge=1,
-        description=(
-            "Number of tokens to generate (clamped server-side to"
-            f" 1-{limits.MAX_COMPLETION_TOKENS})."
-        ),
+        default=16, ge=1, description=f"Cut to {limits.MAX_COMPLETION_TOKENS}"
     )
     temperature: Temperature
-    stream: bool = Field(default=False, description="Stream tokens as SSE events")
+    stream: Stream
 
 
 class TokenInfo(BaseModel):
@@ -109,16 +102,10 @@ class TokenInfo(BaseModel):
     token: str
     token_id: int
     position: int
-    fragment_index: int = Field(
-        default=0, description="0-based index within a glyph that several tokens make up."
-    )
-    fragment_count: int = Field(
-        default=1, description="Number of tokens of that glyph; each shows the whole glyph."
-    )
+    fragment_index: int = Field(default=0, description="In a glyph that several tokens make up")
+    fragment_count: int = Field(default=1, description="Tokens of that glyph; each shows all of it")
     role: str | None = None
-    section: str | None = Field(
-        default=None, description='"header" | "content" | "footer" | "scaffold"'
-    )
+    section: str | None = Field(default=None, description="header, content, footer or scaffold")
     channel: str | None = None
     message_index: int | None = None
 
@@ -148,25 +135,12 @@ class ExtractResponse(BaseModel):
     tokens: list[TokenActivation]
 
 
-class ExplainResult(BaseModel):
+class ExplainResult(TokenInfo, Scored):
     """One token's explanation. Neuronpedia keeps these records for ever: no field may change."""
 
-    token: str
-    token_id: int
-    position: int
     l2_norm: float
     description: str
-    mse: float | None = None
-    cosine_similarity: float | None = None
-    generated: bool = Field(
-        default=False, description="True if this token was generated (not from original input)"
-    )
-    fragment_index: int = 0
-    fragment_count: int = 1
-    role: str | None = None
-    section: str | None = None
-    channel: str | None = None
-    message_index: int | None = None
+    generated: bool = False
 
 
 class ExplainResponse(BaseModel):
@@ -176,29 +150,17 @@ class ExplainResponse(BaseModel):
     results: list[ExplainResult]
 
 
-class DescribeRequest(BaseModel):
+class DescribeRequest(Sampled):
     """Activations to be explained."""
 
-    activations: list[list[float]] = Field(
-        min_length=1,
-        max_length=limits.MAX_DESCRIBE_BATCH,
-        description="List of activation vectors, each of length d_model",
-    )
-    temperature: Temperature
-    max_new_tokens: NewTokens
-    stream: bool = Field(default=False, description="Stream results as SSE events")
+    activations: list[list[float]] = Field(min_length=1, max_length=limits.MAX_DESCRIBE_BATCH)
+    stream: Stream
 
 
-class DescriptionResult(BaseModel):
+class DescriptionResult(Scored):
     """One activation's explanation."""
 
     description: str
-    mse: float | None = Field(
-        default=None, description="Reconstruction MSE (if reconstructor available)"
-    )
-    cosine_similarity: float | None = Field(
-        default=None, description="Cosine similarity (if reconstructor available)"
-    )
 
 
 class DescribeResponse(BaseModel):
@@ -210,37 +172,29 @@ class DescribeResponse(BaseModel):
 class ScoreRequest(BaseModel):
     """A text and the activation it is to describe."""
 
-    description: str = Field(
-        max_length=limits.MAX_EXPLANATION_CHARS, description="Text description to score"
-    )
-    activation: list[float] = Field(description="Original activation vector")
+    description: str = Field(max_length=limits.MAX_EXPLANATION_CHARS)
+    activation: list[float]
 
 
 class ScoreResponse(BaseModel):
     """How well the text rebuilds the activation."""
 
-    mse: float = Field(
-        description="Reconstruction MSE, range [0, 4]. ~0.2 good, ~1 mediocre, 2 orthogonal"
-    )
+    mse: float = Field(description="In [0, 4]: 0.2 is good, 1 mediocre, 2 orthogonal")
     cosine_similarity: float
 
 
-class CompareRequest(BaseModel):
+class CompareRequest(Sampled):
     """Two activations."""
 
-    activation_a: list[float] = Field(description="First activation vector")
-    activation_b: list[float] = Field(description="Second activation vector")
-    temperature: Temperature
-    max_new_tokens: NewTokens
+    activation_a: list[float]
+    activation_b: list[float]
 
 
-class CompareResponse(BaseModel):
+class CompareResponse(Scored):
     """The difference of two activations, explained."""
 
-    description: str = Field(description="Description of the difference vector (a - b)")
-    diff_norm: float = Field(description="L2 norm of the difference vector")
-    mse: float | None = None
-    cosine_similarity: float | None = None
+    description: str = Field(description="Of a - b")
+    diff_norm: float
 
 
 class HealthLimits(BaseModel):

@@ -4,10 +4,11 @@ and what is written once for several.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
@@ -24,18 +25,73 @@ from gloss.engines import (
 from gloss.nla import NLA
 from gloss.nla.executor import RowEvent
 from gloss.serve.limits import Limits
-from gloss.serve.pending import EventQueue, PendingRequest
 from gloss.serve.shared_work import WorkCache
 from gloss.serve.telemetry import Telemetry
 
+Event = TypeVar("Event")
 Request = TypeVar("Request")
+
+
+class PendingRequest(Generic[Event]):
+    """A client's request under way; one that is ``streaming`` wants events before the end too."""
+
+    def __init__(self, *, streaming: bool) -> None:
+        self.streaming = streaming
+        self._events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
+
+    def put(self, event: Event | BaseException | None) -> None:
+        """Adds an event; an error or None is the last. Only in the event loop."""
+        self._events.put_nowait(event)
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """Events as they come, all that have gathered since the last time together.
+
+        Raises: the error that ended the work.
+        """
+        while True:
+            gathered = [await self._events.get()]
+            while not self._events.empty():
+                gathered.append(self._events.get_nowait())
+            last = gathered[-1]
+            events = [e for e in gathered if not (e is None or isinstance(e, BaseException))]
+            if events:
+                yield events
+            if isinstance(last, BaseException):
+                raise last
+            if last is None:
+                return
+
+
+class EventQueue:
+    """Gathers the events of a step and hands them to the event loop in one go."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._events: list[tuple[PendingRequest[object], object]] = []
+
+    def put(self, request: PendingRequest[Event], event: Event | BaseException | None) -> None:
+        """Adds an event, an error or the end of a request."""
+        self._events.append((request, event))  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        """Hands them over."""
+        if self._events:
+            events, self._events = self._events, []
+            self._loop.call_soon_threadsafe(_deliver, events)
+
+
+def _deliver(events: Sequence[tuple[PendingRequest[object], object]]) -> None:
+    for request, event in events:
+        request.put(event)
+
+
 Subscriber = tuple[PendingRequest[Any], int]
 """A client's request, and which of its rows this one is."""
 
 
 @dataclass(eq=False)
 class _Row(Generic[Request]):
-    """One row to write, for everybody who asked for the same."""
+    """One row to write, for all requests that are the same."""
 
     key: object
     request: Request
@@ -212,14 +268,14 @@ class ModelQueue(ABC, Generic[Request]):
 
     @abstractmethod
     def _key(self, request: Request) -> object:
-        """Equal for requests that are written once for all who ask."""
+        """Equal for requests that are written once for all."""
 
     @abstractmethod
     def _event(self, index: int, row: _Row[Request], token: NewToken) -> Any:
         """What a subscriber hears of a row's new token."""
 
     def _cached(self, _key: object, _index: int) -> Any:
-        """The event of a row that was written before, if it is kept."""
+        """The event of a row that was written before, if it is cached."""
         return None
 
 

@@ -1,5 +1,5 @@
-"""How answers leave: errors with their status, bodies within the time of a request, event streams
-that end with their client.
+"""How answers are sent: errors with their status, bodies within the time of a request, event
+streams that end with their client.
 """
 
 from __future__ import annotations

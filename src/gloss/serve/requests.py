@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from gloss.errors import ActivationError, ConfigError
 from gloss.nla import Sampling, Selection
 from gloss.nla.remote.answers import decode_array
+from gloss.nla.request import parts_of
 from gloss.serve import limits
 from gloss.serve.interop_models import TextRequest
 from gloss.store.sources import VectorRows
@@ -48,7 +48,7 @@ class OwnRequest(BaseModel):
     """Name of a loaded NLA; the first if not given."""
 
     def options(self) -> dict[str, Any]:
-        """What is asked beside whom and about what: keywords of the method of ``Questions``."""
+        """What is wanted beside whom and about what: keywords of the method of ``Questions``."""
         return {name: getattr(self, name) for name in type(self).model_fields.keys() - _NO_OPTIONS}
 
 
@@ -160,11 +160,7 @@ class ExplainRequest(OwnRequest, SourceFields, SamplingFields):
         """Which activations of the source are meant, and how they are put into words. Raises:
         ConfigError, CorpusError, ActivationError.
         """
-        values = {**vars(self), "minus": self.minus and self.minus.source(width)}
-        selection, sampling = (
-            {one.name: values[one.name] for one in fields(kind)} for kind in (Selection, Sampling)
-        )
-        return Selection(**selection), Sampling(**sampling)
+        return parts_of({**vars(self), "minus": self.minus and self.minus.source(width)})
 
 
 class TokensRequest(OwnRequest, TextFields):

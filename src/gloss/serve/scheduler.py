@@ -10,10 +10,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +24,13 @@ from gloss.models.injection import injection_rows
 from gloss.nla import NLA
 from gloss.nla.executor import RowEvent
 from gloss.serve.limits import Limits
-from gloss.serve.model_queue import ContinuationQueue, ExplanationQueue, ModelQueue
-from gloss.serve.pending import EventQueue, PendingRequest
+from gloss.serve.model_queue import (
+    ContinuationQueue,
+    EventQueue,
+    ExplanationQueue,
+    ModelQueue,
+    PendingRequest,
+)
 from gloss.serve.shared_work import WorkCache, read_texts, reconstruct_groups
 from gloss.serve.telemetry import Telemetry
 from gloss.target_model import check_positions
@@ -93,9 +97,7 @@ class Scheduler:
         self.continuations = {
             n: ContinuationQueue(n, nla, **self._shared) for n, nla in nlas.items()
         }
-        self._prompted: dict[tuple[str, str], ExplanationQueue] = {}
-        self._readings: deque[_Job] = deque()
-        self._reconstructions: deque[_Job] = deque()
+        self.readings, self.reconstructions = deque[_Job](), deque[_Job]()
         self._closing, self._deadline = False, math.inf
         self._pace = _Pace()
         self._thread: threading.Thread | None = None
@@ -121,73 +123,47 @@ class Scheduler:
         if self._thread is not None:
             self._thread.join(timeout=self.limits.grace_s + 5.0)
 
-    def explain(
-        self,
-        nla: str,
-        rows: Sequence[RowRequest],
-        *,
-        streaming: bool = False,
-        prompt: str | None = None,
-    ) -> PendingRequest[RowEvent]:
-        """Has explanations written, perhaps by an AV prompt of its own; end it with ``abort``.
-
-        Raises: ActivationError for a vector without direction; TemplateError, ConfigError for the
-        prompt.
-        """
-        if rows:
-            injection_rows(torch.stack([row.activation for row in rows]), 1.0)
-        if prompt is None:
-            return self._enqueue(lambda: self.explanations[nla], rows, streaming=streaming)
-        own = self.nlas[nla].with_prompt(prompt)
-        queue = ExplanationQueue(f"{nla}\0{prompt}", own, **self._shared)
-        find = partial(self._prompted.setdefault, (nla, prompt), queue)
-        return self._enqueue(find, rows, streaming=streaming)
-
-    def continue_texts(self, nla: str, rows: Sequence[TextRequest]) -> PendingRequest[NewToken]:
-        """Has the target continue texts; end it with ``abort``.
-
-        Raises: PositionError for a text too long for the target.
-        """
-        for row in rows:
-            check_positions(self.nlas[nla].target.model, len(row.token_ids) + row.max_new_tokens)
-        return self._enqueue(lambda: self.continuations[nla], rows, streaming=True)
-
-    def abort(self, pending: PendingRequest[Any]) -> None:
-        """Ends a request, whether or not it is finished."""
-        with self._wake:
-            for queue in self._queues:
-                queue.abort(pending)
-            self._wake.notify()
-
-    async def read(self, nla: str, token_ids: Sequence[int]) -> Tensor:
-        """Raw activations of every token; [tokens, d_model]."""
-        return await self._submit(self._readings, nla, tuple(token_ids))
-
-    async def reconstruct(self, nla: str, texts: Sequence[str]) -> Tensor:
-        """What the AR reads in texts; [n, d_model]."""
-        if not texts:
-            return torch.empty(0, self.nlas[nla].sidecar.d_model)
-        return await self._submit(self._reconstructions, nla, tuple(texts))
-
-    def _enqueue(
+    def enqueue(
         self, find: Callable[[], ModelQueue[Any]], rows: Sequence[Any], *, streaming: bool
-    ) -> PendingRequest[Any]:
+    ) -> AsyncIterator[Sequence[Any]]:
+        """Has rows written by the queue that ``find`` gives; their events, in groups as they come.
+        Rows are taken on at once, and aborted when the iterator is closed.
+        """
         pending: PendingRequest[Any] = PendingRequest(streaming=streaming)
         with self._wake:
             waiting = self._num_waiting
             most = self.limits.max_queued_rows
             self._refuse_if(bool(waiting) and waiting + len(rows) > most, waiting)
-            find().enqueue(pending, rows)
+            queue = find()
+            queue.enqueue(pending, rows)
             self._wake.notify()
-        return pending
+        return self._events_of(pending, queue)
 
-    async def _submit(self, jobs: deque[_Job], nla: str, payload: Sequence[Any]) -> Tensor:
-        job = _Job(nla, payload, len(payload), Future())
+    async def _events_of(
+        self, pending: PendingRequest[Any], queue: ModelQueue[Any]
+    ) -> AsyncIterator[Sequence[Any]]:
+        try:
+            async for events in pending.batches():
+                yield events
+        finally:
+            with self._wake:
+                queue.abort(pending)
+                self._wake.notify()
+
+    async def submit(self, jobs: deque[_Job], nla: str, payload: Sequence[Any]) -> Tensor:
+        """The vectors of a text to be read, or of texts to be reconstructed."""
+        job = _Job(nla, tuple(payload), len(payload), Future())
         with self._wake:
             self._refuse_if(self._num_jobs >= self.limits.max_queued_jobs, self._num_jobs)
             jobs.append(job)
             self._wake.notify()
         return await asyncio.wrap_future(job.future)
+
+    def explanation_queue(self, key: str, nla: NLA) -> ExplanationQueue:
+        """The queue of an NLA, or of one with a prompt of its own. Call under the lock."""
+        if key not in self.explanations:
+            self.explanations[key] = ExplanationQueue(key, nla, **self._shared)
+        return self.explanations[key]
 
     def _refuse_if(self, full: bool, waiting: int) -> None:
         if self._closing:
@@ -203,12 +179,11 @@ class Scheduler:
 
     @property
     def _queues(self) -> list[ModelQueue[Any]]:
-        explanations = (*self.explanations.values(), *self._prompted.values())
-        return [*explanations, *self.continuations.values()]
+        return [*self.explanations.values(), *self.continuations.values()]
 
     @property
     def _num_jobs(self) -> int:
-        return len(self._readings) + len(self._reconstructions)
+        return len(self.readings) + len(self.reconstructions)
 
     @property
     def _num_waiting(self) -> int:
@@ -231,8 +206,8 @@ class Scheduler:
             for queue in self._queues:
                 self._advance(queue, admits=not gathering)
             if not gathering:
-                self._do_jobs(self._readings, _READ_TOKENS_PER_TURN, read_texts)
-                self._do_jobs(self._reconstructions, _TEXTS_PER_TURN, reconstruct_groups)
+                self._do_jobs(self.readings, _READ_TOKENS_PER_TURN, read_texts)
+                self._do_jobs(self.reconstructions, _TEXTS_PER_TURN, reconstruct_groups)
             turn += 1
             self._events.flush()
             self._tidy_up()
@@ -299,15 +274,61 @@ class Scheduler:
     def _fail_everything(self, error: GlossError) -> None:
         for queue in self._queues:
             queue.fail(error, self._events)
-        for jobs in (self._readings, self._reconstructions):
+        for jobs in (self.readings, self.reconstructions):
             for job in self._taken(jobs, sum(job.size for job in jobs)):
                 job.future.set_exception(error)
 
     def _tidy_up(self) -> None:
         with self._lock:
-            for key in [key for key, queue in self._prompted.items() if queue.is_idle]:
-                del self._prompted[key]
+            for key in self.explanations.keys() - self.nlas.keys():
+                if self.explanations[key].is_idle:
+                    del self.explanations[key]
             self.telemetry.queued_rows.set(self._num_waiting)
             self.telemetry.batch_rows.set(self._num_running)
             self.telemetry.queued_jobs.set(self._num_jobs)
             self.telemetry.cache_bytes.set(self._cache.num_bytes)
+
+
+class ScheduledExecutor:
+    """The ``Executor`` of one of a scheduler's NLAs.
+
+    Every method raises ServerBusyError at once if the work is not taken on.
+    """
+
+    def __init__(self, scheduler: Scheduler, name: str, prompt: str | None = None) -> None:
+        self._scheduler, self._name, self._nla = scheduler, name, scheduler.nlas[name]
+        self._key = name if prompt is None else f"{name}\0{prompt}"
+        if prompt is not None:
+            self._nla = self._nla.with_prompt(prompt)
+
+    async def activations(self, token_ids: Sequence[int]) -> Tensor:
+        """See ``Executor``."""
+        return await self._scheduler.submit(self._scheduler.readings, self._name, token_ids)
+
+    async def reconstruct(self, texts: Sequence[str]) -> Tensor:
+        """See ``Executor``."""
+        if not texts:
+            return torch.empty(0, self._nla.sidecar.d_model)
+        return await self._scheduler.submit(self._scheduler.reconstructions, self._name, texts)
+
+    def explanations(
+        self, rows: Sequence[RowRequest], *, partial: bool = False
+    ) -> AsyncIterator[Sequence[RowEvent]]:
+        """See ``Executor``."""
+        if rows:
+            injection_rows(torch.stack([row.activation for row in rows]), 1.0)
+        scheduler, key, nla = self._scheduler, self._key, self._nla
+        return scheduler.enqueue(
+            lambda: scheduler.explanation_queue(key, nla), rows, streaming=partial
+        )
+
+    def continuations(self, rows: Sequence[TextRequest]) -> AsyncIterator[Sequence[NewToken]]:
+        """See ``Executor``."""
+        for row in rows:
+            check_positions(self._nla.target.model, len(row.token_ids) + row.max_new_tokens)
+        queue = self._scheduler.continuations[self._name]
+        return self._scheduler.enqueue(lambda: queue, rows, streaming=True)
+
+    def with_prompt(self, prompt: str) -> ScheduledExecutor:
+        """See ``Executor``."""
+        return ScheduledExecutor(self._scheduler, self._name, prompt)

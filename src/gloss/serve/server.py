@@ -45,7 +45,7 @@ def serve(
     ready: Callable[[str], None],
     add_page: Callable[[FastAPI], None] | None = None,
 ) -> None:
-    """Serves until a stop signal, then shuts down in good order; ``ready`` is told the address just
+    """Serves until a stop signal, then shuts down in good order; ``ready`` gets the address just
     before.
     """
     listening.listen()

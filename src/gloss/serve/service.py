@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from gloss.errors import ConfigError, GlossError
 from gloss.nla import NLA, Bounds, Questions
 from gloss.plugins import KnownTruth
 from gloss.serve.limits import MAX_POSITIONS, Limits
 from gloss.serve.replies import PartMissing, event_stream, within_time
-from gloss.serve.scheduled import ScheduledExecutor
-from gloss.serve.scheduler import Scheduler
+from gloss.serve.scheduler import ScheduledExecutor, Scheduler
 from gloss.serve.telemetry import Telemetry
 
 PARTS = ("av", "ar", "target")
@@ -43,7 +42,7 @@ class Service:
         """The first NLA, which Neuronpedia's paths read with."""
         return next(iter(self.questions.values()))
 
-    def ask(self, nla: str | None) -> Questions:
+    def of(self, nla: str | None) -> Questions:
         """The questions to the NLA of that name. Raises: ConfigError if none is loaded as such."""
         if nla is None:
             return self.default
@@ -52,9 +51,15 @@ class Service:
             raise ConfigError("no such NLA", expected=expected, found=repr(nla))
         return self.questions[nla]
 
-    async def answer(self, request: Request, work: Coroutine[Any, Any, Any]) -> Any:
-        """What the work gives, within the time of a request, unless the client leaves."""
-        return await within_time(request, work, self.limits.request_timeout_s)
+    async def answer(
+        self,
+        request: Request,
+        work: Coroutine[Any, Any, Any],
+        wrap: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """What the work gives, wrapped, within the time of a request, unless the client leaves."""
+        found = await within_time(request, work, self.limits.request_timeout_s)
+        return found if wrap is None or isinstance(found, Response) else wrap(found)
 
     async def stream(self, request: Request, frames: AsyncIterator[Any]) -> Any:
         """Frames as an event stream."""
@@ -63,7 +68,7 @@ class Service:
 
     async def examples(self, nla: str | None) -> Mapping[str, str]:
         """Texts whose truth is known, by id, for an NLA; looked up once."""
-        questions = self.ask(nla)
+        questions = self.of(nla)
         if self.known_truth is None or "target" in questions.missing:
             return {}
         if questions.name not in self._examples:

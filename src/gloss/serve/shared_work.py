@@ -33,7 +33,7 @@ def num_bytes(value: Tensor | Rollout) -> int:
 
 class WorkCache:
     """Activations, reconstructions and rollouts by key, at most ``max_bytes`` of them; what was not
-    asked for longest goes first. Thread-safe.
+    used for longest goes first. Thread-safe.
     """
 
     def __init__(self, max_bytes: int, telemetry: Telemetry) -> None:
@@ -49,7 +49,7 @@ class WorkCache:
         return len(self._entries)
 
     def get(self, key: bytes) -> Tensor | Rollout | None:
-        """The value, which counts as asked for now; None if it is not here."""
+        """The value, which counts as used now; None if it is not here."""
         with self._lock:
             return self._entries.get(key)
 

@@ -1,4 +1,4 @@
-"""Activations in an uploaded file: .npy, .safetensors or Parquet, told apart by their first bytes;
+"""Activations in an uploaded file: .npy, .safetensors or Parquet, known by their first bytes;
 nothing in it is executed.
 """
 

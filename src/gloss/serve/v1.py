@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -26,7 +26,8 @@ from gloss.serve.interop import completion_frames, declared_secret, shown_place
 from gloss.serve.runs import list_runs, read_run
 from gloss.serve.service import PARTS, Service
 from gloss.serve.uploads import Upload, read_upload
-from gloss.text.tokens import ReadText
+from gloss.text.document import Document
+from gloss.text.tokens import ReadText, choose_tokens
 
 NLAName = Annotated[str | None, Query()]
 
@@ -71,17 +72,13 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     @router.post("/tokens", response_model=ReadText)
     async def tokens(body: r.TokensRequest) -> Any:
         """The tokens of a text or a chat, as the target reads it."""
-        return await service.ask(body.nla).tokens(body.document())
+        return await service.of(body.nla).tokens(body.document())
 
     @router.post("/activations", response_model=ArrayAnswer)
     async def activations(body: r.ActivationsRequest, request: Request) -> Any:
         """Raw activations of tokens of a text."""
-
-        async def work() -> ArrayAnswer:
-            questions = service.ask(body.nla)
-            return ArrayAnswer.of(await questions.activations(body.document(), body.positions))
-
-        return await service.answer(request, work())
+        work = service.of(body.nla).activations(body.document(), body.positions)
+        return await service.answer(request, work, ArrayAnswer.of)
 
     @router.post("/explain", response_model=Explanations)
     async def explain(body: r.ExplainRequest, request: Request) -> Any:
@@ -90,9 +87,15 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         ``stream`` answers with server-sent events: ExplainStart, ExplainPart (done false),
         TokenExplanation (done true) in the order in which they finish, [DONE]; or ErrorFrame as the
         last."""
-        questions = service.ask(body.nla)
+        questions = service.of(body.nla)
         width = questions.nla.sidecar.d_model
         source, selection, sampling = body.source(width), *body.parts(width)
+        if isinstance(source, Document) and selection.tokens and selection.positions is None:
+            # a pattern is a client's and takes its time, beside the event loop
+            positions = await asyncio.to_thread(
+                choose_tokens, questions.read(source), selection.tokens
+            )
+            selection = replace(selection, positions=positions, tokens=None)
         if body.stream:
             frames = questions.explain_events(source, selection, sampling, partial=True)
             return await service.stream(request, frames)
@@ -105,7 +108,7 @@ def _add_reading(router: APIRouter, service: Service) -> None:
 
         ``stream`` answers with server-sent events: CompletionPromptFrame, CompletionTokenFrame for
         each token, CompletionDoneFrame, [DONE]; or ErrorFrame as the last."""
-        questions, options = service.ask(body.nla), body.options()
+        questions, options = service.of(body.nla), body.options()
         if body.stream:
             return await service.stream(request, completion_frames(questions, body, options))
         return await service.answer(request, questions.continue_text(body.document(), **options))
@@ -115,11 +118,8 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         """The activations that the AR reads in explanations; their directions count, their norms
         mean nothing.
         """
-
-        async def work() -> ArrayAnswer:
-            return ArrayAnswer.of(await service.ask(body.nla).reconstruct(body.explanations))
-
-        return await service.answer(request, work())
+        work = service.of(body.nla).reconstruct(body.explanations)
+        return await service.answer(request, work, ArrayAnswer.of)
 
     @router.post("/rollouts", response_model=RolloutsAnswer)
     async def rollouts(body: r.RolloutsRequest, request: Request) -> Any:
@@ -131,36 +131,32 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     @router.post("/score", response_model=ScoresAnswer)
     async def score(body: r.ScoreRequest, request: Request) -> Any:
         """How well explanations rebuild a token's activation, or given activations."""
-
-        async def work() -> ScoresAnswer:
-            questions = service.ask(body.nla)
-            source = body.source(questions.nla.sidecar.d_model)
-            scores = await questions.score(body.explanations, source, position=body.position)
-            return ScoresAnswer(scores)
-
-        return await service.answer(request, work())
+        questions = service.of(body.nla)
+        source = body.source(questions.nla.sidecar.d_model)
+        work = questions.score(body.explanations, source, position=body.position)
+        return await service.answer(request, work, ScoresAnswer)
 
     @router.post("/trust", response_model=Trust)
     async def trust(body: r.TrustRequest, request: Request) -> Any:
         """Controls, samples, neighbours and the share of each claim, for one explanation."""
-        questions = service.ask(body.nla)
-        return await service.answer(request, questions.trust(body.document(), **body.options()))
+        work = service.of(body.nla).trust(body.document(), **body.options())
+        return await service.answer(request, work)
 
     @router.post("/steer", response_model=Steering)
     async def steer(body: r.SteerRequest, request: Request) -> Any:
         """How the target continues when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ =
         AR(edited) − AR(original).
         """
-        questions = service.ask(body.nla)
-        return await service.answer(request, questions.steer(body.document(), **body.options()))
+        work = service.of(body.nla).steer(body.document(), **body.options())
+        return await service.answer(request, work)
 
     @router.post("/compare", response_model=Comparison)
     async def compare(body: r.CompareRequest, request: Request) -> Any:
         """Two tokens, texts or vectors: each side explained, and their difference."""
-        questions = service.ask(body.nla)
+        questions = service.of(body.nla)
         sides = []
         for side in body.sides:
-            reader = questions if side.nla is None else service.ask(side.nla)
+            reader = questions if side.nla is None else service.of(side.nla)
             width = reader.nla.sidecar.d_model
             sides.append(Side(side.source(width), side.position, reader))
         return await service.answer(request, questions.compare(*sides, **body.options()))
@@ -172,7 +168,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
         """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
         explained by /v1/explain.
         """
-        questions, data = service.ask(nla), await request.body()
+        questions, data = service.of(nla), await request.body()
         found = await asyncio.to_thread(read_upload, data, questions.nla.sidecar.d_model)
         questions.check_values(len(found.vectors))
         return found
@@ -217,7 +213,7 @@ def _loaded(questions: Questions) -> LoadedNLA:
 
 
 async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer:
-    questions, limits = service.ask(body.nla), service.limits
+    questions, limits = service.of(body.nla), service.limits
     vectors = questions.nla.checked(decode_array(body.activations, body.shape))
     if body.max_new_tokens > limits.max_new_tokens:
         raise ConfigError(
@@ -232,8 +228,6 @@ async def _rollouts(service: Service, body: r.RolloutsRequest) -> RolloutsAnswer
             found=len(vectors) * body.num_samples,
             remedy="Ask for them in parts",
         )
-    if len(body.seeds) != len(vectors):
-        raise ConfigError("seeds", expected=f"{len(vectors)} numbers", found=len(body.seeds))
     rows = [
         RowRequest(vector, body.temperature, body.max_new_tokens, seed + sample)
         for vector, seed in zip(vectors, body.seeds, strict=True)

@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from gloss.errors import CorpusError
+from gloss.target_model.folder_files import first_line
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Document:
-    """A document: plain ``text``, or the ``messages`` (role, content, perhaps channel) of a chat.
-
-    ``template_options`` go to the chat template: add_generation_prompt, continue_final_message,
-    enable_thinking and whatever else it knows.
-    """
+    """Plain ``text``, or ``messages`` (role, content, perhaps channel) with template options."""
 
     doc_id: str
     text: str | None
@@ -29,7 +26,7 @@ class Document:
 
 
 def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
-    """The messages of a chat, as roles and contents, and the channel where one is named.
+    """Role, content and, where one is named, channel of each message of a chat.
 
     Raises: CorpusError that names ``where`` if they are none.
     """
@@ -53,8 +50,7 @@ def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
 
 
 def load_transcript(path: Path | str) -> Document:
-    """The chat in a JSON file: a list of messages with role and content, or an object that holds
-    one as ``messages``.
+    """The chat in a JSON file: a list of messages, or an object that holds one as ``messages``.
 
     Raises: CorpusError if it is neither.
     """
@@ -65,10 +61,7 @@ def load_transcript(path: Path | str) -> Document:
 
 
 def read_json_file(path: Path) -> Any:
-    """The value in a JSON file of the user's.
-
-    Raises: CorpusError if it is missing or no JSON.
-    """
+    """The value in a JSON file of the user's. Raises: CorpusError if it is missing or no JSON."""
     try:
         return json_value(path.read_text(encoding="utf-8"), where=path)
     except (OSError, UnicodeDecodeError) as error:
@@ -77,19 +70,13 @@ def read_json_file(path: Path) -> Any:
 
 
 def json_value(text: str, *, where: object) -> Any:
-    """The value of a JSON text from elsewhere.
-
-    Raises: CorpusError if it is none.
-    """
+    """The value of a JSON text from elsewhere. Raises: CorpusError if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CorpusError(f"not JSON ({reason})", where=where) from error
+        raise CorpusError(f"not JSON ({first_line(error)})", where=where) from error
 
 
 def clean_text(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer or file takes, replaced by U+FFFD; the
-    length stays.
-    """
+    """The text with lone surrogates, which no tokenizer or file takes, replaced by U+FFFD."""
     return _LONE_SURROGATE.sub("\ufffd", text)

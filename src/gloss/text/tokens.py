@@ -1,5 +1,4 @@
-"""The tokens of a text or a chat, each with its message, role and section, and the choice of those
-to be explained.
+"""The tokens of a text or a chat with message, role and section, and the choice of some of them.
 
 <|im_start|>user\\n  hello there  <|im_end|>\\n
      header           content        footer          (in no message, as a BOS: scaffold)
@@ -7,33 +6,37 @@ to be explained.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
+import regex
 
 from gloss.errors import CorpusError, PositionError
 from gloss.text.document import Document
 from gloss.text.positions import check_selection
 from gloss.text.rendering import DocumentEncoder, EncodedDocument
 
+Item = TypeVar("Item")
 CONTENT, HEADER, FOOTER, SCAFFOLD = "content", "header", "footer", "scaffold"
 _UNBOUNDED = 1 << 20
 _LONGEST_GLYPH = 4
 """Tokens that one character can be cut into: one for each byte of its UTF-8."""
 _UNFINISHED = "\ufffd"
+_MATCHING_S = 2.0
+"""How long the pattern of a selection may take: Python's own expressions know no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadToken:
-    """One token; of a glyph that several tokens make up, each shows the whole glyph and says which
-    part it is.
+    """One token, at characters ``start`` … ``end`` of the text; of a glyph that several tokens make
+    up, each shows the whole glyph.
 
-    ``start`` and ``end`` are its characters in the text. ``section`` is header, content, footer or
-    scaffold of a chat; in a plain text None, and scaffold for a token without characters (BOS).
+    ``section`` is header, content, footer or scaffold of a chat; in a plain text None, and scaffold
+    for a token without characters (BOS).
     """
 
     token: str
@@ -69,21 +72,20 @@ class ReadText:
         return [token.token_id for token in self.tokens]
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """Characters start … end of the rendered text, and what they are."""
 
     start: int
     end: int
-    section: str | None
+    section: str
     message_index: int | None
 
 
 def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = None) -> ReadText:
     """The tokens of a text or a chat as a target reads it.
 
-    Raises: CorpusError if it is empty, longer than ``max_tokens``, or the tokenizer has no chat
-    template for a chat, or does not say where a chat's tokens stand."""
+    Raises: CorpusError if it is empty, longer than ``max_tokens``, or the tokenizer cannot render a
+    chat or does not say where its tokens stand."""
     longest = max_tokens or _UNBOUNDED
     encoder = DocumentEncoder(tokenizer, longest + 1, template_options=document.template_options)
     encoded = encoder.encode([document])[0]
@@ -102,21 +104,22 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
         tokens, text = _tokens(encoder, encoded, parts, messages), encoded.text
     elif messages is None:
         tokens = glyph_tokens(tokenizer, encoded.ids.tolist())
-        text = "".join(token.token for token in tokens if not token.fragment_index)
+        text = text_of_tokens(tokens)
     else:
-        raise CorpusError(
-            "this tokenizer does not say where its tokens stand",
-            where=document.doc_id,
-            expected="a fast tokenizer",
-        )
+        what = "this tokenizer does not say where its tokens stand"
+        raise CorpusError(what, where=document.doc_id, expected="a fast tokenizer")
     return ReadText(document.doc_id, text, tuple(tokens), messages)
 
 
-def choose_tokens(read: ReadText, selection: str) -> list[int]:
-    """Positions of the tokens that a selection names: all, last, every:N or regex:PATTERN.
+def text_of_tokens(tokens: Iterable[ReadToken]) -> str:
+    """Their text: a glyph of several tokens once."""
+    return "".join(token.token for token in tokens if not token.fragment_index)
 
-    ``all`` takes template tokens too; the others count within the content of each message: its last
-    token, every N-th, those that a match of the pattern touches.
+
+def choose_tokens(read: ReadText, selection: str) -> list[int]:
+    """Positions that a selection names: all (template tokens too), or of the content of each
+    message the last token, every:N-th, or those that a match of regex:PATTERN touches.
+
     Raises: PositionError for another selection, or one that takes nothing.
     """
     check_selection(selection)
@@ -138,19 +141,18 @@ def choose_tokens(read: ReadText, selection: str) -> list[int]:
         inside = [token for tokens in contents for token in tokens]
         chosen = [t for t in inside if any(t.start < end and t.end > start for start, end in spans)]
     if not chosen:
-        raise PositionError(
-            "no token is selected", where=read.doc_id, found=f"{selection!r} takes none"
-        )
+        found = f"{selection!r} takes none"
+        raise PositionError("no token is selected", where=read.doc_id, found=found)
     return [token.position for token in chosen]
 
 
-def thin_out(positions: Sequence[int], budget: int | None) -> list[int]:
-    """At most ``budget`` of the positions, evenly spread, the first and the last among them."""
-    if budget is None or len(positions) <= budget:
-        return list(positions)
+def thin_out(items: Sequence[Item], budget: int | None) -> list[Item]:
+    """At most ``budget`` of the items, evenly spread, the first and the last among them."""
+    if budget is None or len(items) <= budget:
+        return list(items)
     if budget == 1:
-        return [positions[-1]]
-    return [positions[round(i * (len(positions) - 1) / (budget - 1))] for i in range(budget)]
+        return [items[-1]]
+    return [items[round(i * (len(items) - 1) / (budget - 1))] for i in range(budget)]
 
 
 def _matches(
@@ -158,21 +160,21 @@ def _matches(
 ) -> list[tuple[int, int]]:
     """Where the pattern matches inside each content, in characters of the whole text."""
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise PositionError(
-            "cannot read the pattern of the selection",
-            expected="a regular expression",
-            found=str(error),
-        ) from error
-    found = []
+        compiled = regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        what, expected = "cannot read the pattern of the selection", "a regular expression"
+        raise PositionError(what, expected=expected, found=str(error)) from error
+    found, deadline = [], time.monotonic() + _MATCHING_S
     for tokens in contents:
         start, end = tokens[0].start, tokens[-1].end
-        found += [
-            (start + m.start(), start + m.end())
-            for m in compiled.finditer(read.text[start:end])
-            if m.group()
-        ]
+        left = max(1e-6, deadline - time.monotonic())
+        try:
+            matches = list(compiled.finditer(read.text[start:end], timeout=left, concurrent=True))
+        except TimeoutError as error:
+            what, expected = "this pattern takes too long", f"at most {_MATCHING_S:g} s"
+            remedy = "Write a simpler one"
+            raise PositionError(what, expected=expected, remedy=remedy) from error
+        found += [(start + m.start(), start + m.end()) for m in matches if m.group()]
     return found
 
 
@@ -184,39 +186,34 @@ def _tokens(
 ) -> list[ReadToken]:
     assert encoded.starts is not None
     assert encoded.ends is not None
+    ids, tokens = encoded.ids.tolist(), list[ReadToken]()
     bounds = list(zip(encoded.starts.tolist(), encoded.ends.tolist(), strict=True))
-    firsts = [part.start for part in parts]
-    tokens: list[ReadToken] = []
     for (start, end), group in groupby(range(len(bounds)), key=lambda i: bounds[i]):
         positions = list(group)
-        part = _part_of(parts, firsts, start, end, whole_text=messages is None)
-        message = (
-            {} if messages is None or part.message_index is None else messages[part.message_index]
-        )
+        section, message_index = _part_of(parts, start, end)
+        message = {} if messages is None or message_index is None else messages[message_index]
         glyph = len(positions) > 1 and end > start
-        for index, position in enumerate(positions):
-            token_id = int(encoded.ids[position])
-            tokens.append(
-                ReadToken(
-                    token=encoded.text[start:end] if glyph else encoder.token_text(token_id),
-                    token_id=token_id,
-                    position=position,
-                    fragment_index=index if glyph else 0,
-                    fragment_count=len(positions) if glyph else 1,
-                    role=message.get("role"),
-                    section=part.section,
-                    channel=message.get("channel"),
-                    message_index=part.message_index,
-                    start=start,
-                    end=end,
-                )
+        tokens += [
+            ReadToken(
+                token=encoded.text[start:end] if glyph else encoder.token_text(ids[position]),
+                token_id=ids[position],
+                position=position,
+                fragment_index=index if glyph else 0,
+                fragment_count=len(positions) if glyph else 1,
+                role=message.get("role"),
+                section=section,
+                channel=message.get("channel"),
+                message_index=message_index,
+                start=start,
+                end=end,
             )
+            for index, position in enumerate(positions)
+        ]
     return tokens
 
 
 class GlyphMerger:
-    """Token ids that come one by one as tokens to be shown: those that make up one character
-    together come together.
+    """Token ids that come one by one as tokens to be shown, those of one character together.
 
     ``position`` and ``start`` are those of the first token; ``role`` is who writes a chat's answer.
     """
@@ -230,13 +227,10 @@ class GlyphMerger:
     def push(self, token_id: int) -> Iterator[ReadToken]:
         """The tokens that can be shown now that ``token_id`` is there."""
         self._pending.append(token_id)
-        yield from self._shown(at_end=False)
+        yield from self.finish(at_end=False)
 
-    def finish(self) -> Iterator[ReadToken]:
-        """The rest."""
-        yield from self._shown(at_end=True)
-
-    def _shown(self, *, at_end: bool) -> Iterator[ReadToken]:
+    def finish(self, *, at_end: bool = True) -> Iterator[ReadToken]:
+        """The rest; unless ``at_end`` without a glyph that may still be completed."""
         while self._pending:
             sizes = range(1, len(self._pending) + 1)
             size = next((n for n in sizes if _UNFINISHED not in self._text(n)), None)
@@ -263,8 +257,8 @@ class GlyphMerger:
         self._position, self._start = self._position + size, end
 
     def _text(self, size: int) -> str:
-        text: str = self._tokenizer.decode(self._pending[:size], clean_up_tokenization_spaces=False)
-        return text
+        ids = self._pending[:size]
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 def glyph_tokens(tokenizer: Any, token_ids: Sequence[int], **first: Any) -> list[ReadToken]:
@@ -273,37 +267,31 @@ def glyph_tokens(tokenizer: Any, token_ids: Sequence[int], **first: Any) -> list
     return [*(token for i in token_ids for token in merger.push(i)), *merger.finish()]
 
 
-def _part_of(
-    parts: Sequence[_Part], firsts: Sequence[int], start: int, end: int, *, whole_text: bool
-) -> _Part:
-    """The part in which a token begins; one without characters (an added BOS) is in none."""
-    if end <= start:
-        return _Part(start, end, SCAFFOLD, None)
-    if whole_text:
-        return _Part(start, end, None, None)
-    return parts[int(np.searchsorted(firsts, start, side="right")) - 1]
+def _part_of(parts: Sequence[_Part], start: int, end: int) -> tuple[str | None, int | None]:
+    """Section and message in which a token begins; one without characters (BOS) is in none."""
+    if end <= start or not parts:
+        return SCAFFOLD if end <= start else None, None
+    part = parts[bisect_right(parts, start, key=lambda one: one.start) - 1]
+    return part.section, part.message_index
 
 
 def _parts_before_answer(encoder: DocumentEncoder, document: Document, text: str) -> list[_Part]:
     """The parts of a chat; the generation prompt behind it, which opens an answer, is scaffold."""
     assert document.messages is not None
+    answer: list[_Part] = []
     if encoder.template_options.get("add_generation_prompt"):
         options = {**encoder.template_options, "add_generation_prompt": False}
         encoder = DocumentEncoder(encoder.tokenizer, encoder.max_tokens, template_options=options)
         chat = encoder.encode([document])[0].text
         if text.startswith(chat) and len(text) > len(chat):
-            return [
-                *_parts(encoder, document.messages, chat),
-                _Part(len(chat), len(text), SCAFFOLD, None),
-            ]
-    return _parts(encoder, document.messages, text)
+            text, answer = chat, [_Part(len(chat), len(text), SCAFFOLD, None)]
+    return _parts(encoder, document.messages, text) + answer
 
 
 def _parts(
     encoder: DocumentEncoder, messages: Sequence[Mapping[str, str]], text: str
 ) -> list[_Part]:
-    """The rendered chat cut into headers, contents, footers and scaffold, in order and without
-    gaps.
+    """The rendered chat cut into headers, contents, footers and scaffold, without gaps.
 
     What stands behind the last content is its footer; as much of it as comes back behind another
     content is that one's."""
@@ -317,11 +305,8 @@ def _parts(
     for index, start, end in placed:
         gap = text[cursor:start]
         if before < 0:
-            cut = (
-                gap.rfind(footer) + len(footer)
-                if footer.strip() and footer in gap
-                else len(bos) * gap.startswith(bos)
-            )
+            whole = footer.strip() and footer in gap
+            cut = gap.rfind(footer) + len(footer) if whole else len(bos) * gap.startswith(bos)
             parts.append(_Part(0, cut, SCAFFOLD, None))
         else:
             alike = takewhile(lambda pair: pair[0] == pair[1], zip(gap, footer, strict=False))

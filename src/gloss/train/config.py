@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gloss.engines.engine_names import LOCAL, parse_engine
 from gloss.models import ComputeDtype
 
 
@@ -109,6 +110,11 @@ class JointConfig(_LoopConfig):
     """Reward taken off per generated token."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of the rollouts."""
+    engine: str = "local"
+    """What samples the rollouts: ``local``, or a server that starts with this AV and takes over the
+    weights of every step, such as ``vllm+http://host:8000`` or ``sglang+http://host:30000``.
+    """
+
     micro_batch_size: int = Field(default=128, gt=0)
     """Explanations per forward and backward pass."""
     checkpoint_every: int = Field(default=20, gt=0)
@@ -117,3 +123,10 @@ class JointConfig(_LoopConfig):
     """Steps between greedy evaluations on held-out activations."""
     evaluate_rows: int = Field(default=128, ge=2)
     """Held-out activations in each of those evaluations."""
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, engine: str) -> str:
+        if engine != LOCAL:
+            parse_engine(engine)
+        return engine

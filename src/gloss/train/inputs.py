@@ -33,8 +33,10 @@ from gloss.models import (
 from gloss.target_model import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
-NOT_IN_RESULT = {"checkpoint_every", "tensorboard"}
-"""Settings that may change between stop and resume: they do not touch the result."""
+NOT_IN_RESULT = {"checkpoint_every", "tensorboard", "engine"}
+"""Settings that may change between stop and resume: they do not touch the result, or only as far as
+an engine's kind does.
+"""
 
 
 @dataclass(frozen=True)

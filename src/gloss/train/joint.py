@@ -8,8 +8,10 @@
         AR step         : mean direction MSE on the same explanations
         AV step         : GRPO with the rewards, KL to the AV's SFT start
 
-The reward and the AR's regression loss come from the same forward pass: the AR is the live one,
-before its update. The two updates are not coupled: no gradient flows from one half into the other.
+What samples is an engine: the AV itself in this process, or a server that takes over its weights
+before every step. The reward and the AR's regression loss come from the same forward pass: the AR
+is the live one, before its update. The two updates are not coupled: no gradient flows from one half
+into the other.
 
 Left out: several optimizer steps per batch of rollouts, and with them importance ratios and
 clipping."""
@@ -22,6 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,15 @@ from torch import Tensor
 
 from gloss.contract import Explanation, check_same_activations
 from gloss.durable import folder_lock
-from gloss.engines import LocalEngine, Rollout
+from gloss.engines import (
+    LOCAL,
+    EmbeddedPromptEngine,
+    Engine,
+    LocalEngine,
+    Rollout,
+    engine_of,
+    parse_engine,
+)
 from gloss.models import (
     ORTHOGONAL_MSE,
     ActivationReconstructor,
@@ -61,6 +72,8 @@ from gloss.train.state import TrainedPart, TrainingState
 
 SAMPLES_PER_STEP = 2
 CONTEXT_CHARS = 160
+ENGINE_FOLDER = "engine_av"
+"""Where an engine that is not the AV itself finds the AV's present weights."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,9 @@ class _Batch:
 
 
 class _Learner:
-    """The two halves with their optimizers, and the frozen SFT start of the AV."""
+    """The two halves with their optimizers, the frozen SFT start of the AV, and what samples: the
+    live AV, or an engine of its own.
+    """
 
     def __init__(
         self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor
@@ -96,9 +111,36 @@ class _Learner:
         self.reference = ActivationVerbalizer(copy.deepcopy(av.model), av.tokenizer, av.sidecar)
         av.model.requires_grad_(True)
         ar.requires_grad_(True)
-        self.engine = LocalEngine(av, batch_size=config.prompts_per_step * config.group_size)
+        self.engine: Engine = LocalEngine(
+            av, batch_size=config.prompts_per_step * config.group_size
+        )
+        self._weights: Path | None = None
+        self._is_current = True
         self.av_optimizer = GuardedOptimizer(av.model, config.av, config.steps)
         self.ar_optimizer = GuardedOptimizer(ar, config.ar, config.steps)
+
+    def sample_with(self, engine: Engine, weights: Path) -> None:
+        """Has an engine sample that takes over the AV's weights from the folder ``weights``."""
+        self.engine, self._weights, self._is_current = engine, weights, False
+
+    def update_engine(self) -> None:
+        """Has an engine of its own take over the AV's present weights; a server's are compared with
+        them.
+        """
+        if self._weights is None or self._is_current:
+            return
+        save_av(self.av, self._weights)
+        self.engine.load_weights(self._weights)
+        if isinstance(self.engine, EmbeddedPromptEngine):
+            self.engine.check_weights(self.av)
+        self._is_current = True
+
+    def update(self, step: int, reward: float, rows: Sequence[int]) -> tuple[float, float]:
+        """One optimizer step of each half; the gradient norms of AV and AR."""
+        ar_norm = self.ar_optimizer.step(step, loss=reward, rows=rows)
+        av_norm = self.av_optimizer.step(step, loss=reward, rows=rows)
+        self._is_current = False
+        return av_norm, ar_norm
 
     @property
     def skipped_steps(self) -> int:
@@ -108,6 +150,7 @@ class _Learner:
     def sample(self, activations: Tensor, step: int) -> _Batch:
         """G explanations of each activation [n, d]."""
         config = self.config
+        self.update_engine()
         rollouts = self.engine.generate(
             activations,
             temperature=config.temperature,
@@ -204,8 +247,7 @@ def joint_step(
     with autocast(config.compute_dtype, device):
         divergence = learner.av_gradients(batch, advantages)
     reward = float(rewards.mean())
-    ar_norm = learner.ar_optimizer.step(step, loss=reward, rows=rows)
-    av_norm = learner.av_optimizer.step(step, loss=reward, rows=rows)
+    av_norm, ar_norm = learner.update(step, reward, rows)
     charged = torch.where(batch.extracted, errors, torch.full_like(errors, ORTHOGONAL_MSE))
     metrics = {
         "fve_sampled": 1 - float(charged.mean()) / variance,
@@ -230,21 +272,31 @@ def train_joint(
     dataset: Path,
     out_dir: Path,
     heldout: Path | None = None,
+    engine: Engine | None = None,
 ) -> JointResult:
     """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
 
     ``heldout`` is only measured (greedy FVE of a few rows now and then), never trained on.
+    ``engine`` takes the place of the one that the config names.
     Stopped at any moment and called again it ends with the same weights; finished, it returns at
     once.
-    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError.
+    Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError;
+    ConfigError and EngineError for an engine.
     """
     with folder_lock(out_dir):
-        return _train(config, av, ar, dataset, out_dir, heldout)
+        return _train(config, av, ar, dataset, out_dir, heldout, engine)
 
 
 def _train(
-    config: JointConfig, av: Path, ar: Path, dataset: Path, out_dir: Path, heldout: Path | None
+    config: JointConfig,
+    av: Path,
+    ar: Path,
+    dataset: Path,
+    out_dir: Path,
+    heldout: Path | None,
+    engine: Engine | None,
 ) -> JointResult:
+    settings = {} if config.engine == LOCAL else {"engine": parse_engine(config.engine)[0]}
     rows = read_training_rows(dataset, text_column=None)
     measured = read_training_rows(heldout, text_column=None) if heldout else None
     learner = _Learner(
@@ -259,12 +311,16 @@ def _train(
             "av": TrainedPart(learner.av.model, learner.av_optimizer),
             "ar": TrainedPart(learner.ar, learner.ar_optimizer),
         },
-        run_settings(config, rows, learner.av.sidecar),
+        run_settings(config, rows, learner.av.sidecar) | settings,
     )
     if (earlier := state.finished(out_dir / "av", out_dir / "ar")) is not None:
         return JointResult(out_dir / "av", out_dir / "ar", **earlier)
     check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
     check_reward_path(learner.ar)
+    if engine is None and config.engine != LOCAL:
+        engine = engine_of(config.engine, av)
+    if engine is not None:
+        learner.sample_with(engine, out_dir / ENGINE_FOLDER)
     first_step = state.load()
     variance = rows.variance
     fve = float("nan")
@@ -293,6 +349,7 @@ def _train(
     save_ar(learner.ar, out_dir / "ar")
     result: dict[str, Any] = {"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps}
     state.finish(result)
+    rmtree(out_dir / ENGINE_FOLDER, ignore_errors=True)
     return JointResult(out_dir / "av", out_dir / "ar", **result)
 
 
@@ -321,6 +378,7 @@ def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> f
     count as orthogonal.
     """
     activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
+    learner.update_engine()
     rollouts = learner.engine.generate(
         activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0
     )

@@ -426,6 +426,78 @@ def test_names_are_read():
     assert parse_engine("http://host:8000") == (None, "http://host:8000")
 
 
+# New weights
+
+
+@pytest.fixture
+def moved(tmp_path, lab_tokenizer):
+    """The AV after a step of training, its embeddings and its head moved too."""
+    av = make_av(lab_tokenizer)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in av.model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    save_av(av, tmp_path / "moved")
+    return tmp_path / "moved"
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+def test_new_weights_are_taken_over_with_the_prompts_embeddings(kind, folder, moved):
+    with _stand_in(kind, load_av(folder)) as server:
+        engine = _client(kind, server.url, folder)
+        before = engine.generate(_activations(), **GREEDY)
+        with pytest.raises(EngineError, match="weights are not those of the AV"):
+            engine.check_weights(load_av(moved))
+        engine.load_weights(moved)
+        engine.check_weights(load_av(moved))
+        after = engine.generate(_activations(), **GREEDY)
+        assert server.loaded == [str(moved)]
+    assert after == LocalEngine(load_av(moved)).generate(_activations(), **GREEDY) != before
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+def test_a_head_that_stays_as_it_was_is_found(kind, folder, moved):
+    """vLLM keeps the packed copy of a tied head, answers 200 and writes something else."""
+    with _stand_in(kind, load_av(folder), keeps_head=True) as server:
+        engine = _client(kind, server.url, folder)
+        engine.load_weights(moved)
+        with pytest.raises(EngineError, match="an update was not taken over whole"):
+            engine.check_weights(load_av(moved))
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [("sglang", "by the same path"), ("vllm", "VLLM_SERVER_DEV_MODE=1")]
+)
+def test_a_server_that_takes_no_new_weights_is_explained(kind, remedy, av, folder, moved, tmp_path):
+    with _stand_in(kind, av, no_updates=True) as server:
+        with pytest.raises(EngineError, match=f"does not take new weights.*{remedy}"):
+            _client(kind, server.url, folder).load_weights(moved)
+        server.faults.no_updates = False
+        with pytest.raises(EngineError, match="found no weights in"):
+            _client(kind, server.url, folder).load_weights(tmp_path / "nowhere")
+
+
+def test_sglang_says_in_its_answer_that_it_did_not_load(av, folder, moved):
+    class Unwilling(serving.SGLang):
+        def update(self, _request):
+            return {"success": False, "message": "out of memory"}
+
+    with Unwilling(av) as server, pytest.raises(EngineError, match="found out of memory"):
+        _client("sglang", server.url, folder).load_weights(moved)
+
+
+def test_a_gloss_server_keeps_its_weights(folder, moved):
+    with pytest.raises(EngineError, match="keeps the NLA that it was started with"):
+        _client("gloss", "http://127.0.0.1:9", folder).load_weights(moved)
+
+
+def test_the_local_engine_takes_over_a_folders_weights(folder, moved):
+    av = load_av(folder)
+    LocalEngine(av).load_weights(moved)
+    expected = LocalEngine(load_av(moved)).generate(_activations(), **GREEDY)
+    assert LocalEngine(av).generate(_activations(), **GREEDY) == expected
+
+
 # Answers that cannot be used
 
 

@@ -6,11 +6,14 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from stand_ins import serving
 from tiny_nla import D_MODEL, make_ar, make_av, write_rows
 
+from gloss.contract import Explanation
 from gloss.engines import LocalEngine, Rollout
-from gloss.errors import SidecarError
-from gloss.models import direction_mse, save_ar, save_av
+from gloss.errors import ConfigError, EngineError, SidecarError
+from gloss.models import direction_mse, load_av, save_ar, save_av
 from gloss.train import JointConfig, train_joint
 from gloss.train.joint import _Learner, heldout_fve, joint_step
 
@@ -198,6 +201,89 @@ def test_the_heldout_fve_charges_failed_extractions_as_orthogonal(learner):
     error = float(direction_mse(learner.ar(["x"]), _activations()[:1]).detach())
     expected = 1 - (error + 2.0) / 2 / VARIANCE
     assert heldout_fve(learner, rows, learner.config) == pytest.approx(expected, abs=1e-4)
+
+
+class OtherEngine:
+    """Samples with an AV of its own, which knows nothing but what it loads; forgets the loading of
+    ``deaf_from`` on.
+    """
+
+    def __init__(self, folder, deaf_from=100):
+        self.local, self.loaded, self.deaf_from = LocalEngine(load_av(folder)), 0, deaf_from
+
+    def generate(self, activations, **options):
+        with torch.autocast("cpu", enabled=False):
+            return self.local.generate(activations, **options)
+
+    def load_weights(self, folder):
+        self.loaded += 1
+        if self.loaded < self.deaf_from:
+            self.local.load_weights(folder)
+
+
+@pytest.fixture
+def inputs(lab_tokenizer, tmp_path, monkeypatch):
+    """Halves, rows, and an untrained AV whose every response counts as an explanation."""
+    monkeypatch.setattr(Rollout, "explanation", property(lambda self: Explanation(self.text)))
+    save_av(make_av(lab_tokenizer), tmp_path / "av")
+    save_ar(make_ar(lab_tokenizer), tmp_path / "ar")
+    rows = write_rows(tmp_path / "rl.parquet", lab_tokenizer, _activations(12).numpy(), layer=2)
+    return {"av": tmp_path / "av", "ar": tmp_path / "ar", "dataset": rows, "heldout": rows}
+
+
+SHORT = {"steps": 4, "max_new_tokens": 6, "evaluate_every": 2, "evaluate_rows": 4}
+
+
+def _weights(result):
+    return [load_file(path / "model.safetensors") for path in (result.av, result.ar)]
+
+
+def _same(one, other):
+    return all(torch.equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a)
+
+
+def test_an_engine_of_its_own_trains_to_the_same_weights_as_the_live_av(inputs, tmp_path):
+    """The same responses give the same weights; an engine that misses one update gives others."""
+    live = train_joint(_config(**SHORT), **inputs, out_dir=tmp_path / "live")
+    engines = [OtherEngine(inputs["av"]), OtherEngine(inputs["av"], deaf_from=3)]
+    followed, deaf = (
+        train_joint(_config(**SHORT), **inputs, out_dir=tmp_path / str(i), engine=engine)
+        for i, engine in enumerate(engines)
+    )
+    assert engines[0].loaded == 5, "before each step, and before the last measurement"
+    assert _same(_weights(followed), _weights(live))
+    assert not _same(_weights(deaf), _weights(live))
+    assert not (tmp_path / "0/engine_av").exists()
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_the_config_names_a_server_that_follows_every_step(kind, inputs, tmp_path):
+    stand_in = {"vllm": serving.VLLM, "sglang": serving.SGLang}[kind]
+    with stand_in(load_av(inputs["av"])) as server:
+        config = _config(**SHORT, engine=f"{kind}+{server.url}")
+        result = train_joint(config, **inputs, out_dir=tmp_path / "out")
+        assert len(server.loaded) == 5
+        served = server.av.model.state_dict()
+    trained = load_file(result.av / "model.safetensors")
+    assert all(torch.equal(served[name], trained[name]) for name in trained)
+    assert not torch.equal(
+        trained["model.layers.0.mlp.up_proj.weight"],
+        load_file(inputs["av"] / "model.safetensors")["model.layers.0.mlp.up_proj.weight"],
+    )
+    again = train_joint(config, **inputs, out_dir=tmp_path / "out")
+    assert again == result, "finished: the server, which has gone, is not asked for"
+
+
+def test_a_server_that_does_not_follow_ends_the_run_and_a_mistyped_one_does_not_begin(
+    inputs, tmp_path
+):
+    fast = {"av": {"lr": 0.3, "warmup_steps": 0}, **SHORT}
+    with serving.VLLM(load_av(inputs["av"]), serving.Faults(keeps_head=True)) as server:
+        config = _config(**fast, engine=f"vllm+{server.url}")
+        with pytest.raises(EngineError, match="an update was not taken over whole"):
+            train_joint(config, **inputs, out_dir=tmp_path / "out")
+    with pytest.raises(ConfigError, match="unknown engine"):
+        train_joint(_config(engine="tgi+http://host"), **inputs, out_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize("wrong", ["ar", "dataset"])

@@ -25,19 +25,19 @@ from gloss.nla.remote.wire import Busy, Connection, Question, body_of, checked
 from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
 from gloss.text.tokens import ReadText
 
-Asked = ParamSpec("Asked")
+Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
 
 
 def _sent(
-    question: Question[Asked, Answer], path: str, kind: type[Any], value: str | None = None
-) -> Callable[Concatenate[AsyncRemoteNLA, Asked], Coroutine[Any, Any, Answer]]:
-    """A question as a method that asks the server, with its signature and description; the answer
-    is of a kind, or the value of that name in it.
+    question: Question[Params, Answer], path: str, kind: type[Any], value: str | None = None
+) -> Callable[Concatenate[AsyncRemoteNLA, Params], Coroutine[Any, Any, Answer]]:
+    """A question as a method that is sent to the server, with its signature and description; its
+    answer is of a kind, or the value of that name in it.
     """
 
     async def method(
-        remote: AsyncRemoteNLA, /, *args: Asked.args, **options: Asked.kwargs
+        remote: AsyncRemoteNLA, /, *args: Params.args, **options: Params.kwargs
     ) -> Answer:
         body = body_of(question, remote.nla, *args, **options)
         answer: Any = await remote.send(path, kind, body)
@@ -82,7 +82,7 @@ class AsyncRemoteNLA:
     async def send(
         self, path: str, kind: type[Answer], body: dict[str, Any] | None = None
     ) -> Answer:
-        """The answer of a kind to a body, or to a GET without one; asked again while there is hope.
+        """The answer of a kind to a body, or to a GET without one; sent again while there is hope.
 
         Raises: GlossError of the server's own kind; ServerError, ServerBusyError, AccessError.
         """

@@ -26,18 +26,18 @@ from gloss.nla.remote.wire import Busy, Connection, Question, body_of, checked
 from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
 from gloss.text.tokens import ReadText
 
-Asked = ParamSpec("Asked")
+Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
 
 
 def _sent(
-    question: Question[Asked, Answer], path: str, kind: type[Any], value: str | None = None
-) -> Callable[Concatenate[RemoteNLA, Asked], Answer]:
-    """A question as a method that asks the server, with its signature and description; the answer
-    is of a kind, or the value of that name in it.
+    question: Question[Params, Answer], path: str, kind: type[Any], value: str | None = None
+) -> Callable[Concatenate[RemoteNLA, Params], Answer]:
+    """A question as a method that is sent to the server, with its signature and description; its
+    answer is of a kind, or the value of that name in it.
     """
 
-    def method(remote: RemoteNLA, /, *args: Asked.args, **options: Asked.kwargs) -> Answer:
+    def method(remote: RemoteNLA, /, *args: Params.args, **options: Params.kwargs) -> Answer:
         body = body_of(question, remote.nla, *args, **options)
         answer: Any = remote.send(path, kind, body)
         found: Answer = answer if value is None else getattr(answer, value)
@@ -79,7 +79,7 @@ class RemoteNLA:
         return self.send(f"/v1/runs/{quote(run_id, safe='')}", RunAnswer)
 
     def send(self, path: str, kind: type[Answer], body: dict[str, Any] | None = None) -> Answer:
-        """The answer of a kind to a body, or to a GET without one; asked again while there is hope.
+        """The answer of a kind to a body, or to a GET without one; sent again while there is hope.
 
         Raises: GlossError of the server's own kind; ServerError, ServerBusyError, AccessError.
         """

@@ -23,9 +23,9 @@ from gloss.nla.remote.answers import ArrayAnswer
 from gloss.store.sources import VectorRows
 from gloss.text.document import Document
 
-Asked = ParamSpec("Asked")
+Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
-Question = Callable[Concatenate[Questions, Asked], Coroutine[Any, Any, Answer]]
+Question = Callable[Concatenate[Questions, Params], Coroutine[Any, Any, Answer]]
 _BUSY = (429, 503)
 _RETRIES, _BACKOFF_S, _LONGEST_BACKOFF_S = 4, 0.25, 2.0
 _KIND_OF_STATUS: dict[int, type[GlossError]] = {
@@ -38,7 +38,7 @@ _FINAL_FAULTS = (httpx2.ReadTimeout, httpx2.UnsupportedProtocol)
 
 
 class Busy(Exception):
-    """A server that asks to be asked again after ``delay_s``."""
+    """A server that wants the request again after ``delay_s``."""
 
     def __init__(self, response: httpx2.Response, delay_s: float) -> None:
         self.response, self.delay_s = response, delay_s
@@ -51,8 +51,8 @@ class Connection:
 
     ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request
     waits in all for a busy server, or for one to come back that has answered before. A server that
-    never answered is tried again four times, after 0.25, 0.5, 1 and 2 seconds. Asking twice does no
-    harm: answers depend on the request alone."""
+    never answered is tried again four times, after 0.25, 0.5, 1 and 2 seconds. Sending a request
+    twice does no harm: answers depend on it alone."""
 
     url: str
     secret: str | None = None
@@ -152,17 +152,17 @@ def _fault(state: RetryCallState) -> BaseException | None:
 
 
 def checked(response: httpx2.Response) -> httpx2.Response:
-    """The response. Raises: Busy if the server asks for patience."""
-    asked = response.headers.get("retry-after", "")
-    if response.status_code in _BUSY and asked.isdigit():
-        raise Busy(response, float(asked))
+    """The response. Raises: Busy if the server is busy."""
+    delay_s = response.headers.get("retry-after", "")
+    if response.status_code in _BUSY and delay_s.isdigit():
+        raise Busy(response, float(delay_s))
     return response
 
 
 def body_of(
     question: Callable[..., Any], nla: str | None, *args: Any, **options: Any
 ) -> dict[str, Any]:
-    """The body of a question that is asked as the method of ``Questions`` is called. Raises:
+    """The body of a question, from the arguments of the method of ``Questions``. Raises:
     TypeError as the method does for arguments that it does not have.
     """
     given = inspect.signature(question).bind(None, *args, **options).arguments
