@@ -97,7 +97,7 @@ SAMPLE = {
 
 
 class Server:
-    """``gloss explore`` in a process of its own, on a port of its own; killed and started again by
+    """``gloss serve`` in a process of its own, on a port of its own; killed and started again by
     the tests.
     """
 
@@ -117,8 +117,7 @@ class Server:
             sys.executable,
             "-m",
             "gloss.cli.main",
-            "explore",
-            "--no-browser",
+            "serve",
             "--port",
             self.port,
         ]

@@ -1,4 +1,4 @@
-"""The shipped lab target is what ``gloss lab build`` makes, and a language model of the
+"""The shipped lab target is what ``gloss data lab build`` makes, and a language model of the
 micro-world.
 """
 

@@ -263,7 +263,7 @@ def _base_is_public(half: Half) -> str | Finding:
     base = half.sidecar.base_checkpoint
     if not base or Path(base).is_absolute() or base.startswith((".", "~")):
         what = "base_checkpoint is not a model that others can find"
-        remedy = "Set it: gloss checkpoint convert PLACE OUT --base-checkpoint ID"
+        remedy = "Set it: gloss nla convert PLACE OUT --base-checkpoint ID"
         return warning(what, expected="a hub id", found=base or "nothing", remedy=remedy)
     return base
 

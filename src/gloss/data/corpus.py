@@ -13,9 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from gloss.errors import CorpusError, MissingExtraError, first_line
 from gloss.text.document import Document, chat_messages, clean_text
 
@@ -162,6 +159,9 @@ def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
 
 def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, with those of the columns that it has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     what = "not a Parquet file"
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

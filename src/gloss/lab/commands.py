@@ -10,7 +10,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The laboratory: a micro-world with known truth.", no_args_is_help=True)
+app = typer.Typer(
+    help="The laboratory: a micro-world with known truth.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 
 @app.command()

@@ -30,5 +30,5 @@ def _as_document(document: LabDocument) -> Document:
 
 
 def lab_target_folder() -> Path:
-    """The lab target that is shipped with Gloss; ``gloss lab build`` rebuilds it."""
+    """The lab target that is shipped with Gloss; ``gloss data lab build`` rebuilds it."""
     return Path(str(resources.files("gloss.lab").joinpath("target_model")))

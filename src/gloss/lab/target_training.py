@@ -1,5 +1,5 @@
 """The lab target: a 1.3 M-parameter Qwen2 trained from scratch on the micro-world, rebuilt from its
-seed by ``gloss lab build``.
+seed by ``gloss data lab build``.
 
 texts       = documents and instruct pairs of the micro-world, separated by the end-of-text token
 rows        = their tokens, packed into rows of ``context`` tokens

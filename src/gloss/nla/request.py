@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gloss.errors import ConfigError
 from gloss.text.document import Document
-from gloss.text.positions import check_positions
-from gloss.text.tokens import check_selection
+from gloss.text.positions import check_positions, check_selection
 
 if TYPE_CHECKING:
     from torch import Tensor

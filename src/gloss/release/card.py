@@ -113,7 +113,7 @@ def write_cards(
     base model, by default what the folder or the target's names. ``repo`` is the example's name."""
     parts = parts_of(name)
     if not all(half.place.is_local for half in parts.values()):
-        remedy = f"gloss checkpoint pull {name}"
+        remedy = f"gloss nla pull {name}"
         raise ConfigError("cards are written into folders", where=name, remedy=remedy)
     measured = None if results is None else read_results(results)
     written = []

@@ -46,8 +46,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
                 "no licence, so it is not published",
                 where=half,
                 expected="license in README.md, or a LICENSE file",
-                remedy=f"gloss checkpoint card {half} --license ID, with the licence of the base"
-                " model",
+                remedy=f"gloss nla card {half} --license ID, with the licence of the base model",
             )
     if failed := validate(folder).failed:
         first = failed[0]
@@ -55,7 +54,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
             f"{len(failed)} checks fail, so it is not published; the first is {first.half}"
             f" {first.check}: {first.says}",
             where=folder,
-            remedy=f"See them all: gloss checkpoint validate {folder}",
+            remedy=f"See them all: gloss nla validate {folder}",
         )
     return {role: _upload(half, repos[role], private=private) for role, half in parts.items()}
 

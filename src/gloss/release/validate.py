@@ -73,7 +73,7 @@ def _files_are_safe(half: Half) -> str | Finding:
             raise CheckpointError("a file outside the folder", found=name, remedy=remedy)
         if path.suffix in _PICKLES or path.name == ".metadata":
             what = "a pickled file, which can run code when it is loaded"
-            remedy = "Remove it, or turn it into safetensors: gloss checkpoint convert"
+            remedy = "Remove it, or turn it into safetensors: gloss nla convert"
             raise CheckpointError(what, found=name, remedy=remedy)
     if code := [name for name in half.files if PurePosixPath(name).suffix in _CODE]:
         what = "the folder holds code, which Gloss never runs"
@@ -104,7 +104,7 @@ def _per_block_lists_fit(half: Half) -> str:
 
 def _licence_is_named(half: Half) -> str | Finding:
     return licence_of(half.folder) or warning(
-        "no licence", remedy="Name the base model's: gloss checkpoint card PLACE --license ID"
+        "no licence", remedy="Name the base model's: gloss nla card PLACE --license ID"
     )
 
 

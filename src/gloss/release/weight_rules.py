@@ -51,7 +51,7 @@ def _ends_as_an_ar(half: Half) -> str | Finding:
     family = str(half.config.get("model_type"))
     extra = [name for name in half.headers if not belongs_to_ar(name, family)]
     if extra:
-        found, remedy = ", ".join(extra[:3]), "gloss checkpoint convert"
+        found, remedy = ", ".join(extra[:3]), "gloss nla convert"
         return warning("weights that an AR has no use for", found=found, remedy=remedy)
     return "no final norm, no LM head"
 
@@ -71,7 +71,7 @@ def _types_agree(half: Half) -> str | Finding:
             "weights of a type that not every reader takes",
             expected=f"one of {', '.join(_FLOATS)}",
             found=", ".join(odd),
-            remedy="gloss checkpoint convert PLACE OUT --dtype bfloat16",
+            remedy="gloss nla convert PLACE OUT --dtype bfloat16",
         )
     named = half.config.get("dtype", half.config.get("torch_dtype"))
     if len(found) > 1 or (named in _CONFIG_DTYPES and _CONFIG_DTYPES[str(named)] not in found):
@@ -136,7 +136,7 @@ def describe_head(weight: Tensor) -> str | Finding:
         return warning(
             "the head has no trace of the identity that AR heads start from",
             found=f"mean diagonal {diagonal:.3f}, standard deviation {spread:.3f}",
-            remedy="Check that it reconstructs: gloss checkpoint validate PLACE --target T",
+            remedy="Check that it reconstructs: gloss nla validate PLACE --target T",
         )
     distance = float((weight - torch.eye(d)).norm())
     return f"trained: mean diagonal {diagonal:.2f}, {distance:.2f} from the identity"

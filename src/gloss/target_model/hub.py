@@ -144,7 +144,7 @@ def _fetching(place: ModelPlace) -> Iterator[None]:
         match error:
             case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
                 what = "not in the cache, and the hub cannot be reached"
-                remedy = f"Fetch it where there is a network: gloss checkpoint pull {place}."
+                remedy = f"Fetch it where there is a network: gloss nla pull {place}."
                 remedy += " A folder's path must exist"
             case errors.GatedRepoError():
                 what = "this repository asks for your consent"

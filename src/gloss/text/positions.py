@@ -1,4 +1,6 @@
-"""Which tokens of a text are meant: an index, several, ``all``, or ``3,7-9``."""
+"""Which tokens of a text are meant: an index, several, ``all``, or ``3,7-9``; or a selection by
+their content.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Sequence
 
 from gloss.errors import PositionError
 
+SELECTIONS = "all, last, every:N or regex:PATTERN"
 _EXPECTED = "-1, all, or 3,7-9"
 _ONE = r"\s*(?:\d+-\d+|-?\d+)\s*"
 _POSITIONS = re.compile(rf"{_ONE}(?:,{_ONE})*")
@@ -36,6 +39,16 @@ def _checked(position: int, num_tokens: int) -> int:
         expected = f"a position from {-num_tokens} to {num_tokens - 1}"
         raise PositionError("no such token", expected=expected, found=position)
     return position % num_tokens
+
+
+def check_selection(selection: str) -> None:
+    """Raises PositionError for a selection that ``choose_tokens`` does not know."""
+    kind, _, argument = selection.partition(":")
+    every = kind == "every" and argument.isdigit() and int(argument) > 0
+    if not (selection in ("all", "last") or every or (kind == "regex" and argument)):
+        raise PositionError(
+            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
+        )
 
 
 def _parse(text: str, num_tokens: int) -> list[int]:

@@ -17,11 +17,11 @@ import regex
 
 from gloss.errors import CorpusError, PositionError
 from gloss.text.document import Document
+from gloss.text.positions import check_selection
 from gloss.text.rendering import DocumentEncoder, EncodedDocument
 
 Item = TypeVar("Item")
 CONTENT, HEADER, FOOTER, SCAFFOLD = "content", "header", "footer", "scaffold"
-SELECTIONS = "all, last, every:N or regex:PATTERN"
 _UNBOUNDED = 1 << 20
 _LONGEST_GLYPH = 4
 """Tokens that one character can be cut into: one for each byte of its UTF-8."""
@@ -114,15 +114,6 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
 def text_of_tokens(tokens: Iterable[ReadToken]) -> str:
     """Their text: a glyph of several tokens once."""
     return "".join(token.token for token in tokens if not token.fragment_index)
-
-
-def check_selection(selection: str) -> None:
-    """Raises PositionError for a selection that ``choose_tokens`` does not know."""
-    kind, _, argument = selection.partition(":")
-    every = kind == "every" and argument.isdigit() and int(argument) > 0
-    if not (selection in ("all", "last") or every or (kind == "regex" and argument)):
-        what = "cannot read the selection of tokens"
-        raise PositionError(what, expected=SELECTIONS, found=repr(selection))
 
 
 def choose_tokens(read: ReadText, selection: str) -> list[int]:

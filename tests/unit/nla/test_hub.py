@@ -161,7 +161,7 @@ def test_a_network_that_is_down_is_one_line_and_is_asked_once(hub_cache, nla_fol
     with pytest.raises(CheckpointError) as error:
         gloss.load(NAME)
     assert "not in the cache, and the hub cannot be reached" in one_line(error)
-    assert f"gloss checkpoint pull {NAME}" in one_line(error)
+    assert f"gloss nla pull {NAME}" in one_line(error)
     once = len(waited)
     with pytest.raises(CheckpointError):
         gloss.load(av=f"{NAME}-av")
@@ -189,7 +189,7 @@ def test_offline_what_is_not_in_the_cache_says_how_to_fetch_it(hub_cache):
     with pytest.raises(CheckpointError) as error:
         gloss.load(NAME)
     assert one_line(error).startswith(f"{NAME}-av: not in the cache")
-    assert f"gloss checkpoint pull {NAME}" in one_line(error)
+    assert f"gloss nla pull {NAME}" in one_line(error)
 
 
 def test_offline_one_half_in_the_cache_is_enough_to_use_that_half(hub_cache, nla_folder):
