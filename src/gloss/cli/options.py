@@ -33,8 +33,7 @@ ARGUMENT = {"argument": True}
 def add_verb(app: typer.Typer, function: Callable[..., Answer | None]) -> None:
     """Adds a function as a command of its name: positional-only parameters are arguments, others
     options, and a dataclass stands for one option for each of its fields. ``HELP`` says what they
-    mean. A verb that returns an answer has ``--json``.
-    """
+    mean. A verb that returns an answer has ``--json``."""
     name = function.__name__.strip("_")
     signature = inspect.signature(function, eval_str=True)
     parameters, groups = list[inspect.Parameter](), dict[str, type[Any]]()

@@ -1,6 +1,5 @@
 """The questions to an NLA: explain, steer, and under ``gloss nla`` tokens, reconstruct, score,
-trust, compare, continue. Options are those of the methods of ``NLA``.
-"""
+trust, compare, continue. Options are those of the methods of ``NLA``."""
 
 from __future__ import annotations
 
@@ -143,8 +142,7 @@ def explain(
     parts: NLAOptions,
 ) -> Answer:
     """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of
-    activations.
-    """
+    activations."""
     _check_fit(source, selection, files)
     chosen, drawn = selection.asked(), sampling.asked()
     if source.activations is not None:
@@ -185,8 +183,7 @@ def steer(
     seed: int = 0,
 ) -> Answer:
     """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) −
-    AR(original).
-    """
+    AR(original)."""
     from gloss.text.positions import check_positions
 
     check_positions(positions)
@@ -241,8 +238,7 @@ def score(
     limit: AtLeast1 = 100,
 ) -> Answer:
     """Score how well one explanation rebuilds the activation of a token, or each activation of a
-    file.
-    """
+    file."""
     read = read_text(explanation)
     if source.activations is None:
         document = source.document()
@@ -273,8 +269,7 @@ def trust(
     seed: int = 0,
 ) -> Answer:
     """Show what speaks for a token's explanation and against it: controls, samples, neighbours, and
-    what each claim carries.
-    """
+    what each claim carries."""
     document = text.document()
     asked = {"samples": samples, "neighbours": neighbours, "seed": seed}
     nla = parts.open()
