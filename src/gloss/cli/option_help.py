@@ -28,7 +28,7 @@ HELP: Mapping[str, str] = {
     "minus": "Subtract the activations of this file, row by row (one row: from all).",
     "minus_text": "Subtract the activation of a token of this text, its last one.",
     "minus_position": "Which token that is; without --minus-text, of the text itself.",
-    "limit": "At most so many rows.",
+    "limit": "Only the first so many rows.",
     # with what
     "nla": "Folder or hub id of the NLA; the last quickstart if not given.",
     "av": "Folder or hub id of the AV, where it stands elsewhere.",
@@ -56,8 +56,8 @@ HELP: Mapping[str, str] = {
     "trust.samples": "More explanations, at temperature 1.",
     "trust.neighbours": "Tokens on each side.",
     "compare.other": "Another text; without it, both tokens are of the same text.",
-    "compare.position": "Token of the first text, by default the last; of a file the row, 0.",
-    "compare.other_position": "Token of the other text, by default the last; of a file the row, 1.",
+    "compare.positions": "The two that are meant: by default the last token of each, or rows 0,1 of"
+    " a file.",
     "reconstruct.explanation": "An explanation; - reads standard input.",
     "score.explanation": "An explanation; - reads standard input.",
     # what comes out

@@ -32,34 +32,33 @@ ARGUMENT = {"argument": True}
 
 def add_verb(app: typer.Typer, function: Callable[..., Answer | None]) -> None:
     """Adds a function as a command of its name: positional-only parameters are arguments, others
-    options, and a dataclass stands for one option for each of its fields. ``HELP`` says what they
-    mean. A verb that returns an answer has ``--json``."""
+    options, and a dataclass stands for one option for each field of which ``HELP`` says something.
+    A verb that returns an answer has ``--json``."""
     name = function.__name__.strip("_")
     signature = inspect.signature(function, eval_str=True)
-    parameters, groups = list[inspect.Parameter](), dict[str, type[Any]]()
+    parameters, arguments = list[inspect.Parameter](), list[str]()
+    groups: dict[str, tuple[type[Any], list[str]]] = {}
     for one in signature.parameters.values():
-        if isinstance(one.annotation, type) and is_dataclass(one.annotation):
-            groups[one.name] = one.annotation
-            hints = get_type_hints(one.annotation, include_extras=True)
+        kind = one.annotation
+        if isinstance(kind, type) and is_dataclass(kind):
+            hints = get_type_hints(kind, include_extras=True)
+            known = [f for f in fields(kind) if f"{name}.{f.name}" in HELP or f.name in HELP]
+            groups[one.name] = kind, [f.name for f in known]
             parameters += [
                 _parameter(name, f.name, hints[f.name], f.default, argument=bool(f.metadata))
-                for f in fields(one.annotation)
+                for f in known
             ]
         else:
-            default = MISSING if one.default is one.empty else one.default
             argument = one.kind is one.POSITIONAL_ONLY
-            parameters.append(
-                _parameter(name, one.name, one.annotation, default, argument=argument)
-            )
+            arguments += [one.name] if argument else []
+            parameters.append(_parameter(name, one.name, kind, one.default, argument=argument))
     if signature.return_annotation is not None:
         parameters.append(_parameter(name, "as_json", bool, False))
 
-    arguments = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_ONLY]
-
     def command(**given: Any) -> None:
         as_json = given.pop("as_json", True)
-        for group, kind in groups.items():
-            given[group] = kind(**{f.name: given.pop(f.name) for f in fields(kind)})
+        for group, (kind, names) in groups.items():
+            given[group] = kind(**{name: given.pop(name) for name in names})
         answer = function(*[given.pop(name) for name in arguments], **given)
         if answer is not None:
             _print(answer, as_json=as_json)
@@ -86,10 +85,11 @@ def _parameter(
     else:
         spelled = SPELLED.get(name, f"--{name.replace('_', '-')}")
         info = typer.Option(spelled, help=text, min=bounds.min, max=bounds.max)
+    required = default in (MISSING, inspect.Parameter.empty)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if default is MISSING else default,
+        default=inspect.Parameter.empty if required else default,
         annotation=Annotated[kind, info],
     )
 

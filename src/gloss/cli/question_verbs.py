@@ -4,7 +4,7 @@ trust, compare, continue. Options are those of the methods of ``NLA``."""
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from gloss.cli.options import (
 )
 from gloss.cli.output import Answer, print_json, table
 from gloss.errors import ConfigError
+from gloss.nla.request import Sampling, Selection
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
@@ -41,44 +42,11 @@ class SelectionOptions:
 
     def asked(self) -> dict[str, Any]:
         """As ``NLA.explain`` takes them. Raises: ConfigError, PositionError."""
-        from gloss.nla.request import Selection
-
         if self.pool not in (None, "mean"):
             raise ConfigError("unknown --pool", expected="mean", found=repr(self.pool))
-        asked = asdict(self)
-        asked["minus"] = asked.pop("minus_text")
+        asked: dict[str, Any] = {**asdict(self), "minus": self.minus_text}
+        del asked["minus_text"]
         return vars(Selection(**asked))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How explanations are drawn."""
-
-    samples: AtLeast1 = 1
-    best_of: AtLeast1 = 1
-    temperature: NotNegative | None = None
-    seed: int = 0
-    prompt: str | None = None
-
-    def asked(self) -> dict[str, Any]:
-        """As ``NLA.explain`` takes them, the prompt read from a file where it names one.
-
-        Raises: ConfigError.
-        """
-        from gloss.nla.request import Sampling
-
-        asked = asdict(self)
-        Sampling(**asked)
-        if self.prompt is not None and "<INJECT>" not in self.prompt:
-            try:
-                asked["prompt"] = Path(self.prompt).read_text(encoding="utf-8").strip("\n")
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    "neither a prompt nor a readable file of one",
-                    expected="a text with <INJECT> once",
-                    found=repr(self.prompt),
-                ) from error
-        return asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +61,24 @@ class FileOptions:
 
     def __post_init__(self) -> None:
         if self.out is not None and self.out.suffix != ".parquet":
-            raise ConfigError(
-                "--out names no table", expected="a name that ends in .parquet", found=self.out
-            )
+            expected = "a name that ends in .parquet"
+            raise ConfigError("--out names no table", expected=expected, found=self.out)
         if self.jsonl and self.out is None:
             raise ConfigError("--jsonl writes beside the table", expected="--out too")
+
+    def check(self, source: SourceOptions) -> None:
+        """Refuses files that cannot be read, and too many rows to print."""
+        found = source.vectors().num_rows
+        if self.minus is not None:
+            SourceOptions(activations=self.minus).vectors()
+        if self.out is None and min(found, self.limit or found) > SHOWN_WITHOUT_OUT:
+            raise ConfigError(
+                "too many activations to print",
+                where=source.activations,
+                expected=f"at most {SHOWN_WITHOUT_OUT} rows",
+                found=found,
+                remedy="Write a table with --out, or take the first ones with --limit",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,67 +86,65 @@ class ComparedOptions(SourceOptions):
     """Two activations: tokens of one text or of two, or rows of a file."""
 
     other: str | None = field(default=None, metadata=ARGUMENT)
-    position: int | None = None
-    other_position: int | None = None
+    positions: str | None = None
 
     def sides(self) -> tuple[Any, Any]:
         """As ``NLA.compare`` takes them. Raises: ConfigError, CorpusError, DatasetError."""
+        default = "0,1" if self.activations is not None else "-1,-1"
+        words = (self.positions or default).split(",")
+        if len(words) != 2 or not all(word.strip().removeprefix("-").isdigit() for word in words):
+            found = repr(self.positions)
+            raise ConfigError("cannot read --positions", expected="two, like 3,-1", found=found)
+        one, two = map(int, words)
         if self.activations is not None:
-            if self.other is not None:
-                raise ConfigError("a text beside a file", expected="--activations alone")
-            return self._row(self.position or 0), self._row(
-                1 if self.other_position is None else self.other_position
-            )
-        if self.other is None and self.position == self.other_position:
-            raise ConfigError(
-                "nothing to compare with", expected="OTHER, or --position and --other-position"
-            )
+            rows = self.vectors()
+            if self.other is not None or not 0 <= min(one, two) <= max(one, two) < rows.num_rows:
+                expected = f"two rows, 0 to {rows.num_rows - 1}, and no text"
+                raise ConfigError("no such rows", where=self.activations, expected=expected)
+            return _row(rows, one), _row(rows, two)
+        if self.other is None and one == two:
+            raise ConfigError("nothing to compare with", expected="OTHER, or two --positions")
         document = self.document()
-        places = (-1 if one is None else one for one in (self.position, self.other_position))
-        first, second = zip((document, self.other or document), places, strict=True)
-        return first, second
+        return (document, one), (self.other or document, two)
 
-    def _row(self, row: int) -> Any:
-        source = self.vectors()
-        if not 0 <= row < source.num_rows:
-            expected = f"0 to {source.num_rows - 1}"
-            raise ConfigError("no such row", where=self.activations, expected=expected, found=row)
-        chunk = next(c for c in source.chunks(1024) if row < c.first + len(c.vectors))
-        return chunk.vectors[row - chunk.first]
+
+def _row(source: Any, row: int) -> Any:
+    """One activation of a source; [d_model]."""
+    chunk = next(c for c in source.chunks(1024) if row < c.first + len(c.vectors))
+    return chunk.vectors[row - chunk.first]
 
 
 def explain(
     source: SourceOptions,
     selection: SelectionOptions,
-    sampling: SamplingOptions,
+    sampling: Sampling,
     files: FileOptions,
     parts: NLAOptions,
 ) -> Answer:
     """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of
     activations."""
     _check_fit(source, selection, files)
-    chosen, drawn = selection.asked(), sampling.asked()
-    if source.activations is not None:
-        _check_files(source, files)
-    else:
+    chosen, drawn = selection.asked(), asdict(_with_prompt_read(sampling))
+    path = source.activations
+    if path is None:
         document = source.document()
+    else:
+        files.check(source)
     nla = parts.open()
-    if source.activations is None and files.out is None:
+    if path is None and files.out is None:
         found = nla.explain(document, **chosen, **drawn)
         _report_speed(nla)
         return Answer(found.to_dicts(), [found.table()])
-    from gloss.nla import Selection
     from gloss.reading import ExplainConfig, explain_activations, explain_in_memory, explain_text
 
     config = ExplainConfig(**drawn, batch_size=files.batch_size, limit=files.limit)
-    if source.activations is None:
+    if path is None:
         explain_text(nla, document, files.out, selection=Selection(**chosen), config=config)
     elif files.out is None:
-        path = source.activations
         rows = explain_in_memory(nla, path, config, minus=files.minus).explanations
         return Answer(rows.to_dicts(), [rows.table()])
     else:
-        explain_activations(nla, source.activations, files.out, config, minus=files.minus)
+        explain_activations(nla, path, files.out, config, minus=files.minus)
     return _written(files)
 
 
@@ -184,9 +163,7 @@ def steer(
 ) -> Answer:
     """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) −
     AR(original)."""
-    from gloss.text.positions import check_positions
-
-    check_positions(positions)
+    Selection(positions=positions)
     if (edit is None) == (edited is None):
         raise ConfigError("nothing to steer along", expected="one of --edit and --edited")
     edits = {"edit": _pair("--edit", edit), "unrelated": _pair("--unrelated", unrelated)}
@@ -235,28 +212,25 @@ def score(
     *,
     explanation: str,
     position: int = -1,
-    limit: AtLeast1 = 100,
+    limit: AtLeast1 | None = None,
 ) -> Answer:
-    """Score how well one explanation rebuilds the activation of a token, or each activation of a
-    file."""
-    read = read_text(explanation)
-    if source.activations is None:
-        document = source.document()
-        names: list[str | None] = [document.doc_id]
-        found = parts.open().score([read], document, position=position)
-    else:
-        opened = source.vectors()
-        nla, chunk = parts.open(), next(opened.chunks(limit))
-        names = list(chunk.columns.get("doc_id", [None] * len(chunk.vectors)))
-        found = nla.score([read] * len(names), chunk.vectors)
+    """Score how well one explanation rebuilds the activation of a token, or each of the first 100
+    of a file."""
     from gloss.nla.presentation import number
 
+    read, names = read_text(explanation), list[str | None]()
+    if source.activations is None:
+        document = source.document()
+        names, found = [document.doc_id], parts.open().score([read], document, position=position)
+    else:
+        opened = source.vectors()
+        nla, chunk = parts.open(), next(opened.chunks(limit or 100))
+        names = list(chunk.columns.get("doc_id", [None] * len(chunk.vectors)))
+        found = nla.score([read] * len(names), chunk.vectors)
     rows = [(i, name, one) for i, (name, one) in enumerate(zip(names, found, strict=True))]
     cells = ((i, name, number(one.cosine, 3), number(one.fve, 3)) for i, name, one in rows)
-    return Answer(
-        [{"row": i, "doc_id": name, **asdict(one)} for i, name, one in rows],
-        [table(("row>", "document", "cosine>", "FVE>"), cells)],
-    )
+    as_json = [{"row": i, "doc_id": name, **asdict(one)} for i, name, one in rows]
+    return Answer(as_json, [table(("row>", "document", "cosine>", "FVE>"), cells)])
 
 
 def trust(
@@ -271,9 +245,8 @@ def trust(
     """Show what speaks for a token's explanation and against it: controls, samples, neighbours, and
     what each claim carries."""
     document = text.document()
-    asked = {"samples": samples, "neighbours": neighbours, "seed": seed}
-    nla = parts.open()
-    return _answer(nla.trust(document, position=position, explanation=explanation, **asked))
+    asked: Any = {"position": position, "explanation": explanation, "samples": samples}
+    return _answer(parts.open().trust(document, **asked, neighbours=neighbours, seed=seed))
 
 
 def compare(
@@ -296,10 +269,8 @@ def continue_(
 ) -> Answer:
     """Let the target write on."""
     document = text.document()
-    found = parts.open().continue_text(
-        document, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    )
-    return _answer(found)
+    asked: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    return _answer(parts.open().continue_text(document, **asked))
 
 
 def _answer(found: Result) -> Answer:
@@ -316,6 +287,18 @@ def _pair(option: str, value: str | None) -> tuple[str, str] | None:
     return old, new
 
 
+def _with_prompt_read(sampling: Sampling) -> Sampling:
+    """With the prompt's text: that of a file of this name, or the words themselves."""
+    if sampling.prompt is None or "<INJECT>" in sampling.prompt:
+        return sampling
+    try:
+        text = Path(sampling.prompt).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        what, expected = "neither a prompt nor a readable file of one", "a text with <INJECT> once"
+        raise ConfigError(what, expected=expected, found=repr(sampling.prompt)) from error
+    return replace(sampling, prompt=text.strip("\n"))
+
+
 def _check_fit(source: SourceOptions, selection: SelectionOptions, files: FileOptions) -> None:
     """Refuses options that do not fit what is explained."""
     of_file = source.activations is not None
@@ -327,21 +310,6 @@ def _check_fit(source: SourceOptions, selection: SelectionOptions, files: FileOp
         raise ConfigError(f"{option} does not fit this input", expected=f"{wanted} with {option}")
 
 
-def _check_files(source: SourceOptions, files: FileOptions) -> None:
-    """Refuses files that cannot be read, and too many rows to print."""
-    found = source.vectors().num_rows
-    if files.minus is not None:
-        SourceOptions(activations=files.minus).vectors()
-    if files.out is None and min(found, files.limit or found) > SHOWN_WITHOUT_OUT:
-        raise ConfigError(
-            "too many activations to print",
-            where=source.activations,
-            expected=f"at most {SHOWN_WITHOUT_OUT} rows",
-            found=found,
-            remedy="Write a table with --out, or take the first ones with --limit",
-        )
-
-
 def _written(files: FileOptions) -> Answer:
     """A table that was written."""
     from gloss.reading import iter_results, read_results, write_json_lines
@@ -349,14 +317,13 @@ def _written(files: FileOptions) -> Answer:
     assert files.out is not None
     if files.jsonl:
         write_json_lines(files.out.with_suffix(".jsonl"), iter_results(files.out))
-    rows = read_results(files.out).to_dicts
-    return Answer(rows, [str(files.out)], f"gloss results themes {files.out}")
+    out = files.out
+    return Answer(lambda: read_results(out).to_dicts(), [str(out)], f"gloss results themes {out}")
 
 
 def _report_speed(nla: NLA) -> None:
     """Says on standard error how fast a server was."""
     from gloss.engines import RemoteEngine
 
-    engine = nla.engine
-    if isinstance(engine, RemoteEngine) and engine.last_speed is not None:
-        print(f"{engine}: {engine.last_speed}", file=sys.stderr)
+    if isinstance(nla.engine, RemoteEngine) and nla.engine.last_speed is not None:
+        print(f"{nla.engine}: {nla.engine.last_speed}", file=sys.stderr)

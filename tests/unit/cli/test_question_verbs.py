@@ -58,7 +58,7 @@ def test_every_verb_reads_every_kind_of_activations(gloss, kind):
         gloss, "nla", "score", "--activations", rows, "--explanation", SAYINGS[0], "--limit", 2
     )
     assert [one["row"] for one in scored] == [0, 1]
-    compared = answer(gloss, "nla", "compare", "--activations", rows, "--other-position", 2)
+    compared = answer(gloss, "nla", "compare", "--activations", rows, "--positions", "0,2")
     assert [side["text"] for side in compared["sides"]] == [SAYINGS[0], SAYINGS[2]]
 
 
@@ -79,21 +79,22 @@ def test_every_verb_reads_every_kind_of_text(gloss, source):
     assert steered["edited"] == "It snows."
     written = answer(gloss, "nla", "continue", *source, "--max-new-tokens", 2)
     assert len(written["tokens"]) - written["prompt_length"] <= 2
-    compared = answer(gloss, "nla", "compare", *source, "--position", 1, "--other-position", -1)
+    compared = answer(gloss, "nla", "compare", *source, "--positions", "1,-1")
     assert compared["sides"][0]["position"] == 1
     assert explained["position"] is not None
 
 
 def test_two_texts_are_compared(gloss):
-    found = answer(gloss, "nla", "compare", TEXT, "Ada is calm.", "--other-position", 0)
+    found = answer(gloss, "nla", "compare", TEXT, "Ada is calm.", "--positions", "-1,0")
     assert found["sides"][1]["position"] == 0
     assert "first − second" in gloss("nla", "compare", TEXT, "Ada is calm.", "--nla", "nla")[1]
 
 
 def test_a_row_that_is_not_there_is_refused(gloss):
-    code, _, errors = gloss("nla", "compare", "--activations", "rows.npy", "--position", 99)
+    code, _, errors = gloss("nla", "compare", "--activations", "rows.npy", "--positions", "0,99")
     assert code == 2
-    assert "rows.npy: no such row: expected 0 to" in errors
+    assert "rows.npy: no such rows: expected two rows, 0 to 3" in errors
+    assert "cannot read --positions" in gloss("nla", "compare", TEXT, "--positions", "1")[2]
 
 
 def test_a_whole_edited_explanation_takes_the_place_of_an_edit(gloss):
