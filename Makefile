@@ -51,7 +51,9 @@ check: install check-page
 	$(BIN)/python docs/make_cli_reference.py --check
 	$(BIN)/python docs/make_compatibility.py --check
 	$(BIN)/python docs/make_api_reference.py --check
+	$(BIN)/python docs/make_invariants.py --check
 	$(BIN)/python scripts/unasync.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Form and types of the web page's scripts, and that third-party ones are as published; needs Node.
 PAGE := src/gloss/explorer
@@ -77,6 +79,7 @@ docs: install
 	$(BIN)/python docs/make_cli_reference.py
 	$(BIN)/python docs/make_compatibility.py
 	$(BIN)/python docs/make_api_reference.py
+	$(BIN)/python docs/make_invariants.py
 	$(BIN)/python scripts/unasync.py
 
 smoke: install

@@ -77,6 +77,7 @@ def test_ar_prompt_ids_and_suffix(family):
     assert all(row[-len(suffix) :] == suffix for row in ids)
 
 
+@pytest.mark.invariant("6")
 def test_gemma_prompts_have_one_bos(golden):
     tokenizer, sidecar = (
         tokenizer_of(golden / "gemma3" / "av"),

@@ -60,6 +60,7 @@ def _posted(family, vectors, **settings):
         return server.requests[0]
 
 
+@pytest.mark.invariant("11")
 def test_requests_have_the_references_keys_and_sampling_parameters(family, vectors, requests):
     for request in requests:
         wanted = {

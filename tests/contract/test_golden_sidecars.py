@@ -181,6 +181,7 @@ def check(golden, family):
     return read_and_verify
 
 
+@pytest.mark.invariant("two-readers")
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_is_read_and_verified(golden, family, check, dialect):
     sidecar, wanted = check(golden / family / "sidecars" / f"{dialect}.yaml"), FAMILIES[family]

@@ -61,6 +61,7 @@ def test_the_smoke_preset_shows_rl_above_the_warm_start(small_run):
     assert fve["rl_sampled"] > fve["sft_sampled"]
 
 
+@pytest.mark.invariant("2")
 def test_no_document_stands_in_two_parts(small_run):
     parts = [
         set(read_activations(small_run / "splits" / f"{name}.parquet")["doc_id"].to_pylist())

@@ -73,6 +73,7 @@ def test_samples_follow_the_models_distribution(av):
     assert float((counts - expected).abs().max()) < 0.03
 
 
+@pytest.mark.invariant("16")
 def test_generation_ends_at_the_stop_token_and_rows_leave_the_batch(av):
     endless = LocalEngine(av).generate(_activations(64), temperature=1.5, max_new_tokens=40, seed=0)
     av.stop_id = Counter(token for r in endless for token in r.token_ids).most_common(1)[0][0]

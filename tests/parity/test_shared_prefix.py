@@ -49,6 +49,7 @@ def test_shared_prefix_gives_the_log_probabilities_of_whole_sequences(av):
         )
 
 
+@pytest.mark.invariant("shared-prefix-gradients")
 def test_shared_prefix_gives_the_gradients_of_whole_sequences(av):
     ids, mask = av.encode_responses(RESPONSES)
     parameters = [p for p in av.model.parameters() if p.requires_grad]
@@ -136,6 +137,7 @@ def test_rows_of_one_length_stay_together_and_unlike_ones_part():
     assert fitted_chunks([], 4) == []
 
 
+@pytest.mark.invariant("4")
 def test_another_activation_changes_the_log_probabilities(av):
     ids, mask = av.encode_responses(RESPONSES)
     with torch.no_grad():
@@ -149,6 +151,7 @@ def test_the_stop_token_belongs_to_the_training_target(av):
     assert ids[0, int(mask.sum()) - 1] == av.stop_id
 
 
+@pytest.mark.invariant("8")
 def test_reconstructions_do_not_depend_on_their_batch(ar):
     texts = [*RESPONSES, "The {brace} </text> inside", "日本"]
     with torch.no_grad():
@@ -172,6 +175,7 @@ def test_a_fresh_head_is_the_identity(ar):
     assert torch.equal(ar.head.weight, torch.eye(32))
 
 
+@pytest.mark.invariant("8")
 def test_right_pad_marks_real_tokens():
     ids, mask = right_pad([[5, 6, 7], [8]], pad_id=0)
     assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]

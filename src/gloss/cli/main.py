@@ -16,7 +16,7 @@ from typer.main import get_command
 from gloss import __version__, plugins
 from gloss.cli import checkpoint_verbs as files
 from gloss.cli import pipeline_verbs as runs
-from gloss.cli import question_verbs as ask
+from gloss.cli import question_verbs as questions
 from gloss.cli import results_verbs as results
 from gloss.cli import stage_verbs as stages
 from gloss.cli.options import add_verb
@@ -38,7 +38,14 @@ GROUPS: Mapping[str, tuple[str, Sequence[Callable[..., Any]]]] = {
     "nla": (
         "One NLA: rebuild, score, trust, compare, continue; look at its files and exchange them.",
         (
-            *(ask.tokens, ask.reconstruct, ask.score, ask.trust, ask.compare, ask.continue_),
+            *(
+                questions.tokens,
+                questions.reconstruct,
+                questions.score,
+                questions.trust,
+                questions.compare,
+                questions.continue_,
+            ),
             *(files.inspect, files.validate, files.convert, files.card, files.push, files.pull),
         ),
     ),
@@ -158,7 +165,14 @@ def _root(
     """Turn a language model's activations into words, and check the words."""
 
 
-for function in (runs.quickstart, runs.run, runs.evaluate, ask.explain, ask.steer, serve):
+for function in (
+    runs.quickstart,
+    runs.run,
+    runs.evaluate,
+    questions.explain,
+    questions.steer,
+    serve,
+):
     add_verb(app, function)
 for name, (meaning, verbs) in GROUPS.items():
     group = typer.Typer(help=meaning, no_args_is_help=True, cls=_Data if name == "data" else None)

@@ -57,7 +57,7 @@ def serve(
     from gloss.plugins import known_truth
     from gloss.serve.service import open_service
 
-    _leave_room_for_answers(threads)
+    _spare_a_core(threads)
     limits = Limits(
         max_batch_rows=max_batch_rows,
         max_queued_rows=max_queued_rows,
@@ -130,7 +130,7 @@ def _server_module() -> Any:
     return server
 
 
-def _leave_room_for_answers(threads: int | None) -> None:
+def _spare_a_core(threads: int | None) -> None:
     """Keeps a core free for the event loop: on a crowded CPU threads that wait for each other cost
     more than they bring."""
     import torch

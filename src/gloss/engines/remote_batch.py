@@ -73,7 +73,7 @@ class RemoteBatch(RowBatch[RowRequest]):
         for key, request in self._joining.items():
             groups[self._alike(request)].append(key)
         for keys in groups.values():
-            answers = self._ask([self._joining[key] for key in keys])
+            answers = self._request([self._joining[key] for key in keys])
             self._calls[asyncio.run_coroutine_threadsafe(answers, self._loop)] = keys
         self._joining = {}
         done, _ = wait(self._calls, timeout=_STEP_S, return_when=FIRST_COMPLETED)
@@ -96,7 +96,7 @@ class RemoteBatch(RowBatch[RowRequest]):
         alone = request.temperature and not isinstance(self._engine, RemoteEngine)
         return request.temperature, request.max_new_tokens, request.seed if alone else 0
 
-    def _ask(self, requests: Sequence[RowRequest]) -> Coroutine[Any, Any, list[Rollout]]:
+    def _request(self, requests: Sequence[RowRequest]) -> Coroutine[Any, Any, list[Rollout]]:
         if isinstance(self._engine, RemoteEngine):
             return self._engine.generate_rows(requests)
         first = requests[0]

@@ -164,16 +164,16 @@ class RemoteEngine(ABC):
         Raises: EngineError.
         """
         try:
-            self._ask(self._probe)
+            self._request(self._probe)
         except RefusedRequest as refusal:
             raise self._explained(refusal) from refusal
 
-    def _ask(self, ask: Callable[[Transport], Awaitable[T]]) -> T:
-        async def asking() -> T:
+    def _request(self, call: Callable[[Transport], Awaitable[T]]) -> T:
+        async def sent() -> T:
             async with self._transport() as transport:
-                return await ask(transport)
+                return await call(transport)
 
-        return run_apart(asking)
+        return run_apart(sent)
 
     @abstractmethod
     def load_weights(self, folder: Path) -> None:
@@ -221,7 +221,7 @@ class EmbeddedPromptEngine(RemoteEngine):
         Raises: EngineError, CheckpointError, SidecarError.
         """
         try:
-            self._ask(partial(self._load_weights, folder=str(folder.resolve())))
+            self._request(partial(self._load_weights, folder=str(folder.resolve())))
         except RefusedRequest as refusal:
             raise EngineError(
                 "the server does not take new weights",
@@ -239,7 +239,7 @@ class EmbeddedPromptEngine(RemoteEngine):
         Raises: EngineError if its weights are others.
         """
         activation = probe_activation(self.d_model)
-        steps = self._ask(partial(self._first_steps, activation=activation))
+        steps = self._request(partial(self._first_steps, activation=activation))
         ids = torch.tensor([[token for token, _ in steps]])
         here = av.response_logprobs(activation, ids, torch.ones_like(ids, dtype=torch.bool))
         there = torch.tensor([logprob for _, logprob in steps])

@@ -22,6 +22,7 @@ def test_the_marker_is_found_by_its_id_and_both_neighbours():
     assert find_marker([7, 9, 3, 7, 4, 7], MARKER) == 3
 
 
+@pytest.mark.invariant("4")
 @pytest.mark.parametrize(
     "ids", [[], [7], [3, 7], [7, 4], [3, 7, 5], [5, 7, 4], [3, 8, 4], [3, 7, 4, 3, 7, 4]], ids=str
 )
@@ -124,6 +125,7 @@ def test_choosing_twice_gives_the_same_marker(make_tokenizer):
     assert dataclasses.asdict(first) == dataclasses.asdict(second)
 
 
+@pytest.mark.invariant("template-braces")
 def test_a_marker_that_merges_with_its_neighbour_is_no_marker():
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

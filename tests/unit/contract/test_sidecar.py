@@ -190,6 +190,7 @@ def test_a_missing_file_names_itself(tmp_path):
         read_model_sidecar(tmp_path)
 
 
+@pytest.mark.invariant("bad-scales")
 @pytest.mark.parametrize(
     "scale",
     [0, -1.5, True, False, math.nan, math.inf, "inf", "", "Raw", "big", [1.0], {"a": 1}],
@@ -211,6 +212,7 @@ def test_an_av_without_a_scale_is_refused_but_may_say_raw(tmp_path):
     assert read_model_sidecar(raw).injection_scale is None
 
 
+@pytest.mark.invariant("two-readers")
 def test_an_unsaid_mse_scale_is_the_root_of_d_model_and_an_explicit_null_is_refused(tmp_path):
     assert (
         read_model_sidecar(
@@ -222,6 +224,7 @@ def test_an_unsaid_mse_scale_is_the_root_of_d_model_and_an_explicit_null_is_refu
         read_model_sidecar(rewritten(tmp_path, ar_sidecar(), extraction__mse_scale=None))
 
 
+@pytest.mark.invariant("schema-version")
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -263,6 +266,7 @@ def test_a_bad_template_is_refused_with_its_file(tmp_path):
         read_model_sidecar(rewritten(tmp_path, av_sidecar(), prompt_templates__av="no marker"))
 
 
+@pytest.mark.invariant("two-readers")
 def test_contradicting_layers_are_refused(tmp_path):
     with pytest.raises(SidecarError, match=r"contradicting layers.*found \[0, 2\]"):
         read_model_sidecar(rewritten(tmp_path, ar_sidecar(), critic={"extraction_layer_index": 0}))
@@ -296,6 +300,7 @@ def test_a_right_av_sidecar_is_verified(make_tokenizer):
     verify_model_sidecar(live_av(tokenizer), tokenizer=tokenizer, d_model=16, num_blocks=3)
 
 
+@pytest.mark.invariant("5")
 @pytest.mark.parametrize("field", ["char", "token_id", "left_neighbor_id", "right_neighbor_id"])
 def test_every_part_of_the_marker_is_verified(field, make_tokenizer):
     tokenizer = make_tokenizer("㈎")
@@ -306,6 +311,7 @@ def test_every_part_of_the_marker_is_verified(field, make_tokenizer):
         verify_model_sidecar(wrong, tokenizer=tokenizer, d_model=16)
 
 
+@pytest.mark.invariant("5")
 def test_another_tokenizer_is_refused(make_tokenizer, nfkc):
     sidecar = live_av(make_tokenizer("㈎"))
     for other in (make_tokenizer("㈏㈎"), make_tokenizer(), make_tokenizer("㈎", normalizer=nfkc)):
@@ -313,6 +319,7 @@ def test_another_tokenizer_is_refused(make_tokenizer, nfkc):
             verify_model_sidecar(sidecar, tokenizer=other, d_model=16)
 
 
+@pytest.mark.invariant("wrong-width-or-depth")
 def test_width_and_depth_are_verified(make_tokenizer):
     tokenizer = make_tokenizer("㈎")
     with pytest.raises(SidecarError, match="d_model"):
@@ -327,6 +334,7 @@ def test_width_and_depth_are_verified(make_tokenizer):
         )
 
 
+@pytest.mark.invariant("wrong-width-or-depth")
 def test_the_suffix_is_verified(make_tokenizer):
     tokenizer = make_tokenizer()
     right = tuple(tokenizer.convert_tokens_to_ids(list("</t> end")))
@@ -338,6 +346,7 @@ def test_the_suffix_is_verified(make_tokenizer):
             verify_model_sidecar(ar_sidecar(ar_suffix_ids=wrong), tokenizer=tokenizer, d_model=16)
 
 
+@pytest.mark.invariant("two-readers")
 def test_the_layer_is_read_wherever_a_dialect_puts_it(tmp_path):
     """``num_hidden_layers`` in a sidecar is K, not the K+1 blocks of the config."""
     released = rewritten(tmp_path, ar_sidecar(), critic=...)
@@ -351,6 +360,7 @@ def test_the_layer_is_read_wherever_a_dialect_puts_it(tmp_path):
         assert read_model_sidecar(rewritten(tmp_path, ar_sidecar(), **changes)).layer == 2
 
 
+@pytest.mark.invariant("two-readers")
 def test_symbolic_scales_mean_the_root_of_d_model(tmp_path):
     symbol = "sqrt_d_model"
     both = rewritten(
@@ -359,6 +369,7 @@ def test_symbolic_scales_mean_the_root_of_d_model(tmp_path):
     assert read_model_sidecar(both).injection_scale == read_model_sidecar(both).mse_scale == 4.0
 
 
+@pytest.mark.invariant("two-readers")
 def test_the_references_names_of_roles_and_templates_are_read(tmp_path):
     templates = {"actor": AV_TEMPLATE, "critic": AR_TEMPLATE}
     for sidecar, role in ((av_sidecar(), "actor"), (ar_sidecar(), "critic")):

@@ -73,6 +73,7 @@ def change(tmp_path):
     return write
 
 
+@pytest.mark.invariant("schema-version")
 @pytest.mark.parametrize(
     "path_and_value",
     [
@@ -95,6 +96,7 @@ def test_a_bad_value_is_refused(change, path_and_value):
         read_dataset_sidecar(change(*path_and_value))
 
 
+@pytest.mark.invariant("1")
 def test_normalised_activations_are_refused(change):
     with pytest.raises(SidecarError, match="stored raw"):
         read_dataset_sidecar(change("extraction", "norm", "sqrt_d_model"))
@@ -110,6 +112,7 @@ def test_a_missing_sidecar_names_itself(tmp_path):
         read_dataset_sidecar(tmp_path / "rows.parquet")
 
 
+@pytest.mark.invariant("5")
 def test_halves_and_datasets_must_be_of_the_same_activations():
     def dataset(d_model, layer):
         return DatasetSidecar(

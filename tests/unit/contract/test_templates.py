@@ -18,6 +18,7 @@ from gloss.errors import MarkerError, TemplateError
 BOS, EOS = 1, 2
 
 
+@pytest.mark.invariant("14")
 @given(st.text())
 def test_braces_in_an_explanation_are_text(text):
     assert fill("a {explanation} b", explanation=text) == f"a {text} b"
@@ -26,6 +27,7 @@ def test_braces_in_an_explanation_are_text(text):
     )
 
 
+@pytest.mark.invariant("14")
 @given(st.text(), st.text())
 def test_a_value_is_never_filled_again(first, second):
     filled = fill("{left}|{right}", left="{right}" + first, right="{left}" + second)
@@ -58,6 +60,7 @@ def test_a_template_with_wrong_fields_is_refused(template):
         fill(template, explanation="x")
 
 
+@pytest.mark.invariant("template-braces")
 def test_doubled_braces_are_refused_with_a_remedy():
     with pytest.raises(TemplateError, match=r"doubled braces.*single braces"):
         fill("{{literal}} {explanation}", explanation="x")
@@ -73,6 +76,7 @@ def test_the_default_templates_are_valid():
     validate_ar_template(DEFAULT_AR_TEMPLATE)
 
 
+@pytest.mark.invariant("template-braces")
 def test_an_av_template_holds_one_marker():
     with pytest.raises(TemplateError, match="expected 1, found 2"):
         validate_av_template("{injection_char} {injection_char}")
@@ -83,6 +87,7 @@ def test_an_ar_template_ends_behind_the_explanation():
         validate_ar_template("Summary: {explanation}  ")
 
 
+@pytest.mark.invariant("6")
 def test_an_ar_prompt_has_one_bos_and_no_eos(make_tokenizer):
     ids = ar_prompt_ids(make_tokenizer(bos=True, appends_eos=True), "<{explanation}>.", "x")
     assert ids[0] == BOS
@@ -95,6 +100,7 @@ def test_a_text_that_ends_with_the_eos_text_keeps_it(make_tokenizer):
     assert text_ids(make_tokenizer(appends_eos=True), "a</s>").count(EOS) == 1
 
 
+@pytest.mark.invariant("6")
 def test_a_chat_prompt_has_one_bos(make_tokenizer, chat_template):
     tokenizer = make_tokenizer(bos=True, chat_template=chat_template)
     ids = render_chat_ids(tokenizer, [{"role": "user", "content": "hi"}])
@@ -102,6 +108,7 @@ def test_a_chat_prompt_has_one_bos(make_tokenizer, chat_template):
     assert tokenizer.decode(ids[1:]).replace(" ", "") == "[user]hi[assistant]"
 
 
+@pytest.mark.invariant("6", "batch-encoding")
 def test_a_chat_template_may_return_ids_or_a_mapping(make_tokenizer, chat_template):
     class OldTokenizer:
         bos_token_id, eos_token_id = None, None
@@ -123,6 +130,7 @@ def test_without_a_chat_template_the_prompt_is_the_text_itself(make_tokenizer):
     assert prompt_ids(tokenizer, "say {injection_char}!", "㈎") == text_ids(tokenizer, "say ㈎!")
 
 
+@pytest.mark.invariant("6")
 def test_a_marker_that_normalisation_rewrites_is_refused(make_tokenizer, nfkc):
     with pytest.raises(MarkerError, match="does not survive"):
         prompt_ids(make_tokenizer("㈎", normalizer=nfkc), "say {injection_char}!", "㈎")

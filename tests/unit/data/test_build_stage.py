@@ -59,6 +59,7 @@ def inputs(tmp_path_factory):
     }
 
 
+@pytest.mark.invariant("14")
 def test_datasets_have_the_ecosystems_columns_and_texts(inputs, tmp_path):
     result = build(CONFIG, inputs, make_tokenizer(), tmp_path)
     tables = {name: read_activations(path) for name, path in result.paths.items()}
@@ -165,12 +166,14 @@ def test_chat_prompts_keep_the_ecosystems_type(inputs, tmp_path):
     )
 
 
+@pytest.mark.invariant("template-braces")
 def test_a_template_with_the_datasets_own_placeholder_is_refused():
     """Readers of the dataset would take it for a second marker."""
     with pytest.raises(ValidationError, match="<INJECT> stands for the marker"):
         BuildConfig(av_template="Not <INJECT> but {injection_char}.")
 
 
+@pytest.mark.invariant("1")
 def test_vectors_are_as_raw_after_labels_split_and_build_as_they_were_captured(inputs, tmp_path):
     built = build(CONFIG, inputs, make_tokenizer(), tmp_path)
     source = read_activations(inputs["rl"].parent.parent / "a")

@@ -49,6 +49,7 @@ def test_parquet_and_another_text_field(tmp_path):
     ]
 
 
+@pytest.mark.invariant("corpus-path")
 def test_a_folder_is_read_in_order_and_ids_do_not_name_it(tmp_path):
     for place in ("here", "there/deep"):
         write(tmp_path / place / "b.txt", "two")

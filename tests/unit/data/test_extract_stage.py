@@ -33,6 +33,7 @@ def shards(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
 
 
+@pytest.mark.invariant("1")
 def test_rows_are_the_raw_output_of_block_k_at_their_position(tmp_path):
     result = run(tmp_path, layer=1)
     table = read_activations(tmp_path)
@@ -80,6 +81,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert len(shards(tmp_path / "a")) == 3
 
 
+@pytest.mark.invariant("corpus-path")
 def test_a_moved_corpus_gives_the_same_bytes_and_ids(tmp_path):
     found = []
     for place in ("here", "far/away"):
@@ -92,6 +94,7 @@ def test_a_moved_corpus_gives_the_same_bytes_and_ids(tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.invariant("2")
 def test_positions_do_not_depend_on_the_order_of_documents(tmp_path):
     run(tmp_path / "a")
     run(tmp_path / "b", documents=DOCUMENTS[::-1])
@@ -161,6 +164,7 @@ def test_another_target_or_another_corpus_is_refused(tmp_path):
         run(tmp_path, documents=DOCUMENTS[:32])
 
 
+@pytest.mark.invariant("empty-documents")
 def test_empty_binary_and_pad_token_documents_do_not_stop_it(tmp_path):
     odd = [
         Document("empty", ""),
@@ -203,6 +207,7 @@ def test_chat_texts_count_characters_of_the_rendered_chat(tmp_path):
         assert "<|" not in row["token"]
 
 
+@pytest.mark.invariant("3")
 def test_norm_outliers_are_left_out_and_counted(tmp_path):
     spiked = make_target.__wrapped__()
     token = int(make_tokenizer()(" boat")["input_ids"][0])
@@ -268,6 +273,7 @@ def test_every_setting_is_documented():
     assert all(field.description for field in ExtractConfig.model_fields.values())
 
 
+@pytest.mark.invariant("3")
 def test_by_default_early_positions_template_tokens_and_norm_outliers_are_left_out():
     config = ExtractConfig()
     assert config.min_position >= 50
@@ -275,11 +281,13 @@ def test_by_default_early_positions_template_tokens_and_norm_outliers_are_left_o
     assert config.max_norm_ratio == 4.0
 
 
+@pytest.mark.invariant("3")
 def test_no_position_before_the_first_allowed_is_taken(tmp_path):
     run(tmp_path, min_position=20)
     assert min(read_activations(tmp_path)["position"].to_pylist()) >= 20
 
 
+@pytest.mark.invariant("3")
 def test_the_bos_is_never_taken(tmp_path):
     run(tmp_path, target=make_target(bos=True), min_position=0, positions_per_doc=500)
     rows = read_activations(tmp_path)

@@ -64,6 +64,7 @@ def test_a_stopped_labelling_goes_on_to_the_same_bytes(activations, tmp_path):
     assert label(CONFIG, activations, silent, tmp_path / "stopped.parquet") == resumed
 
 
+@pytest.mark.invariant("stale-labels")
 def test_changed_settings_are_refused_before_and_after_the_end(activations, tmp_path):
     with pytest.raises(LabelError):
         label(

@@ -1,3 +1,5 @@
+import pytest
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +9,7 @@ from gloss.seeds import keyed_fraction
 ids = st.text(max_size=20)
 
 
+@pytest.mark.invariant("2")
 def test_positions_are_pinned_across_machines_and_versions():
     drawn = sample_positions(200, seed=42, doc_id="corpus:7", count=5, min_position=50)
     assert drawn == [61, 87, 116, 124, 147]

@@ -36,6 +36,7 @@ def test_texts_through_tokens_are_prefixes_that_grow(text):
     assert prefixes[-1] == found.text
 
 
+@pytest.mark.invariant("3")
 def test_only_the_words_of_the_messages_are_left():
     encoder, found = encode(Document("d", None, CHAT))
     kept = [
@@ -80,6 +81,7 @@ def test_a_template_that_strips_contents_or_drops_one_is_followed():
     assert found.text == "[user]user[assistant]boat"
 
 
+@pytest.mark.invariant("6")
 def test_bos_comes_once_whether_the_template_holds_it_or_not():
     from copy import deepcopy
 
@@ -95,6 +97,7 @@ def test_bos_comes_once_whether_the_template_holds_it_or_not():
     assert 0 in found.excluded
 
 
+@pytest.mark.invariant("empty-documents")
 def test_special_tokens_written_in_a_text_are_excluded_not_fatal():
     _, found = encode(Document("d", "a boat<|endoftext|> a lake"))
     assert make_tokenizer().pad_token_id in found.ids
@@ -123,6 +126,7 @@ def test_a_chat_needs_a_template_and_one_that_takes_it():
         encode(Document("d", None, CHAT), tokenizer=tokenizer)
 
 
+@pytest.mark.invariant("6")
 def test_a_plain_text_that_brings_its_own_bos_has_one():
     tokenizer = make_tokenizer(bos=True)
     _, plain = encode(Document("d", "the boat"), tokenizer=tokenizer)

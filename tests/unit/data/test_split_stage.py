@@ -27,6 +27,7 @@ def activations(tmp_path_factory):
     return out
 
 
+@pytest.mark.invariant("2")
 def test_every_row_lands_in_one_part_and_documents_are_never_divided(activations, tmp_path):
     result = split(CONFIG, activations, tmp_path)
     parts = {name: read_activations(result.paths[name]) for name in SPLITS}

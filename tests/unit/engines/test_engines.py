@@ -308,6 +308,7 @@ def test_zero_and_non_finite_activations_are_refused_here(kind, folder):
 # What the probe explains
 
 
+@pytest.mark.invariant("11")
 @pytest.mark.parametrize(
     ("kind", "remedy"),
     [("sglang", "--disable-radix-cache"), ("vllm", "--no-enable-prefix-caching")],
@@ -571,6 +572,7 @@ def test_too_few_responses_are_an_error(kind, av, folder):
 # What travels
 
 
+@pytest.mark.invariant("11")
 @pytest.mark.parametrize("kind", ["sglang", "vllm"])
 def test_embeddings_travel_and_never_ids(kind, av, folder):
     with _stand_in(kind, av) as server:

@@ -1,3 +1,5 @@
+import pytest
+
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from gloss.train.inputs import TrainingRows
 GOOD = "<explanation>said</explanation>"
 
 
+@pytest.mark.invariant("3")
 def test_examples_carry_the_reasons_to_distrust_them():
     """Documents a to d: as usual, at an early position, with a norm above twice the usual, without
     an explanation.

@@ -61,6 +61,7 @@ def test_failed_extractions_are_charged_as_orthogonal():
     assert trip.fve == pytest.approx(1 - 1.0 / trip.variance, abs=1e-4)
 
 
+@pytest.mark.invariant("centred-variance")
 def test_the_bootstrap_resamples_documents_not_rows():
     activations = _activations(400)
     errors = torch.repeat_interleave(torch.rand(20, generator=torch.Generator().manual_seed(1)), 20)
@@ -103,6 +104,7 @@ def test_claims_are_scored_beside_probe_and_chance():
     assert 0.3 < scores.chance < 0.7
 
 
+@pytest.mark.invariant("failed-extraction")
 def test_a_round_trip_rebuilds_what_was_extracted_and_charges_the_rest():
     activations = _activations(4)
     texts = [

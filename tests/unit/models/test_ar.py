@@ -22,6 +22,7 @@ def _target(tokenizer):
     return model
 
 
+@pytest.mark.invariant("9")
 @pytest.mark.parametrize("layer", range(NUM_BLOCKS))
 def test_a_fresh_ar_of_layer_k_gives_the_output_of_block_k_at_the_prompts_last_token(
     layer, lab_tokenizer
@@ -35,6 +36,7 @@ def test_a_fresh_ar_of_layer_k_gives_the_output_of_block_k_at_the_prompts_last_t
         torch.testing.assert_close(ar([text]), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.invariant("last-block")
 def test_an_ar_of_the_last_block_has_no_final_norm(lab_tokenizer):
     ar, target = make_ar(lab_tokenizer, layer=NUM_BLOCKS - 1), _target(lab_tokenizer)
     ids = torch.tensor(ar.encode([TEXTS[0]]))
@@ -45,12 +47,14 @@ def test_an_ar_of_the_last_block_has_no_final_norm(lab_tokenizer):
     assert abs(root_mean_square - 1) > 0.1
 
 
+@pytest.mark.invariant("identity-head")
 def test_a_fresh_head_is_the_identity_without_bias(lab_tokenizer):
     head = make_ar(lab_tokenizer).head
     assert torch.equal(head.weight, torch.eye(D_MODEL))
     assert head.bias is None
 
 
+@pytest.mark.invariant("8")
 def test_the_ar_reads_the_last_real_token_whatever_stands_in_the_padding(lab_tokenizer):
     ar = make_ar(lab_tokenizer)
     alone = torch.cat([ar([text]) for text in TEXTS])
@@ -67,6 +71,7 @@ def test_reconstructions_come_back_in_the_order_of_their_texts(lab_tokenizer):
     assert (forwards[0] - forwards[1]).norm() > 1e-2
 
 
+@pytest.mark.invariant("6")
 def test_an_ar_prompt_has_exactly_one_bos(lab_tokenizer):
     tokenizer = with_bos(lab_tokenizer)
     ar = make_ar(tokenizer)
@@ -80,6 +85,7 @@ def test_an_ar_prompt_has_exactly_one_bos(lab_tokenizer):
     assert ar.encode([TEXTS[0]])[0][1:] == make_ar(lab_tokenizer).encode([TEXTS[0]])[0]
 
 
+@pytest.mark.invariant("10")
 def test_a_datasets_prompts_and_the_models_own_template_give_the_same_ids(lab_tokenizer):
     ar = make_ar(lab_tokenizer)
     assert ar.encode(TEXTS) == ar.encode_prompts(
@@ -87,6 +93,7 @@ def test_a_datasets_prompts_and_the_models_own_template_give_the_same_ids(lab_to
     )
 
 
+@pytest.mark.invariant("10")
 def test_the_template_is_part_of_the_model(lab_tokenizer):
     other = make_ar(lab_tokenizer, ar_template="{explanation} <activation>")
     difference = (make_ar(lab_tokenizer)(TEXTS) - other(TEXTS)).norm(dim=1)
@@ -95,6 +102,7 @@ def test_the_template_is_part_of_the_model(lab_tokenizer):
         make_ar(lab_tokenizer, ar_template=None)
 
 
+@pytest.mark.invariant("10")
 @pytest.mark.parametrize(
     "prompt", ["The mood is calm.", "<text>The mood is calm.</text> then", "<text></text> <activ"]
 )

@@ -21,6 +21,7 @@ class ScaledEmbedding(nn.Embedding):
         return super().forward(ids) * self.embedding_dim**0.5
 
 
+@pytest.mark.invariant("7")
 def test_the_activation_is_injected_behind_the_embeddings_own_scaling(lab_tokenizer):
     model = random_model(vocab_size=len(lab_tokenizer))
     scaled = ScaledEmbedding(*model.model.embed_tokens.weight.shape)
@@ -36,6 +37,7 @@ def test_the_activation_is_injected_behind_the_embeddings_own_scaling(lab_tokeni
     )
 
 
+@pytest.mark.invariant("embedding-rounding")
 def test_float32_embeddings_are_not_rounded(lab_tokenizer):
     av = make_av(lab_tokenizer)
     embedded = av.embed_after_prefix(_activations())
@@ -52,6 +54,7 @@ def test_the_prompt_is_cut_before_the_markers_left_neighbour(lab_tokenizer):
     assert marker.token_id not in av.prefix_ids
 
 
+@pytest.mark.invariant("5")
 @pytest.mark.parametrize("field", ["token_id", "left_neighbor_id", "right_neighbor_id"])
 def test_a_prompt_without_the_marker_at_its_place_stops_the_av_before_any_work(
     field, lab_tokenizer
@@ -74,6 +77,7 @@ def test_activations_of_another_shape_are_refused(shape, lab_tokenizer):
         make_av(lab_tokenizer).embed_after_prefix(torch.ones(shape))
 
 
+@pytest.mark.invariant("16")
 def test_every_training_response_ends_with_the_stop_token_which_is_no_part_of_its_text(
     lab_tokenizer,
 ):

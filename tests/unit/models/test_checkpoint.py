@@ -39,12 +39,14 @@ def test_a_sound_pair_loads(folder):
     assert load_ar(folder / "ar").reconstruct(["x"]).shape == (1, D_MODEL)
 
 
+@pytest.mark.invariant("missing-head")
 def test_a_missing_head_is_refused_and_not_made_up(folder):
     (folder / "ar" / VALUE_HEAD_NAME).unlink()
     with pytest.raises(CheckpointError, match="head is missing"):
         load_ar(folder / "ar")
 
 
+@pytest.mark.invariant("missing-head")
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
@@ -61,6 +63,7 @@ def test_a_wrong_head_is_refused(tensors, message, folder):
         load_ar(folder / "ar")
 
 
+@pytest.mark.invariant("5")
 @pytest.mark.parametrize("half", ["av", "ar"])
 def test_a_sidecar_of_another_width_is_refused(half, folder):
     _change_sidecar(folder / half, lambda values: values.update(d_model=D_MODEL + 1))
@@ -68,6 +71,7 @@ def test_a_sidecar_of_another_width_is_refused(half, folder):
         (load_av if half == "av" else load_ar)(folder / half)
 
 
+@pytest.mark.invariant("9", "wrong-width-or-depth")
 def test_an_ar_whose_depth_is_not_k_plus_one_is_refused(folder):
     def change(values):
         values["extraction_layer_index"] = values["critic"]["extraction_layer_index"] = LAYER - 1
@@ -79,6 +83,7 @@ def test_an_ar_whose_depth_is_not_k_plus_one_is_refused(folder):
         load_ar(folder / "ar")
 
 
+@pytest.mark.invariant("10")
 def test_an_ar_template_of_another_model_is_refused_by_its_suffix(folder):
     _change_sidecar(
         folder / "ar", lambda values: values["prompt_templates"].update(ar=f"{AR_TEMPLATE} then")
@@ -87,6 +92,7 @@ def test_an_ar_template_of_another_model_is_refused_by_its_suffix(folder):
         load_ar(folder / "ar")
 
 
+@pytest.mark.invariant("10")
 def test_an_av_template_of_another_model_is_refused_by_the_markers_neighbours(folder):
     other = AV_TEMPLATE.replace("<concept>{", "<concept> {")
     _change_sidecar(folder / "av", lambda values: values["prompt_templates"].update(av=other))
@@ -94,6 +100,7 @@ def test_an_av_template_of_another_model_is_refused_by_the_markers_neighbours(fo
         load_av(folder / "av")
 
 
+@pytest.mark.invariant("5", "bad-scales")
 @pytest.mark.parametrize("scale", [0, -1.0, True, float("nan"), None])
 def test_an_av_with_a_scale_that_is_none_is_refused(scale, folder):
     _change_sidecar(
@@ -110,6 +117,7 @@ def test_the_other_half_is_refused(folder):
         load_av(folder / "ar")
 
 
+@pytest.mark.invariant("9")
 def test_an_ar_folder_holds_k_plus_one_blocks_no_final_norm_and_no_lm_head(folder):
     with safe_open(folder / "ar" / "model.safetensors", "pt") as file:
         names = set(file.keys())
@@ -120,6 +128,7 @@ def test_an_ar_folder_holds_k_plus_one_blocks_no_final_norm_and_no_lm_head(folde
     assert config["num_hidden_layers"] == len(config["layer_types"]) == LAYER + 1
 
 
+@pytest.mark.invariant("missing-head")
 def test_an_ar_with_a_missing_block_is_refused(folder):
     file = folder / "ar" / "model.safetensors"
     kept = {
@@ -130,6 +139,7 @@ def test_an_ar_with_a_missing_block_is_refused(folder):
         load_ar(folder / "ar")
 
 
+@pytest.mark.invariant("12")
 def test_halves_saved_and_loaded_give_the_same_numbers(folder, lab_tokenizer):
     av, ar = load_av(folder / "av"), load_ar(folder / "ar")
     save_av(av, folder / "again" / "av")
@@ -144,6 +154,7 @@ def test_halves_saved_and_loaded_give_the_same_numbers(folder, lab_tokenizer):
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.invariant("12")
 def test_a_loaded_ar_gives_the_numbers_that_were_saved(lab_tokenizer, tmp_path):
     ar = make_ar(lab_tokenizer)
     torch.nn.init.normal_(ar.head.weight, generator=torch.Generator().manual_seed(3))

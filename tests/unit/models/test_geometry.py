@@ -36,6 +36,7 @@ def test_direction_mse_ignores_the_norms(scale, seed):
     )
 
 
+@pytest.mark.invariant("float16-norms")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_tiny_and_huge_rows_keep_their_direction(dtype):
     largest = {torch.float16: 60000.0, torch.bfloat16: 1e38, torch.float32: 1e38}[dtype]
@@ -45,6 +46,7 @@ def test_tiny_and_huge_rows_keep_their_direction(dtype):
         assert unit_rms(row).norm().item() == pytest.approx(8.0, rel=1e-5)
 
 
+@pytest.mark.invariant("gold-without-direction")
 @pytest.mark.parametrize("bad", [0.0, math.nan, math.inf])
 def test_rows_without_a_direction_are_refused(bad):
     rows = torch.ones(3, 8)
@@ -53,11 +55,13 @@ def test_rows_without_a_direction_are_refused(bad):
         scale_to_norm(rows, 5.0)
 
 
+@pytest.mark.invariant("gold-d-by-1")
 def test_a_gold_of_shape_d_by_1_is_refused_instead_of_broadcast():
     with pytest.raises(ActivationError, match="differ in shape"):
         direction_mse(torch.ones(8, 8), torch.ones(8, 1))
 
 
+@pytest.mark.invariant("centred-variance")
 def test_fve_is_zero_for_the_mean_and_one_for_a_perfect_prediction():
     targets = torch.randn(400, 32, generator=torch.Generator().manual_seed(1)) + 0.5
     variance = direction_variance(targets)

@@ -24,6 +24,7 @@ def _inject(embeddings=None, ids=IDS, activations=None, scale=5.0):
     return inject(embeddings, ids, activations, marker=MARKER, injection_scale=scale)
 
 
+@pytest.mark.invariant("1")
 def test_the_activation_takes_the_markers_place_at_the_injection_scale_and_nothing_else_changes():
     injected, rows = _inject(), torch.arange(2)
     torch.testing.assert_close(injected[rows, SITES].norm(dim=1), torch.tensor([5.0, 5.0]))
@@ -44,12 +45,14 @@ def test_a_sidecar_that_says_raw_injects_the_activation_as_it_is():
     assert torch.equal(injected[torch.arange(2), SITES], _activations())
 
 
+@pytest.mark.invariant("4")
 def test_the_marker_needs_its_id_and_both_neighbours():
     assert injection_sites(IDS, MARKER).nonzero().tolist() == [[0, 2], [1, 1]]
     for ids in ([3, 7, 5], [5, 7, 4], [3, 8, 4], [7, 4, 3], [4, 3, 7]):
         assert not injection_sites(torch.tensor([ids]), MARKER).any()
 
 
+@pytest.mark.invariant("4", "marker-count")
 @pytest.mark.parametrize(
     ("ids", "found"),
     [
@@ -69,6 +72,7 @@ def test_an_activation_of_another_width_is_refused():
         _inject(activations=torch.ones(2, 1))
 
 
+@pytest.mark.invariant("gold-without-direction")
 @pytest.mark.parametrize("scale", [5.0, None])
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
 def test_an_activation_without_direction_is_never_injected(bad, scale):
@@ -78,6 +82,7 @@ def test_an_activation_without_direction_is_never_injected(bad, scale):
         _inject(activations=activations, scale=scale)
 
 
+@pytest.mark.invariant("float16-norms")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_injection_keeps_the_models_number_format_but_scales_in_float32(dtype):
     tiny = _activations() * 1e-30

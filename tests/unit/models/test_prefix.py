@@ -1,3 +1,5 @@
+import pytest
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,7 @@ def test_rows_behind_a_shared_prefix_see_it_at_its_own_positions():
             torch.testing.assert_close(hidden, whole[:, cut:], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.invariant("shared-prefix-gradients")
 def test_gradients_flow_through_the_shared_prefix():
     backbone = backbone_of(random_model())
     ids = torch.randint(0, 1024, (1, 8), generator=torch.Generator().manual_seed(0))

@@ -11,6 +11,7 @@ from gloss.nla import NLA
 TEXT = "The mood is calm and Ada is here while it rains at the harbor and the gulls sleep"
 
 
+@pytest.mark.invariant("15")
 def test_activations_are_the_raw_output_of_block_k(nla_folder):
     """Not hidden_states[K], as the reference's README has it, and not normalised."""
     nla = NLA(nla_folder)
@@ -22,11 +23,13 @@ def test_activations_are_the_raw_output_of_block_k(nla_folder):
     assert nla.activations(TEXT).norm(dim=1).std() > 1e-2
 
 
+@pytest.mark.invariant("3")
 def test_early_positions_are_flagged_in_every_result(nla_folder):
     found = NLA(nla_folder).explain(TEXT, positions=[0, 11, 12])
     assert ["early position" in item.flags for item in found] == [True, True, False]
 
 
+@pytest.mark.invariant("3")
 def test_the_first_ten_positions_are_flagged_even_if_they_were_trained_on(nla_folder):
     nla = NLA(nla_folder)
     nla.recorded = nla.recorded.model_copy(update={"min_position": 0})
@@ -34,6 +37,7 @@ def test_the_first_ten_positions_are_flagged_even_if_they_were_trained_on(nla_fo
     assert ["early position" in item.flags for item in found] == [True, False]
 
 
+@pytest.mark.invariant("3")
 def test_special_tokens_are_flagged_also_those_that_the_tokenizer_gives_no_name(nla_folder):
     nla = NLA(nla_folder)
     tokenizer = nla.target.tokenizer
@@ -44,12 +48,14 @@ def test_special_tokens_are_flagged_also_those_that_the_tokenizer_gives_no_name(
     assert ["special token" in item.flags for item in found] == [True, True, False]
 
 
+@pytest.mark.invariant("3")
 def test_a_norm_far_above_the_training_datas_is_flagged(nla_folder):
     direction = torch.nn.functional.normalize(torch.ones(1, D_MODEL))
     flags = [NLA(nla_folder).explain(direction * norm)[0].flags for norm in (99.0, 101.0)]
     assert ["norm outlier" in found for found in flags] == [False, True]
 
 
+@pytest.mark.invariant("6")
 def test_a_text_that_brings_its_own_bos_has_one(nla_folder):
     nla = NLA(nla_folder)
     tokenizer = with_bos(nla.target.tokenizer)
@@ -63,6 +69,7 @@ def test_a_text_that_brings_its_own_bos_has_one(nla_folder):
     assert without[0] == bos
 
 
+@pytest.mark.invariant("5")
 def test_halves_of_different_layers_do_not_read_together(nla_folder):
     ar = load_ar(nla_folder / "ar")
     shallow = type(ar).from_target(

@@ -103,6 +103,7 @@ def test_vectors_are_read_without_a_copy_and_slices_are_respected():
     assert vectors_as_array(table.slice(0, 0)).shape == (0, 3)
 
 
+@pytest.mark.invariant("gold-without-direction")
 @pytest.mark.parametrize(
     ("value", "found"),
     [(0.0, "zero"), (np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")],

@@ -109,6 +109,7 @@ def test_the_table_holds_every_family_of_the_registry():
     assert {family.model_type for family in FAMILIES} == set(known_families())
 
 
+@pytest.mark.invariant("15")
 def test_activation_k_is_hidden_state_k_plus_one(built):
     ids = _ids()
     with torch.inference_mode():
@@ -121,6 +122,7 @@ def test_activation_k_is_hidden_state_k_plus_one(built):
     )
 
 
+@pytest.mark.invariant("last-block")
 def test_the_last_block_is_captured_as_a_hook_sees_it(built):
     seen = []
     handle = blocks_of(built)[-1].register_forward_hook(
@@ -168,6 +170,7 @@ def test_logits_from_hidden_states_are_the_models_own(model):
         assert torch.equal(output_logits(model, hidden), model(_ids()).logits)
 
 
+@pytest.mark.invariant("9")
 def test_truncation_keeps_k_plus_one_blocks_and_their_config(model):
     backbone = copy.deepcopy(backbone_of(model))
     layer_types = getattr(backbone.config, "layer_types", None)
@@ -189,6 +192,7 @@ def test_a_fresh_ar_gives_the_activation_of_its_own_prompt(ar, model):
             _close(ar([text]), expected)
 
 
+@pytest.mark.invariant("8")
 def test_reconstructions_do_not_depend_on_their_batch(ar):
     with torch.inference_mode():
         alone = torch.cat([ar([text]) for text in TEXTS])
@@ -196,6 +200,7 @@ def test_reconstructions_do_not_depend_on_their_batch(ar):
         _close(ar.reconstruct(TEXTS, batch_size=2), alone)
 
 
+@pytest.mark.invariant("7", "embedding-rounding")
 def test_injection_stands_behind_the_embedding_scale(av, model, family):
     """The first block reads the activation at the injection scale, and every other token as the
     model itself embeds it.
@@ -220,6 +225,7 @@ def test_injection_stands_behind_the_embedding_scale(av, model, family):
     _close(torch.nn.functional.cosine_similarity(rows, _activations(), dim=-1), torch.ones(3))
 
 
+@pytest.mark.invariant("gemma3-wrapper")
 def test_greedy_tokens_equal_generate_with_embeddings(av):
     ids, embedded = _whole_prompts(av, _activations())
     assert len(av.prefix_ids) > WINDOW, (
@@ -276,6 +282,7 @@ def _names(folder):
         return list(file.keys())
 
 
+@pytest.mark.invariant("12")
 def test_a_saved_av_loads_to_the_same_outputs(av, tmp_path):
     save_av(av, tmp_path / "av")
     loaded = load_av(tmp_path / "av")
@@ -302,6 +309,7 @@ def test_a_marker_row_added_to_the_embedding_is_saved_and_loaded(model, lab_toke
         assert torch.equal(logits, av.response_logits(_activations(), ids, mask))
 
 
+@pytest.mark.invariant("12")
 def test_a_saved_ar_loads_to_the_same_outputs(ar, tmp_path):
     torch.nn.init.normal_(ar.head.weight, generator=torch.Generator().manual_seed(3))
     save_ar(ar, tmp_path / "ar")
@@ -314,6 +322,7 @@ def test_a_saved_ar_loads_to_the_same_outputs(ar, tmp_path):
     torch.nn.init.eye_(ar.head.weight)
 
 
+@pytest.mark.invariant("12", "gemma3-wrapper")
 def test_a_saved_target_loads_to_the_same_activations(built, lab_tokenizer, tmp_path):
     built.save_pretrained(tmp_path)
     lab_tokenizer.save_pretrained(tmp_path)

@@ -14,6 +14,7 @@ from gloss.target_model import (
 from gloss.target_model.architectures import backbone_of
 
 
+@pytest.mark.invariant("15")
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_activation_k_is_hidden_state_k_plus_one(family):
     model = random_model(family)
@@ -26,6 +27,7 @@ def test_activation_k_is_hidden_state_k_plus_one(family):
             )
 
 
+@pytest.mark.invariant("last-block")
 def test_last_block_is_captured_before_the_final_norm():
     model = random_model()
     ids = torch.arange(8).unsqueeze(0)
@@ -45,6 +47,7 @@ def test_capture_runs_exactly_k_plus_one_blocks():
     assert not any(len(block._forward_hooks) > 1 for block in blocks_of(model))
 
 
+@pytest.mark.invariant("8")
 def test_right_padding_does_not_change_activations():
     model = random_model()
     ids = torch.randint(0, 1024, (1, 9), generator=torch.Generator().manual_seed(1))

@@ -38,6 +38,7 @@ def rows(tmp_path, lab_tokenizer, vectors):
     )
 
 
+@pytest.mark.invariant("1")
 def test_training_reads_activations_as_raw_as_they_were_captured(rows, vectors):
     assert np.array_equal(rows.vectors, vectors)
     np.testing.assert_allclose(np.linalg.norm(rows.vectors, axis=1), NORMS, rtol=1e-5)
@@ -50,6 +51,7 @@ def test_the_injection_scale_is_the_75th_percentile_of_the_norms_unless_it_is_se
     assert new_av(target, rows, 30.0).sidecar.injection_scale == 30.0
 
 
+@pytest.mark.invariant("10")
 def test_templates_marker_and_layer_come_from_the_dataset(rows, target):
     for half in (new_av(target, rows, None), new_ar(target, rows)):
         sidecar = half.sidecar
@@ -63,6 +65,7 @@ def test_templates_marker_and_layer_come_from_the_dataset(rows, target):
         assert sidecar.trained_on == ("rows",)
 
 
+@pytest.mark.invariant("9")
 def test_a_new_ar_has_k_plus_one_blocks_and_reads_block_k(rows, target):
     from gloss.target_model import capture_activations, load_target
 
@@ -84,6 +87,7 @@ def test_a_marker_that_was_added_to_the_tokenizer_gets_a_row_in_the_embedding(
     assert added.token_id in av.tail_ids
 
 
+@pytest.mark.invariant("10")
 @pytest.mark.parametrize(
     "changed",
     [{"av_template": "Other"}, {"ar_template": "Other"}, {"layer": 1}, {"injection_scale": 3.0}],
@@ -102,6 +106,7 @@ def test_a_dataset_without_its_text_is_refused(rows):
         read_training_rows(rows.path, text_column="response")
 
 
+@pytest.mark.invariant("5")
 @pytest.mark.parametrize("changed", [{"d_model": D_MODEL + 1}, {"ar_suffix_ids": (1, 2, 3)}])
 def test_an_ar_is_not_begun_on_a_dataset_of_another_target(changed, rows, target):
     wrong = replace(rows, sidecar=replace(rows.sidecar, **changed))
@@ -109,6 +114,7 @@ def test_an_ar_is_not_begun_on_a_dataset_of_another_target(changed, rows, target
         new_ar(target, wrong)
 
 
+@pytest.mark.invariant("5")
 def test_an_av_is_not_begun_on_a_dataset_of_another_target(rows, target):
     with pytest.raises(SidecarError, match="d_model does not fit"):
         new_av(target, replace(rows, sidecar=replace(rows.sidecar, d_model=D_MODEL + 1)), None)

@@ -70,6 +70,7 @@ def _frozen_step(learner):
     return joint_step(learner, _activations(), VARIANCE, 0)
 
 
+@pytest.mark.invariant("failed-extraction")
 def test_a_failed_extraction_earns_what_an_orthogonal_vector_would_and_is_counted(learner):
     extracted = [i for i, text in enumerate(TEXTS) if text != "cut"]
     gold = _activations().repeat_interleave(3, dim=0)[extracted]
@@ -85,6 +86,7 @@ def test_a_failed_extraction_earns_what_an_orthogonal_vector_would_and_is_counte
     assert batch.texts[3] == ""
 
 
+@pytest.mark.invariant("failed-extraction")
 def test_the_ar_learns_from_extracted_explanations_only(learner):
     _frozen_step(learner)
     extracted = [i for i, text in enumerate(TEXTS) if text != "cut"]
@@ -104,6 +106,7 @@ def test_a_batch_without_any_explanation_trains_the_av_alone(learner):
     assert torch.equal(learner.ar.head.weight, before)
 
 
+@pytest.mark.invariant("kl-to-start")
 @pytest.mark.parametrize("micro_batch_size", [2, 6])
 def test_the_avs_gradient_is_grpo_with_kl_to_its_sft_start(lab_tokenizer, micro_batch_size):
     """Against one whole response at a time, in plain formulas."""
@@ -137,6 +140,7 @@ def test_the_avs_gradient_is_grpo_with_kl_to_its_sft_start(lab_tokenizer, micro_
     assert metrics["kl"] > 1e-4
 
 
+@pytest.mark.invariant("kl-to-start")
 def test_the_reference_stays_the_sft_start_while_the_av_moves(learner):
     before = [parameter.detach().clone() for parameter in learner.reference.model.parameters()]
     for step in range(2):
@@ -147,6 +151,7 @@ def test_the_reference_stays_the_sft_start_while_the_av_moves(learner):
     assert metrics["kl"] > 0
 
 
+@pytest.mark.invariant("live-reward")
 def test_no_gradient_flows_from_one_half_into_the_other(learner):
     batch = learner.sample(_activations(), 0)
     learner.ar_errors(batch)
@@ -156,6 +161,7 @@ def test_no_gradient_flows_from_one_half_into_the_other(learner):
     assert all(parameter.grad is None for parameter in learner.ar.parameters())
 
 
+@pytest.mark.invariant("live-reward")
 def test_the_reward_comes_from_the_live_ar(learner):
     first, _, _ = joint_step(learner, _activations(), VARIANCE, 0)
     with torch.no_grad():
@@ -164,6 +170,7 @@ def test_the_reward_comes_from_the_live_ar(learner):
     assert abs(second["reward_mean"] - first["reward_mean"]) > 0.1
 
 
+@pytest.mark.invariant("13")
 def test_an_ar_that_gives_nan_skips_both_steps_and_changes_nothing(learner):
     with torch.no_grad():
         learner.ar.head.weight[0, 0] = torch.nan
@@ -179,6 +186,7 @@ def test_an_ar_that_gives_nan_skips_both_steps_and_changes_nothing(learner):
     )
 
 
+@pytest.mark.invariant("seeded-steps")
 def test_a_steps_samples_depend_on_seed_and_step_alone(learner):
     learner.engine = LocalEngine(learner.av)
     learner.config = _config(max_new_tokens=6)
@@ -192,6 +200,7 @@ def test_a_steps_samples_depend_on_seed_and_step_alone(learner):
     assert [r.token_ids for r in learner.sample(_activations(), 3).rollouts] != samples[0]
 
 
+@pytest.mark.invariant("failed-extraction")
 def test_the_heldout_fve_charges_failed_extractions_as_orthogonal(learner):
     from types import SimpleNamespace
 
@@ -286,6 +295,7 @@ def test_a_server_that_does_not_follow_ends_the_run_and_a_mistyped_one_does_not_
         train_joint(_config(engine="tgi+http://host"), **inputs, out_dir=tmp_path / "other")
 
 
+@pytest.mark.invariant("5")
 @pytest.mark.parametrize("wrong", ["ar", "dataset"])
 def test_joint_rl_refuses_halves_and_datasets_of_different_layers(wrong, lab_tokenizer, tmp_path):
     layers = {"ar": 2, "dataset": 2, wrong: 1}

@@ -17,6 +17,7 @@ def test_rate_warms_up_and_falls_to_its_floor():
     assert learning_rate(config, 110, 110) == pytest.approx(0.1)
 
 
+@pytest.mark.invariant("13")
 def test_a_non_finite_gradient_changes_nothing_is_counted_and_ends_the_run_after_the_limit():
     layer = nn.Linear(3, 3)
     optimizer = GuardedOptimizer(layer, OptimizerConfig(lr=0.1, max_skipped_steps=2), 10)
@@ -32,6 +33,7 @@ def test_a_non_finite_gradient_changes_nothing_is_counted_and_ends_the_run_after
         optimizer.step(2)
 
 
+@pytest.mark.invariant("seeded-steps")
 def test_batches_visit_every_row_once_an_epoch_and_depend_on_step_and_seed_only():
     rows = [batch_rows(10, 4, step, seed=3).tolist() for step in range(5)]
     assert sorted(row for batch in rows for row in batch) == sorted([*range(10)] * 2)
@@ -88,6 +90,7 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path, 
     )
 
 
+@pytest.mark.invariant("stale-labels")
 def test_a_state_of_other_settings_is_refused(tmp_path):
     TrainingState(tmp_path, {"x": _part()}, {"lr": 1}).save(1)
     with pytest.raises(ResumeError, match="other settings"):
@@ -111,6 +114,7 @@ def test_every_epoch_has_its_own_order():
     assert len(epochs) == 20
 
 
+@pytest.mark.invariant("13")
 def test_a_loss_that_is_not_finite_is_skipped_even_if_its_gradient_is():
     layer = nn.Linear(3, 3)
     optimizer = GuardedOptimizer(layer, OptimizerConfig(lr=0.1), 10)

@@ -15,6 +15,7 @@ def test_a_sound_pair_passes(lab_tokenizer):
     check_reward_path(make_ar(lab_tokenizer))
 
 
+@pytest.mark.invariant("4")
 def test_an_av_that_reads_the_marker_instead_of_the_activation_is_refused(
     lab_tokenizer, monkeypatch
 ):
@@ -27,6 +28,7 @@ def test_an_av_that_reads_the_marker_instead_of_the_activation_is_refused(
         check_injection_reaches_forward(av, _activations())
 
 
+@pytest.mark.invariant("8")
 def test_left_padding_is_noticed_before_it_ruins_the_rewards(lab_tokenizer, monkeypatch):
     def left_pad(rows, pad_id, device=None):
         width = max(map(len, rows))

@@ -48,6 +48,7 @@ def test_the_ars_loss_is_the_mean_direction_mse_however_it_is_cut(lab_tokenizer)
     torch.testing.assert_close(ar.head.weight.grad, expected, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.invariant("1")
 def test_the_ar_learns_directions_the_norm_of_an_activation_does_not_count(lab_tokenizer):
     ar = make_ar(lab_tokenizer)
     ar.head.weight.requires_grad_(True)
@@ -64,6 +65,7 @@ def test_an_ar_that_gives_nan_has_the_loss_nan(lab_tokenizer):
     assert np.isnan(sft._accumulate_ar(ar, _rows(TEXTS), ar.encode(TEXTS), np.arange(4)))
 
 
+@pytest.mark.invariant("16")
 @pytest.mark.usefixtures("chunk_rows")
 def test_the_avs_loss_is_a_mean_over_all_response_tokens_with_the_stop_token(lab_tokenizer):
     av = make_av(lab_tokenizer)
