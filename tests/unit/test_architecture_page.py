@@ -10,7 +10,7 @@ PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 def test_every_file_it_names_exists():
     named = set(re.findall(r"\b[a-z_]+(?:/[a-z_]+)*/[a-z_]+\.(?:py|js|toml)\b", PAGE))
-    named |= {name for name in re.findall(r"`([a-z_]+\.py)`", PAGE)}
+    named |= set(re.findall(r"`([a-z_]+\.py)`", PAGE))
     named -= {"docs/glossary.toml"} | {name for name in named if name.startswith("tests/")}
     assert len(named) > 40
     below = [name for name in named if not (SOURCE / name).is_file()]

@@ -1,4 +1,4 @@
-"""Names are the field's: what docs/glossary.toml replaces stands in no identifier of the product."""
+"""Names are the field's: what docs/glossary.toml replaces stands in no identifier."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def words(identifier):
 
 
 def replaced(text):
-    """(identifier, what to say instead) for every identifier with a word that is not the field's."""
+    """(identifier, what to say instead) for every identifier with such a word."""
     for name in dict.fromkeys(identifiers(text)):
         spelled = " ".join(words(name))
         for old, new in GLOSSARY["replaced"].items():

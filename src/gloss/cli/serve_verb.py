@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +54,7 @@ def serve(
         options.places()
     listening = bound_socket(host, port)
     server = _server_module()
-    from gloss.explorer import mount_page, open_when_ready
+    from gloss.explorer import mount_page
     from gloss.plugins import known_truth
     from gloss.serve.service import open_service
 
@@ -73,18 +74,18 @@ def serve(
     for name, errors in service.missing.items():
         for error in errors.values():
             note(f"{name} is served without this part: {error}")
-
-    def ready(url: str) -> None:
-        page = f"{url}{PAGE_PATH}"
-        print(
-            f"Serving on {url} (page: {page}, API: {url}/v1/docs). Stop with Ctrl-C.",
-            file=sys.stderr,
-            flush=True,
-        )
-        if open_page:
-            open_when_ready(page)
-
+    ready = partial(_announce, open_page=open_page)
     server.serve(service, access, listening, ready=ready, add_page=mount_page)
+
+
+def _announce(url: str, *, open_page: bool) -> None:
+    page = f"{url}{PAGE_PATH}"
+    line = f"Serving on {url} (page: {page}, API: {url}/v1/docs). Stop with Ctrl-C."
+    print(line, file=sys.stderr, flush=True)
+    if open_page:
+        from gloss.explorer import open_when_ready
+
+        open_when_ready(page)
 
 
 def _named(entries: list[str] | None, *, engine: str, **parts: Any) -> dict[str, NLAOptions]:

@@ -49,9 +49,7 @@ async def trust(
     read = self.read(source)
     (site,) = parse_positions(position, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
-    around = range(site - neighbours, site + neighbours + 1)
-    near = [p for p in around if p != site and 0 <= p < len(vectors)]
-    far = _spread([p for p in range(1, len(vectors)) if abs(p - site) > neighbours], _FAR)
+    near, far = _sites(len(vectors), site, neighbours)
     asked = [site, *near, *far]
     sampling = Sampling(temperature=0.0, score=False)
     greedy = await self.explain_chosen(bare_rows(vectors[asked], asked), sampling)
@@ -75,18 +73,14 @@ async def trust(
         _known(texts[p] for p in far),
     )
     losses = [_lost(own, one) for one in without] or [None]
+    mean = self.nla.mean_direction_fve(vectors[site])
     return Trust(
         position=site,
         explanation=explanation,
         fve=own.fve,
         cosine=own.cosine,
         direction_mse=own.direction_mse,
-        controls=(
-            Control("mean direction", self.nla.mean_direction_fve(vectors[site])),
-            Control("empty text", empty.fve),
-            Control("shuffled words", shuffled.fve),
-            Control("texts of other tokens", _mean(_known(one.fve for one in others))),
-        ),
+        controls=_controls(mean, empty.fve, shuffled.fve, [one.fve for one in others]),
         samples=tuple(Sample(one.text, one.fve) for one in drawn),
         agreement=agreement(said),
         claims=tuple(
@@ -96,6 +90,24 @@ async def trust(
         neighbours=tuple(Neighbour(p, read.tokens[p].token, texts[p]) for p in near),
         truth=_truth(self, read, site, explanation),
     )
+
+
+def _controls(
+    mean: float | None, empty: float | None, shuffled: float | None, others: Sequence[float | None]
+) -> tuple[Control, ...]:
+    return (
+        Control("mean direction", mean),
+        Control("empty text", empty),
+        Control("shuffled words", shuffled),
+        Control("texts of other tokens", _mean(_known(others))),
+    )
+
+
+def _sites(num_tokens: int, site: int, neighbours: int) -> tuple[list[int], list[int]]:
+    """Tokens beside the one at ``site``, and some far from it."""
+    around = range(max(0, site - neighbours), min(num_tokens, site + neighbours + 1))
+    far = [p for p in range(1, num_tokens) if abs(p - site) > neighbours]
+    return [p for p in around if p != site], _spread(far, _FAR)
 
 
 async def _scored(

@@ -37,12 +37,19 @@ async def declared_secret(x_secret_key: Annotated[str | None, Header()] = None) 
 def interop_router(service: Service) -> APIRouter:
     """The paths, over a service."""
     router = APIRouter(dependencies=[Depends(declared_secret)])
-    questions, answer = service.default, service.answer
 
     @router.get("/", response_model=m.HealthResponse)
     async def root() -> Any:
         """Health check: what is loaded, and the bounds of a request."""
         return _health(service)
+
+    _add_texts(router, service)
+    _add_activations(router, service)
+    return router
+
+
+def _add_texts(router: APIRouter, service: Service) -> None:
+    questions, answer = service.default, service.answer
 
     @router.post("/tokenize", response_model=m.TokenizeResponse)
     async def tokenize(body: m.TokenizeRequest) -> Any:
@@ -77,6 +84,31 @@ def interop_router(service: Service) -> APIRouter:
             _collected(frames, m.ExplainResult),
             lambda results: m.ExplainResponse(layer_index=layer, results=results),
         )
+
+    @router.post("/completion", response_model=m.TokenizeResponse)
+    async def completion(body: m.CompletionRequest, request: Request) -> Any:
+        """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt,
+        each token, the whole text."""
+        options: dict[str, Any] = {
+            "max_new_tokens": min(body.completion_tokens, bounds.MAX_COMPLETION_TOKENS),
+            "temperature": body.temperature,
+            "seed": secrets.randbits(48),
+        }
+        if body.stream:
+            return await service.stream(request, completion_frames(questions, body, options))
+        return await answer(
+            request,
+            questions.continue_text(body.document(), **options),
+            lambda found: m.TokenizeResponse(
+                tokens=_infos(found.tokens, body),
+                prompt_length=found.prompt_length,
+                text=found.text,
+            ),
+        )
+
+
+def _add_activations(router: APIRouter, service: Service) -> None:
+    questions, answer = service.default, service.answer
 
     @router.post("/describe", response_model=m.DescribeResponse)
     async def describe(body: m.DescribeRequest, request: Request) -> Any:
@@ -114,29 +146,6 @@ def interop_router(service: Service) -> APIRouter:
             questions.explain(first - second, **vars(_sampling(body))),
             lambda found: m.CompareResponse(**_scored(found[0]), diff_norm=found[0].norm),
         )
-
-    @router.post("/completion", response_model=m.TokenizeResponse)
-    async def completion(body: m.CompletionRequest, request: Request) -> Any:
-        """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt,
-        each token, the whole text."""
-        options: dict[str, Any] = {
-            "max_new_tokens": min(body.completion_tokens, bounds.MAX_COMPLETION_TOKENS),
-            "temperature": body.temperature,
-            "seed": secrets.randbits(48),
-        }
-        if body.stream:
-            return await service.stream(request, completion_frames(questions, body, options))
-        return await answer(
-            request,
-            questions.continue_text(body.document(), **options),
-            lambda found: m.TokenizeResponse(
-                tokens=_infos(found.tokens, body),
-                prompt_length=found.prompt_length,
-                text=found.text,
-            ),
-        )
-
-    return router
 
 
 def shown_place(name: str) -> str:

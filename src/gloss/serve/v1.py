@@ -92,9 +92,8 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         source, selection, sampling = body.source(width), *body.parts(width)
         if isinstance(source, Document) and selection.tokens and selection.positions is None:
             # a pattern is a client's and takes its time, beside the event loop
-            positions = await asyncio.to_thread(
-                choose_tokens, questions.read(source), selection.tokens
-            )
+            read = questions.read(source)
+            positions = await asyncio.to_thread(choose_tokens, read, selection.tokens)
             selection = replace(selection, positions=positions, tokens=None)
         if body.stream:
             frames = questions.explain_events(source, selection, sampling, partial=True)

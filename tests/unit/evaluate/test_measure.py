@@ -1,8 +1,7 @@
-import pytest
-
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from gloss.contract import DatasetSidecar
