@@ -60,8 +60,3 @@ def test_a_word_is_found_in_any_spelling():
     text = "class TheOutbox:\n  def go_on(self, heat=1): return roomy_cache.told"
     found = {name for name, _ in replaced(text)}
     assert found == {"TheOutbox", "go_on", "heat", "roomy_cache", "told"}
-
-
-def test_no_file_name_stands_in_two_packages():
-    names = [file.name for file in FILES if file.name != "__init__.py"]
-    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 SAME_CLAIM = 0.6
 """Share of words in common from which two claims count as the same."""
+_GREEDY = Sampling(temperature=0.0, score=False)
 _FAR = 8
 """Other tokens of the text whose explanations serve as a control."""
 _BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
@@ -51,8 +52,7 @@ async def trust(
     vectors = await self.executor.activations(read.token_ids)
     near, far = _sites(len(vectors), site, neighbours)
     asked = [site, *near, *far]
-    sampling = Sampling(temperature=0.0, score=False)
-    greedy = await self.explain_chosen(bare_rows(vectors[asked], asked), sampling)
+    greedy = await self.explain_chosen(bare_rows(vectors[asked], asked), _GREEDY)
     texts = {p: one.text for p, one in zip(asked, greedy, strict=True)}
     explanation = texts[site] if explanation is None else explanation
     if explanation is None:

@@ -1,0 +1,31 @@
+"""The shape of the source: file names, modules and functions that can be found and read."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "gloss"
+FILES = sorted(SOURCE.rglob("*.py"))
+LONGEST_FUNCTION, LONGEST_MODULE = 60, 400
+
+
+def functions(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or 0) - node.lineno + 1
+
+
+def test_no_file_name_stands_in_two_packages():
+    names = [file.name for file in FILES if file.name != "__init__.py"]
+    assert len(names) > 150
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_no_module_is_too_long_to_be_read():
+    lengths = {file.name: len(file.read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_MODULE} == {}
+
+
+def test_no_function_is_too_long_to_be_read():
+    found = [(file.name, *one) for file in FILES for one in functions(file)]
+    assert len(found) > 1000
+    assert [one for one in found if one[2] > LONGEST_FUNCTION] == []
