@@ -20,8 +20,8 @@ from gloss.models import ActivationVerbalizer
 from gloss.models import autocast as gloss_autocast
 from gloss.models.injection import inject
 from gloss.train import OptimizerConfig
-from gloss.train.av_sft import av_sft_loss
 from gloss.train.optimization import GuardedOptimizer
+from gloss.train.sft import av_sft_loss
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 

@@ -1,13 +1,13 @@
 """Files that are either whole or not there, and folders that one process at a time may write.
 
-Everything is written beside its place under a hidden name, flushed to the disk, and renamed. A
-process killed at any moment leaves at most that hidden file, which the next writer replaces."""
+A file is written beside its place, flushed and renamed: a killed process leaves a hidden file."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -22,33 +22,23 @@ from gloss.errors import LockError, ResumeError, StorageError
 
 LOCK_NAME, OWNER_NAME = ".gloss.lock", ".gloss.owner"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-}
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_WRONG_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns what the system says when it cannot write ``path`` into one clear error.
-
-    Raises: StorageError for a full disk, a read-only folder or a missing permission.
-    """
+    """Raises StorageError for a full disk, a read-only folder, a missing permission at ``path``."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError) as error:
-        code = error.errno if isinstance(error, OSError) else _code_in(str(error))
+        message = re.search(r"\(os error (\d+)\)", str(error))
+        code = error.errno if isinstance(error, OSError) else message and int(message[1])
         if code in _FULL:
             remedy = "Free some space; the same command then goes on from the last saved state"
-        elif code in _NOT_WRITABLE:
+        elif code in _NOT_ALLOWED | _WRONG_PLACE:
             remedy = "Choose a folder that you may write"
         else:
             raise
@@ -57,20 +47,9 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _code_in(text: str) -> int | None:
-    """The system's error number in a message such as ``No space left on device (os error 28)``."""
-    _, found, rest = text.partition("(os error ")
-    digits = rest.partition(")")[0]
-    return int(digits) if found and digits.isdigit() else None
-
-
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary path; the file written there takes ``path``'s place when the block ends, and
-    vanishes if it fails.
-
-    Raises: StorageError.
-    """
+    """A temporary path that takes ``path``'s place when the block ends; gone if it fails."""
     temporary = path.with_name(f".{path.name}.tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,15 +63,8 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes ``folder``'s place when the block ends, and vanishes if it
-    fails.
-
-    Raises: StorageError.
-    """
-    temporary, old = (
-        folder.with_name(f".{folder.name}.tmp"),
-        folder.with_name(f".{folder.name}.old"),
-    )
+    """A temporary folder that takes ``folder``'s place when the block ends; gone if it fails."""
+    temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
@@ -112,44 +84,30 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically.
-
-    Raises: StorageError.
-    """
+    """Writes a text file atomically."""
     with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically.
-
-    Raises: StorageError.
-    """
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file that Gloss wrote.
-
-    Raises: ResumeError if it is not JSON any more.
-    """
+    """The value in a JSON file that Gloss wrote. Raises: ResumeError if it is no JSON any more."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ResumeError(
-            f"not a JSON file ({error})",
-            where=path,
-            remedy="Remove it, or the folder if it describes a run",
-        ) from error
+        remedy = "Remove it, or the folder if it describes a run"
+        raise ResumeError(f"not a JSON file ({error})", where=path, remedy=remedy) from error
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keeps every other process from writing ``folder`` while the block runs; the lock dies with
-    its process.
+    """Keeps every other process from writing ``folder``; the lock dies with its process.
 
-    Raises: LockError that names the process that holds it; StorageError if the folder cannot be
-    written."""
+    Raises: LockError that names the process that holds it; StorageError."""
     from filelock import FileLock, Timeout
 
     with storage_errors(folder):
@@ -168,10 +126,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_json(
-            owner,
-            {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command},
-        )
+        writer = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_json(owner, {**writer, "since": since, "command": command})
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -181,20 +137,14 @@ def folder_lock(folder: Path) -> Iterator[None]:
 def _owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / OWNER_NAME).read_text(encoding="utf-8"))
-        return (
-            f"process {owner['pid']} on {owner['host']} since {owner['since']}: {owner['command']}"
-        )
+        return "process {pid} on {host} since {since}: {command}".format_map(owner)
     except (OSError, ValueError, KeyError):
         return "a process that has not said which"
 
 
 def _flush(file: Path) -> None:
-    """Waits until the system has put a file's bytes on the disk."""
-    handle = os.open(file, os.O_RDONLY)
-    try:
+    with file.open("rb") as handle:
         os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:

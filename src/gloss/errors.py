@@ -1,27 +1,12 @@
 """Every error a user can meet. Each says what, where, expected, found and the remedy, on one line.
 
 GlossError
-├── ConfigError          a config file, a flag, or a combination of settings
-├── SidecarError         an ``nla_meta.yaml``
-├── MarkerError          the injection marker against a tokenizer or a prompt
-├── TemplateError        an AV or AR prompt template
-├── CheckpointError      a checkpoint folder or its weights
-├── ArchitectureError    a model family that is not in the registry
-├── InjectionError       activations and marker sites that do not match
-├── ActivationError      a zero, non-finite or wrongly shaped activation
-├── CorpusError          a corpus that cannot be read
-├── DatasetError         a Parquet file or its sidecar
-├── LabelError           a labeller or its settings
-├── TrainingError        a training run that cannot go on
-├── ResumeError          a run folder that does not fit the request
-├── StorageError         a file that cannot be written: full disk, missing permission
-├── LockError            a folder that another process is writing
-├── PositionError        token positions that a text does not have
-├── EngineError          a server that generates explanations, or its settings
-├── ServerError          a Gloss server that cannot be reached, or failed
-│   ├── ServerBusyError    its queue is full, or it is shutting down: ask again later
-│   └── AccessError        secret missing or wrong, or the page that asks is not the server's own
-└── MissingExtraError    an optional dependency that is not installed
+├── ConfigError, MissingExtraError                                   what was asked for
+├── SidecarError, MarkerError, TemplateError, CheckpointError,       models
+│   ArchitectureError, InjectionError, ActivationError, PositionError
+├── CorpusError, DatasetError, LabelError                            data
+├── TrainingError, ResumeError, StorageError, LockError              long work
+└── EngineError, ServerError: ServerBusyError, AccessError           servers
 """
 
 from __future__ import annotations
@@ -46,13 +31,8 @@ class GlossError(Exception):
         found: Any = None,
         remedy: str | None = None,
     ) -> None:
-        self.what, self.where, self.expected, self.found, self.remedy = (
-            what,
-            where,
-            expected,
-            found,
-            remedy,
-        )
+        self.what, self.where, self.remedy = what, where, remedy
+        self.expected, self.found = expected, found
         super().__init__(self._line())
 
     def _line(self) -> str:
@@ -71,13 +51,16 @@ class GlossError(Exception):
 
 
 def _shown(text: str) -> str:
-    """The text as it fits into one line: its beginning, without control characters, which a
-    terminal would obey.
-    """
+    """The text as one line shows it: its beginning, without characters that a terminal obeys."""
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
     return "".join(
         char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an error's message, or its name: as much as fits into another's line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class ConfigError(GlossError):
@@ -133,9 +116,7 @@ class ResumeError(GlossError):
 
 
 class StorageError(GlossError):
-    """A file cannot be written: the disk is full, the folder read-only, or a permission is
-    missing.
-    """
+    """A file cannot be written: a full disk, a read-only folder, or a missing permission."""
 
 
 class LockError(GlossError):
@@ -147,9 +128,7 @@ class PositionError(GlossError):
 
 
 class EngineError(GlossError):
-    """A server that generates explanations cannot be reached, answers wrongly, or has the wrong
-    settings.
-    """
+    """A server that generates explanations fails, answers wrongly, or has wrong settings."""
 
 
 class ServerError(GlossError):
@@ -157,9 +136,7 @@ class ServerError(GlossError):
 
 
 class ServerBusyError(ServerError):
-    """A Gloss server has more to do than it takes on, or is shutting down; ``retry_after_s`` says
-    when to ask again.
-    """
+    """A Gloss server is too busy or shutting down; ``retry_after_s`` says when to ask again."""
 
     retry_after_s: float = 1.0
 
@@ -172,7 +149,5 @@ class MissingExtraError(GlossError):
     """An optional dependency is not installed; the message names the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed",
-            remedy=f"Install it with: pip install 'gloss-nla[{extra}]'",
-        )
+        remedy = f"Install it with: pip install 'gloss-nla[{extra}]'"
+        super().__init__(f"{package} is not installed", remedy=remedy)

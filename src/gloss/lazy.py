@@ -1,6 +1,4 @@
-"""Packages whose names are imported on first use: what only looks at places and options loads no
-PyTorch.
-"""
+"""Packages whose names are imported on first use: what only looks at places loads no PyTorch."""
 
 from __future__ import annotations
 
@@ -13,10 +11,6 @@ from typing import Any
 
 
 class _LazyPackage(ModuleType):
-    """A package whose names each come from the module that defines them when they are first asked
-    for.
-    """
-
     _homes: dict[str, str]
 
     def __getattr__(self, name: str) -> Any:
@@ -33,10 +27,9 @@ class _LazyPackage(ModuleType):
 
 
 def lazy_package(package: str) -> None:
-    """Makes what ``package`` imports under ``if TYPE_CHECKING`` importable from it, on first use.
+    """Imports on first use what ``package`` imports under ``if TYPE_CHECKING``.
 
-    That block is the only list of its names: type checkers and documentation read it too.
-    """
+    That block is the only list of its names: type checkers and documentation read it too."""
     module = sys.modules[package]
     homes: dict[str, str] = {}
     for block in ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body:

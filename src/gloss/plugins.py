@@ -27,9 +27,7 @@ Verdict = Literal["right", "wrong", "absent"]
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """One claim of an explanation: what it says, where (characters start … end) and whether it is
-    true.
-    """
+    """One claim of an explanation, where it stands (characters), and whether it is true."""
 
     kind: str
     value: str
@@ -42,14 +40,10 @@ class ClaimJudge(Protocol):
     """Knows the truth about the documents that activations were taken from."""
 
     def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
-        """Every claim of the explanation, judged by what holds after ``context``, the text up to
-        and with the token.
-        """
-        ...
+        """Every claim of the explanation, judged by what holds after ``context``, token and all."""
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
         """The facts that hold after ``context``: kind → value."""
-        ...
 
 
 class KnownTruth(Protocol):
@@ -57,13 +51,9 @@ class KnownTruth(Protocol):
 
     def texts(self, nla: Any) -> Mapping[str, str]:
         """Texts whose truth is known, by id; none for an NLA of another target."""
-        ...
 
     def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
-        """Every claim of an explanation of the token that ends at character ``end``, judged; None
-        for an unknown text.
-        """
-        ...
+        """The claims about the token that ends at character ``end``; None for an unknown text."""
 
 
 def installed(group: str) -> list[str]:
@@ -72,8 +62,7 @@ def installed(group: str) -> list[str]:
 
 
 def load(group: str, name: str) -> Any:
-    """What a name of ``group`` stands for; a name ``module:name`` is looked for in the current
-    folder too, and runs the code of that module.
+    """What a name of ``group`` stands for; ``module:name`` runs code of the current folder too.
 
     Raises: ConfigError that lists what is installed, or says what a ``module:name`` lacks."""
     if ":" in name:

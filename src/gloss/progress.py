@@ -1,12 +1,9 @@
-"""Progress of long work on standard error: a bar with rate and time left, or one line now and then
-in a log.
-"""
+"""Progress of long work on standard error: a bar with rate and time left, or lines in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -25,23 +22,19 @@ LOG_INTERVAL_S = 30.0
 
 
 class _RateColumn(ProgressColumn):
-    """Finished units per second, with the unit's name."""
-
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="cyan")
 
 
 class Stage:
-    """Progress of one stage of work; a context manager.
+    """Progress of one stage of work; a context manager that writes to standard error only.
 
-    Writes to standard error only. On a terminal it draws a bar with rate and time left; elsewhere
-    it prints a line every 30 seconds and one at the end."""
+    On a terminal it draws a bar; elsewhere it prints a line every 30 seconds and one at the end."""
 
     def __init__(self, description: str, *, total: int, unit: str = "it", initial: int = 0) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, initial
-        self._initial = initial
-        self._note = ""
+        self._initial, self._note = initial, ""
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
 
@@ -77,25 +70,13 @@ class Stage:
     def _log(self) -> None:
         self._last_logged = time.monotonic()
         elapsed = max(self._last_logged - self._started, 1e-9)
-        rate = (self.done - self._initial) / elapsed
-        left = (
-            f", {(self.total - self.done) / rate:.0f} s left"
-            if rate > 0 and self.done < self.total
-            else ""
-        )
+        rate, rest = (self.done - self._initial) / elapsed, self.total - self.done
+        line = f"{self.description}: {self.done:,}/{self.total:,}  {rate:,.1f} {self.unit}/s"
+        left = f", {rest / rate:.0f} s left" if rate > 0 and rest > 0 else ""
         note = f"  {self._note}" if self._note else ""
-        line = (
-            f"{self.description}: {self.done:,}/{self.total:,}  {rate:,.1f} {self.unit}/s "
-            f" {elapsed:.0f} s{left}{note}"
-        )
-        print(line, file=sys.stderr, flush=True)
+        print(f"{line}  {elapsed:.0f} s{left}{note}", file=sys.stderr, flush=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif self.done > self._initial:

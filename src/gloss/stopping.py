@@ -1,6 +1,4 @@
-"""Stop signals: Ctrl-C and SIGTERM let a loop finish its step and save, but never for longer than a
-few seconds.
-"""
+"""Stop signals: Ctrl-C and SIGTERM let a loop finish its step and save, within a few seconds."""
 
 from __future__ import annotations
 
@@ -30,30 +28,25 @@ class StopRequest:
         return self.kind is not None
 
     def obey(self) -> None:
-        """Ends the loop if a stop was asked for.
-
-        Raises: KeyboardInterrupt, Terminated.
-        """
+        """Ends the loop if a stop was asked for. Raises: KeyboardInterrupt, Terminated."""
         if self.kind is not None:
             raise self.kind
 
 
 def stop_on_sigterm() -> None:
     """From now on SIGTERM raises Terminated in the main thread."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
 
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
 
-def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+    signal.signal(signal.SIGTERM, terminate)
 
 
 @contextmanager
 def deferred_stop() -> Iterator[StopRequest]:
-    """While active the first stop signal only sets ``requested``; the loop saves its state and
-    calls ``obey``.
+    """The first signal only sets ``requested``: the loop saves its state and calls ``obey``.
 
-    A second signal, or three seconds without obedience, raises at once. Outside the main thread
-    nothing is changed."""
+    A second one, or three seconds, raise at once. Outside the main thread nothing is changed."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -66,13 +59,9 @@ def deferred_stop() -> Iterator[StopRequest]:
             raise request.kind
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
 
-    def run_out(_number: int, _frame: FrameType | None) -> None:
-        request.obey()
-
-    handlers = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGALRM: run_out}
-    before: dict[signal.Signals, Any] = {
-        number: signal.signal(number, handler) for number, handler in handlers.items()
-    }
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: note, signal.SIGTERM: note}
+    handlers[signal.SIGALRM] = lambda *_: request.obey()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield request
     finally:

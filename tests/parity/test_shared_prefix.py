@@ -11,8 +11,8 @@ from gloss.models import (
     right_pad,
 )
 from gloss.models.injection import inject
-from gloss.train.av_sft import av_sft_loss
 from gloss.train.grpo import policy_loss
+from gloss.train.sft import av_sft_loss
 
 RESPONSES = ["The mood is calm.", "Ada is here, and it rains at the harbor.\nSet at dawn.", "x"]
 

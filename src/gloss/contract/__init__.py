@@ -27,18 +27,16 @@ from gloss.contract.marker import (
 from gloss.contract.sidecar import (
     SIDECAR_NAME,
     VALUE_HEAD_NAME,
+    DatasetSidecar,
     Dialect,
     ModelSidecar,
     TrustRecord,
-    read_model_sidecar,
-    sidecar_path,
-    write_model_sidecar,
-)
-from gloss.contract.sidecar_dataset import (
-    DatasetSidecar,
     check_same_activations,
     read_dataset_sidecar,
+    read_model_sidecar,
+    sidecar_path,
     write_dataset_sidecar,
+    write_model_sidecar,
 )
 from gloss.contract.templates import (
     DEFAULT_AR_TEMPLATE,

@@ -1,12 +1,11 @@
-"""The rules of a checkpoint, each written once: loading raises the first that fails, ``gloss
-checkpoint validate`` reports all. Here stand those that need neither its files nor its weights.
-"""
+"""The rules of a checkpoint that need none of its files: loading raises the first that fails."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +16,12 @@ from gloss.errors import CheckpointError, GlossError, MarkerError, SidecarError
 
 _BOTH = ("av", "ar")
 _PLAUSIBLE_SCALES = (1e-2, 1e7)
-_PROBE = "a probe text"
-"""It ends with a letter: punctuation may merge with what follows, which says nothing."""
+_PROBE = "a probe text"  # ends with a letter: punctuation may merge with what follows
 
 
 @dataclass
 class Half:
-    """One half as the rules see it: av or ar, its sidecar, its text model's config and its
-    tokenizer. What stands for one raises the GlossError of a part that cannot be read.
-    """
+    """One half as the rules see it; a part that cannot be read raises its GlossError."""
 
     role: str
     sidecar: ModelSidecar
@@ -35,9 +31,7 @@ class Half:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule says of ``half``: av, ar or pair. A warning is of a checkpoint that can be used,
-    but perhaps should not be.
-    """
+    """What a rule says of ``half``: av, ar or pair. With a warning it can be used all the same."""
 
     half: str
     check: str
@@ -50,9 +44,8 @@ class Finding:
 class Rule:
     """A rule: ``check`` returns what it found, or a warning, or raises what is wrong.
 
-    It is skipped where a part that it ``needs`` cannot be read, and does not concern other
-    ``roles``. Loading refuses the halves in ``loading`` that break it.
-    """
+    It is skipped where a part that it ``needs`` cannot be read, and for halves not in ``roles``.
+    Loading refuses the halves in ``loading`` that break it."""
 
     name: str
     check: Callable[[Any], str | Finding]
@@ -70,9 +63,19 @@ def warning(
 
 
 def _line(error: GlossError) -> str:
-    """An error's line without its remedy."""
-    line = GlossError(error.what, where=error.where, expected=error.expected, found=error.found)
-    return str(line).rstrip(".")
+    return str(GlossError(**{**vars(error), "remedy": None})).rstrip(".")
+
+
+def require(
+    found: object,
+    expected: object,
+    what: str,
+    remedy: str | None = None,
+    error: type[GlossError] = SidecarError,
+) -> None:
+    """Raises the error unless the values are equal."""
+    if found != expected:
+        raise error(what, expected=expected, found=found, remedy=remedy)
 
 
 def finding(half: str, name: str, check: Callable[[], str | Finding]) -> Finding:
@@ -88,15 +91,14 @@ def finding(half: str, name: str, check: Callable[[], str | Finding]) -> Finding
 
 def findings(half: Any, rules: Iterable[Rule]) -> list[Finding]:
     """What every rule that concerns a half says of it; none stops the others."""
-    return [_finding_of(half, rule) for rule in rules if half.role in rule.roles]
-
-
-def _finding_of(half: Any, rule: Rule) -> Finding:
-    missing = [part for part in rule.needs if not is_readable(half, part)]
-    if missing:
-        says = f"needs a readable {' and '.join(missing)}"
-        return Finding(half.role, rule.name, "skipped", says)
-    return finding(half.role, rule.name, lambda: rule.check(half))
+    found = []
+    for rule in (rule for rule in rules if half.role in rule.roles):
+        if missing := [part for part in rule.needs if not is_readable(half, part)]:
+            says = f"needs a readable {' and '.join(missing)}"
+            found.append(Finding(half.role, rule.name, "skipped", says))
+        else:
+            found.append(finding(half.role, rule.name, partial(rule.check, half)))
+    return found
 
 
 def is_readable(half: Any, part: str) -> bool:
@@ -111,11 +113,7 @@ def is_readable(half: Any, part: str) -> bool:
 def verify_model_sidecar(
     sidecar: ModelSidecar, *, tokenizer: Any, d_model: int, num_blocks: int | None = None
 ) -> None:
-    """Checks a sidecar against the live tokenizer and config, before any work.
-
-    Raises: what the first rule of loading that fails raises: SidecarError for a wrong width, depth
-    or suffix, or an AR tokenizer that adds no BOS though chats begin with one; MarkerError if the
-    prompt does not hold the marker so."""
+    """Checks a sidecar against the live tokenizer and config: raises the first rule that fails."""
     config = {"hidden_size": d_model, "num_hidden_layers": num_blocks}
     half = Half(sidecar.role, sidecar, config, tokenizer)
     for rule in CONTRACT_RULES:
@@ -124,10 +122,7 @@ def verify_model_sidecar(
 
 
 def config_integer(half: Any, name: str) -> int:
-    """An integer of the config.
-
-    Raises: CheckpointError if it is missing or none.
-    """
+    """An integer of the config; CheckpointError if it is missing or none."""
     value = half.config.get(name)
     if not isinstance(value, int):
         remedy = "Copy config.json from the model it belongs to"
@@ -143,13 +138,8 @@ def _sidecar_is_readable(half: Half) -> str:
 
 def _width_fits(half: Half) -> str:
     width = config_integer(half, "hidden_size")
-    if half.sidecar.d_model != width:
-        raise SidecarError(
-            "d_model does not fit the weights",
-            expected=width,
-            found=half.sidecar.d_model,
-            remedy="Use the sidecar that was written with these weights",
-        )
+    remedy = "Use the sidecar that was written with these weights"
+    require(half.sidecar.d_model, width, "d_model does not fit the weights", remedy)
     return f"d_model {width} in both"
 
 
@@ -159,12 +149,8 @@ def _layer_fits(half: Half) -> str | Finding:
         remedy = "Write extraction_layer_index into the sidecar"
         return warning("no extraction layer recorded", remedy=remedy)
     if half.role == "av" and layer >= blocks:
-        raise SidecarError(
-            "the layer is beyond the model",
-            expected=f"below {blocks}",
-            found=layer,
-            remedy="Layers count from 0",
-        )
+        what, below = "the layer is beyond the model", f"below {blocks}"
+        raise SidecarError(what, expected=below, found=layer, remedy="Layers count from 0")
     if half.role == "ar" and blocks != layer + 1:
         raise SidecarError(
             "the AR's depth does not fit its layer",
@@ -182,28 +168,21 @@ def _tokenizer_fits(half: Half) -> str:
         remedy = "Name it in tokenizer_config.json"
         raise CheckpointError("the tokenizer has no end-of-text token", remedy=remedy)
     if isinstance(table, int) and tokens > table:
-        raise CheckpointError(
-            "the tokenizer has more tokens than the embedding table",
-            expected=f"at most {table}",
-            found=tokens,
-            remedy="Use the tokenizer saved with these weights",
-        )
+        what = "the tokenizer has more tokens than the embedding table"
+        remedy = "Use the tokenizer saved with these weights"
+        raise CheckpointError(what, expected=f"at most {table}", found=tokens, remedy=remedy)
     return f"{tokens} tokens"
 
 
 def _marker_is_one_token(half: Half) -> str:
     recorded, template = half.sidecar.marker, half.sidecar.av_template
-    assert recorded is not None
-    assert template is not None
-    live = marker_for(half.tokenizer, template, recorded.char)
-    if live.token_id != recorded.token_id:
-        raise MarkerError(
-            f"the tokenizer gives the marker {recorded.char!r} another id",
-            expected=recorded.token_id,
-            found=live.token_id,
-            remedy="Use the tokenizer and the sidecar that were saved together",
-        )
-    return f"{recorded.char!r} is token {live.token_id}"
+    if recorded is None or template is None:
+        return "no marker"
+    token_id = marker_for(half.tokenizer, template, recorded.char).token_id
+    what = f"the tokenizer gives the marker {recorded.char!r} another id"
+    remedy = "Use the tokenizer and the sidecar that were saved together"
+    require(token_id, recorded.token_id, what, remedy, MarkerError)
+    return f"{recorded.char!r} is token {token_id}"
 
 
 def _marker_is_found_once(half: Half) -> str:
@@ -215,20 +194,16 @@ def _marker_is_found_once(half: Half) -> str:
 
 
 def _prompt_ids(half: Half) -> list[int] | None:
-    """Token ids of the half's own prompt; None where no template is recorded."""
     sidecar = half.sidecar
-    if half.role == "ar":
-        template = sidecar.ar_template
-        return None if template is None else ar_prompt_ids(half.tokenizer, template, _PROBE)
-    if sidecar.av_template is None or sidecar.marker is None:
-        return None
-    return prompt_ids(half.tokenizer, sidecar.av_template, sidecar.marker.char)
+    if half.role == "ar" and sidecar.ar_template is not None:
+        return ar_prompt_ids(half.tokenizer, sidecar.ar_template, _PROBE)
+    if half.role == "av" and sidecar.av_template is not None and sidecar.marker is not None:
+        return prompt_ids(half.tokenizer, sidecar.av_template, sidecar.marker.char)
+    return None
 
 
 def _bos_stands_once(half: Half) -> str:
-    """Only a BOS of its own says something: where it is the end-of-text token too, chats may begin
-    with it and texts not.
-    """
+    """A BOS that is the end-of-text token too says nothing: chats may begin with it, texts not."""
     tokenizer, ids, bos = half.tokenizer, _prompt_ids(half), half.tokenizer.bos_token_id
     if ids is None or bos is None or bos == tokenizer.eos_token_id:
         return "this tokenizer has no BOS of its own"
@@ -249,25 +224,16 @@ def _suffix_fits(half: Half) -> str | Finding:
     if not recorded or ids is None:
         remedy = "Record the ids behind the explanation: they tell another's template or tokenizer"
         return warning("no tokens.critic_suffix_ids recorded", remedy=remedy)
-    found = tuple(ids[-len(recorded) :])
-    if found != recorded:
-        raise SidecarError(
-            "the AR prompt does not end as recorded in tokens.critic_suffix_ids",
-            expected=list(recorded),
-            found=list(found),
-            remedy="Use the tokenizer and template saved beside the checkpoint",
-        )
+    what = "the AR prompt does not end as recorded in tokens.critic_suffix_ids"
+    remedy = "Use the tokenizer and template saved beside the checkpoint"
+    require(ids[-len(recorded) :], list(recorded), what, remedy)
     return f"the prompt ends with {list(recorded)}"
 
 
 def _pads_right(half: Half) -> str:
-    if half.tokenizer.padding_side != "right":
-        raise CheckpointError(
-            "the AR's tokenizer pads on the wrong side, and is read at its last real token",
-            expected="right",
-            found=half.tokenizer.padding_side,
-            remedy='Set "padding_side": "right" in tokenizer_config.json',
-        )
+    what = "the AR's tokenizer pads on the wrong side, and is read at its last real token"
+    remedy = 'Set "padding_side": "right" in tokenizer_config.json'
+    require(half.tokenizer.padding_side, "right", what, remedy, CheckpointError)
     return "right"
 
 
@@ -277,36 +243,28 @@ def _injection_scale_is_plausible(half: Half) -> str | Finding:
         return "activations go in raw"
     low, high = _PLAUSIBLE_SCALES if p75 is None else (p75 / 10, p75 * 10)
     if not low <= scale <= high:
-        return warning(
-            "an unusual injection scale",
-            expected=f"{low:g} to {high:g}",
-            found=f"{scale:g}",
-            remedy="It should be near the 75th percentile of the activations' norms in training",
-        )
+        expected = f"{low:g} to {high:g}"
+        remedy = "It should be near the 75th percentile of the activations' norms in training"
+        what, found = "an unusual injection scale", f"{scale:g}"
+        return warning(what, expected=expected, found=found, remedy=remedy)
     return f"{scale:g}" + (f", 75th percentile of the norms {p75:g}" if p75 is not None else "")
 
 
 def _mse_scale_is_root_d(half: Half) -> str:
-    root = math.sqrt(half.sidecar.d_model)
-    if not math.isclose(half.sidecar.mse_scale, root, rel_tol=1e-4):
-        raise SidecarError(
-            "mse_scale is not √d_model",
-            expected=f"{root:.4f}",
-            found=f"{half.sidecar.mse_scale:g}",
-            remedy="Write mse_scale: sqrt_d_model, or train the AR again if it was trained so",
-        )
+    scale, root = half.sidecar.mse_scale, math.sqrt(half.sidecar.d_model)
+    if not math.isclose(scale, root, rel_tol=1e-4):
+        what, expected = "mse_scale is not √d_model", f"{root:.4f}"
+        remedy = "Write mse_scale: sqrt_d_model, or train the AR again if it was trained so"
+        raise SidecarError(what, expected=expected, found=f"{scale:g}", remedy=remedy)
     return f"√{half.sidecar.d_model}"
 
 
 def _base_is_public(half: Half) -> str | Finding:
     base = half.sidecar.base_checkpoint
     if not base or Path(base).is_absolute() or base.startswith((".", "~")):
-        return warning(
-            "base_checkpoint is not a model that others can find",
-            expected="a hub id",
-            found=base or "nothing",
-            remedy="Set it: gloss nla convert PLACE OUT --base-checkpoint ID",
-        )
+        what = "base_checkpoint is not a model that others can find"
+        remedy = "Set it: gloss nla convert PLACE OUT --base-checkpoint ID"
+        return warning(what, expected="a hub id", found=base or "nothing", remedy=remedy)
     return base
 
 

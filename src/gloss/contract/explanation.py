@@ -7,8 +7,6 @@ from typing import Literal
 
 OPEN_TAG, CLOSE_TAG = "<explanation>", "</explanation>"
 
-FailureReason = Literal["no_open_tag", "no_close_tag", "empty"]
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -21,15 +19,12 @@ class Explanation:
 class ExtractionFailed:
     """Why a response holds no explanation."""
 
-    reason: FailureReason
+    reason: Literal["no_open_tag", "no_close_tag", "empty"]
     response: str
 
 
 def extract_explanation(response: str) -> Explanation | ExtractionFailed:
-    """The text between the first opening tag and the first closing tag behind it.
-
-    An explanation of white space only is a failure: it carries no information and must not be
-    rewarded."""
+    """The text between the first opening tag and the next closing one; never white space alone."""
     _, opened, rest = response.partition(OPEN_TAG)
     inner, closed, _ = rest.partition(CLOSE_TAG)
     if not closed:

@@ -1,6 +1,4 @@
-"""The injection marker: one rare single-token character whose embedding is replaced by the
-activation.
-"""
+"""The injection marker: a rare one-token character whose embedding the activation replaces."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ from gloss.errors import GlossError, MarkerError
 ADDED_MARKER = "㊗"
 CANDIDATE_RANGES = (
     (0x3297, 0x32B0),
-    (0x3200, 0x3296),
-    (0x32B1, 0x32FF),
+    (0x3200, 0x32FF),
     (0x2460, 0x24FF),
     (0x2600, 0x26FF),
     (0x2190, 0x21FF),
@@ -35,19 +32,14 @@ class InjectionMarker:
 
 @dataclass(frozen=True)
 class ChosenMarker:
-    """A marker; ``added`` says that it had to be added to the tokenizer, so that the embedding must
-    grow by one row.
-    """
+    """A marker; where it was ``added`` to the tokenizer, the embedding must grow by one row."""
 
     marker: InjectionMarker
     added: bool
 
 
 def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
-    """Index of the marker in token ids, found by its id and both neighbours.
-
-    Raises: MarkerError unless exactly one place fits.
-    """
+    """The marker's index, by its id and both neighbours; MarkerError unless one place fits."""
     sites = [
         i
         for i in range(1, len(ids) - 1)
@@ -57,9 +49,8 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
     ]
     if len(sites) == 1:
         return sites[0]
-    around = [
-        list(ids[max(0, i - 1) : i + 2]) for i, token in enumerate(ids) if token == marker.token_id
-    ]
+    sites_of_id = (i for i, token in enumerate(ids) if token == marker.token_id)
+    around = [list(ids[max(0, i - 1) : i + 2]) for i in sites_of_id]
     raise MarkerError(
         f"injection marker {marker.char!r} is not where it must be in the prompt",
         expected=f"ids {[marker.left_neighbor_id, marker.token_id, marker.right_neighbor_id]} once",
@@ -69,58 +60,40 @@ def find_marker(ids: Sequence[int], marker: InjectionMarker) -> int:
 
 
 def choose_marker(tokenizer: Any, av_template: str) -> ChosenMarker:
-    """Searches a marker for a tokenizer and a template: rare, one token, unchanged by the prompt.
+    """Searches a rare one-token marker that the prompt leaves unchanged, or raises MarkerError.
 
     Enclosed and symbol characters first, then any visible unused single character of the
-    vocabulary, then a character added to the tokenizer (in place).
-    Raises: MarkerError if none fits, TemplateError.
-    """
+    vocabulary, then a character added to the tokenizer (in place)."""
     validate_av_template(av_template)
     for char in _candidates(tokenizer):
-        marker = _marker(tokenizer, av_template, char)
-        if marker is not None:
+        if marker := _marker(tokenizer, av_template, char):
             return ChosenMarker(marker, added=False)
-    if add_marker_token(tokenizer, ADDED_MARKER):
-        marker = _marker(tokenizer, av_template, ADDED_MARKER)
-        if marker is not None:
-            return ChosenMarker(marker, added=True)
-    raise MarkerError(
-        "no injection marker fits this tokenizer and template", remedy="Name one in build.marker"
-    )
+    added = add_marker_token(tokenizer, ADDED_MARKER)
+    if added and (marker := _marker(tokenizer, av_template, ADDED_MARKER)):
+        return ChosenMarker(marker, added=True)
+    what = "no injection marker fits this tokenizer and template"
+    raise MarkerError(what, remedy="Name one in build.marker")
 
 
 def add_marker_token(tokenizer: Any, char: str) -> bool:
-    """Adds a marker character to a tokenizer, in place; False if the vocabulary holds it already.
-
-    It is added as a special token: no normaliser then rewrites it, neither NFKC nor one that
-    prepends a space sign."""
+    """Adds a special token, which no normaliser rewrites; False if the vocabulary holds it."""
     return bool(tokenizer.add_tokens([char], special_tokens=True))
 
 
 def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
-    """The marker that ``char`` makes in a template's prompt.
-
-    Raises: MarkerError if it is no single token there.
-    """
+    """The marker that ``char`` makes in a template's prompt; MarkerError if it can be none."""
     marker = _marker(tokenizer, av_template, char)
     if marker is None:
-        ids = tokenizer.encode(char, add_special_tokens=False)
-        raise MarkerError(
-            f"{char!r} cannot be the injection marker",
-            expected="one token, once in the prompt",
-            found=f"ids {ids}",
-        )
+        what, expected = f"{char!r} cannot be the injection marker", "one token, once in the prompt"
+        found = f"ids {tokenizer.encode(char, add_special_tokens=False)}"
+        raise MarkerError(what, expected=expected, found=found)
     return marker
 
 
 def _marker(tokenizer: Any, av_template: str, char: str) -> InjectionMarker | None:
     encoded = tokenizer.encode(char, add_special_tokens=False)
     token_id = encoded[0] if len(encoded) == 1 else tokenizer.convert_tokens_to_ids(char)
-    if (
-        token_id is None
-        or token_id == getattr(tokenizer, "unk_token_id", None)
-        or token_id not in encoded
-    ):
+    if token_id in (None, getattr(tokenizer, "unk_token_id", None)) or token_id not in encoded:
         return None
     try:
         ids = prompt_ids(tokenizer, av_template, char)
@@ -135,20 +108,9 @@ def _marker(tokenizer: Any, av_template: str, char: str) -> InjectionMarker | No
 
 def _candidates(tokenizer: Any) -> Iterator[str]:
     vocabulary = tokenizer.get_vocab()
-    for first, last in CANDIDATE_RANGES:
-        for code in range(first, last + 1):
-            if (
-                chr(code) in vocabulary
-                or len(tokenizer.encode(chr(code), add_special_tokens=False)) == 1
-            ):
-                yield chr(code)
-    unusual = [
-        token
-        for token in vocabulary
-        if len(token) == 1
-        and ord(token) > 0x250
-        and token.isprintable()
-        and not token.isspace()
-        and token != "▁"
-    ]
-    yield from sorted(unusual, key=lambda token: -vocabulary[token])
+    for char in (chr(code) for first, last in CANDIDATE_RANGES for code in range(first, last + 1)):
+        if char in vocabulary or len(tokenizer.encode(char, add_special_tokens=False)) == 1:
+            yield char
+    rare = (token for token in vocabulary if len(token) == 1 and ord(token) > 0x250)
+    visible = (t for t in rare if t.isprintable() and not t.isspace() and t != "▁")
+    yield from sorted(visible, key=lambda token: -vocabulary[token])

@@ -1,6 +1,4 @@
-"""A model's sidecar, ``nla_meta.yaml``: read in every dialect, written in the released one, with
-what training measured for readers to judge by.
-"""
+"""Sidecars, ``nla_meta.yaml``, of models (in every dialect) and of datasets."""
 
 from __future__ import annotations
 
@@ -34,18 +32,24 @@ from gloss.errors import SidecarError
 
 SIDECAR_NAME = "nla_meta.yaml"
 VALUE_HEAD_NAME = "value_head.safetensors"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION, _DATASET_VERSION = 2, 1
 Role = Literal["av", "ar"]
 Dialect = Literal["released", "internal"]
 _AR_BLOCKS = ("critic", "ar")
 _INTERNAL: dict[str, str] = {"av": "actor", "ar": "critic"}
 _ROLES: dict[Any, Role] = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 
+_Errors = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], wanted("a list of direction MSEs")]
+_Marker = Annotated[
+    InjectionMarker | None, Key("tokens", record=InjectionMarker, prefix="injection_")
+]
+_SuffixIds = Annotated[
+    TokenIds | None, Key("tokens.critic_suffix_ids", also="tokens.ar_suffix_ids", null=True)
+]
+
 
 class TrustRecord(BaseModel):
-    """What a reader of a checkpoint needs to judge an activation or an explanation, as training
-    measured it; the key ``gloss`` of the sidecar. Other keys there are kept.
-    """
+    """What training measured for readers to judge by: the key ``gloss``. Others there are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -61,10 +65,7 @@ class TrustRecord(BaseModel):
     max_new_tokens: Width | None = None
     """How long explanations may be."""
     fve: Number | None = None
-    heldout_errors: (
-        Annotated[tuple[Annotated[Number, Field(ge=0)], ...], wanted("a list of direction MSEs")]
-        | None
-    ) = None
+    heldout_errors: _Errors | None = None
     """Direction MSE of held-out activations, for percentiles."""
 
     def recorded(self) -> dict[str, Any]:
@@ -77,9 +78,8 @@ class ModelSidecar:
     """Everything NLA-specific about an AV or AR checkpoint.
 
     ``layer`` is K, the block whose output is explained. ``injection_scale`` None means that
-    activations go in raw. ``trust`` is empty for a checkpoint of another tool.
-    ``extra`` holds keys that Gloss does not know; they are written back.
-    """
+    activations go in raw. ``trust`` is empty for a checkpoint of another tool. ``extra`` holds keys
+    that Gloss does not know; they are written back."""
 
     role: Role
     stage: Text = ""
@@ -87,14 +87,10 @@ class ModelSidecar:
     d_model: Width
     injection_scale: Annotated[Positive | None, Key("extraction.injection_scale", null=True)]
     mse_scale: Annotated[Positive, Key("extraction.mse_scale")]
-    marker: Annotated[
-        InjectionMarker | None, Key("tokens", record=InjectionMarker, prefix="injection_")
-    ]
-    ar_suffix_ids: Annotated[
-        TokenIds | None, Key("tokens.critic_suffix_ids", also="tokens.ar_suffix_ids", null=True)
-    ]
-    av_template: Annotated[Text | None, Key("prompt_templates.av", also="prompt_templates.actor")]
-    ar_template: Annotated[Text | None, Key("prompt_templates.ar", also="prompt_templates.critic")]
+    marker: _Marker
+    ar_suffix_ids: _SuffixIds
+    av_template: Annotated[Text | None, Key("prompt_templates.av", "prompt_templates.actor")]
+    ar_template: Annotated[Text | None, Key("prompt_templates.ar", "prompt_templates.critic")]
     trained_on: Texts = ()
     parent_checkpoints: Texts = ()
     created_at: Date = ""
@@ -106,10 +102,42 @@ class ModelSidecar:
     extra: Values = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DatasetSidecar:
+    """Everything about a Parquet file of raw activations; ``norm`` is always ``none``."""
+
+    dataset_id: Text
+    stage: Text = ""
+    row_count: Count
+    base_model: Annotated[Text, Key("extraction.base_model")] = ""
+    d_model: Annotated[Width, Key("extraction.d_model")]
+    layer: Annotated[Count, Key("extraction.layer_index")]
+    norm: Annotated[
+        Literal["none"], wanted("none: activations are stored raw"), Key("extraction.norm")
+    ] = "none"
+    corpus: Annotated[Text, Key("extraction.corpus")] = ""
+    corpus_slice: Annotated[Values, Key("extraction.corpus_slice")] = field(default_factory=dict)
+    positions_per_doc: Annotated[Count | None, Key("extraction.positions_per_doc", null=True)] = (
+        None
+    )
+    norm_statistics: Annotated[dict[str, Positive], Key("extraction.norm_statistics")] = field(
+        default_factory=dict
+    )
+    marker: _Marker = None
+    ar_suffix_ids: _SuffixIds = None
+    av_template: Annotated[Text | None, Key("prompt_templates.actor", "prompt_templates.av")] = None
+    ar_template: Annotated[Text | None, Key("prompt_templates.critic", "prompt_templates.ar")] = (
+        None
+    )
+    labels: Annotated[Values, Key("api_summaries")] = field(default_factory=dict)
+    parent_datasets: Texts = ()
+    created_at: Date = ""
+    created_by: Text = ""
+    extra: Values = field(default_factory=dict)
+
+
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a checkpoint folder or of a file stands; an ``@[a:b]`` row range is
-    ignored.
-    """
+    """Where the sidecar of a folder or a file stands; an ``@[a:b]`` row range is ignored."""
     if path.is_dir():
         return path / SIDECAR_NAME
     plain = path.with_name(path.name.split("@[")[0])
@@ -119,10 +147,7 @@ def sidecar_path(path: Path) -> Path:
 
 
 def read_model_sidecar(path: Path) -> ModelSidecar:
-    """Reads the sidecar of a checkpoint folder, or a sidecar file, in any dialect.
-
-    Raises: SidecarError that names the file and the key; TemplateError for a template that cannot
-    be filled."""
+    """The sidecar of a checkpoint folder, or a sidecar file; SidecarError names file and key."""
     path = path / SIDECAR_NAME if path.is_dir() else path
     file = SidecarFile(path, kind="nla_model", versions=(1, SCHEMA_VERSION))
     role, root = _role(file), math.sqrt(file.checked("d_model", Width))
@@ -148,14 +173,12 @@ def read_model_sidecar(path: Path) -> ModelSidecar:
 def write_model_sidecar(
     sidecar: ModelSidecar, folder: Path, *, dialect: Dialect = "released"
 ) -> Path:
-    """Writes a sidecar, in the released dialect, which the other NLA tools read.
-
-    ``internal`` is the dialect of the reference's training code, which goes on from such
-    checkpoints."""
+    """Writes a sidecar; ``internal`` is the dialect that the reference's training goes on from."""
     values = file_values(sidecar, kind="nla_model", schema_version=SCHEMA_VERSION)
     training, layer = values.pop("training"), values.pop("extraction_layer_index", None)
     trust = values.pop("gloss").recorded()
-    values["extraction"]["injection_scale"] = _written_scale(sidecar)
+    if sidecar.injection_scale is None and sidecar.role == "av":
+        values["extraction"]["injection_scale"] = "raw"
     values["created_at"] = sidecar.created_at or datetime.now(UTC).isoformat()
     if dialect == "internal":
         templates = values["prompt_templates"]
@@ -170,6 +193,35 @@ def write_model_sidecar(
     return write_yaml({**values, **sidecar.extra}, folder / SIDECAR_NAME)
 
 
+def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
+    """The sidecar beside a Parquet file or in a folder; SidecarError names file and key."""
+    file = SidecarFile(sidecar_path(parquet), kind="nla_dataset", versions=(_DATASET_VERSION,))
+    file.checked("gloss.extract.min_position", Count | None)  # goes into the trust record
+    return file.read(DatasetSidecar, others={"keep_debug_metadata", "git_commit"})
+
+
+def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
+    """Writes the sidecar beside a Parquet file, with the reference's keys."""
+    values = file_values(sidecar, kind="nla_dataset", schema_version=_DATASET_VERSION)
+    if sidecar.marker is None and sidecar.ar_suffix_ids is None:
+        del values["tokens"]
+    if not sidecar.labels:
+        del values["api_summaries"]
+    values |= {"keep_debug_metadata": True, "git_commit": "", **sidecar.extra}
+    return write_yaml(values, sidecar_path(parquet))
+
+
+def check_same_activations(first: ModelSidecar, *others: ModelSidecar | DatasetSidecar) -> None:
+    """Raises SidecarError if widths or layers differ; a layer that is not recorded fits any."""
+    for name in ("d_model", "layer"):
+        for other in others:
+            expected, found = getattr(first, name), getattr(other, name)
+            if None not in (expected, found) and expected != found:
+                what = f"AV, AR and dataset are of different activations: {name}"
+                remedy = "Use halves and datasets of one target and one layer"
+                raise SidecarError(what, expected=expected, found=found, remedy=remedy)
+
+
 def _role(file: SidecarFile) -> Role:
     """The documented minimal AV sidecar has no role; only an AR has a block named critic or ar."""
     said, ar_blocks = file.get("role") or None, [file.block(name) for name in _AR_BLOCKS]
@@ -179,29 +231,22 @@ def _role(file: SidecarFile) -> Role:
     if role is None:
         raise file.wrong("role", "av or ar", said)
     if role == "av" and any(ar_blocks):
-        raise SidecarError(
-            "the role contradicts the rest",
-            where=file.path,
-            expected="role ar, as it has the AR's block",
-            found=said,
-        )
+        what, expected = "the role contradicts the rest", "role ar, as it has the AR's block"
+        raise SidecarError(what, where=file.path, expected=expected, found=said)
     return role
 
 
 def _layer(file: SidecarFile) -> int | None:
-    numbers = {
-        file.checked("extraction_layer_index", Count | None),
-        *(
-            file.checked(f"{block}.{name}", Count | None)
-            for block in _AR_BLOCKS
-            for name in ("extraction_layer_index", "num_hidden_layers")
-        ),
-    }
-    found = sorted(number for number in numbers if number is not None)
+    inside = [
+        f"{block}.{name}"
+        for block in _AR_BLOCKS
+        for name in ("extraction_layer_index", "num_hidden_layers")
+    ]
+    numbers = {file.checked(key, Count | None) for key in ("extraction_layer_index", *inside)}
+    found = sorted(numbers - {None})
     if len(found) > 1:
-        raise SidecarError(
-            "contradicting layers", where=file.path, expected="one extraction layer", found=found
-        )
+        what, expected = "contradicting layers", "one extraction layer"
+        raise SidecarError(what, where=file.path, expected=expected, found=found)
     return found[0] if found else None
 
 
@@ -212,25 +257,12 @@ def _injection_scale(file: SidecarFile, role: Role, root: float) -> Any:
     if isinstance(scale, str) and scale.strip() in ("raw", "none"):
         return None
     if scale is None and role == "av":
-        raise SidecarError(
-            "no injection_scale",
-            where=file.path,
-            expected="a positive number, or 'raw'",
-            found="nothing",
-            remedy="A missing scale cannot be guessed: take it from the training run",
-        )
+        remedy = "A missing scale cannot be guessed: take it from the training run"
+        raise file.wrong("no injection_scale", "a positive number, or 'raw'", None, remedy=remedy)
     return scale
 
 
 def _mse_scale(file: SidecarFile, root: float) -> Any:
-    """√d_model where nothing is said; an explicit null says "not normalised", which a direction MSE
-    is not.
-    """
+    """√d_model where nothing is said; null says "not normalised": no direction MSE is."""
     scale = file.block("extraction").get("mse_scale", root)
     return root if scale == "sqrt_d_model" else scale
-
-
-def _written_scale(sidecar: ModelSidecar) -> float | str | None:
-    if sidecar.injection_scale is None:
-        return "raw" if sidecar.role == "av" else None
-    return sidecar.injection_scale

@@ -1,31 +1,20 @@
-"""What the fields of a sidecar hold and where they stand in its file: declared once, read, written
-and named in errors from that.
-"""
+"""What a sidecar's fields hold and where they stand in its file, for reading and writing."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    WrapValidator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WrapValidator
+from pydantic_core import PydanticCustomError, ValidationError
 
 from gloss.contract.sidecar_yaml import read_yaml
 from gloss.contract.templates import validate_ar_template, validate_av_template
 from gloss.errors import SidecarError, TemplateError
 
 MAX_INTEGER = 2**53
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _Sidecar = TypeVar("_Sidecar", bound=Any)
 
 
@@ -48,8 +37,7 @@ def _no_boolean(value: Any) -> Any:
 
 
 def _no_lone_surrogate(text: str) -> str:
-    if _LONE_SURROGATE.search(text):
-        raise ValueError("half a character")
+    text.encode()
     return text
 
 
@@ -81,10 +69,9 @@ Values = Annotated[Mapping[Any, Any], wanted("a mapping")]
 
 @dataclass(frozen=True)
 class Key:
-    """Where a field stands in the file; dots lead into blocks. What holds nothing under ``name``
-    is looked for under ``also``; None is written as null if ``null``, else not at all. A ``record``
-    spreads over a block, in keys that begin with ``prefix``.
-    """
+    """Where a field stands in the file; dots lead into blocks, and ``also`` is looked at where
+    ``name`` holds nothing. None is written as null if ``null``, else not at all. A ``record``
+    spreads over a block, in keys that begin with ``prefix``."""
 
     name: str
     also: str = ""
@@ -94,7 +81,6 @@ class Key:
 
 
 def _keys(sidecar: Any) -> dict[str, Key]:
-    """Each field's key: its own name where none is given."""
     return {
         name: next((m for m in field.metadata if isinstance(m, Key)), Key(name))
         for name, field in sidecar.__pydantic_fields__.items()
@@ -103,10 +89,7 @@ def _keys(sidecar: Any) -> dict[str, Key]:
 
 
 class SidecarFile:
-    """The values in a sidecar file, and what is wrong with them by file and key.
-
-    Raises: SidecarError as ``read_yaml``, and for another kind or version.
-    """
+    """The values in a sidecar file, and what is wrong with them by file and key."""
 
     def __init__(self, path: Path, *, kind: str, versions: tuple[int, ...]) -> None:
         self.path, self.values = path, read_yaml(path)
@@ -130,33 +113,24 @@ class SidecarFile:
         return self.block(block).get(key)
 
     def checked(self, name: str, kind: Any) -> Any:
-        """The value under a name, as one of the kinds of values above.
-
-        Raises: SidecarError if it is none.
-        """
+        """The value under a name, as one of the kinds of values above."""
         try:
             return TypeAdapter(kind).validate_python(self.get(name))
         except ValidationError as error:
             raise self.wrong(name, error.errors()[0]["msg"], self.get(name)) from error
 
-    def wrong(
-        self, what: str, expected: str, found: Any, *, remedy: str | None = None
-    ) -> SidecarError:
+    def wrong(self, what: str, expected: str, found: Any, **more: str) -> SidecarError:
         """The error of a value."""
         shown = "nothing" if found is None else repr(found)[:80]
-        return SidecarError(what, where=self.path, expected=expected, found=shown, remedy=remedy)
+        return SidecarError(what, where=self.path, expected=expected, found=shown, **more)
 
     def read(self, kind: type[_Sidecar], *, others: set[str], **known: Any) -> _Sidecar:
-        """The sidecar that the file describes; ``known`` fields were read by the caller, ``others``
-        are keys of the file that no field holds and that are not kept.
-
-        Raises: SidecarError; TemplateError for a template that cannot be filled.
-        """
+        """The sidecar in the file, but for ``known`` fields; keys that are neither fields' nor in
+        ``others`` are kept in ``extra``."""
         keys = _keys(kind)
-        required = {
-            f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
-        }
         given = {name: self._value(key) for name, key in keys.items()} | known
+        unset = (MISSING, MISSING)
+        required = {f.name for f in fields(kind) if (f.default, f.default_factory) == unset}
         given = {n: v for n, v in given.items() if v is not None or n in required}
         places = [place for key in keys.values() for place in (key.name, key.also)]
         read = {"kind", "schema_version", *others, *(place.split(".")[0] for place in places)}
@@ -165,7 +139,13 @@ class SidecarFile:
             sidecar: _Sidecar = kind(**given, extra=extra)
         except ValidationError as error:
             raise self._refused(error, keys) from error
-        self._check_templates(sidecar.av_template, sidecar.ar_template)
+        try:
+            if sidecar.av_template is not None:
+                validate_av_template(sidecar.av_template)
+            if sidecar.ar_template is not None:
+                validate_ar_template(sidecar.ar_template)
+        except TemplateError as error:
+            raise TemplateError(**{**vars(error), "where": self.path}) from error
         return sidecar
 
     def _place(self, key: Key) -> str:
@@ -187,17 +167,6 @@ class SidecarFile:
         path = ".".join([self._place(key), *(key.prefix + part for part in inside)])
         expected = first["msg"] if first["type"] == "wanted" else "a mapping"
         return self.wrong(path, expected, first["input"])
-
-    def _check_templates(self, av: str | None, ar: str | None) -> None:
-        try:
-            if av is not None:
-                validate_av_template(av)
-            if ar is not None:
-                validate_ar_template(ar)
-        except TemplateError as e:
-            raise TemplateError(
-                e.what, where=self.path, expected=e.expected, found=e.found, remedy=e.remedy
-            ) from e
 
 
 def file_values(sidecar: Any, **frame: Any) -> dict[str, Any]:

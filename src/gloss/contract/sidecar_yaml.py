@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from gloss.durable import write_text
 from gloss.errors import SidecarError
@@ -16,44 +17,26 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
 _NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MAX_NUMBER_CHARS = 64
-_UNREADABLE = (
-    yaml.YAMLError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    RecursionError,
-)
-"""What PyYAML's safe loader raises for bad files, odd scalars such as ``!!int ''`` or ``!!timestamp
-x`` included.
-"""
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, built from plain values only.
-
-    Raises: SidecarError if it is missing, too large (also once its aliases are followed), no YAML
-    or no mapping."""
+    """The mapping in a YAML file, of plain values only; SidecarError if there is none."""
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise SidecarError(
-                "the sidecar is too large", where=file, expected=f"at most {MAX_BYTES} bytes"
-            )
-        values = _plain_values(file.read_text(encoding="utf-8"))
+        is_small = file.stat().st_size <= MAX_BYTES
+        values = _plain_values(file.read_text(encoding="utf-8")) if is_small else None
     except OSError as error:
-        raise SidecarError(
-            f"no sidecar ({error.strerror})",
-            where=file,
-            remedy="Every checkpoint and every dataset has one; check the path",
-        ) from error
-    except _UNREADABLE as error:
+        what = f"no sidecar ({error.strerror})"
+        remedy = "Every checkpoint and every dataset has one; check the path"
+        raise SidecarError(what, where=file, remedy=remedy) from error
+    except Exception as error:  # PyYAML's safe loader raises of every kind, as for ``!!int ''``
         reason = str(getattr(error, "problem", None) or type(error).__name__)
         raise SidecarError(f"not readable as YAML ({reason[:120]})", where=file) from error
+    if not is_small:
+        most = f"at most {MAX_BYTES} bytes"
+        raise SidecarError("the sidecar is too large", where=file, expected=most)
     if not isinstance(values, dict):
-        raise SidecarError(
-            "not a sidecar", where=file, expected="a mapping", found=type(values).__name__
-        )
+        found = type(values).__name__
+        raise SidecarError("not a sidecar", where=file, expected="a mapping", found=found)
     return {str(key): value for key, value in values.items()}
 
 
@@ -70,39 +53,27 @@ def _plain_values(text: str) -> Any:
 
 
 def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node holds, each alias counted as what it stands for.
-
-    Raises: YAMLError for too many, a key that comes twice or a number that is none; RecursionError
-    for an alias to itself."""
+    """How many values a node holds, each alias counted as what it stands for; refuses too many."""
     if id(node) in known:
         return known[id(node)]
     if isinstance(node, yaml.ScalarNode):
         if node.tag in _NUMBER_TAGS and len(node.value) > _MAX_NUMBER_CHARS:
-            raise yaml.constructor.ConstructorError(
-                problem=f"a number of {len(node.value)} characters"
-            )
+            raise ConstructorError(problem=f"a number of {len(node.value)} characters")
         return 1
     inside = list(node.value)
     if isinstance(node, yaml.MappingNode):
         keys = [(key.tag, key.value) for key, _ in inside if isinstance(key, yaml.ScalarNode)]
         if twice := [key for (_, key), times in Counter(keys).items() if times > 1]:
-            raise yaml.constructor.ConstructorError(
-                problem=f"the key {twice[0][:40]!r} comes twice"
-            )
+            raise ConstructorError(problem=f"the key {twice[0][:40]!r} comes twice")
         inside = [part for pair in inside for part in pair]
     known[id(node)] = count = 1 + sum(_num_values(part, known) for part in inside)
     if count > MAX_VALUES:
-        raise yaml.constructor.ConstructorError(problem=f"more than {MAX_VALUES} values")
+        raise ConstructorError(problem=f"more than {MAX_VALUES} values")
     return count
 
 
 def write_yaml(values: Mapping[str, Any], file: Path) -> Path:
-    """Writes a mapping as YAML, atomically.
-
-    All beyond ASCII is escaped, as in the reference's files: some of it (U+0085) changes where it
-    is not.
-    Raises: SidecarError for a value that YAML has no form for.
-    """
+    """Writes YAML, escaped beyond ASCII: some of it (U+0085) changes where it is not."""
     try:
         text = yaml.safe_dump(dict(values), sort_keys=False)
     except yaml.YAMLError as error:

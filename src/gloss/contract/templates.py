@@ -1,6 +1,4 @@
-"""Prompt templates of AV and AR, filled and tokenized the one way that training and reading
-share.
-"""
+"""Prompt templates of AV and AR, filled and tokenized as training and reading share it."""
 
 from __future__ import annotations
 
@@ -12,8 +10,7 @@ from gloss.errors import MarkerError, TemplateError
 
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
 INJECT = "<INJECT>"
-"""Where the activation goes in a prompt of the user's own; all else in it is literal, braces too.
-"""
+"""Where the activation goes in a prompt of the user's own; all else is literal, braces too."""
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 DEFAULT_AV_TEMPLATE = (
@@ -26,46 +23,36 @@ DEFAULT_AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</t
 
 
 def fill(template: str, **fields: str) -> str:
-    """The template with each ``{name}`` replaced; braces in the values stay text.
-
-    Raises: TemplateError for doubled braces, an unknown field, or a field that the template does
-    not hold."""
+    """The template with each ``{name}`` replaced, or TemplateError; braces in values stay text."""
     if "{{" in template or "}}" in template:
-        raise TemplateError(
+        what, remedy = (
             "doubled braces in a template",
-            found="'{{' or '}}'",
-            remedy="Gloss fills {names} only; write single braces",
+            "Gloss fills {names} only; write single braces",
         )
+        raise TemplateError(what, found="'{{' or '}}'", remedy=remedy)
     names = set(_FIELD.findall(template))
     if names != set(fields):
-        raise TemplateError(
-            "wrong fields in a template", expected=sorted(fields), found=sorted(names)
-        )
+        what = "wrong fields in a template"
+        raise TemplateError(what, expected=sorted(fields), found=sorted(names))
     rest = _FIELD.sub("", template)
     if "{" in rest or "}" in rest:
         at = next(i for i, char in enumerate(rest) if char in "{}")
-        raise TemplateError(
-            "stray brace in a template", found=repr(rest[max(0, at - 20) : at + 20])
-        )
+        found = repr(rest[max(0, at - 20) : at + 20])
+        raise TemplateError("stray brace in a template", found=found)
     return _FIELD.sub(lambda match: fields[match[1]], template)
 
 
 def validate_av_template(template: str) -> None:
-    """Raises TemplateError unless the template holds ``{injection_char}`` exactly once and nothing
-    else to fill.
-    """
+    """Raises TemplateError unless ``{injection_char}``, and it alone, is to be filled, once."""
     _validate(template, MARKER_FIELD)
 
 
 def validate_ar_template(template: str) -> None:
-    """Raises TemplateError unless the template holds ``{explanation}`` exactly once, with text
-    behind it.
-    """
+    """Raises TemplateError unless ``{explanation}`` stands there once, with text behind it."""
     _validate(template, EXPLANATION_FIELD)
     if not template.split("{" + EXPLANATION_FIELD + "}")[1].strip():
-        raise TemplateError(
-            "the AR template ends with the explanation", expected="text behind {explanation}"
-        )
+        what = "the AR template ends with the explanation"
+        raise TemplateError(what, expected="text behind {explanation}")
 
 
 def _validate(template: str, field: str) -> None:
@@ -78,11 +65,7 @@ def _validate(template: str, field: str) -> None:
 def render_chat_ids(
     tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
 ) -> list[int]:
-    """Token ids of a chat, with one BOS at most; without a chat template the contents are plain
-    text.
-
-    Raises: TemplateError if the chat template gives no ids.
-    """
+    """Token ids of a chat, with one BOS at most; plain text where there is no chat template."""
     if getattr(tokenizer, "chat_template", None):
         rendered = tokenizer.apply_chat_template(
             list(messages),
@@ -91,29 +74,24 @@ def render_chat_ids(
             return_dict=False,
         )
         ids = list(rendered["input_ids"]) if hasattr(rendered, "keys") else list(rendered)
-        if ids and isinstance(ids[0], list):
-            ids = ids[0]
+        ids = ids[0] if ids and isinstance(ids[0], list) else ids
         return _one_bos(tokenizer, [int(i) for i in ids])
     return text_ids(tokenizer, "".join(message["content"] for message in messages))
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a plain text, with exactly one BOS where the tokenizer adds one and no
-    end-of-text token.
-    """
+    """Token ids of a plain text: one BOS where the tokenizer adds one, no end-of-text token."""
     ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=True)]
     eos = getattr(tokenizer, "eos_token_id", None)
     if ids and ids[-1] == eos:
-        plain = _plain_ids(tokenizer, text)
+        plain = [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
         if ids[len(ids) - 1 - len(plain) : -1] == plain:
             ids = ids[:-1]
     return _one_bos(tokenizer, ids)
 
 
 def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
-    """Token ids of the AR prompt of one explanation; text ids without an end-of-text token behind
-    them.
-    """
+    """Token ids of the AR prompt of one explanation, without an end-of-text token."""
     return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
 
 
@@ -131,28 +109,19 @@ def check_ar_prompt(template: str, prompt: str) -> None:
 
 
 def prompt_ids(tokenizer: Any, av_template: str, marker_char: str) -> list[int]:
-    """Token ids of the AV prompt: the template as a user message, up to where the response begins.
-
-    Raises: MarkerError if rendering changed the marker, TemplateError.
-    """
-    return _ids_with_marker(
-        tokenizer, fill(av_template, **{MARKER_FIELD: marker_char}), marker_char
-    )
+    """Token ids of the AV prompt, a user message, up to where the response begins."""
+    content = fill(av_template, **{MARKER_FIELD: marker_char})
+    return _ids_with_marker(tokenizer, content, marker_char)
 
 
 def custom_prompt_ids(tokenizer: Any, prompt: str, marker_char: str) -> list[int]:
-    """Token ids of an AV prompt of the user's own: a user message that holds ``<INJECT>`` exactly
-    once.
-
-    Raises: TemplateError for another number of them, MarkerError if rendering changed the marker.
-    """
-    if prompt.count(INJECT) != 1:
-        raise TemplateError(
+    """Token ids of the user's own AV prompt, a message with one ``<INJECT>``, or TemplateError."""
+    if (found := prompt.count(INJECT)) != 1:
+        what, remedy = (
             f"wrong number of {INJECT} in a prompt",
-            expected=1,
-            found=prompt.count(INJECT),
-            remedy=f"Write {INJECT} where the activation goes",
+            f"Write {INJECT} where the activation goes",
         )
+        raise TemplateError(what, expected=1, found=found, remedy=remedy)
     return _ids_with_marker(tokenizer, prompt.replace(INJECT, marker_char), marker_char)
 
 
@@ -165,10 +134,6 @@ def _ids_with_marker(tokenizer: Any, content: str, marker_char: str) -> list[int
             remedy="Choose another marker, or use the tokenizer saved beside the checkpoint",
         )
     return ids
-
-
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    return [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
 
 
 def _one_bos(tokenizer: Any, ids: list[int]) -> list[int]:

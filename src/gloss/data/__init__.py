@@ -1,6 +1,4 @@
-"""From corpora to training datasets: activations, splits, labels, prompts; every stage reads and
-writes files.
-"""
+"""From corpora to training datasets: activations, splits, labels, prompts; stages of files."""
 
 from typing import TYPE_CHECKING
 

@@ -1,11 +1,8 @@
-"""The build stage: labelled and unlabelled activations become the prompts and responses that
-training reads.
+"""The build stage: activations and labels become the prompts and responses of training.
 
-av_sft          prompt (chat with the literal <INJECT>), response (the label between tags)
-ar_sft          prompt (the AR template around the label)
-rl, heldout     prompt (chat with the literal <INJECT>)
-heldout_labels  prompt (the AR template around the label)
-"""
+av_sft                  prompt (chat with <INJECT>), response (the label between tags)
+rl, heldout             prompt (chat with <INJECT>)
+ar_sft, heldout_labels  prompt (the AR template around the label)"""
 
 from __future__ import annotations
 
@@ -33,26 +30,10 @@ from gloss.errors import DatasetError
 from gloss.store.activations import VECTOR_COLUMN, iter_activations, read_schema
 
 _CHAT_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-_KEPT = (
-    VECTOR_COLUMN,
-    "n_raw_tokens",
-    "activation_layer",
-    "doc_id",
-    "detokenized_text_truncated",
-    "position",
-    "token_id",
-    "token",
-)
-_ENDING_PROBES = (
-    "a short text.",
-    "Numbers 17",
-    'quoted "words"',
-    "ends with a line\n",
-    "日本語",
-    "x",
-    "tags </a> <b>",
-    "spaces  ",
-)
+_PROVENANCE = ("detokenized_text_truncated", "position", "token_id", "token")
+_KEPT = (VECTOR_COLUMN, "n_raw_tokens", "activation_layer", "doc_id", *_PROVENANCE)
+_ODD_ENDINGS = ('quoted "words"', "ends with a line\n", "tags </a> <b>", "spaces  ")
+_ENDING_PROBES = ("a short text.", "Numbers 17", "日本語", "x", *_ODD_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -66,8 +47,6 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one dataset is made: its stage in the sidecar, and the columns before the kept ones."""
-
     stage: str
     fields: tuple[tuple[str, pa.DataType], ...]
     needs_labels: bool
@@ -82,29 +61,30 @@ _KINDS = {"av_sft": _AV, "ar_sft": _AR, "rl": _RL, "heldout": _RL, "heldout_labe
 def build(
     config: BuildConfig, inputs: Mapping[str, Path], tokenizer: Any, out_dir: Path
 ) -> BuildResult:
-    """Writes ``<name>.parquet`` for every input; names are av_sft, ar_sft, rl, heldout and
-    heldout_labels.
+    """Writes ``<name>.parquet`` for every input, named as above.
 
-    av_sft, ar_sft and heldout_labels need labels. The injection marker and the AR's suffix ids are
-    found with the target's tokenizer and recorded in every sidecar; a tokenizer without a marker
-    gets one added, in place.
-    Raises: DatasetError for an unknown name, missing labels or a document in two inputs,
-    MarkerError, TemplateError, ResumeError, LockError, StorageError."""
-    schemas = {name: _input_schema(name, Path(path)) for name, path in inputs.items()}
-    check_document_disjoint(
-        {name: Path(path) for name, path in inputs.items() if name != "heldout_labels"}
-    )
-    parents = {name: read_dataset_sidecar(Path(path)) for name, path in inputs.items()}
-    marker = (
-        marker_for(tokenizer, config.av_template, config.marker)
-        if config.marker
-        else choose_marker(tokenizer, config.av_template).marker
-    )
-    suffix = ar_suffix_ids(tokenizer, config.ar_template)
+    Marker and AR suffix ids are found with the target's tokenizer and recorded in every sidecar; a
+    tokenizer without a marker gets one added, in place. Raises: DatasetError for an unknown name,
+    missing labels, a document in two inputs; MarkerError, TemplateError, ResumeError, LockError."""
+    schemas = {name: _input_schema(name, path) for name, path in inputs.items()}
+    parts = {name: path for name, path in inputs.items() if name != "heldout_labels"}
+    check_document_disjoint(parts)
+    parents = {name: read_dataset_sidecar(path) for name, path in inputs.items()}
+    if config.marker:
+        marker = marker_for(tokenizer, config.av_template, config.marker)
+    else:
+        marker = choose_marker(tokenizer, config.av_template).marker
+    made: dict[str, Any] = {
+        "av_template": config.av_template,
+        "ar_template": config.ar_template,
+        "marker": marker,
+        "ar_suffix_ids": ar_suffix_ids(tokenizer, config.ar_template),
+    }
+    ids = [marker.token_id, marker.left_neighbor_id, marker.right_neighbor_id]
     settings = {
         **config.model_dump(mode="json"),
-        "marker_ids": [marker.char, *_ids(marker)],
-        "ar_suffix_ids": list(suffix),
+        "marker_ids": [marker.char, *ids],
+        "ar_suffix_ids": list(made["ar_suffix_ids"]),
         "inputs": {name: [parent.dataset_id, parent.row_count] for name, parent in parents.items()},
     }
     paths = {name: out_dir / f"{name}.parquet" for name in inputs}
@@ -117,19 +97,10 @@ def build(
                 kind, found = _KINDS[name], schemas[name]
                 kept = [found.field(column) for column in _KEPT if column in found.names]
                 schema = pa.schema([*kind.fields, *kept])
-                dataset = run.dataset(
-                    paths[name],
-                    schema,
-                    parent,
-                    f"{name}_{parent.dataset_id}_{run.tag}",
-                    stage=kind.stage,
-                    av_template=config.av_template,
-                    ar_template=config.ar_template,
-                    marker=marker,
-                    ar_suffix_ids=suffix,
-                )
-                with dataset as writer:
-                    for table in iter_activations(Path(inputs[name])):
+                dataset_id = f"{name}_{parent.dataset_id}_{run.tag}"
+                changes = {"stage": kind.stage, **made}
+                with run.dataset(paths[name], schema, parent, dataset_id, **changes) as writer:
+                    for table in iter_activations(inputs[name]):
                         writer.write(_rows(config, kind, table, schema))
                         progress.advance(len(table))
                 rows[name] = writer.num_rows
@@ -138,10 +109,7 @@ def build(
 
 
 def ar_suffix_ids(tokenizer: Any, ar_template: str) -> tuple[int, ...]:
-    """The token ids that every AR prompt ends with, whatever the explanation.
-
-    Raises: TemplateError.
-    """
+    """The token ids that every AR prompt ends with. Raises: TemplateError."""
     prompts = [ar_prompt_ids(tokenizer, ar_template, text) for text in _ENDING_PROBES]
     length = 0
     while length < min(map(len, prompts)) and len({ids[-length - 1] for ids in prompts}) == 1:
@@ -149,38 +117,26 @@ def ar_suffix_ids(tokenizer: Any, ar_template: str) -> tuple[int, ...]:
     return tuple(prompts[0][len(prompts[0]) - length :])
 
 
-def _ids(marker: InjectionMarker) -> tuple[int, int, int]:
-    return marker.token_id, marker.left_neighbor_id, marker.right_neighbor_id
-
-
 def _input_schema(name: str, path: Path) -> pa.Schema:
     if name not in _KINDS:
         raise DatasetError(f"unknown dataset {name!r}", expected=f"some of {', '.join(_KINDS)}")
     schema = read_schema(path)
     if _KINDS[name].needs_labels and LABEL_COLUMN not in schema.names:
-        raise DatasetError(
-            f"no column {LABEL_COLUMN!r}",
-            where=path,
-            remedy="Label these activations with: gloss data label",
-        )
+        remedy = "Label these activations with: gloss data label"
+        raise DatasetError(f"no column {LABEL_COLUMN!r}", where=path, remedy=remedy)
     return schema
 
 
 def _rows(config: BuildConfig, kind: _Kind, table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows of a dataset: of a labelled table, those with a label."""
     labels: list[str] = []
     if kind.needs_labels:
         written = [bool(text and text.strip()) for text in table[LABEL_COLUMN].to_pylist()]
         table = table.filter(pa.array(written, pa.bool_()))
         labels = table[LABEL_COLUMN].to_pylist()
-    chat = [
-        {"role": "user", "content": fill(config.av_template, injection_char=INJECT_PLACEHOLDER)}
-    ]
-    prompts: list[Any] = (
-        [fill(config.ar_template, explanation=text) for text in labels]
-        if kind is _AR
-        else [chat] * len(table)
-    )
+    content = fill(config.av_template, injection_char=INJECT_PLACEHOLDER)
+    prompts: list[Any] = [[{"role": "user", "content": content}]] * len(table)
+    if kind is _AR:
+        prompts = [fill(config.ar_template, explanation=text) for text in labels]
     made = {"prompt": prompts, "response": [wrap_explanation(text) for text in labels]}
     columns = [pa.array(made[name], type_) for name, type_ in kind.fields]
     kept = [table[name] for name in schema.names if name not in made]

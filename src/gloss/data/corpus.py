@@ -1,7 +1,7 @@
 """Documents from text files, JSON lines, Parquet, folders of those, or Hugging Face datasets.
 
-A document's id comes from its record (field ``id`` or ``doc_id``), else from the file's name and
-the line it starts on: never from the folder the corpus lies in, so that a corpus can be moved."""
+A document's id comes from its record (``id`` or ``doc_id``), else from the file's name and the line
+it starts on, never from the folder: a corpus can be moved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CorpusError, MissingExtraError
+from gloss.errors import CorpusError, MissingExtraError, first_line
 from gloss.text.document import Document, chat_messages, clean_text
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -22,11 +22,7 @@ _PARQUET_BATCH_ROWS = 1024
 
 
 def load_corpus(source: str | Path | Iterable[Document], **options: Any) -> Iterator[Document]:
-    """Documents of a source that `read_corpus` knows (with its options), or those of an iterable as
-    they are.
-
-    Raises: CorpusError.
-    """
+    """Documents of an iterable, or of what `read_corpus` knows. Raises: CorpusError."""
     return read_corpus(str(source), **options) if isinstance(source, str | Path) else iter(source)
 
 
@@ -40,15 +36,12 @@ def read_corpus(
 ) -> Iterator[Document]:
     """Documents of a file, a folder, or a Hugging Face dataset ``hf:owner/name``.
 
-    In a .txt file, blank lines separate documents; a .jsonl or .parquet record holds ``text_field``
-    or ``messages``. Files of a folder are read in the order of their names. ``split`` and
-    ``streaming`` are for Hugging Face datasets.
-    Raises: CorpusError, at once if the source is missing or of no known kind, else at the record
-    that cannot be read."""
+    Blank lines separate the documents of a .txt file; other records hold ``text_field`` or
+    ``messages``. Raises: CorpusError, at once if the source is missing or of no known kind, else at
+    the record that cannot be read."""
     if limit is not None and limit < 1:
-        raise CorpusError(
-            "no documents are asked for", where=source, expected="limit ≥ 1", found=limit
-        )
+        what, expected = "no documents are asked for", "limit ≥ 1"
+        raise CorpusError(what, where=source, expected=expected, found=limit)
     if source.startswith(HUB_PREFIX):
         records = _read_hub(source, text_field, split, streaming)
     else:
@@ -69,31 +62,24 @@ def _checked(documents: Iterator[Document], source: str, limit: int | None) -> I
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
-    """Files with the stem of their documents' ids: the name inside the folder, suffix only where
-    needed.
-    """
-    if not _exists(path):
-        raise CorpusError(
-            "no such corpus", where=path, expected="a file, a folder, or hf:owner/name"
-        )
+    """Files with the stem of their documents' ids: the name inside the folder."""
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise _unreadable(error, str(path)[:200]) from error
+    if not exists:
+        expected = "a file, a folder, or hf:owner/name"
+        raise CorpusError("no such corpus", where=path, expected=expected)
+    kinds = " or ".join(SUFFIXES)
     if path.is_file():
         if path.suffix not in SUFFIXES:
-            raise CorpusError(
-                "unknown kind of corpus",
-                where=path,
-                expected=" or ".join(SUFFIXES),
-                found=path.suffix or "no suffix",
-            )
+            found = path.suffix or "no suffix"
+            raise CorpusError("unknown kind of corpus", where=path, expected=kinds, found=found)
         return [(path, path.stem)]
-    inside = sorted(
-        p.relative_to(path)
-        for p in _files_inside(path)
-        if p.suffix in SUFFIXES and not p.name.startswith(".")
-    )
+    files = (p for p in _files_inside(path) if p.suffix in SUFFIXES and p.name[0] != ".")
+    inside = sorted(p.relative_to(path) for p in files)
     if not inside:
-        raise CorpusError(
-            "no corpus files in this folder", where=path, expected=" or ".join(SUFFIXES)
-        )
+        raise CorpusError("no corpus files in this folder", where=path, expected=kinds)
     shared = Counter(p.with_suffix("").as_posix() for p in inside)
     return [
         (path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem)
@@ -101,22 +87,11 @@ def _files(path: Path) -> list[tuple[Path, str]]:
     ]
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise CorpusError(f"cannot be read ({error.strerror})", where=str(path)[:200]) from error
-
-
 def _files_inside(folder: Path) -> Iterator[Path]:
-    """Files at any depth, links to nothing among them: what cannot be read is an error, not left
-    out.
-
-    Raises: CorpusError for a folder that cannot be listed.
-    """
+    """Files at any depth, broken links among them: what cannot be read is an error."""
 
     def refuse(error: OSError) -> None:
-        raise CorpusError(f"cannot be read ({error.strerror})", where=error.filename) from error
+        raise _unreadable(error, error.filename) from error
 
     for place, _, names in os.walk(folder, onerror=refuse):
         for path in (Path(place, name) for name in names):
@@ -125,38 +100,26 @@ def _files_inside(folder: Path) -> Iterator[Path]:
 
 
 def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    reader = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[
-        path.suffix
-    ]
+    readers = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}
     try:
-        yield from reader(path, stem, text_field)
+        yield from readers[path.suffix](path, stem, text_field)
     except UnicodeDecodeError as error:
-        raise CorpusError(
-            "not a text file",
-            where=path,
-            expected="UTF-8",
-            found=f"byte 0x{error.object[error.start]:02x}",
-        ) from error
+        found = f"byte 0x{error.object[error.start]:02x}"
+        raise CorpusError("not a text file", where=path, expected="UTF-8", found=found) from error
     except OSError as error:
-        raise CorpusError(
-            f"cannot be read ({error.strerror or _first_line(error)})", where=path
-        ) from error
+        raise _unreadable(error, path) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _unreadable(error: OSError, where: object) -> CorpusError:
+    return CorpusError(f"cannot be read ({error.strerror or first_line(error)})", where=where)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if "\0" in line:
-                raise CorpusError(
-                    "not a text file",
-                    where=f"{path}:{number}",
-                    expected="UTF-8 text",
-                    found="a NUL byte",
-                )
+                wrong = {"expected": "UTF-8 text", "found": "a NUL byte"}
+                raise CorpusError("not a text file", where=f"{path}:{number}", **wrong)
             yield number, line.rstrip("\r\n")
 
 
@@ -180,28 +143,22 @@ def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Documen
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise CorpusError(
-                f"not JSON ({_first_line(error)})",
-                where=where,
-                remedy="Each line holds one JSON object",
-            ) from error
+            what, remedy = f"not JSON ({first_line(error)})", "Each line holds one JSON object"
+            raise CorpusError(what, where=where, remedy=remedy) from error
         if not isinstance(record, dict):
-            raise CorpusError(
-                "not a JSON object", where=where, expected="an object", found=type(record).__name__
-            )
+            found = type(record).__name__
+            raise CorpusError("not a JSON object", where=where, expected="an object", found=found)
         yield _document(record, f"{stem}:{number}", text_field, where)
 
 
 def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    number = 0
-    for records in _parquet_records(path, ("id", "doc_id", text_field, "messages")):
-        for record in records:
-            number += 1
-            yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
+    records = _parquet_records(path, ("id", "doc_id", text_field, "messages"))
+    for number, record in enumerate(records, start=1):
+        yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
 
 
-def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a Parquet file, a batch at a time, with those of the columns that it has."""
+def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, with those of the columns that it has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -212,13 +169,13 @@ def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[list[dict[s
             names = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):
                 rest -= len(batch)
-                yield batch.to_pylist()
+                yield from batch.to_pylist()
             if rest:
                 raise ValueError(f"{rest} rows are missing")
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise CorpusError(what, where=path, found=_first_line(error)) from error
+        raise CorpusError(what, where=path, found=first_line(error)) from error
 
 
 def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iterator[Document]:
@@ -230,13 +187,11 @@ def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iter
     try:
         rows = load_dataset(name, subset or None, split=split, streaming=streaming)
         for number, record in enumerate(rows, start=1):
-            yield _document(
-                record, f"{Path(name).name}:{split}:{number}", text_field, f"{source}, row {number}"
-            )
+            doc_id = f"{Path(name).name}:{split}:{number}"
+            yield _document(record, doc_id, text_field, f"{source}, row {number}")
     except (OSError, ValueError, RuntimeError) as error:
-        raise CorpusError(
-            f"the dataset cannot be read ({_first_line(error)})", where=source
-        ) from error
+        what = f"the dataset cannot be read ({first_line(error)})"
+        raise CorpusError(what, where=source) from error
 
 
 def _document(record: Mapping[str, Any], default_id: str, text_field: str, where: str) -> Document:
@@ -255,10 +210,6 @@ def _document(record: Mapping[str, Any], default_id: str, text_field: str, where
             remedy="Name the field that holds the text with corpus.text_field",
         )
     if value is not None and not isinstance(value, str):
-        raise CorpusError(
-            f"field {text_field!r} is no text",
-            where=where,
-            expected="a string",
-            found=type(value).__name__,
-        )
+        what, found = f"field {text_field!r} is no text", type(value).__name__
+        raise CorpusError(what, where=where, expected="a string", found=found)
     return Document(doc_id, clean_text(value or ""))

@@ -1,10 +1,7 @@
 """The extraction stage: corpus → raw activations with provenance, in shards of whole documents.
 
-    positions = drawn by (seed, document id) among the document's own tokens from ``min_position``
-    on row       = output of block K there, unless its norm is far above what is usual in the
-    document
-A shard holds the rows of a fixed number of documents in corpus order, and is written when it is
-complete."""
+positions = drawn by (seed, document id) among the document's own tokens from ``min_position`` on
+row       = output of block K there, unless its norm is far above what is usual in the document"""
 
 from __future__ import annotations
 
@@ -63,9 +60,8 @@ class ExtractCounts:
     """Activations left out because they hold NaN or infinity, or are zero."""
 
     def __add__(self, other: ExtractCounts) -> ExtractCounts:
-        return ExtractCounts(
-            **{key: value + getattr(other, key) for key, value in asdict(self).items()}
-        )
+        sums = {key: value + getattr(other, key) for key, value in asdict(self).items()}
+        return ExtractCounts(**sums)
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,6 @@ class ExtractResult:
 
 @dataclass(frozen=True)
 class _Extraction:
-    """One run of the stage: what is read, and how."""
-
     config: ExtractConfig
     target: Target
     layer: int
@@ -95,18 +89,15 @@ def extract(
     *,
     num_documents: int | None = None,
 ) -> ExtractResult:
-    """Takes activations of documents and writes them to ``out_dir`` as Parquet shards with one
-    sidecar.
+    """Takes activations of documents and writes them as Parquet shards with one sidecar.
 
-    Run again after a stop with the same settings and documents, it keeps complete shards and gives
-    the same bytes.
-    ``num_documents`` is for the progress bar, where the corpus is long and its length is known.
-    Raises: ConfigError, CorpusError if there is nothing to take, ResumeError if settings, target or
-    documents differ; LockError, StorageError."""
+    Run again after a stop it keeps complete shards and gives the same bytes; ``num_documents`` is
+    for the progress bar. Raises: ConfigError, CorpusError without activations, ResumeError if
+    settings, target or documents differ; LockError, StorageError."""
     work = _Extraction(config, target, _layer(config, target), _encoder(config, target))
     documents, total = _with_total(documents, num_documents)
     with stage_run("extract", out_dir, _settings(work)) as run:
-        before: list[dict[str, Any]] = run.record.done.get("shards", [])
+        before: list[dict[str, Any]] = run.done.get("shards", [])
         shards: list[dict[str, Any]] = []
         norms: list[Norms] = []
         with run.progress(total, "doc") as progress:
@@ -127,48 +118,35 @@ def extract(
                 rows = sum(shard["rows"] for shard in shards)
                 progress.advance(len(window), note=f"{rows:,} activations")
         if len(before) > len(shards):
-            found_now = f"{len(shards)} shards of documents, {len(before)} before"
-            raise _changed(out_dir, found_now)
+            raise _changed(out_dir, f"{len(shards)} shards of documents, {len(before)} before")
         sidecar, total_counts = _sidecar(work, run, np.concatenate([np.zeros(0), *norms]))
         write_dataset_sidecar(sidecar, out_dir)
         return ExtractResult(out_dir, total_counts, sidecar)
 
 
 def _changed(out_dir: Path, found: str) -> ResumeError:
-    return ResumeError(
-        "the corpus has changed since this extraction began",
-        where=out_dir,
-        found=found,
-        remedy="Choose another output, or remove this one",
-    )
+    what = "the corpus has changed since this extraction began"
+    remedy = "Choose another output, or remove this one"
+    return ResumeError(what, where=out_dir, found=found, remedy=remedy)
 
 
 def _layer(config: ExtractConfig, target: Target) -> int:
     layer = target.default_layer if config.layer is None else config.layer
     if layer >= target.num_blocks:
-        raise ConfigError(
-            "extract.layer is beyond the target",
-            expected=f"0 to {target.num_blocks - 1}",
-            found=layer,
-        )
+        what, expected = "extract.layer is beyond the target", f"0 to {target.num_blocks - 1}"
+        raise ConfigError(what, expected=expected, found=layer)
     dtype = str(target.model.dtype).removeprefix("torch.")
     if dtype != config.dtype:
-        raise ConfigError(
-            "the target runs in another number format",
-            expected=f"extract.dtype = {config.dtype!r}",
-            found=dtype,
-        )
+        what = "the target runs in another number format"
+        raise ConfigError(what, expected=f"extract.dtype = {config.dtype!r}", found=dtype)
     return layer
 
 
 def _encoder(config: ExtractConfig, target: Target) -> DocumentEncoder:
-    longest = (
-        getattr(target.model.config.get_text_config(), "max_position_embeddings", None)
-        or config.max_tokens
-    )
-    return DocumentEncoder(
-        target.tokenizer, min(config.max_tokens, longest), config.exclude_template_tokens
-    )
+    limits = target.model.config.get_text_config()
+    longest = getattr(limits, "max_position_embeddings", None) or config.max_tokens
+    cap = min(config.max_tokens, longest)
+    return DocumentEncoder(target.tokenizer, cap, config.exclude_template_tokens)
 
 
 def _settings(work: _Extraction) -> dict[str, Any]:
@@ -192,11 +170,11 @@ def _settings(work: _Extraction) -> dict[str, Any]:
 def _with_total(
     documents: Iterable[Document], num_documents: int | None
 ) -> tuple[Iterator[Document], int]:
-    """The documents and how many they are: as told, as their container says, or from reading
-    ahead.
-    """
-    if num_documents is not None or isinstance(documents, Sized):
-        return iter(documents), num_documents if num_documents is not None else len(documents)  # type: ignore[arg-type]
+    """The documents, and how many: as told, as their container says, or from reading ahead."""
+    if num_documents is None and isinstance(documents, Sized):
+        num_documents = len(documents)
+    if num_documents is not None:
+        return iter(documents), num_documents
     rest, ahead, chars = iter(documents), [], 0
     for document in rest:
         ahead.append(document)
@@ -222,21 +200,10 @@ def _write_shard(
     config = work.config
     encoded = [document for document in work.encoder.encode(documents) if len(document.ids)]
     jobs = [(document, job) for document in encoded if (job := _job(config, document)) is not None]
-    readings = dict(
-        read_all(
-            work.target,
-            work.layer,
-            [job for _, job in jobs],
-            batch_tokens=config.batch_tokens,
-            batch_size=config.batch_size,
-            top_next_tokens=config.top_next_tokens,
-        )
-    )
-    counts = ExtractCounts(
-        documents=len(documents),
-        empty=len(documents) - len(encoded),
-        without_positions=len(encoded) - len(jobs),
-    )
+    sizes = config.model_dump(include={"batch_tokens", "batch_size", "top_next_tokens"})
+    readings = dict(read_all(work.target, work.layer, [job for _, job in jobs], **sizes))
+    empty, short = len(documents) - len(encoded), len(encoded) - len(jobs)
+    counts = ExtractCounts(documents=len(documents), empty=empty, without_positions=short)
     schema = activation_schema(work.target.d_model, top_next_tokens=config.top_next_tokens > 0)
     with ActivationWriter(path, schema) as writer:
         for i, (document, job) in enumerate(jobs):
@@ -255,11 +222,9 @@ def sample_positions(
     min_position: int,
     excluded: Collection[int] = (),
 ) -> list[int]:
-    """Up to ``count`` distinct token indices from ``min_position`` on, ascending; all of them where
-    there are fewer.
+    """Up to ``count`` distinct token indices from ``min_position`` on, ascending.
 
-    The draw is keyed on (seed, document id) alone: it does not depend on paths, on the order of
-    documents or on other documents."""
+    The draw is keyed on (seed, document id) alone, not on paths, order or other documents."""
     barred = excluded if isinstance(excluded, set | frozenset) else set(excluded)
     candidates = [i for i in range(max(0, min_position), num_tokens) if i not in barred]
     rng = random.Random(keyed_bits(seed, doc_id, purpose="positions"))
@@ -290,14 +255,13 @@ def _job(config: ExtractConfig, document: EncodedDocument) -> ReadJob | None:
 def _table(
     work: _Extraction, document: EncodedDocument, job: ReadJob, reading: Reading, schema: pa.Schema
 ) -> tuple[pa.Table, ExtractCounts]:
-    """The rows of one document that are worth keeping."""
     norms = np.linalg.norm(reading.vectors.astype(np.float64), axis=1)
     usable = np.isfinite(norms) & (norms > 0)
     ratio = work.config.max_norm_ratio
     usual = usable if ratio is None else usable & (norms <= ratio * reading.median_norm)
     kept = np.flatnonzero(usual)
     positions = [job.positions[i] for i in kept.tolist()]
-    tokens = [int(document.ids[p]) for p in positions]
+    tokens, token_text = [int(document.ids[p]) for p in positions], work.encoder.token_text
     columns: dict[str, Any] = {
         "n_raw_tokens": [p + 1 for p in positions],
         "detokenized_text_truncated": [work.encoder.text_through(document, p) for p in positions],
@@ -306,11 +270,11 @@ def _table(
         "doc_id": [document.doc_id] * len(kept),
         "position": positions,
         "token_id": tokens,
-        "token": [work.encoder.token_text(token) for token in tokens],
+        "token": [token_text(token) for token in tokens],
     }
     if "top_next_tokens" in schema.names:
         columns["top_next_tokens"] = [
-            [work.encoder.token_text(t) for t in reading.next_ids[i]] for i in kept.tolist()
+            [token_text(token) for token in reading.next_ids[i]] for i in kept.tolist()
         ]
     counts = ExtractCounts(
         rows=len(kept), outliers=int((usable & ~usual).sum()), not_finite=int((~usable).sum())
@@ -319,29 +283,26 @@ def _table(
 
 
 def _norms_in(path: Path) -> Norms:
-    return np.concatenate(
-        [np.zeros(0), *map(norms_of, iter_activations(path, columns=[VECTOR_COLUMN]))]
-    )
+    tables = iter_activations(path, columns=[VECTOR_COLUMN])
+    return np.concatenate([np.zeros(0), *map(norms_of, tables)])
 
 
 def _sidecar(
     work: _Extraction, run: StageRun, norms: Norms
 ) -> tuple[DatasetSidecar, ExtractCounts]:
-    config, target, shards = work.config, work.target, run.record.done.get("shards", [])
+    config, target, shards = work.config, work.target, run.done.get("shards", [])
     fields = ExtractCounts.__dataclass_fields__
     counts = ExtractCounts(**{key: sum(shard[key] for shard in shards) for key in fields})
     if not counts.rows:
+        empty, short = f"{counts.empty} empty", f"{counts.without_positions} too short"
         raise CorpusError(
             "no activation could be taken",
             where=config.corpus or None,
             expected=f"documents of more than {config.min_position} tokens",
-            found=(
-                f"{counts.documents} documents, {counts.empty} empty, {counts.without_positions}"
-                " too short"
-            ),
+            found=f"{counts.documents} documents, {empty}, {short}",
             remedy="Use longer documents or a smaller extract.min_position",
         )
-    identity = fingerprint([run.record.settings, [shard["digest"] for shard in shards]])[:8]
+    identity = fingerprint([run.settings, [shard["digest"] for shard in shards]])[:8]
     sidecar = DatasetSidecar(
         dataset_id=f"base_{Path(target.name).name}_L{work.layer}_{identity}",
         stage="base",
@@ -353,7 +314,7 @@ def _sidecar(
         corpus_slice={"start": 0, "length": counts.documents},
         positions_per_doc=config.positions_per_doc,
         norm_statistics=norm_statistics(norms),
-        created_by=run.created_by,
+        created_by=f"gloss data {run.name}",
         extra={"gloss": {"extract": config.model_dump(mode="json"), "counts": asdict(counts)}},
     )
     return sidecar, counts

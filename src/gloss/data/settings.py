@@ -1,10 +1,7 @@
-"""Settings of the data stages; unknown keys are refused and every field says what it does. No torch
-and no Parquet here: a config is refused before they are loaded.
-"""
+"""Settings of the data stages, read without torch and Parquet; unknown keys are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,11 +19,13 @@ SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 INJECT_PLACEHOLDER = "<INJECT>"
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Frozen settings that refuse unknown keys; the text below a field is its help."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class ExtractConfig(_Settings):
+class ExtractConfig(Settings):
     """Which activations are taken from the target."""
 
     layer: int | None = Field(default=None, ge=0)
@@ -38,23 +37,17 @@ class ExtractConfig(_Settings):
     max_tokens: int = Field(default=4096, gt=0)
     """Tokens of a document that the target reads; the rest is cut off."""
     exclude_template_tokens: bool = True
-    """Take no tokens that the chat template puts around messages; special tokens are never taken.
-    """
+    """Take no tokens that the chat template adds; special tokens are never taken."""
     max_norm_ratio: float | None = Field(default=4.0, gt=1)
-    """Leave out activations with a norm above this many times the document's median; not set, none
-    are left out.
-    """
+    """Leave out activations with a norm above this many times the document's median, if set."""
     top_next_tokens: int = Field(default=0, ge=0)
-    """Most likely next tokens of the target that are stored with each activation; more than 0 runs
-    the whole target.
-    """
+    """Most likely next tokens stored with each activation; above 0 runs the whole target."""
     batch_size: int = Field(default=64, gt=0)
     """Most documents in one forward pass."""
     batch_tokens: int = Field(default=16384, gt=0)
     """Most tokens in one forward pass, padding included."""
     shard_documents: int = Field(default=1024, gt=0)
-    """Documents behind one Parquet file; a stopped extraction goes on after the last complete one.
-    """
+    """Documents behind one Parquet file; a stopped extraction keeps complete ones."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format that the target runs in; activations are stored as float32."""
     attn_implementation: str | None = None
@@ -65,7 +58,7 @@ class ExtractConfig(_Settings):
     """Seed of positions."""
 
 
-class SplitConfig(_Settings):
+class SplitConfig(Settings):
     """Which share of the documents each part gets."""
 
     av_sft: float = Field(default=0.3, ge=0, le=1)
@@ -81,11 +74,9 @@ class SplitConfig(_Settings):
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
-        total = sum(self.shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(
-                f"the shares of {', '.join(SPLITS)} must add up to 1, they add up to {total:g}"
-            )
+        if abs((total := sum(self.shares.values())) - 1) > 1e-6:
+            parts = ", ".join(SPLITS)
+            raise ValueError(f"the shares of {parts} must add up to 1, they add up to {total:g}")
         return self
 
     @property
@@ -94,7 +85,7 @@ class SplitConfig(_Settings):
         return {name: getattr(self, name) for name in SPLITS}
 
 
-class LabelConfig(_Settings):
+class LabelConfig(Settings):
     """Who writes the labels, and how."""
 
     labeller: str = "extractive"
@@ -107,14 +98,11 @@ class LabelConfig(_Settings):
     """Seed of labellers that draw."""
 
     def make_labeller(self) -> Labeller:
-        """The labeller that these settings name.
-
-        Raises: ConfigError, LabelError.
-        """
+        """The labeller that these settings name. Raises: ConfigError, LabelError."""
         return named_labeller(self.labeller, self.settings, seed=self.seed)
 
 
-class BuildConfig(_Settings):
+class BuildConfig(Settings):
     """Prompt templates, which become part of the model."""
 
     av_template: str = DEFAULT_AV_TEMPLATE
@@ -124,24 +112,16 @@ class BuildConfig(_Settings):
     marker: str | None = None
     """The injection marker, a rare character that is one token; searched for if not set."""
 
-    @field_validator("av_template")
+    @field_validator("av_template", "ar_template")
     @classmethod
-    def _av_template_is_usable(cls, template: str) -> str:
-        if INJECT_PLACEHOLDER in template:
+    def _template_is_usable(cls, template: str, info: Any) -> str:
+        is_av = info.field_name == "av_template"
+        if is_av and INJECT_PLACEHOLDER in template:
             raise ValueError(
                 f"{INJECT_PLACEHOLDER} stands for the marker in datasets; write {{injection_char}}"
             )
-        return _validated(template, validate_av_template)
-
-    @field_validator("ar_template")
-    @classmethod
-    def _ar_template_is_usable(cls, template: str) -> str:
-        return _validated(template, validate_ar_template)
-
-
-def _validated(template: str, validate: Callable[[str], None]) -> str:
-    try:
-        validate(template)
-    except GlossError as error:
-        raise ValueError(str(error)) from error
-    return template
+        try:
+            (validate_av_template if is_av else validate_ar_template)(template)
+        except GlossError as error:
+            raise ValueError(str(error)) from error
+        return template

@@ -1,8 +1,6 @@
-"""The split stage: every document, with all its activations, goes to one of av_sft, ar_sft, rl and
-heldout.
+"""The split stage: every document goes, with all its activations, to one part.
 
-It does little else than move rows, so the next row groups are decoded, and the last rows written,
-in the background."""
+It does little else than move rows: they are decoded ahead and written in the background."""
 
 from __future__ import annotations
 
@@ -57,17 +55,13 @@ def assign(doc_id: str, config: SplitConfig) -> str:
 
 
 def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
-    """Writes ``av_sft.parquet``, ``ar_sft.parquet``, ``rl.parquet`` and ``heldout.parquet``, rows
-    in their order.
+    """Writes one Parquet file per part, rows in their order.
 
-    Raises: DatasetError if the input is no dataset, or a part with a share above 0 gets no
-    document; ResumeError, LockError, StorageError."""
+    Raises: DatasetError if the input is no dataset, or a part with a share gets no document;
+    ResumeError, LockError, StorageError."""
     parent, schema = read_dataset_sidecar(Path(activations)), read_schema(activations)
-    settings = {
-        **config.model_dump(mode="json"),
-        "parent": parent.dataset_id,
-        "parent_rows": parent.row_count,
-    }
+    origin = {"parent": parent.dataset_id, "parent_rows": parent.row_count}
+    settings = {**config.model_dump(mode="json"), **origin}
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
     documents: dict[str, set[str]] = {name: set() for name in SPLITS}
     with stage_run("split", out_dir, settings) as run:
@@ -75,18 +69,11 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
             return SplitResult(paths, done["rows"], done["documents"])
         compress = _vectors_shrink(activations)
         with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(
-                    run.dataset(
-                        path,
-                        schema,
-                        parent,
-                        f"{parent.dataset_id}__{name}_{run.tag}",
-                        compress_vectors=compress,
-                    )
-                )
-                for name, path in paths.items()
-            }
+            writers = {}
+            for name, path in paths.items():
+                dataset_id = f"{parent.dataset_id}__{name}_{run.tag}"
+                dataset = run.dataset(path, schema, parent, dataset_id, compress_vectors=compress)
+                writers[name] = stack.enter_context(dataset)
             progress = stack.enter_context(run.progress(parent.row_count, "row"))
             pool = stack.enter_context(ThreadPoolExecutor(1))
             writing = pool.submit(_write, writers, {})
@@ -104,10 +91,7 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
 
 
 def check_document_disjoint(parts: Mapping[str, Path]) -> None:
-    """Checks that no document has activations in two parts, whoever split them.
-
-    Raises: DatasetError that names the parts and the document.
-    """
+    """Raises DatasetError that names a document with activations in two parts."""
     part_of: dict[str, str] = {}
     for name, path in parts.items():
         for table in iter_activations(path, columns=["doc_id"]):
@@ -130,9 +114,8 @@ def _parts(
     for doc_id, name in part_of.items():
         documents[name].add(doc_id)
     names = np.asarray(list(part_of.values()))[ids.indices.to_numpy()]
-    return {
-        name: table.take(pa.array(np.flatnonzero(names == name))) for name in set(part_of.values())
-    }
+    rows = {name: np.flatnonzero(names == name) for name in set(part_of.values())}
+    return {name: table.take(pa.array(index)) for name, index in rows.items()}
 
 
 def _write(writers: Mapping[str, ActivationWriter], parts: Mapping[str, pa.Table]) -> None:
@@ -155,8 +138,7 @@ def _require_documents(config: SplitConfig, documents: Mapping[str, set[str]], w
 def _vectors_shrink(path: Path) -> bool:
     """Whether compression made the vectors a tenth smaller, told from the footers.
 
-    It halves values that a model computed in bfloat16. Those of float32 hardly shrink, and
-    compressing them again would take most of the stage's time."""
+    It halves those computed in bfloat16; for float32 it would take most of the stage's time."""
     stored = plain = 0
     for file in shard_files(path):
         with open_parquet(file) as parquet:
@@ -170,17 +152,15 @@ def _vectors_shrink(path: Path) -> bool:
 
 
 def _read_ahead(path: Path) -> Iterator[pa.Table]:
-    """Tables of a dataset in order; at most two row groups are being decoded while a third one is
-    in use.
+    """Tables in order; at most two row groups are being decoded while a third one is in use.
 
-    A file with larger row groups than Gloss writes is read in the foreground, since each has to be
-    in memory as a whole."""
+    Row groups larger than Gloss's are read in the foreground: each has to be in memory whole."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for file in shard_files(path):
             with open_parquet(file) as parquet:
-                metadata = parquet.metadata
-            groups = range(metadata.num_row_groups)
-            if any(metadata.row_group(group).total_byte_size > _LARGEST_GROUP for group in groups):
+                groups = range(parquet.metadata.num_row_groups)
+                sizes = [parquet.metadata.row_group(group).total_byte_size for group in groups]
+            if max(sizes, default=0) > _LARGEST_GROUP:
                 yield from iter_activations(file)
                 continue
             running: deque[Future[list[pa.Table]]] = deque()

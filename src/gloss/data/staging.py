@@ -20,33 +20,25 @@ from gloss.store.activations import ActivationWriter
 from gloss.store.record import StageRecord, fingerprint
 
 
-@dataclass(frozen=True)
-class StageRun:
+@dataclass
+class StageRun(StageRecord):
     """A stage at work: ``name`` as in ``gloss data NAME``, and the record of its settings."""
 
-    name: str
-    record: StageRecord
-
-    @property
-    def created_by(self) -> str:
-        """The command behind its datasets."""
-        return f"gloss data {self.name}"
+    name: str = ""
 
     @property
     def tag(self) -> str:
         """Six hexadecimal digits that identify its settings, for the ids of its datasets."""
-        return fingerprint(self.record.settings)[:6]
+        return fingerprint(self.settings)[:6]
 
     def finished(self, *paths: Path) -> dict[str, Any] | None:
-        """What an earlier run gave to ``finish``; None if it did not come so far, or a file has
-        gone.
-        """
-        return self.record.done if self.record.done and all(p.exists() for p in paths) else None
+        """What an earlier run gave to ``finish``; None if it did not, or a file has gone."""
+        return self.done if self.done and all(path.exists() for path in paths) else None
 
     def finish(self, **done: Any) -> None:
         """Records that all files are written."""
-        self.record.done = done
-        self.record.save()
+        self.done = done
+        self.save()
 
     def progress(self, total: int, unit: str) -> Stage:
         """A progress bar with the stage's name."""
@@ -63,9 +55,7 @@ class StageRun:
         compress_vectors: bool = True,
         **changes: Any,
     ) -> Iterator[ActivationWriter]:
-        """Writes a dataset made from ``parent``, and behind it a sidecar: the parent's, with
-        ``changes``.
-        """
+        """Writes a dataset made from ``parent``, with the parent's sidecar but for ``changes``."""
         with ActivationWriter(path, schema, compress_vectors=compress_vectors) as writer:
             yield writer
         sidecar = replace(
@@ -74,7 +64,7 @@ class StageRun:
             row_count=writer.num_rows,
             norm_statistics=writer.norm_statistics,
             parent_datasets=(parent.dataset_id,),
-            created_by=self.created_by,
+            created_by=f"gloss data {self.name}",
         )
         write_dataset_sidecar(replace(sidecar, **changes), path)
 
@@ -83,10 +73,8 @@ class StageRun:
 def stage_run(
     name: str, folder: Path, settings: Mapping[str, Any], *, record: Path | None = None
 ) -> Iterator[StageRun]:
-    """A stage at work in ``folder``, where no other process writes meanwhile.
+    """A stage at work in ``folder``; ``settings`` is what determines the output's bytes.
 
-    ``settings`` is what determines the output's bytes; the record is ``folder``/NAME.json if not
-    told otherwise.
     Raises: LockError, ResumeError if the folder was begun with other settings, StorageError."""
     with folder_lock(folder):
-        yield StageRun(name, StageRecord.open(record or folder / f"{name}.json", settings))
+        yield StageRun.open(record or folder / f"{name}.json", settings, name=name)

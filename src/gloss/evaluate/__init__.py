@@ -1,6 +1,4 @@
-"""Measure how far an explanation can be trusted: FVE with intervals, controls, and claims against
-known truth.
-"""
+"""How far an explanation can be trusted: FVE with intervals, controls, claims against truth."""
 
 from typing import TYPE_CHECKING
 

@@ -1,20 +1,20 @@
-"""Claims of explanations, judged against known truth: precision and recall per kind, beside a
-probe's ceiling and chance.
-"""
+"""Claims judged against known truth: precision and recall, beside a probe's ceiling and chance."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 import numpy as np
 
-from gloss.plugins import ClaimJudge, JudgedClaim
+from gloss.plugins import ClaimJudge, Verdict
 
 MAX_PROBE_ITERATIONS = 200
+Counts = Counter[tuple[str, Verdict]]
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -28,9 +28,7 @@ class FactRows:
 
 @dataclass(frozen=True)
 class ClaimScores:
-    """Of one kind: share of claims that are right, share of known facts that are claimed rightly,
-    ceiling and chance.
-    """
+    """Of one kind: shares of claims and of known facts that are right, ceiling and chance."""
 
     precision: float | None
     recall: float | None
@@ -49,24 +47,21 @@ def score_claims(
     heldout: FactRows,
     probe_rows: FactRows | None,
 ) -> dict[str, ClaimScores]:
-    """Scores per kind of fact; ``chance`` is the precision of the same explanations against other
-    rows' documents.
-    """
-    n = len(explanations)
-    judged = [judge.judge(*row) for row in zip(explanations, doc_ids, contexts, strict=True)]
-    shift = max(1, n // 2)
-    moved = [
-        (explanations[i], doc_ids[(i + shift) % n], contexts[(i + shift) % n]) for i in range(n)
-    ]
-    by_chance = _counts(judge.judge(*row) for row in moved)
-    counts = _counts(judged)
+    """Scores per kind of fact; ``chance`` judges the same texts against other rows' documents."""
+    places = list(zip(doc_ids, contexts, strict=True))
+    shift = max(1, len(places) // 2)
+    judged, moved = (
+        [judge.judge(text, *place) for text, place in zip(explanations, at, strict=True)]
+        for at in (places, places[shift:] + places[:shift])
+    )
+    counts, by_chance = (
+        Counter((claim.kind, claim.verdict) for claims in rows for claim in claims)
+        for rows in (judged, moved)
+    )
     known = Counter(kind for facts in heldout.known for kind in facts)
     kinds = sorted({kind for kind, _ in counts} | set(known))
-    found = Counter(
-        kind
-        for claims in judged
-        for kind in {claim.kind for claim in claims if claim.verdict == "right"}
-    )
+    right = ({claim.kind for claim in claims if claim.verdict == "right"} for claims in judged)
+    found = Counter(chain.from_iterable(right))
     return {
         kind: ClaimScores(
             precision=_precision(counts, kind),
@@ -80,15 +75,11 @@ def score_claims(
     }
 
 
-def _counts(claims: Iterable[Sequence[JudgedClaim]]) -> Counter[tuple[str, str]]:
-    return Counter((claim.kind, claim.verdict) for row in claims for claim in row)
+def _total(counts: Counts, kind: str) -> int:
+    return sum(counts[kind, verdict] for verdict in get_args(Verdict))
 
 
-def _total(counts: Counter[tuple[str, str]], kind: str) -> int:
-    return sum(counts[kind, verdict] for verdict in ("right", "wrong", "absent"))
-
-
-def _precision(counts: Counter[tuple[str, str]], kind: str) -> float | None:
+def _precision(counts: Counts, kind: str) -> float | None:
     total = _total(counts, kind)
     return counts[kind, "right"] / total if total else None
 
@@ -96,14 +87,12 @@ def _precision(counts: Counter[tuple[str, str]], kind: str) -> float | None:
 def _ceiling(kind: str, train: FactRows | None, test: FactRows) -> float | None:
     if train is None:
         return None
-    rows = [i for i, facts in enumerate(train.known) if kind in facts]
-    tested = [i for i, facts in enumerate(test.known) if kind in facts]
-    return probe_accuracy(
-        train.vectors[np.asarray(rows, dtype=int)],
-        [train.known[i][kind] for i in rows],
-        test.vectors[np.asarray(tested, dtype=int)],
-        [test.known[i][kind] for i in tested],
-    )
+    return probe_accuracy(*_of_kind(kind, train), *_of_kind(kind, test))
+
+
+def _of_kind(kind: str, rows: FactRows) -> tuple[Vectors, list[str]]:
+    knows = np.array([kind in facts for facts in rows.known], dtype=bool)
+    return rows.vectors[knows], [facts[kind] for facts in rows.known if kind in facts]
 
 
 def probe_accuracy(
@@ -114,11 +103,7 @@ def probe_accuracy(
     *,
     max_rows: int = 4000,
 ) -> float | None:
-    """What a linear map can read: accuracy on ``test`` of a multinomial logistic regression fitted
-    on ``train``; None with too little to fit or test.
-
-    Shapes: train and test [n, d_model], raw; features are standardised with the training
-    statistics."""
+    """Test accuracy of logistic regression on raw [n, d_model]; None with too little data."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -128,8 +113,7 @@ def probe_accuracy(
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe = make_pipeline(
-            StandardScaler(), LogisticRegression(C=0.1, max_iter=MAX_PROBE_ITERATIONS)
-        )
+        model = LogisticRegression(C=0.1, max_iter=MAX_PROBE_ITERATIONS)
+        probe = make_pipeline(StandardScaler(), model)
         probe.fit(train[:max_rows], list(train_labels[:max_rows]))
     return float(np.mean(probe.predict(test) == np.asarray(test_labels)))

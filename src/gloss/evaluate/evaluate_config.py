@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gloss.data.settings import Settings
 
 
-class EvaluateConfig(BaseModel):
+class EvaluateConfig(Settings):
     """What is measured on held-out documents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_rows: int = Field(default=1000, ge=2)
     """Held-out activations that are explained, taken document by document."""

@@ -1,11 +1,10 @@
-"""The evaluation stage: round trips of the SFT and the trained NLA on held-out documents, controls,
-claims, examples.
-"""
+"""The evaluation stage: round trips after SFT and RL on held-out documents, controls, claims."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,39 +52,32 @@ def evaluate(
     heldout_labels: Path | None = None,
     probe_dataset: Path | None = None,
 ) -> dict[str, Any]:
-    """Measures an NLA and returns the numbers and examples of ``results.json``.
+    """Measures an NLA in float32 and returns the contents of ``results.json``.
 
-    ``heldout_labels`` is the AR dataset of the held-out documents (for the AR's FVE on labels),
-    ``probe_dataset`` activations of training documents, ``judge`` knows the truth where there is
-    one. Everything runs in float32.
-    Raises: DatasetError, CheckpointError.
-    """
+    ``heldout_labels`` is the AR dataset of the held-out documents, ``probe_dataset`` holds training
+    documents, ``judge`` knows the truth. Raises: DatasetError, CheckpointError."""
     rows = read_training_rows(heldout, text_column=None).first(config.max_rows)
     activations = torch.from_numpy(rows.vectors)
     kernel = config.attn_implementation
+    trip_of = partial(round_trip, max_new_tokens=config.max_new_tokens, seed=config.seed)
     with Stage("evaluate", total=5, unit="pass") as progress:
         ar_sft = load_ar(nla.ar_sft, attn_implementation=kernel)
         sft_engine = LocalEngine(load_av(nla.av_sft, attn_implementation=kernel))
-        sft = _trip(config, sft_engine, ar_sft, activations, 0.0)
+        sft = trip_of(sft_engine, ar_sft, activations, temperature=0.0)
         progress.advance(note=f"SFT greedy FVE {sft.fve:.3f}")
-        sft_sampled = _trip(config, sft_engine, ar_sft, activations, 1.0)
+        sft_sampled = trip_of(sft_engine, ar_sft, activations, temperature=1.0)
         progress.advance(note=f"SFT sampled FVE {sft_sampled.fve:.3f}")
         ar = load_ar(nla.ar, attn_implementation=kernel)
         engine = LocalEngine(load_av(nla.av, attn_implementation=kernel))
         check_same_activations(engine.av.sidecar, ar.sidecar, ar_sft.sidecar, rows.sidecar)
-        trip = _trip(config, engine, ar, activations, 0.0)
+        trip = trip_of(engine, ar, activations, temperature=0.0)
         progress.advance(note=f"greedy FVE {trip.fve:.3f}")
-        sampled = _trip(config, engine, ar, activations, 1.0)
+        sampled = trip_of(engine, ar, activations, temperature=1.0)
         progress.advance(note=f"sampled FVE {sampled.fve:.3f}")
         claims, examples = _claims_and_examples(config, judge, rows, trip, probe_dataset)
         progress.advance()
-    interval = bootstrap_fve(
-        trip.errors,
-        activations,
-        rows.doc_ids,
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
-    )
+    bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
+    interval = bootstrap_fve(trip.errors, activations, rows.doc_ids, **bootstrap)
     return {
         "fve": {
             "ar_on_labels": _fve_on_labels(ar_sft, heldout_labels),
@@ -108,30 +100,12 @@ def evaluate(
     }
 
 
-def _trip(
-    config: EvaluateConfig,
-    engine: LocalEngine,
-    ar: ActivationReconstructor,
-    activations: torch.Tensor,
-    temperature: float,
-) -> RoundTrip:
-    return round_trip(
-        engine,
-        ar,
-        activations,
-        temperature=temperature,
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-    )
-
-
 def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float | None:
     if labelled is None:
         return None
     rows = read_training_rows(labelled, text_column="prompt")
     activations = torch.from_numpy(rows.vectors)
-    prompts = ar.encode_prompts(rows.texts)
-    errors = direction_mse(ar.reconstruct_encoded(prompts), activations)
+    errors = direction_mse(ar.reconstruct_encoded(ar.encode_prompts(rows.texts)), activations)
     return fraction_of_variance_explained(errors, direction_variance(activations))
 
 
@@ -142,40 +116,27 @@ def _claims_and_examples(
     trip: RoundTrip,
     probe_dataset: Path | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    known = (
-        [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
-        if judge
-        else [{} for _ in rows.doc_ids]
-    )
-    scores: dict[str, Any] = {}
-    if judge is not None:
-        heldout = FactRows(rows.vectors, known)
-        scored = score_claims(
-            judge,
-            trip.texts,
-            rows.doc_ids,
-            rows.contexts,
-            heldout=heldout,
-            probe_rows=_probe_rows(config, judge, probe_dataset),
-        )
-        scores = {kind: asdict(score) for kind, score in scored.items()}
-    return scores, _examples(config, judge, rows, trip, known)
+    if judge is None:
+        return {}, _examples(config, None, rows, trip, [{} for _ in rows.doc_ids])
+    heldout, probed = _facts(judge, rows), None
+    if probe_dataset is not None and config.probe_rows:
+        train = read_training_rows(probe_dataset, text_column=None)
+        probed = _facts(judge, train.first(config.probe_rows))
+    texts = trip.texts, rows.doc_ids, rows.contexts
+    scored = score_claims(judge, *texts, heldout=heldout, probe_rows=probed)
+    scores = {kind: asdict(score) for kind, score in scored.items()}
+    return scores, _examples(config, judge, rows, trip, heldout.known)
 
 
-def _probe_rows(config: EvaluateConfig, judge: ClaimJudge, dataset: Path | None) -> FactRows | None:
-    if dataset is None or config.probe_rows == 0:
-        return None
-    rows = read_training_rows(dataset, text_column=None).first(config.probe_rows)
-    return FactRows(
-        rows.vectors, [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
-    )
+def _facts(judge: ClaimJudge, rows: TrainingRows) -> FactRows:
+    known = [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
+    return FactRows(rows.vectors, known)
 
 
 def _flags(rows: TrainingRows, index: int) -> tuple[str, ...]:
     norm = float(np.linalg.norm(rows.vectors[index].astype(np.float64)))
-    return activation_flags(
-        norm=norm, norm_statistics=rows.sidecar.norm_statistics, position=rows.positions[index]
-    )
+    usual, position = rows.sidecar.norm_statistics, rows.positions[index]
+    return activation_flags(norm=norm, norm_statistics=usual, position=position)
 
 
 def _examples(
@@ -186,13 +147,13 @@ def _examples(
     known: Sequence[Mapping[str, str]],
 ) -> list[dict[str, Any]]:
     """Rows drawn at random from different documents: not picked by how well they went."""
-    order = np.random.default_rng(config.seed).permutation(len(rows))
     picked: dict[str, int] = {}
-    for index in order:
-        picked.setdefault(rows.doc_ids[index], int(index))
+    for index in np.random.default_rng(config.seed).permutation(len(rows)).tolist():
+        picked.setdefault(rows.doc_ids[index], index)
     examples = []
     for i in list(picked.values())[: config.examples]:
         context, text = rows.contexts[i], trip.texts[i] or trip.rollouts[i].text
+        claims = judge.judge(text, rows.doc_ids[i], context) if judge else []
         examples.append(
             {
                 "doc_id": rows.doc_ids[i],
@@ -203,9 +164,7 @@ def _examples(
                 "fve": 1 - float(trip.errors[i]) / trip.variance,
                 "cosine": cosine(float(trip.errors[i])),
                 "flags": [*([] if trip.extracted[i] else ["failed"]), *_flags(rows, i)],
-                "claims": [asdict(claim) for claim in judge.judge(text, rows.doc_ids[i], context)]
-                if judge
-                else [],
+                "claims": [asdict(claim) for claim in claims],
                 "facts": dict(known[i]),
             }
         )

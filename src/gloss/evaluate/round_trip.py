@@ -1,9 +1,8 @@
-"""The round trip activation → explanation → activation, its FVE with an interval, and the controls
-beside it.
-"""
+"""The round trip activation → explanation → activation, its FVE with interval and controls."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,20 +13,20 @@ from torch import Tensor
 from gloss.contract import Explanation
 from gloss.engines import Engine, Rollout
 from gloss.models import (
-    ORTHOGONAL_MSE,
     ActivationReconstructor,
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
 )
+from gloss.train.rewards import rebuilt
 
 
 @dataclass(frozen=True)
 class RoundTrip:
     """One explanation per activation and how well it is rebuilt.
 
-    ``errors`` [n] is the direction MSE (2 where nothing could be extracted), ``vectors`` [n,
-    d_model] the reconstruction (zeros there), ``variance`` that of the activations."""
+    ``vectors`` [n, d_model] is the reconstruction (zeros where nothing was extracted), ``errors``
+    [n] the direction MSE (2 there)."""
 
     rollouts: list[Rollout]
     vectors: Tensor
@@ -70,35 +69,19 @@ def round_trip(
     rollouts = engine.generate(
         activations, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed
     )
-    texts = {
-        i: r.explanation.text
-        for i, r in enumerate(rollouts)
-        if isinstance(r.explanation, Explanation)
-    }
-    vectors = torch.zeros_like(activations, dtype=torch.float32)
-    errors = torch.full((len(rollouts),), ORTHOGONAL_MSE)
-    extracted = torch.zeros(len(rollouts), dtype=torch.bool)
-    if texts:
-        index = list(texts)
-        vectors[index] = ar.reconstruct(list(texts.values()))
-        errors[index] = direction_mse(vectors[index], activations[index])
-        extracted[index] = True
-    return RoundTrip(rollouts, vectors, errors, extracted, direction_variance(activations))
+    variance = direction_variance(activations)
+    return RoundTrip(rollouts, *rebuilt(ar, rollouts, activations), variance)
 
 
 def bootstrap_fve(
     errors: Tensor, activations: Tensor, doc_ids: Sequence[str], *, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """95 % interval of the FVE, resampling whole documents; the variance is that of all
-    activations; [n], [n, d].
-    """
+    """95 % interval of the FVE, resampling whole documents; errors [n], activations [n, d]."""
     variance = direction_variance(activations)
     documents, index = np.unique(np.asarray(doc_ids), return_inverse=True)
-    values = errors.double().numpy()
-    sums = np.bincount(index, weights=values)
-    counts = np.bincount(index)
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(documents), size=(resamples, len(documents)))
+    sums, counts = np.bincount(index, weights=errors.double().numpy()), np.bincount(index)
+    size = (resamples, len(documents))
+    drawn = np.random.default_rng(seed).integers(len(documents), size=size)
     fves = 1 - sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1) / variance
     low, high = np.quantile(fves, [0.025, 0.975])
     return float(low), float(high)
@@ -107,31 +90,26 @@ def bootstrap_fve(
 def control_fves(
     ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, *, seed: int
 ) -> dict[str, float]:
-    """FVE of what knows nothing about the single activation; [n, d_model].
+    """FVE of what knows nothing of the single activation [n, d_model].
 
-    ``mean_direction``: the mean of the directions, as a direction. ``shuffled_activations``: each
-    explanation against the activation of another row. ``empty_text``: the AR on an empty
-    explanation. ``random_activation``: a Gaussian vector."""
+    The mean direction, explanations of other rows, an empty text, Gaussian vectors."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.nn.functional.normalize(activations.float(), dim=1)
-    n = len(activations)
+    n, kept = len(activations), trip.extracted
     shift = int(torch.randint(1, n, (1,), generator=generator)) if n > 1 else 0
-    shuffled = direction_mse(
-        trip.vectors[trip.extracted], activations.roll(shift, dims=0)[trip.extracted]
-    )
+    shuffled = direction_mse(trip.vectors[kept], activations.roll(shift, dims=0)[kept])
 
-    def of_constant(vector: Tensor) -> float:
-        errors = direction_mse(vector.expand_as(activations), activations)
+    noise = torch.randn(activations.shape, generator=generator)
+
+    def fve(vectors: Tensor) -> float:
+        errors = direction_mse(vectors.expand_as(activations), activations)
         return fraction_of_variance_explained(errors, trip.variance)
 
     return {
-        "mean_direction": of_constant(directions.mean(dim=0, keepdim=True)),
-        "shuffled_activations": fraction_of_variance_explained(shuffled, trip.variance)
-        if len(shuffled)
-        else float("nan"),
-        "empty_text": of_constant(ar.reconstruct([""])),
-        "random_activation": fraction_of_variance_explained(
-            direction_mse(torch.randn(activations.shape, generator=generator), activations),
-            trip.variance,
+        "mean_direction": fve(directions.mean(dim=0, keepdim=True)),
+        "shuffled_activations": (
+            fraction_of_variance_explained(shuffled, trip.variance) if len(shuffled) else math.nan
         ),
+        "empty_text": fve(ar.reconstruct([""])),
+        "random_activation": fve(noise),
     }

@@ -1,6 +1,4 @@
-"""Finished runs: where the last quickstart put its NLA, so that ``gloss explain`` finds it, and
-whether a folder holds one.
-"""
+"""Finished runs: where the last quickstart put its NLA, and whether a folder holds one."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ def _record() -> Path:
 
 
 def remember_quickstart(folder: Path) -> None:
-    """Records the folder of a finished quickstart; a home directory that cannot be written is no
-    error.
-    """
+    """Records a finished quickstart's folder; a home that cannot be written is no error."""
     record = _record()
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -28,26 +24,18 @@ def remember_quickstart(folder: Path) -> None:
 
 
 def last_quickstart() -> Path:
-    """The folder of the last finished quickstart.
-
-    Raises: CheckpointError if there is none, naming the command that makes one.
-    """
+    """The folder of the last finished quickstart. Raises: CheckpointError if there is none."""
     record = _record()
     if record.exists():
         folder = Path(record.read_text(encoding="utf-8").strip())
         if (folder / "nla" / "av").is_dir():
             return folder
-    raise CheckpointError(
-        "no NLA was named and no quickstart is known",
-        remedy="Make one with: gloss quickstart, or name one with --nla",
-    )
+    remedy = "Make one with: gloss quickstart, or name one with --nla"
+    raise CheckpointError("no NLA was named and no quickstart is known", remedy=remedy)
 
 
 def require_finished_run(folder: Path) -> None:
     """Raises ResumeError if the folder holds no finished run."""
     if not (folder / "config.json").is_file() or not (folder / "nla" / "av").is_dir():
-        raise ResumeError(
-            "no finished run here",
-            where=folder,
-            remedy="Make one with: gloss quickstart, or gloss run CONFIG.toml",
-        )
+        remedy = "Make one with: gloss quickstart, or gloss run CONFIG.toml"
+        raise ResumeError("no finished run here", where=folder, remedy=remedy)

@@ -1,6 +1,4 @@
-"""One config for a whole run: a TOML file in which every table belongs to one stage; unknown keys
-are refused.
-"""
+"""One TOML file for a whole run, in which every table belongs to one stage; strict."""
 
 from __future__ import annotations
 
@@ -12,10 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gloss import plugins
 from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
+from gloss.data.settings import Settings
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
@@ -27,15 +26,11 @@ PRESETS = ("smoke", "standard", "thorough")
 SEEDED = ("extract", "split", "label", "ar_sft", "av_sft", "joint", "evaluate")
 
 
-class CorpusConfig(BaseModel):
+class CorpusConfig(Settings):
     """Where the documents come from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     source: str
-    """A .txt, .jsonl or .parquet file, a folder of those, ``hf:owner/name[:subset]``, or the name
-    of an installed corpus such as ``lab``.
-    """
+    """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or one installed."""
     max_documents: int | None = Field(default=None, gt=0)
     """Documents to read; all of them if not set (``lab`` needs it)."""
     text_field: str = "text"
@@ -44,10 +39,7 @@ class CorpusConfig(BaseModel):
     """Split of a Hugging Face dataset."""
 
     def documents(self, seed: int) -> Iterator[Document]:
-        """The documents; of an installed corpus those that ``seed`` gives.
-
-        Raises: CorpusError if they cannot be read, ConfigError if an installed corpus needs
-        ``max_documents``."""
+        """The documents; an installed corpus is seeded. Raises: CorpusError, ConfigError."""
         corpus = plugins.find("gloss.corpora", self.source)
         if corpus is not None:
             made: Iterator[Document] = corpus(self.max_documents, seed)
@@ -59,10 +51,8 @@ class CorpusConfig(BaseModel):
         )
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """A whole run, from corpus to report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = "run"
     """Shown in the report; also the preset's name."""
@@ -104,28 +94,22 @@ class RunConfig(BaseModel):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that identify all settings."""
-        return hashlib.sha256(
-            json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
-        ).hexdigest()[:12]
+        values = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
 def preset_path(name: str) -> Path:
-    """The shipped config of a preset.
-
-    Raises: ConfigError if there is no such preset.
-    """
+    """The shipped config of a preset. Raises: ConfigError if there is no such preset."""
     if name not in PRESETS:
-        raise ConfigError(
-            "unknown preset", expected=f"one of {', '.join(PRESETS)}", found=repr(name)
-        )
-    return Path(str(resources.files("gloss.pipeline").joinpath("presets", f"{name}.toml")))
+        expected = f"one of {', '.join(PRESETS)}"
+        raise ConfigError("unknown preset", expected=expected, found=repr(name))
+    return Path(str(resources.files("gloss.pipeline") / "presets" / f"{name}.toml"))
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's TOML file and applies overrides such as ``joint.steps=40``.
 
-    Raises: ConfigError that names the file and the key, for unreadable TOML, unknown keys and wrong
-    values."""
+    Raises: ConfigError that names the file and the key: unreadable, unknown, or a wrong value."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -141,11 +125,12 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    def wrong(expected: str) -> ConfigError:
+        return ConfigError("cannot read an override", expected=expected, found=repr(override))
+
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(
-            "cannot read an override", expected="table.key=value", found=repr(override)
-        )
+        raise wrong("table.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -155,11 +140,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     for table in tables:
         place = place.setdefault(table, {})
         if not isinstance(place, dict):
-            raise ConfigError(
-                "cannot read an override",
-                expected=f"a table called {table!r}",
-                found=repr(override),
-            )
+            raise wrong(f"a table called {table!r}")
     place[name] = value
 
 
@@ -168,14 +149,12 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return ConfigError(
-            f"unknown key {key!r}{more}", where=path, remedy="Remove it or check its spelling"
-        )
+        remedy = "Remove it or check its spelling"
+        return ConfigError(f"unknown key {key!r}{more}", where=path, remedy=remedy)
     if first["type"] == "missing":
         return ConfigError(f"missing key {key!r}{more}", where=path)
     cause = first.get("ctx", {}).get("error")
     if cause is not None:
         return ConfigError(f"{key}{more}: {cause}", where=path)
-    return ConfigError(
-        f"{key}{more}", where=path, expected=first["msg"], found=repr(first["input"])[:120]
-    )
+    found = repr(first["input"])[:120]
+    return ConfigError(f"{key}{more}", where=path, expected=first["msg"], found=found)

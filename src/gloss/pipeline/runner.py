@@ -1,6 +1,4 @@
-"""Runs every stage of a config in a folder: what is finished is kept, what was stopped goes on,
-what differs is refused.
-"""
+"""Runs the stages of a config in a folder: finished ones are kept, other settings refused."""
 
 from __future__ import annotations
 
@@ -28,18 +26,13 @@ VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarr
 
 @dataclass
 class RunFolder:
-    """A run's folder: its resolved config in ``config.json`` and what each finished stage took in
-    ``stages.json``.
-    """
+    """A run's resolved config (``config.json``) and what each stage took (``stages.json``)."""
 
     path: Path
     finished: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def open(self, config: RunConfig) -> None:
-        """Creates the folder, or continues it.
-
-        Raises: ResumeError if it holds a run with other settings, naming the first that differ.
-        """
+        """Creates the folder, or continues it. Raises: ResumeError if it has other settings."""
         self.path.mkdir(parents=True, exist_ok=True)
         record, wanted = self.path / "config.json", config.model_dump(mode="json")
         if record.exists():
@@ -56,47 +49,30 @@ class RunFolder:
             return
         started, used = time.monotonic(), time.process_time()
         work()
-        self.finished[name] = {
-            "seconds": round(time.monotonic() - started, 2),
-            "cpu_seconds": round(time.process_time() - used, 2),
-        }
+        seconds, cpu_seconds = time.monotonic() - started, time.process_time() - used
+        self.finished[name] = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
         write_json(self.path / "stages.json", self.finished)
 
 
 def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
-    """Runs all stages of ``config`` in ``out_dir`` and returns the contents of its
-    ``results.json``.
+    """Runs all stages of ``config`` in ``out_dir`` and returns its ``results.json``.
 
-    A run stopped or killed at any moment continues when called again with the same config, and ends
-    with the same numbers.
-    Raises: LockError if another process is at work there; any GlossError of a stage.
-    """
+    Stopped or killed at any moment and called again it ends with the same numbers.
+    Raises: LockError if another process is at work there; any GlossError of a stage."""
     with folder_lock(out_dir):
-        return _run(config, out_dir)
-
-
-def _run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    folder = RunFolder(out_dir)
-    folder.open(config)
-    for name, work in stages.plan(config, out_dir):
-        folder.stage(name, work)
-    return _conclude(config, folder)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        folder = RunFolder(out_dir)
+        folder.open(config)
+        for name, work in stages.plan(config, out_dir):
+            folder.stage(name, work)
+        return _conclude(config, folder)
 
 
 def _conclude(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    """Writes ``results.json`` and the report, and returns the results."""
-    results = _results(config, folder)
-    write_json(folder.path / RESULTS_NAME, results)
-    write_report(folder.path)
-    return results
-
-
-def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     measured = read_json(folder.path / "evaluation.json")
     seconds = {name: entry["seconds"] for name, entry in folder.finished.items()}
-    return {
+    results = {
         **measured,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in folder.finished.values()), 2),
@@ -106,61 +82,50 @@ def _results(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
         "target": config.target,
         "layer": measured["layer"],
         "config_hash": config.hash,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONED},
-        },
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
     }
+    write_json(folder.path / RESULTS_NAME, results)
+    write_report(folder.path)
+    return results
 
 
 def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, Any]:
-    """Measures a finished run's NLA again and rewrites its results; returns them.
-
-    Raises: ResumeError if the folder holds no finished run.
-    """
+    """Measures a finished run's NLA again and rewrites its results. Raises: ResumeError."""
     folder = RunFolder(out_dir)
     require_finished_run(out_dir)
     with folder_lock(out_dir):
         config = RunConfig.model_validate(read_json(out_dir / "config.json"))
         folder.open(config)
         if max_rows is not None:
-            config = config.model_copy(
-                update={"evaluate": config.evaluate.model_copy(update={"max_rows": max_rows})}
-            )
+            measured = config.evaluate.model_copy(update={"max_rows": max_rows})
+            config = config.model_copy(update={"evaluate": measured})
         folder.finished.pop("evaluate", None)
         folder.stage("evaluate", lambda: stages.evaluate(config, out_dir))
         return _conclude(config, folder)
 
 
 def plan_text(config: RunConfig, out_dir: Path) -> str:
-    """What a run would do and cost: its stages, one per line, and which are finished in
-    ``out_dir``.
-    """
+    """A run's stages and what each costs, one per line, and which are finished in ``out_dir``."""
     folder = RunFolder(out_dir)
     if (out_dir / "config.json").exists():
         folder.open(config)
     corpus, joint = config.corpus, config.joint
     documents = corpus.max_documents
     rows = f"{documents * config.extract.positions_per_doc:,}" if documents else "all"
+    read, measured = f"{documents or 'all'} documents of {corpus.source}", config.evaluate.max_rows
+    steps = f"{joint.steps} steps of {joint.prompts_per_step} × {joint.group_size} explanations"
+    total = joint.steps * joint.prompts_per_step * joint.group_size
     shares = ", ".join(f"{name} {share:.0%}" for name, share in config.split.shares.items())
     amounts = {
         "target": config.target,
-        "extract_activations": (
-            f"{documents or 'all'} documents of {corpus.source}, at most {rows} activations"
-        ),
+        "extract_activations": f"{read}, at most {rows} activations",
         "split_documents": shares,
         "write_labels": f"labeller {config.label.labeller}",
         "build_datasets": "prompts and responses",
         "ar_sft": f"{config.ar_sft.steps} steps of {config.ar_sft.batch_size}",
         "av_sft": f"{config.av_sft.steps} steps of {config.av_sft.batch_size}",
-        "joint": (
-            f"{joint.steps} steps of {joint.prompts_per_step} × {joint.group_size} explanations,"
-            f" {joint.steps * joint.prompts_per_step * joint.group_size:,} in all, at most"
-            f" {joint.max_new_tokens} tokens each"
-        ),
-        "evaluate": (
-            f"at most {config.evaluate.max_rows} held-out activations, explained four times"
-        ),
+        "joint": f"{steps}, {total:,} in all, at most {joint.max_new_tokens} tokens each",
+        "evaluate": f"at most {measured} held-out activations, explained four times",
     }
     lines = [f"run {config.name} (config {config.hash}) in {out_dir}"]
     for name, _ in stages.plan(config, out_dir):

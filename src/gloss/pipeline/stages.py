@@ -38,16 +38,12 @@ def plan(config: RunConfig, out_dir: Path) -> Plan:
 
 
 def target_of(config: RunConfig, out_dir: Path) -> str:
-    """The target model of a run: of an installed one the copy in its folder, else what the config
-    names.
-    """
+    """The target of a run: of an installed one the copy in its folder, else what is named."""
     return str(out_dir / "target") if _installed_target(config) else config.target
 
 
 def target(config: RunConfig, out_dir: Path) -> None:
-    """Puts an installed target into the run's folder; every target is loaded once, so that a wrong
-    one stops the run at once.
-    """
+    """Copies an installed target; every target is loaded once: a wrong one ends the run at once."""
     if (installed := _installed_target(config)) is not None:
         with replaced_folder(out_dir / "target") as temporary:
             shutil.copytree(installed, temporary, dirs_exist_ok=True)
@@ -62,18 +58,10 @@ def _installed_target(config: RunConfig) -> Path | None:
 def extract_activations(config: RunConfig, out_dir: Path) -> None:
     """Corpus → activations."""
     settings = config.extract.model_copy(update={"corpus": config.corpus.source})
-    model = load_target(
-        target_of(config, out_dir),
-        dtype=settings.dtype,
-        attn_implementation=settings.attn_implementation,
-    )
-    extract(
-        settings,
-        model,
-        config.corpus.documents(config.seed),
-        out_dir / "activations",
-        num_documents=config.corpus.max_documents,
-    )
+    name, kernel = target_of(config, out_dir), settings.attn_implementation
+    model = load_target(name, dtype=settings.dtype, attn_implementation=kernel)
+    documents, total = config.corpus.documents(config.seed), config.corpus.max_documents
+    extract(settings, model, documents, out_dir / "activations", num_documents=total)
 
 
 def split_documents(config: RunConfig, out_dir: Path) -> None:
@@ -93,62 +81,44 @@ def write_labels(config: RunConfig, out_dir: Path) -> None:
 def build_datasets(config: RunConfig, out_dir: Path) -> None:
     """Prompts and responses for training."""
     splits, labels = out_dir / "splits", out_dir / "labels"
-    inputs = {
-        "av_sft": labels / "av_sft.parquet",
-        "ar_sft": labels / "ar_sft.parquet",
-        "rl": splits / "rl.parquet",
-        "heldout": splits / "heldout.parquet",
-        "heldout_labels": labels / "heldout.parquet",
-    }
+    inputs = {name: labels / f"{name}.parquet" for name in ("av_sft", "ar_sft")}
+    inputs |= {name: splits / f"{name}.parquet" for name in ("rl", "heldout")}
+    inputs["heldout_labels"] = labels / "heldout.parquet"
     build(config.build, inputs, load_tokenizer(target_of(config, out_dir)), out_dir / "datasets")
 
 
 def ar_sft(config: RunConfig, out_dir: Path) -> None:
     """Warm start of the AR."""
-    train_ar(
-        config.ar_sft,
-        target=target_of(config, out_dir),
-        dataset=out_dir / "datasets" / "ar_sft.parquet",
-        out_dir=out_dir / "ar_sft",
-    )
+    name, dataset = target_of(config, out_dir), out_dir / "datasets" / "ar_sft.parquet"
+    train_ar(config.ar_sft, target=name, dataset=dataset, out_dir=out_dir / "ar_sft")
 
 
 def av_sft(config: RunConfig, out_dir: Path) -> None:
     """Warm start of the AV."""
-    train_av(
-        config.av_sft,
-        target=target_of(config, out_dir),
-        dataset=out_dir / "datasets" / "av_sft.parquet",
-        out_dir=out_dir / "av_sft",
-    )
+    name, dataset = target_of(config, out_dir), out_dir / "datasets" / "av_sft.parquet"
+    train_av(config.av_sft, target=name, dataset=dataset, out_dir=out_dir / "av_sft")
 
 
 def joint(config: RunConfig, out_dir: Path) -> None:
     """Joint reinforcement learning."""
+    av, ar = _warm_starts(out_dir)
+    dataset, heldout = (out_dir / "datasets" / f"{name}.parquet" for name in ("rl", "heldout"))
     train_joint(
-        config.joint,
-        av=out_dir / "av_sft" / "checkpoint",
-        ar=out_dir / "ar_sft" / "checkpoint",
-        dataset=out_dir / "datasets" / "rl.parquet",
-        heldout=out_dir / "datasets" / "heldout.parquet",
-        out_dir=out_dir / "nla",
+        config.joint, av=av, ar=ar, dataset=dataset, heldout=heldout, out_dir=out_dir / "nla"
     )
 
 
+def _warm_starts(out_dir: Path) -> tuple[Path, Path]:
+    return out_dir / "av_sft" / "checkpoint", out_dir / "ar_sft" / "checkpoint"
+
+
 def evaluate(config: RunConfig, out_dir: Path) -> None:
-    """FVE, controls, claims and examples on held-out documents; training metrics are gathered
-    beside them.
-    """
+    """FVE, controls, claims and examples on held-out documents; metrics gathered beside them."""
     datasets = out_dir / "datasets"
     judge = plugins.find("gloss.judges", config.corpus.source)
     results = evaluate_nla(
         config.evaluate,
-        nla=NLAFolders(
-            av_sft=out_dir / "av_sft" / "checkpoint",
-            ar_sft=out_dir / "ar_sft" / "checkpoint",
-            av=out_dir / "nla" / "av",
-            ar=out_dir / "nla" / "ar",
-        ),
+        nla=NLAFolders(*_warm_starts(out_dir), out_dir / "nla" / "av", out_dir / "nla" / "ar"),
         heldout=datasets / "heldout.parquet",
         judge=judge() if judge is not None else None,
         heldout_labels=datasets / "heldout_labels.parquet",
@@ -156,7 +126,6 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
     )
     for name in ("metrics.jsonl", "samples.jsonl"):
         parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]
-        write_text(
-            out_dir / name, "".join(p.read_text(encoding="utf-8") for p in parts if p.exists())
-        )
+        texts = [part.read_text(encoding="utf-8") for part in parts if part.exists()]
+        write_text(out_dir / name, "".join(texts))
     write_json(out_dir / "evaluation.json", results)

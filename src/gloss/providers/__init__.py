@@ -1,6 +1,4 @@
-"""What writes labels for activations: the labeller protocol and the labellers that need no
-service.
-"""
+"""What writes labels for activations: the labeller protocol, and labellers without a service."""
 
 from gloss.providers.extractive import ExtractiveLabeller
 from gloss.providers.labeller import Labeller, LabelRequest, ScriptedLabeller, named_labeller

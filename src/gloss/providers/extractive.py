@@ -1,6 +1,4 @@
-"""Labels without a language model: keywords of the text, its last words quoted, and the target's
-own next tokens.
-"""
+"""Labels without a language model: keywords, the last words quoted, the target's next tokens."""
 
 from __future__ import annotations
 
@@ -34,42 +32,29 @@ _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractiveLabeller:
-    """Writes up to three short lines per activation: keywords, the last clause quoted, the target's
-    next tokens.
+    """Up to three short lines: keywords, the last clause quoted, the target's next tokens.
 
-    Keywords are the frequent, recent and long words that are no function words; nothing outside the
-    request is used.
-    Raises: LabelError if a setting makes no sense.
-    """
+    Keywords are frequent, recent and long words that are no function words.
+    Raises: LabelError if a setting makes no sense."""
 
     keywords: int = 4
     """Keywords named; 0 leaves the line out."""
     quote_words: int = 5
     """Words of the last clause that are quoted; 0 leaves the line out."""
     next_tokens: int = 3
-    """Next tokens of the target that are named; 0 leaves the line out and needs no pass through the
-    whole target.
-    """
+    """Next tokens of the target named; 0 leaves the line out and spares the whole target."""
     max_chars: int = 160
-    """Longest label in characters: keywords go first, then next tokens, then the quote is cut from
-    its left.
-    """
+    """Longest label: keywords go first, then next tokens, then the quote from its left."""
     name: ClassVar[str] = "extractive"
 
     def __post_init__(self) -> None:
-        if (
-            min(self.keywords, self.quote_words, self.next_tokens) < 0
-            or not self.keywords + self.quote_words + self.next_tokens
-        ):
-            raise LabelError(
-                "the extractive labeller has nothing to write",
-                expected="a positive count",
-                found=dict(self.settings),
-            )
+        counts = self.keywords, self.quote_words, self.next_tokens
+        if min(counts) < 0 or not any(counts):
+            what, found = "the extractive labeller has nothing to write", dict(self.settings)
+            raise LabelError(what, expected="a positive count", found=found)
         if self.max_chars < 16:
-            raise LabelError(
-                "labels this short say nothing", expected="max_chars ≥ 16", found=self.max_chars
-            )
+            what = "labels this short say nothing"
+            raise LabelError(what, expected="max_chars ≥ 16", found=self.max_chars)
 
     @property
     def needs_next_tokens(self) -> bool:
@@ -91,16 +76,14 @@ class ExtractiveLabeller:
             return None
         words = top_keywords(text, self.keywords)
         quote = last_clause(text, self.quote_words)
-        following = [
-            shown for token in request.next_tokens[: self.next_tokens] if (shown := _visible(token))
-        ]
+        following = [*filter(None, map(_visible, request.next_tokens[: self.next_tokens]))]
         while len(label := _lines(words, quote, following)) > self.max_chars:
             if len(words) > 1:
                 words = words[:-1]
             elif len(following) > 1:
                 following = following[:-1]
             elif len(quote) > 1 and (words or following):
-                words, following, quote = words, following, quote[1 + len(quote) // 8 :]
+                quote = quote[1 + len(quote) // 8 :]
             else:
                 return label[: self.max_chars].rstrip()
         return label or None
@@ -118,16 +101,12 @@ def top_keywords(text: str, count: int) -> list[str]:
         spelling[key] = word if spelling.get(key, word) == word else key
         recent = 0.5 ** ((len(text) - match.end()) / _RECENT_CHARS)
         found[key] += (0.25 + recent) * min(len(word), 8) ** 0.5
-    return [
-        spelling[key]
-        for key, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
-    ]
+    heaviest = sorted(found, key=lambda key: (-found[key], key))
+    return [spelling[key] for key in heaviest[:count]]
 
 
 def last_clause(text: str, num_words: int) -> str:
-    """Up to ``num_words`` last words of the clause that the text ends in; of a short one, with
-    words before it.
-    """
+    """Up to ``num_words`` last words of the last clause; of a short one, with words before it."""
     if num_words == 0:
         return ""
     clauses = [clause.strip() for clause in _CLAUSE_END.split(text) if clause.strip()]
@@ -138,14 +117,9 @@ def last_clause(text: str, num_words: int) -> str:
 
 
 def _lines(words: Sequence[str], quote: str, following: Sequence[str]) -> str:
-    lines = []
-    if words:
-        lines.append(f"About {', '.join(words)}.")
-    if quote:
-        lines.append(f'Ends: "{quote}"')
-    if following:
-        lines.append(f"Next: {', '.join(following)}")
-    return "\n".join(lines)
+    about, after = f"About {', '.join(words)}.", f"Next: {', '.join(following)}"
+    lines = {about: words, f'Ends: "{quote}"': quote, after: following}
+    return "\n".join(line for line, content in lines.items() if content)
 
 
 def _visible(token: str) -> str:

@@ -1,6 +1,4 @@
-"""The one method that every labeller has, how one is found by its name, and one that says what it
-is told.
-"""
+"""The one method of every labeller, how one is found by its name, and one that is scripted."""
 
 from __future__ import annotations
 
@@ -17,11 +15,7 @@ _MEMBERS = ("name", "needs_next_tokens", "settings", "label")
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """What a labeller sees of one activation: ``text`` up to and with the ``token`` at index
-    ``position``.
-
-    ``next_tokens`` holds the target's own most likely next tokens, likeliest first, where the
-    labeller asks for them."""
+    """A ``text`` up to and with the ``token`` at ``position``, and likely next tokens if needed."""
 
     doc_id: str
     text: str
@@ -36,59 +30,40 @@ class Labeller(Protocol):
     @property
     def name(self) -> str:
         """Recorded with the labels."""
-        ...
 
     @property
     def needs_next_tokens(self) -> bool:
         """Whether requests must carry the target's top next tokens."""
-        ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Everything that changes the labels, recorded with them; values must fit into YAML."""
-        ...
 
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
-        """One label per request, in order; None where the labeller gives none.
-
-        A label may depend on its own request and on the settings only, so that a stopped labelling
-        can go on."""
-        ...
+        """One label per request, or None; it depends on its request and the settings only."""
 
 
 def named_labeller(name: str, settings: Mapping[str, Any], *, seed: int) -> Labeller:
-    """The labeller of an installed name, or of the user's own ``module:Class``, with its settings.
-
-    Raises: ConfigError if there is none of that name, it is no labeller, or refuses the settings.
-    """
+    """An installed labeller, or ``module:Class``. Raises: ConfigError for none, or its settings."""
+    no_labeller = f"label.labeller {name!r} is no labeller"
     kind = plugins.load("gloss.labellers", name)
     if not isinstance(kind, type) or not hasattr(kind, "label"):
-        raise ConfigError(
-            f"label.labeller {name!r} is no labeller", expected="a class with a method label"
-        )
+        raise ConfigError(no_labeller, expected="a class with a method label")
     seeded = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
     try:
         labeller: Labeller = kind(**{**seeded, **settings})
     except TypeError as error:
-        raise ConfigError(
-            f"wrong label.settings for labeller {name!r}", found=str(error)
-        ) from error
+        what = f"wrong label.settings for labeller {name!r}"
+        raise ConfigError(what, found=str(error)) from error
     missing = [member for member in _MEMBERS if not hasattr(labeller, member)]
     if missing:
-        raise ConfigError(
-            f"label.labeller {name!r} is no labeller",
-            expected=", ".join(_MEMBERS),
-            found=f"none called {missing[0]}",
-        )
+        found = f"none called {missing[0]}"
+        raise ConfigError(no_labeller, expected=", ".join(_MEMBERS), found=found)
     return labeller
 
 
 class ScriptedLabeller:
-    """Answers from a function of the request, from a mapping of ``(doc_id, position)``, or from a
-    list in order: for tests, and for labels that exist already.
-
-    ``requests`` keeps every request it was given.
-    """
+    """Answers from a function, a mapping of ``(doc_id, position)``, or a list; for tests."""
 
     name = "scripted"
 
@@ -107,25 +82,17 @@ class ScriptedLabeller:
         self._script = script
 
     def label(self, requests: Sequence[LabelRequest]) -> list[str | None]:
-        """The scripted answers.
-
-        Raises: LabelError if a list of answers has run out.
-        """
-        answers = []
-        for request in requests:
-            answers.append(self._answer(request))
-            self.requests.append(request)
-        return answers
+        """The scripted answers. Raises: LabelError if a list of answers has run out."""
+        return [self._answer(request) for request in requests]
 
     def _answer(self, request: LabelRequest) -> str | None:
+        index = len(self.requests)
+        self.requests.append(request)
         if callable(self._script):
             return self._script(request)
         if isinstance(self._script, Mapping):
             return self._script.get((request.doc_id, request.position))
-        if len(self.requests) >= len(self._script):
-            raise LabelError(
-                "the script has run out of labels",
-                expected="one per request",
-                found=len(self._script),
-            )
-        return self._script[len(self.requests)]
+        if index >= len(self._script):
+            what, found = "the script has run out of labels", len(self._script)
+            raise LabelError(what, expected="one per request", found=found)
+        return self._script[index]

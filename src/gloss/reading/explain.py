@@ -39,8 +39,8 @@ from gloss.reading.tables import (
 )
 from gloss.store.record import StageRecord, require_same_settings
 from gloss.store.sources import (
-    DifferenceSource,
     VectorSource,
+    difference,
     file_fingerprint,
     memory_source,
     open_source,
@@ -228,7 +228,7 @@ def _run_of_file(
 ) -> _Run:
     opened = _opened(nla, source)
     if minus is not None:
-        opened = DifferenceSource(opened, _opened(nla, minus))
+        opened = difference(opened, _opened(nla, minus))
     if not opened.num_rows:
         where = source if isinstance(source, Path) else None
         raise ActivationError("there are no activations to explain", where=where)

@@ -1,4 +1,4 @@
-"""``card``: the model card of an NLA, with what was measured, and saying so where nothing was."""
+"""``card``: the model card of an NLA, with what was measured, or that nothing was."""
 
 from __future__ import annotations
 
@@ -70,10 +70,17 @@ FVE, the fraction of variance explained: 0 is predicting the mean activation, 1 
 {rest}"""
 
 
+_REST = {
+    "n_heldout": "{} held-out activations",
+    "n_heldout_documents": "of {} documents",
+    "extraction_failure_rate": "{:.2%} of the explanations could not be extracted and count as"
+    " orthogonal",
+    "mean_explanation_tokens": "{:.1f} tokens an explanation",
+}
+
+
 def front_matter(folder: Path) -> dict[str, Any]:
-    """The YAML front matter of a folder's model card; empty where there is none that can be
-    read.
-    """
+    """The YAML front matter of a folder's model card; empty where none can be read."""
     from huggingface_hub import metadata_load
 
     card = folder / CARD_NAME
@@ -84,9 +91,7 @@ def front_matter(folder: Path) -> dict[str, Any]:
 
 
 def licence_of(folder: Path) -> str | None:
-    """The licence that a model folder names: its id in the card, or the name of its LICENSE file;
-    None if there is none.
-    """
+    """The licence of a model folder: its id in the card, or the name of its LICENSE file."""
     named = front_matter(folder).get("license")
     if isinstance(named, str) and named.strip() and named != "unknown":
         return named.strip()
@@ -104,91 +109,62 @@ def write_cards(
 ) -> list[Path]:
     """Writes README.md into each half's folder and returns the files.
 
-    ``results`` is the ``results.json`` of the run that made the NLA; without it the card says that
-    nothing was measured.
-    ``licence`` is that of the base model; if not given it is looked up in the card or licence file
-    that stands there, or beside the target. ``repo`` is the name to show in the example.
-    Raises: ConfigError for a place on the hub or results that are none; CheckpointError,
-    SidecarError."""
+    ``results`` is the ``results.json`` of the run that made the NLA. ``licence`` is that of the
+    base model, by default what the folder or the target's names. ``repo`` is the example's name."""
     parts = parts_of(name)
     if not all(half.place.is_local for half in parts.values()):
-        raise ConfigError(
-            "cards are written into folders", where=name, remedy=f"gloss nla pull {name}"
-        )
+        remedy = f"gloss nla pull {name}"
+        raise ConfigError("cards are written into folders", where=name, remedy=remedy)
     measured = None if results is None else read_results(results)
     written = []
     for half in parts.values():
-        layer = half.sidecar.layer
-        if measured and None not in (layer, found := measured.get("layer")) and found != layer:
-            raise ConfigError(
-                "the results are of another NLA",
-                where=results,
-                expected=f"layer {layer}",
-                found=found,
-            )
+        layer, found = half.sidecar.layer, (measured or {}).get("layer")
+        if None not in (layer, found) and found != layer:
+            what, expected = "the results are of another NLA", f"layer {layer}"
+            raise ConfigError(what, where=results, expected=expected, found=found)
         base = base_model or half.sidecar.base_checkpoint
         beside = Path(base).expanduser()  # nothing is asked of the hub
-        text = card_text(
-            half.sidecar,
-            measured=measured,
-            licence=licence
-            or licence_of(half.folder)
-            or (licence_of(beside) if base and beside.is_dir() else None),
-            base_model=base,
-            repo=repo or half.folder.parent.name,
-        )
-        write_text(half.folder / CARD_NAME, text)
+        named = licence or licence_of(half.folder)
+        named = named or (licence_of(beside) if base and beside.is_dir() else None)
         written.append(half.folder / CARD_NAME)
+        text = _card(half.sidecar, measured, named, base, repo or half.folder.parent.name)
+        write_text(written[-1], text)
     return written
 
 
 def read_results(file: Path) -> dict[str, Any]:
-    """The results of a run.
-
-    Raises: ConfigError if the file holds none.
-    """
+    """The results of a run; ConfigError if the file holds none."""
     try:
         values = json_object(file)
     except CheckpointError as error:
-        raise ConfigError(
-            "cannot read the results", where=file, expected="a run's results.json"
-        ) from error
+        what, expected = "cannot read the results", "a run's results.json"
+        raise ConfigError(what, where=file, expected=expected) from error
     fve = values.get("fve")
     fve_is_there = isinstance(fve, dict) and _is_number(fve.get("rl"))
     if not fve_is_there or not isinstance(values.get("controls"), dict):
-        raise ConfigError(
-            "no results of a run",
-            where=file,
-            expected="fve.rl and controls, as gloss evaluate writes them",
-        )
+        expected = "fve.rl and controls, as gloss evaluate writes them"
+        raise ConfigError("no results of a run", where=file, expected=expected)
     return values
 
 
-def card_text(
+def _card(
     sidecar: ModelSidecar,
-    *,
     measured: Mapping[str, Any] | None,
     licence: str | None,
     base_model: str,
     repo: str,
 ) -> str:
-    """The whole card of one half."""
     from huggingface_hub import ModelCardData
 
     public = base_model if base_model and not Path(base_model).is_absolute() else None
-    layer = "a layer that is not recorded" if sidecar.layer is None else f"layer {sidecar.layer}"
-    matter = ModelCardData(
-        license=licence,
-        base_model=public,
-        library_name="gloss",
-        tags=["natural-language-autoencoder", "nla", "interpretability", f"nla-{sidecar.role}"],
-    )
+    tags = ["natural-language-autoencoder", "nla", "interpretability", f"nla-{sidecar.role}"]
+    about: Any = {"license": licence, "base_model": public, "library_name": "gloss", "tags": tags}
     return _CARD.format(
-        front_matter=matter.to_yaml(),
+        front_matter=ModelCardData(**about).to_yaml(),
         repo=repo,
         role=_ROLES[sidecar.role],
         base=_code(public or "a model that the card does not name"),
-        layer=layer,
+        layer="a layer that is not recorded" if sidecar.layer is None else f"layer {sidecar.layer}",
         d_model=sidecar.d_model,
         measured=_measured(measured) if measured else "Nothing was measured for this card.",
         facts=_table(_facts(sidecar)),
@@ -197,25 +173,17 @@ def card_text(
 
 def _measured(results: Mapping[str, Any]) -> str:
     fve, interval = results["fve"], results["fve"].get("rl_ci95")
-    greedy = f"{fve['rl']:.3f}"
-    between = ""
+    greedy = f"**{fve['rl']:.3f}**"
     if isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval)):
-        between = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+        greedy += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
     rows = {
-        "**Round trip, greedy**": f"**{greedy}**{between}",
+        "**Round trip, greedy**": greedy,
         "Round trip, sampled at temperature 1": _number(fve.get("rl_sampled")),
         "AR on labels, before reinforcement learning": _number(fve.get("ar_on_labels")),
     }
     for name, value in results["controls"].items():
         rows[f"Control: {_CONTROLS.get(name, name)}"] = _number(value)
-    said = {
-        "n_heldout": "{} held-out activations",
-        "n_heldout_documents": "of {} documents",
-        "extraction_failure_rate": "{:.2%} of the explanations could not be extracted and count as"
-        " orthogonal",
-        "mean_explanation_tokens": "{:.1f} tokens an explanation",
-    }
-    rest = [text.format(results[n]) for n, text in said.items() if _is_number(results.get(n))]
+    rest = [text.format(results[n]) for n, text in _REST.items() if _is_number(results.get(n))]
     return _MEASURED.format(rows=_table(rows), rest="; ".join(rest))
 
 
@@ -238,7 +206,7 @@ def _table(rows: Mapping[str, str]) -> str:
 
 
 def _code(text: str) -> str:
-    """A text as inline code on one line; templates are not read as HTML or Markdown."""
+    """A text as inline code on one line: a template is not read as HTML or Markdown."""
     flat = " ⏎ ".join(line for line in text.splitlines() if line.strip()).replace("`", "'")
     return f"`{flat}`" if flat else ""
 

@@ -1,5 +1,4 @@
-"""``convert``: any form in which a half can stand → one ordinary Hugging Face folder with its
-sidecar.
+"""``convert``: any form of a half → one ordinary Hugging Face folder with its sidecar.
 
 Hugging Face folder, in one file or sharded   weights copied tensor by tensor, cast if asked
 sharded training checkpoint (*.distcp)        gathered; config, tokenizer, sidecar beside it
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +25,39 @@ from gloss.contract import (
     write_model_sidecar,
 )
 from gloss.durable import replaced_folder, write_json
-from gloss.errors import CheckpointError, ConfigError
+from gloss.errors import CheckpointError, ConfigError, MissingExtraError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
-from gloss.models.saving import linear_head
-from gloss.release.adapter import is_adapter, merged_half
+from gloss.models.saving import linear_head, read_head
 from gloss.release.dcp import is_dcp, model_names, read_dcp
 from gloss.release.parts import parts_of, stream_tensors
 from gloss.release.weight_rules import belongs_to_ar
 from gloss.target_model import (
     ModelPlace,
     backbone_of,
+    blocks_of,
     load_tokenizer,
+    load_weights,
+    quiet_loading,
+    refuse_missing,
     refuse_unsafe_files,
     remove_final_norm,
     torch_dtype,
+    truncate_blocks,
 )
-from gloss.target_model.folder_files import json_object
+from gloss.target_model.folder_files import json_object, readable
+from gloss.target_model.hub import TEXT_FILES
 
-_COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*")
 MAX_SHARD_SIZE = "5GB"
+_ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_Half = ActivationVerbalizer | ActivationReconstructor
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """What is changed on the way; None keeps what is there.
 
-    ``base`` is the model under an adapter, ``like`` a folder with config, tokenizer and sidecar for
-    a sharded training checkpoint that has none, ``base_checkpoint`` the id that the sidecar names
-    from now on."""
+    ``base`` is the model under an adapter, ``like`` has config, tokenizer and sidecar where shards
+    have none, ``base_checkpoint`` is the id that the sidecar names from now on."""
 
     dialect: Dialect = "released"
     dtype: str | None = None
@@ -64,8 +69,7 @@ class ConvertOptions:
 def convert(
     name: str | Path, out: Path, options: ConvertOptions, *, revision: str | None = None
 ) -> list[Path]:
-    """Writes what stands at ``name`` to ``out`` (a pair to ``out/av`` and ``out/ar``) and returns
-    the folders.
+    """Writes what stands at ``name`` to ``out``, a pair to ``out/av`` and ``out/ar``; the folders.
 
     Raises: ConfigError if ``out`` holds something, or for an unknown dtype; CheckpointError if the
     source is incomplete, damaged or unsafe; SidecarError; MissingExtraError if an adapter needs
@@ -75,7 +79,7 @@ def convert(
     if options.dtype is not None:
         torch_dtype(options.dtype)
     path = Path(name).expanduser()
-    if is_dcp(path) or is_adapter(path):
+    if is_dcp(path) or _is_adapter(path):
         places = {out: ModelPlace.of_path(path)}
     else:
         parts = parts_of(name, revision=revision)
@@ -90,20 +94,15 @@ def _convert_half(folder: Path, out: Path, options: ConvertOptions) -> None:
     sidecar = read_model_sidecar(folder if own else options.like or folder)
     if options.base_checkpoint is not None:
         sidecar = replace(sidecar, base_checkpoint=options.base_checkpoint)
-    if is_adapter(folder):
-        _save(merged_half(folder, sidecar, base=options.base), out, options)
+    if _is_adapter(folder):
+        _save(_merged_half(folder, sidecar, options.base), out, options)
     elif is_dcp(folder):
         _save(_gathered_half(folder, sidecar, options), out, options)
     else:
         _copy(folder, sidecar, out, options)
 
 
-def _save(
-    half: ActivationVerbalizer | ActivationReconstructor, out: Path, options: ConvertOptions
-) -> None:
-    """Saves a half that is in memory, and writes its sidecar again where another dialect is
-    wanted.
-    """
+def _save(half: _Half, out: Path, options: ConvertOptions) -> None:
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
     if isinstance(half, ActivationReconstructor):
         if dtype is not None:
@@ -119,9 +118,7 @@ def _save(
 
 
 def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOptions) -> None:
-    """Casts and copies a Hugging Face folder; every weight keeps its name, so no model has to be
-    built.
-    """
+    """Casts and copies a Hugging Face folder; as weights keep their names, no model is built."""
     from huggingface_hub import save_torch_state_dict
 
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
@@ -144,7 +141,7 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
         save_torch_state_dict(state, temporary, max_shard_size=MAX_SHARD_SIZE)
         if VALUE_HEAD_NAME in files:
             save_file(weights(VALUE_HEAD_NAME), temporary / VALUE_HEAD_NAME)
-        for path in (path for pattern in _COPIED for path in folder.glob(pattern)):
+        for path in (path for pattern in TEXT_FILES for path in folder.glob(pattern)):
             if path.is_file() and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, temporary / path.name)
         if options.dtype is not None:
@@ -153,30 +150,23 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    changed = {**config, "dtype": dtype}
-    if "torch_dtype" in changed:
-        changed["torch_dtype"] = dtype
+    changed = {**config, "dtype": dtype} | (
+        {"torch_dtype": dtype} if "torch_dtype" in config else {}
+    )
     if isinstance(changed.get("text_config"), dict):
         changed["text_config"] = _with_dtype(changed["text_config"], dtype)
     return changed
 
 
-def _gathered_half(
-    folder: Path, sidecar: ModelSidecar, options: ConvertOptions
-) -> ActivationVerbalizer | ActivationReconstructor:
-    """The half whose weights a sharded training checkpoint holds; the model is built empty and
-    filled.
-    """
+def _gathered_half(folder: Path, sidecar: ModelSidecar, options: ConvertOptions) -> _Half:
+    """The half whose weights a sharded training checkpoint holds; built empty and filled."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     places = [at for at in (folder, options.like) if at is not None]
     described = next((at for at in places if (at / "config.json").is_file()), None)
     if described is None:
-        raise CheckpointError(
-            "no config.json beside the shards",
-            where=folder,
-            remedy="Name the folder that training started from: --like FOLDER",
-        )
+        remedy = "Name the folder that training started from: --like FOLDER"
+        raise CheckpointError("no config.json beside the shards", where=folder, remedy=remedy)
     refuse_unsafe_files(described)
     tensors, tokenizer = read_dcp(folder), load_tokenizer(described)
     config = AutoConfig.from_pretrained(str(described), trust_remote_code=False)
@@ -193,23 +183,77 @@ def _gathered_half(
     model.config.dtype = next(iter(found.values())).dtype
     if sidecar.role == "av":
         return ActivationVerbalizer(model, tokenizer, sidecar)
-    return ActivationReconstructor(
-        backbone_of(model), _head(tensors, sidecar.d_model, folder), tokenizer, sidecar
-    )
+    head = _head(tensors, sidecar.d_model, folder)
+    return ActivationReconstructor(backbone_of(model), head, tokenizer, sidecar)
 
 
 def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch.nn.Linear:
-    square = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name.split(".")[-2:] in (["head", "weight"], ["value_head", "weight"])
-        and tensor.shape == (d_model, d_model)
-    }
+    shape, ends = (d_model, d_model), (".head.weight", ".value_head.weight")
+    names = [name for name in tensors if f".{name}".endswith(ends)]
+    square = [name for name in sorted(names) if tensors[name].shape == shape]
     if len(square) != 1:
         raise CheckpointError(
             "the AR's head is not in this checkpoint",
             where=folder,
-            expected=f"head.weight or value_head.weight [{d_model}, {d_model}]",
-            found=", ".join(sorted(square)) or "nothing",
+            expected=f"head.weight or value_head.weight {list(shape)}",
+            found=", ".join(square) or "nothing",
         )
-    return linear_head(next(iter(square.values())))
+    return linear_head(tensors[square[0]])
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / _ADAPTER).is_file() and not (folder / "model.safetensors").is_file()
+
+
+def _merged_half(folder: Path, sidecar: ModelSidecar, base: str | None) -> _Half:
+    """The half that an adapter makes of its base (for an AR: or of the target), in float32."""
+    if find_spec("peft") is None:
+        raise MissingExtraError("peft", "lora")
+    name = base or str(json_object(folder / _ADAPTER).get("base_model_name_or_path") or "")
+    if not name:
+        remedy = "Name it: --base MODEL"
+        raise CheckpointError("the adapter names no base", where=folder, remedy=remedy)
+    place = ModelPlace.of(name)
+    base_folder = place.folder()
+    if not (folder / _ADAPTER_WEIGHTS).is_file():
+        what, remedy = "no adapter weights in safetensors", "Save the adapter again with peft"
+        raise CheckpointError(what, where=folder, expected=_ADAPTER_WEIGHTS, remedy=remedy)
+    model, missing = load_weights(place, head=sidecar.role == "av")
+    refuse_missing(missing if sidecar.role == "av" else [], where=name)
+    own_tokenizer = (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(folder if own_tokenizer else place)
+    if sidecar.role == "av":
+        return ActivationVerbalizer(_merge(model, folder), tokenizer, sidecar)
+    merged = _merge(_truncated(model, sidecar, where=name), folder)
+    own_head = (folder / VALUE_HEAD_NAME).is_file()
+    head = read_head((folder if own_head else base_folder) / VALUE_HEAD_NAME, sidecar.d_model)
+    return ActivationReconstructor(merged, linear_head(head.float()), tokenizer, sidecar)
+
+
+def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
+    backbone = backbone_of(model)
+    if sidecar.layer is None:
+        what, expected = "no extraction layer recorded", "extraction_layer_index"
+        raise CheckpointError(what, where=SIDECAR_NAME, expected=expected)
+    if (found := len(blocks_of(backbone))) < sidecar.layer + 1:
+        what, expected = "the base has too few blocks", f"at least {sidecar.layer + 1}"
+        raise CheckpointError(what, where=where, expected=expected, found=found)
+    truncate_blocks(backbone, sidecar.layer + 1)
+    remove_final_norm(backbone)
+    return backbone
+
+
+def _merge(model: Any, folder: Path) -> Any:
+    """peft leaves adapters that fit nothing aside with a warning; here that is an error."""
+    from peft import PeftModel
+
+    wanted = {name for name, _ in stream_tensors(folder, _ADAPTER_WEIGHTS)}
+    with readable("the adapter cannot be merged", folder):
+        with quiet_loading():
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        held = {name.replace(".default.", ".") for name in adapted.state_dict()}
+        if lost := sorted(wanted - held):
+            found = f"{len(lost)} of {len(wanted)} weights have no place, such as {lost[0]}"
+            what, remedy = "the adapter does not fit its base", "Name the base it was trained on"
+            raise CheckpointError(what, where=folder, found=found, remedy=f"{remedy}: --base MODEL")
+        return adapted.merge_and_unload(safe_merge=True).requires_grad_(False)

@@ -1,9 +1,5 @@
-"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running anything
-that is in them.
-
-Their index, ``.metadata``, is a pickle. It is read here by an unpickler that knows nothing but the
-classes of such an index (plain records of names, shapes and offsets); the tensors are read with
-``weights_only``, entries that are no tensors are left."""
+"""Sharded training checkpoints of ``torch.distributed.checkpoint``, read without running any of it:
+their index is a pickle, and the unpickler here knows nothing but the classes of an index."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gloss.errors import CheckpointError
-from gloss.target_model.folder_files import UNREADABLE, first_line
+from gloss.target_model.folder_files import UNREADABLE, readable
 
 _INDEX = ".metadata"
 _PATHS = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"}
@@ -35,9 +31,7 @@ _ALLOWED = {
 
 
 class _IndexUnpickler(pickle.Unpickler):
-    """Builds the records of an index; every other global of the pickle is refused before it is
-    looked up.
-    """
+    """Builds the records of an index; any other global is refused before it is looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The class, if it is one of an index."""
@@ -56,23 +50,13 @@ def is_dcp(folder: Path) -> bool:
 
 
 def read_dcp_metadata(folder: Path) -> Any:
-    """The index of a sharded checkpoint, a ``torch.distributed.checkpoint.metadata.Metadata``.
-
-    Raises: CheckpointError if it is damaged, names anything but records of an index, or files
-    outside the folder."""
+    """The index, a ``torch.distributed.checkpoint.metadata.Metadata``, or CheckpointError."""
     file = folder / _INDEX
-    try:
-        with file.open("rb") as stream:
-            metadata = _IndexUnpickler(stream).load()
-        entries, storage = metadata.state_dict_metadata, metadata.storage_data
-        paths = {info.relative_path for info in storage.values()}
-        assert isinstance(entries, dict)
-    except UNREADABLE as error:
-        raise CheckpointError(
-            f"the index cannot be read ({first_line(error)})",
-            where=file,
-            remedy="It is a pickle: load it by other means only if you trust where it comes from",
-        ) from error
+    remedy = "It is a pickle: load it by other means only if you trust where it comes from"
+    with readable("the index cannot be read", file, remedy), file.open("rb") as stream:
+        metadata = _IndexUnpickler(stream).load()
+        assert isinstance(metadata.state_dict_metadata, dict)
+        paths = {info.relative_path for info in metadata.storage_data.values()}
     for path in paths:
         beside = isinstance(path, str) and path == PurePosixPath(path).name
         if not beside or not path.endswith(".distcp"):
@@ -81,11 +65,7 @@ def read_dcp_metadata(folder: Path) -> Any:
 
 
 def read_dcp(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a sharded checkpoint, whole, on the CPU; in one process, whatever number of
-    ranks wrote it.
-
-    Optimizer states are left out. Raises: as ``read_dcp_metadata``; CheckpointError for a missing
-    or damaged shard."""
+    """Every tensor but the optimizer's, whole, on the CPU, however many ranks wrote them."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -97,7 +77,6 @@ def read_dcp(folder: Path) -> dict[str, Tensor]:
         """Reads shards with the index that was read safely."""
 
         def read_metadata(self, *_args: Any, **_kwargs: Any) -> Any:
-            """The index."""
             return metadata
 
     tensors = {
@@ -123,18 +102,11 @@ def _is_optimizer(name: str) -> bool:
 def model_names(
     tensors: Mapping[str, Tensor], wanted: set[str], *, where: Path
 ) -> dict[str, Tensor]:
-    """The tensors under the names that a model's files have; ``wanted`` are those names, and what
-    wrappers put before them falls.
-
-    Raises: CheckpointError that names a weight that is not there.
-    """
+    """The tensors under the names ``wanted`` of a model's files, without what wrappers prepend."""
     plain = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     sample = min(wanted)
-    prefixes = sorted(
-        (name[: -len(sample)] for name in plain if name == sample or name.endswith(f".{sample}")),
-        key=len,
-    )
-    for prefix in prefixes or [""]:
+    places = [name for name in plain if name == sample or name.endswith(f".{sample}")]
+    for prefix in sorted((name[: -len(sample)] for name in places), key=len) or [""]:
         found = {name: plain[prefix + name] for name in wanted if prefix + name in plain}
         if len(found) == len(wanted):
             return found

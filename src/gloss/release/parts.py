@@ -1,11 +1,9 @@
-"""The halves that a place holds, as they are, a broken one too, with what their files say: names,
-sidecar, config, tokenizer and the headers of the weights. No weight is read, so no PyTorch is
-loaded.
-"""
+"""The halves that a place holds, broken ones too, by their files; no weight is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME, ModelSidecar, read_model_sidecar
 from gloss.errors import CheckpointError, GlossError
 from gloss.nla.place import find_nla
-from gloss.target_model.folder_files import UNREADABLE, first_line, json_object
+from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import ModelPlace
 
 if TYPE_CHECKING:
@@ -21,10 +19,7 @@ if TYPE_CHECKING:
 
 
 class Half:
-    """One half under examination; each part is read when it is first asked for.
-
-    The properties raise what reading raises: SidecarError, TemplateError, CheckpointError.
-    """
+    """One half under examination; each part is read, or raises, when it is first asked for."""
 
     def __init__(self, role: str, place: ModelPlace) -> None:
         self.role, self.place, self._read_from = role, place, place
@@ -75,65 +70,43 @@ class Half:
 
     @cached_property
     def headers(self) -> dict[str, Any]:
-        """A TensorInfo of huggingface_hub for each of the model's tensors, from the files' headers;
-        a name in several files counts once.
-        """
+        """huggingface_hub's TensorInfo of each of the model's tensors, from the files' headers."""
         files = [self.file_headers(name) for name in self.weight_files]
         return {name: header for headers in files for name, header in headers.items()}
 
     def file_headers(self, name: str) -> dict[str, Any]:
-        """What the header of one safetensors file says of its tensors.
-
-        Raises: CheckpointError if it cannot be read.
-        """
+        """What the header of one safetensors file says of its tensors."""
         from huggingface_hub import HfApi, parse_local_safetensors_file_metadata
         from huggingface_hub.constants import is_offline_mode
 
         place = self._read_from
-        try:
+        with _readable(place, name):
             if place.is_local or is_offline_mode():
-                return parse_local_safetensors_file_metadata(
-                    place.folder_unchecked() / name
-                ).tensors
+                file = place.folder_unchecked() / name
+                return parse_local_safetensors_file_metadata(file).tensors
             inside = f"{place.subfolder}/{name}" if place.subfolder else name
             read = HfApi().parse_safetensors_file_metadata
             return read(place.name, inside, revision=place.revision).tensors
-        except UNREADABLE as error:
-            raise _unreadable(place, name, error) from error
 
 
 def stream_tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of one safetensors file, one in memory at a time.
-
-    Raises: CheckpointError if it cannot be read.
-    """
+    """The tensors of one safetensors file, one in memory at a time."""
     from safetensors import safe_open
 
-    try:
-        with safe_open(folder / file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118
-                yield name, opened.get_tensor(name)
-    except UNREADABLE as error:
-        raise _unreadable(folder, file, error) from error
+    with _readable(folder, file), safe_open(folder / file, "pt") as opened:
+        for name in opened.keys():  # noqa: SIM118
+            yield name, opened.get_tensor(name)
 
 
-def _unreadable(place: object, file: str, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{file} cannot be read ({first_line(error)})",
-        where=place,
-        remedy="Fetch or write the file again: its header is damaged",
-    )
+def _readable(place: object, file: str) -> AbstractContextManager[None]:
+    remedy = "Fetch or write the file again: its header is damaged"
+    return readable(f"{file} cannot be read", place, remedy)
 
 
 def parts_of(name: str | Path, *, revision: str | None = None) -> dict[str, Half]:
-    """The halves at ``name``, by role: one where the place is one half itself, else those that
-    ``gloss.load`` would find.
-
-    Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached.
-    """
-    one = _half_itself(name, revision)
-    if one is not None:
-        return {role_of(one): Half(role_of(one), one)}
+    """The halves at ``name``, by role: the place itself if it is one, else as ``gloss.load``."""
+    if (one := _half_itself(name, revision)) is not None:
+        return {(role := _role_of(one)): Half(role, one)}
     found = find_nla(name, revision=revision)
     if found.unreachable:
         raise next(iter(found.unreachable.values()))
@@ -149,24 +122,17 @@ def _half_itself(name: str | Path, revision: str | None) -> ModelPlace | None:
         return None
     place = ModelPlace.of(name, revision=revision)
     try:
-        held = place.file(SIDECAR_NAME) is not None or (
-            place.is_local and any(path.glob("*.safetensors"))
-        )
+        held = place.file(SIDECAR_NAME) or (place.is_local and any(path.glob("*.safetensors")))
     except CheckpointError:
         return None
     return place if held else None
 
 
-def role_of(place: ModelPlace) -> str:
-    """What a half is by its sidecar, or where that cannot be read by its files and its name.
-
-    Raises: CheckpointError if the hub cannot be reached.
-    """
+def _role_of(place: ModelPlace) -> str:
+    """What a half is by its sidecar, or where that cannot be read by its files and its name."""
     sidecar = place.file(SIDECAR_NAME)
-    try:
-        if sidecar is not None:
+    if sidecar is not None:
+        with suppress(GlossError):
             return read_model_sidecar(sidecar).role
-    except GlossError:
-        pass
     stem = Path(place.subfolder or place.name).name
     return "ar" if stem.endswith("ar") or place.file(VALUE_HEAD_NAME) is not None else "av"

@@ -1,12 +1,11 @@
-"""``push`` and ``pull``: an NLA to the hub and from it. The token is huggingface_hub's business: it
-is never seen here.
-"""
+"""``push`` and ``pull``: an NLA to the hub and from it. The token is never seen here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gloss.errors import CheckpointError, ConfigError
 from gloss.release.card import licence_of
@@ -23,17 +22,13 @@ _REFUSALS = {
 
 
 def pull(name: str, *, revision: str | None = None) -> dict[str, Path]:
-    """Fetches all parts of an NLA into the hub's cache and returns their folders, by role.
-
-    Raises: CheckpointError if there is none, it may not be read, or the hub cannot be reached.
-    """
+    """Fetches all parts of an NLA into the hub's cache and returns their folders, by role."""
     parts = parts_of(name, revision=revision)
     return {role: half.place.folder() for role, half in parts.items()}
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
-    """Publishes a folder of one half as ``repo``, or of both as ``repo-av`` and ``repo-ar``; the
-    commits' addresses, by role.
+    """Publishes one half as ``repo``, or both as ``repo-av`` and ``repo-ar``; commits' addresses.
 
     Raises: ConfigError for a name that is none; CheckpointError if a licence is missing, a check
     fails, or the hub refuses."""
@@ -44,9 +39,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> dict[str, str]:
     for role, half in parts.items():
         place = None if Path(repos[role]).is_dir() else ModelPlace.of(repos[role])
         if place is None or "/" not in place.name or place.revision is not None:
-            raise ConfigError(
-                "no name of a repository", expected="owner/name", found=repr(repos[role])
-            )
+            found = repr(repos[role])
+            raise ConfigError("no name of a repository", expected="owner/name", found=found)
         if licence_of(half) is None:
             raise CheckpointError(
                 "no licence, so it is not published",
@@ -71,39 +65,29 @@ def _upload(folder: Path, repo: str, *, private: bool) -> str:
     with _answering(repo):
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            allow_patterns=list(MODEL_FILES),
-            ignore_patterns=["*/*", ".*"],
-            commit_message="Upload with gloss",
-        )
+        only: Any = {"allow_patterns": list(MODEL_FILES), "ignore_patterns": ["*/*", ".*"]}
+        message = "Upload with gloss"
+        commit = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message, **only)
     return str(commit.commit_url)
 
 
 @contextmanager
 def _answering(repo: str) -> Iterator[None]:
-    """Turns what the hub answers, or that it does not, into one line; no answer is repeated that
-    could hold a token.
-    """
+    """One line for what the hub answers, without its own words, which could hold a token."""
     from huggingface_hub import errors
 
+    remedy: str | None = None
     try:
         yield
-    except errors.OfflineModeIsEnabled as error:
-        raise CheckpointError(
-            "the hub cannot be used: HF_HUB_OFFLINE is set", where=repo
-        ) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        raise CheckpointError(
-            f"the hub refuses ({_REFUSALS.get(status, f'status {status}')})",
-            where=repo,
-            remedy="Set HF_TOKEN to a token that may write, or run: hf auth login",
-        ) from error
     except UNREADABLE as error:
-        raise CheckpointError(
-            f"the hub cannot be reached ({type(error).__name__})",
-            where=repo,
-            remedy="Check the network, then push again",
-        ) from error
+        match error:
+            case errors.OfflineModeIsEnabled():
+                what = "the hub cannot be used: HF_HUB_OFFLINE is set"
+            case errors.HfHubHTTPError():
+                status = error.response.status_code
+                what = f"the hub refuses ({_REFUSALS.get(status, f'status {status}')})"
+                remedy = "Set HF_TOKEN to a token that may write, or run: hf auth login"
+            case _:
+                what = f"the hub cannot be reached ({type(error).__name__})"
+                remedy = "Check the network, then push again"
+        raise CheckpointError(what, where=repo, remedy=remedy) from error

@@ -1,6 +1,4 @@
-"""Rules that need the target: do the words carry anything from one half to the other, and is the
-layer the recorded one?
-"""
+"""Rules that need the target: do the words carry anything, and is the layer the recorded one?"""
 
 from __future__ import annotations
 
@@ -50,17 +48,13 @@ LAYER_MARGIN = 0.02
 def target_findings(
     halves: Mapping[str, Half], target_name: str, texts: Sequence[str] | None = None
 ) -> list[Finding]:
-    """Round trip and layer on activations of a few texts, with the target; whatever cannot be
-    loaded is one line.
-    """
+    """Round trip and layer on a few texts, with the target; what cannot be loaded is one line."""
     loaded: dict[str, Any] = {}
+    loaders = {"target": load_target, "av": load_av, "ar": load_ar}
 
     def load(part: str) -> str:
-        loaded[part] = (
-            load_target(target_name)
-            if part == "target"
-            else (load_av if part == "av" else load_ar)(halves[part].folder)
-        )
+        place = target_name if part == "target" else halves[part].folder
+        loaded[part] = loaders[part](place)
         return f"{part} is complete"
 
     parts = {"target": "pair", **{part: part for part in halves}}
@@ -114,9 +108,7 @@ def _texts_suffice(target: Target, texts: Sequence[str] | None) -> str:
 
 
 def text_activations(target: Target, layer: int, texts: Sequence[str] | None = None) -> Tensor:
-    """Raw activations of block ``layer`` at later tokens of the texts, the built-in ones by
-    default; [n ≤ 48, d_model].
-    """
+    """Raw activations of block ``layer`` at later tokens of the texts; [n ≤ 48, d_model]."""
     rows = []
     for text in SENTENCES if texts is None else texts:
         ids = torch.tensor([text_ids(target.tokenizer, text)], device=target.model.device)
@@ -143,12 +135,10 @@ def _round_trip_carries(trip: RoundTrip, controls: Mapping[str, float]) -> str |
             remedy="An untrained AV writes none; one that writes about the marker was not injected",
         )
     if not trip.fve > shuffled:
-        raise CheckpointError(
-            "explanations tell nothing about their own activation",
-            expected="an FVE above that of shuffled texts",
-            found=numbers,
-            remedy="Check target, layer and injection scale against the training run",
-        )
+        what = "explanations tell nothing about their own activation"
+        expected = "an FVE above that of shuffled texts"
+        remedy = "Check target, layer and injection scale against the training run"
+        raise CheckpointError(what, expected=expected, found=numbers, remedy=remedy)
     numbers += f"; {trip.failure_rate:.0%} not extracted" if trip.failure_rate else ""
     if not trip.fve > max(controls["mean_direction"], controls["empty_text"]):
         return warning(f"no better than a control that knows nothing: {numbers}", remedy=_OTHERS)
@@ -167,12 +157,10 @@ def _layer_is_right(
         errors = direction_mse(trip.vectors[trip.extracted], activations[trip.extracted])
         fves[block] = fraction_of_variance_explained(errors, direction_variance(activations))
     shown = ", ".join(f"block {block} {fve:.3f}" for block, fve in fves.items())
-    best = max(fves, key=lambda block: fves[block])
+    best = max(fves, key=fves.__getitem__)
     if fves[best] > fves[layer] + LAYER_MARGIN:
-        raise SidecarError(
-            "the AR rebuilds another block better than its own",
-            expected=f"block {layer} best",
-            found=f"FVE of {shown}",
-            remedy=f"The layer is probably {best}, not {layer}: compare with the training run",
-        )
+        what = "the AR rebuilds another block better than its own"
+        remedy = f"The layer is probably {best}, not {layer}: compare with the training run"
+        found = f"FVE of {shown}"
+        raise SidecarError(what, expected=f"block {layer} best", found=found, remedy=remedy)
     return f"FVE of {shown}"

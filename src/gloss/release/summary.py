@@ -1,6 +1,4 @@
-"""``inspect``: what a checkpoint is, from its sidecar, its config and the headers of its weights;
-no weight is read.
-"""
+"""``inspect``: what a checkpoint is, from its sidecar, its config and its weights' headers."""
 
 from __future__ import annotations
 
@@ -20,14 +18,13 @@ from gloss.release.parts import Half, parts_of
 from gloss.target_model.hub import commit_of
 
 _SHOWN_VALUES = 8
+_MARKER = "{char} = token {token_id}, between {left_neighbor_id} and {right_neighbor_id}"
 _HALVES = {"av": "AV, activation verbalizer", "ar": "AR, activation reconstructor"}
 
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """One half of an NLA. ``recorded`` is what training noted for readers to judge by; ``files``
-    are sizes in bytes.
-    """
+    """One half of an NLA. ``recorded`` is the trust record; ``files`` are sizes in bytes."""
 
     place: str
     commit: str | None
@@ -54,10 +51,7 @@ class CheckpointSummary:
 
 
 def inspect(name: str | Path, *, revision: str | None = None) -> list[CheckpointSummary]:
-    """What stands at a folder or hub id: one summary per half.
-
-    Raises: CheckpointError if there is no checkpoint, a file cannot be read, or the hub cannot be
-    reached; SidecarError."""
+    """What stands at a folder or hub id: one summary per half."""
     return [_summary(half) for half in parts_of(name, revision=revision).values()]
 
 
@@ -65,12 +59,9 @@ def _summary(half: Half) -> CheckpointSummary:
     file, sidecar = half.file(SIDECAR_NAME), half.sidecar
     values = read_yaml(file)
     config = half.config if half.file("config.json").is_file() else {}
-    headers = dict(half.headers)
-    if VALUE_HEAD_NAME in half.files:
-        head = half.file_headers(VALUE_HEAD_NAME)
-        headers |= {f"head.{name}": header for name, header in head.items()}
+    head = half.file_headers(VALUE_HEAD_NAME) if VALUE_HEAD_NAME in half.files else {}
     dtypes: Counter[str] = Counter()
-    for header in headers.values():
+    for header in (*half.headers.values(), *head.values()):
         dtypes[header.dtype] += header.parameter_count
     own = {field.name for field in fields(CheckpointSummary)} - {"marker", "schema_version"}
     return CheckpointSummary(
@@ -90,9 +81,7 @@ def _summary(half: Half) -> CheckpointSummary:
 
 
 def dialect_of(values: Mapping[str, Any]) -> str:
-    """``released`` (av/ar), ``internal`` (actor/critic, as training in the reference writes it) or
-    ``minimal``.
-    """
+    """``released`` (av/ar), ``internal`` (actor/critic, of reference training), ``minimal``."""
     templates = values.get("prompt_templates") or {}
     if values.get("role") in ("actor", "critic") or not {"av", "ar"} & set(templates):
         return "internal"
@@ -102,11 +91,8 @@ def dialect_of(values: Mapping[str, Any]) -> str:
 
 def summary_table(summary: CheckpointSummary) -> Table:
     """Two columns: what, and its value; texts from files are shown without control characters."""
-    table = Table(
-        title=printable(f"{summary.place}: {_HALVES[summary.role]}"),
-        title_justify="left",
-        show_header=False,
-    )
+    title = printable(f"{summary.place}: {_HALVES[summary.role]}")
+    table = Table(title=title, title_justify="left", show_header=False)
     marker, scale, dtypes = summary.marker, summary.injection_scale, summary.dtypes.items()
     shown = {
         "base": summary.base_checkpoint,
@@ -115,10 +101,7 @@ def summary_table(summary: CheckpointSummary) -> Table:
         "layer": summary.layer,
         "injection scale": "raw" if scale is None else scale,
         "mse scale": summary.mse_scale,
-        "marker": marker
-        and "{char} = token {token_id}, between {left_neighbor_id} and {right_neighbor_id}".format(
-            **marker
-        ),
+        "marker": marker and _MARKER.format(**marker),
         "AR suffix": list(summary.ar_suffix_ids or ()),
         "AV template": summary.av_template,
         "AR template": summary.ar_template,

@@ -1,6 +1,4 @@
-"""``validate``: every rule on every half, and on both together; none stops the others. Here stand
-the rules about the files of a half, of which no weight is read.
-"""
+"""``validate``: every rule on every half, and on both together; here the rules of the files."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from gloss.contract.checkpoint_rules import (
     finding,
     findings,
     is_readable,
+    require,
     warning,
 )
 from gloss.errors import CheckpointError, SidecarError
@@ -34,14 +33,12 @@ class Validation:
 
     @property
     def failed(self) -> list[Finding]:
-        """The findings that say no."""
+        """The findings that say no; a skipped one always has a failed cause."""
         return [finding for finding in self.findings if finding.status == "fail"]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed; warnings and skipped rules do not count, but a skipped one always
-        has a failed cause.
-        """
+        """Whether nothing failed."""
         return not self.failed
 
 
@@ -52,11 +49,7 @@ def validate(
     texts: Sequence[str] | None = None,
     revision: str | None = None,
 ) -> Validation:
-    """Examines what stands at a folder or hub id, with the target also a round trip on ``texts`` (a
-    few built-in ones by default).
-
-    Raises: CheckpointError if there is no checkpoint, or the hub cannot be reached.
-    """
+    """Examines a folder or hub id; with a ``target`` also a round trip, on ``texts`` if given."""
     halves = {role: half.fetch() for role, half in parts_of(name, revision=revision).items()}
     from gloss.release.weight_rules import WEIGHT_RULES
 
@@ -76,24 +69,18 @@ def _files_are_safe(half: Half) -> str | Finding:
     for name in half.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
-            raise CheckpointError(
-                "a file outside the folder", found=name, remedy="Do not use this checkpoint"
-            )
+            remedy = "Do not use this checkpoint"
+            raise CheckpointError("a file outside the folder", found=name, remedy=remedy)
         if path.suffix in _PICKLES or path.name == ".metadata":
-            raise CheckpointError(
-                "a pickled file, which can run code when it is loaded",
-                found=name,
-                remedy="Remove it, or turn it into safetensors: gloss nla convert",
-            )
+            what = "a pickled file, which can run code when it is loaded"
+            remedy = "Remove it, or turn it into safetensors: gloss nla convert"
+            raise CheckpointError(what, found=name, remedy=remedy)
     if code := [name for name in half.files if PurePosixPath(name).suffix in _CODE]:
-        found = ", ".join(code[:3])
-        return warning(
-            "the folder holds code, which Gloss never runs", found=found, remedy="Remove it"
-        )
+        what = "the folder holds code, which Gloss never runs"
+        return warning(what, found=", ".join(code[:3]), remedy="Remove it")
     if not any(name.endswith(".safetensors") for name in half.files):
-        raise CheckpointError(
-            "no weights", expected="*.safetensors", remedy="Save the model with safetensors"
-        )
+        remedy = "Save the model with safetensors"
+        raise CheckpointError("no weights", expected="*.safetensors", remedy=remedy)
     return f"{len(half.files)} files, weights in safetensors"
 
 
@@ -109,12 +96,9 @@ def _per_block_lists_fit(half: Half) -> str:
     lists = {name: half.config[name] for name in names if isinstance(half.config.get(name), list)}
     for name, values in lists.items():
         if len(values) != blocks:
-            raise CheckpointError(
-                f"config.json: {name} does not fit the number of blocks",
-                expected=f"{blocks} entries",
-                found=len(values),
-                remedy="Truncate the list together with the blocks",
-            )
+            what = f"config.json: {name} does not fit the number of blocks"
+            expected, remedy = f"{blocks} entries", "Truncate the list together with the blocks"
+            raise CheckpointError(what, expected=expected, found=len(values), remedy=remedy)
     return ", ".join(f"{name} has {blocks} entries" for name in lists) or "none in this family"
 
 
@@ -133,7 +117,6 @@ FILE_RULES = (
 
 
 def _belong_together(av: Half, ar: Half) -> Finding:
-    """Whether AV and AR say that they are about the same activations."""
     if not (is_readable(av, "sidecar") and is_readable(ar, "sidecar")):
         return Finding("pair", "belong together", "skipped", "needs two readable sidecars")
     return finding("pair", "belong together", lambda: _same_nla(av, ar))
@@ -143,22 +126,18 @@ def _same_nla(av: Half, ar: Half) -> str | Finding:
     first, second = av.sidecar, ar.sidecar
     check_same_activations(first, second)
     if first.ar_template is not None and first.ar_template != second.ar_template:
-        raise SidecarError(
+        what, remedy = (
             "AV and AR record different AR templates",
-            expected=repr(first.ar_template[:60]),
-            found=repr(str(second.ar_template)[:60]),
-            remedy="Use the two halves of one training run",
+            "Use the two halves of one training run",
         )
-    families = [
-        half.config.get("model_type") if is_readable(half, "config") else None for half in (av, ar)
-    ]
-    if families[0] != families[1]:
-        raise CheckpointError(
-            "AV and AR are of different families", expected=families[0], found=families[1]
-        )
+        expected, found = (repr(str(half.ar_template)[:60]) for half in (first, second))
+        raise SidecarError(what, expected=expected, found=found, remedy=remedy)
+    family, other = (
+        h.config.get("model_type") if is_readable(h, "config") else None for h in (av, ar)
+    )
+    require(other, family, "AV and AR are of different families", error=CheckpointError)
     if None not in (first.marker, second.marker) and first.marker != second.marker:
-        return warning(
-            "AV and AR record different markers", remedy="Check that they are halves of one run"
-        )
+        what, remedy = "AV and AR record different markers", "Check that they are halves of one run"
+        return warning(what, remedy=remedy)
     layer = first.layer if first.layer is not None else second.layer
     return f"both of layer {layer}, d_model {first.d_model}"

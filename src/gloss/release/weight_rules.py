@@ -1,6 +1,4 @@
-"""Rules of the weights, read one tensor at a time: which are there, their types, NaN, and whether
-the head was trained.
-"""
+"""Rules of the weights, read one tensor at a time: all there, sound, and the head trained."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ _IDENTITY_TOLERANCE = 1e-6
 
 
 def _every_block_is_there(half: Half) -> str:
-    """Blocks of one family hold the same tensors, but where a mixture of experts has dense blocks
-    between.
-    """
+    """Blocks hold the same tensors, but where a mixture of experts has dense blocks between."""
     architecture = architecture_of(str(half.config.get("model_type")))
     pattern = re.compile(rf"(?:^|\.){re.escape(architecture.blocks)}\.(\d+)\.(.+)")
     inside: dict[int, set[str]] = {}
@@ -35,20 +31,18 @@ def _every_block_is_there(half: Half) -> str:
     wanted = set(range(config_integer(half, "num_hidden_layers")))
     if set(inside) != wanted:
         lacking, more = sorted(wanted - set(inside)), sorted(set(inside) - wanted)
-        raise CheckpointError(
+        what, expected = (
             "the blocks in the files are not those of config.json",
-            expected=f"blocks 0 to {len(wanted) - 1}",
-            found=f"without {lacking[:5]}" if lacking else f"also {more[:5]}",
-            remedy="Save the model again, and config.json with it",
+            f"blocks 0 to {len(wanted) - 1}",
         )
+        found = f"without {lacking[:5]}" if lacking else f"also {more[:5]}"
+        remedy = "Save the model again, and config.json with it"
+        raise CheckpointError(what, expected=expected, found=found, remedy=remedy)
     usual = set.union(*inside.values())
     for block, names in inside.items():
         if not architecture.block_index_config and (absent := sorted(usual - names)):
-            raise CheckpointError(
-                f"block {block} lacks a weight that the others have",
-                found=f"no {absent[0]}",
-                remedy="Save it again",
-            )
+            what = f"block {block} lacks a weight that the others have"
+            raise CheckpointError(what, found=f"no {absent[0]}", remedy="Save it again")
     return f"{len(wanted)} blocks of {len(usual)} tensors"
 
 
@@ -63,10 +57,7 @@ def _ends_as_an_ar(half: Half) -> str | Finding:
 
 
 def belongs_to_ar(name: str, family: str) -> bool:
-    """Whether a weight of a family's files is part of an AR: the embedding and the blocks are.
-
-    Raises: ArchitectureError for an unknown family.
-    """
+    """Whether a weight of a family's files is part of an AR: the embedding and the blocks are."""
     norm = re.escape(architecture_of(family).final_norm)
     outside_blocks = not re.search(r"\.\d+\.", name)
     return not (outside_blocks and re.search(rf"(^|\.)({norm}|lm_head|embed_out)\.", name))
@@ -100,30 +91,31 @@ def _every_weight_is_finite(half: Half) -> str:
                     bad.append(f"{tensor_name} in {file}")
                 progress.advance()
     if bad:
-        raise CheckpointError(
-            f"{len(bad)} tensors hold NaN or infinity",
-            found=", ".join(bad[:3]),
-            remedy="Take an earlier checkpoint: training had diverged",
-        )
+        what, found = f"{len(bad)} tensors hold NaN or infinity", ", ".join(bad[:3])
+        remedy = "Take an earlier checkpoint: training had diverged"
+        raise CheckpointError(what, found=found, remedy=remedy)
     return f"{count} tensors"
 
 
+def _head(half: Half) -> Tensor:
+    return read_head(half.folder / VALUE_HEAD_NAME, config_integer(half, "hidden_size"))
+
+
 def _head_has_its_shape(half: Half) -> str:
-    weight = read_head(half.folder / VALUE_HEAD_NAME, config_integer(half, "hidden_size"))
+    weight = _head(half)
     return f"{list(weight.shape)} in {str(weight.dtype).removeprefix('torch.')}"
 
 
 def _head_was_trained(half: Half) -> str | Finding:
     try:
-        head = read_head(half.folder / VALUE_HEAD_NAME, config_integer(half, "hidden_size"))
+        head = _head(half).float()
     except CheckpointError:
         return warning("not looked at: the head cannot be read")
-    return describe_head(head.float())
+    return describe_head(head)
 
 
 def describe_head(weight: Tensor) -> str | Finding:
-    """Where a head [d, d] stands: AR heads start as the identity and stay near it; a warning for
-    the untouched identity and for a head without a trace of it.
+    """Where a head [d, d] stands: AR heads start as the identity and stay near it.
 
     Raises: CheckpointError for what PyTorch fills a linear layer with (Kaiming uniform: every entry
     within 1/√d, standard deviation 1/√(3d))."""

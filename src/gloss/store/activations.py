@@ -10,7 +10,6 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
-from gloss.errors import DatasetError
+from gloss.errors import DatasetError, first_line
 from gloss.store.shards import shard_files as shard_files
 
 VECTOR_COLUMN = "activation_vector"
@@ -37,19 +36,11 @@ Norms = np.ndarray[Any, np.dtype[np.float64]]
 
 def activation_schema(d_model: int, *, top_next_tokens: bool = False) -> pa.Schema:
     """Columns of extracted activations: first the ecosystem's five, then Gloss's own."""
-    fields = [
-        (_COUNT, pa.int64()),
-        (_TEXT, pa.string()),
-        (VECTOR_COLUMN, pa.list_(pa.float32(), d_model)),
-        (_LAYER, pa.int64()),
-        ("doc_id", pa.string()),
-        ("position", pa.int64()),
-        ("token_id", pa.int64()),
-        ("token", pa.string()),
-    ]
-    return pa.schema(
-        [*fields, ("top_next_tokens", pa.list_(pa.string()))] if top_next_tokens else fields
-    )
+    number, text, vector = pa.int64(), pa.string(), pa.list_(pa.float32(), d_model)
+    fields = [(_COUNT, number), (_TEXT, text), (VECTOR_COLUMN, vector), (_LAYER, number)]
+    fields += [("doc_id", text), ("position", number), ("token_id", number), ("token", text)]
+    fields += [("top_next_tokens", pa.list_(text))] if top_next_tokens else []
+    return pa.schema(fields)
 
 
 def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
@@ -60,12 +51,9 @@ def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
 
 
 class ActivationWriter:
-    """Writes one Parquet file row group by row group to a temporary path, renamed when the block
-    ends without an error.
+    """Writes one Parquet file in row groups; it is in place when the block ends without error.
 
-    Keeps the norms of what it wrote: ``num_rows`` and ``norm_statistics`` are complete after the
-    block. With ``compress_vectors`` False only the other columns are compressed.
-    """
+    Keeps the norms of what it wrote. Without ``compress_vectors`` only the rest is compressed."""
 
     def __init__(self, path: Path, schema: pa.Schema, *, compress_vectors: bool = True) -> None:
         self.path, self.schema, self.num_rows = path, schema, 0
@@ -93,10 +81,7 @@ class ActivationWriter:
         return self
 
     def write(self, table: pa.Table) -> None:
-        """Adds rows; they are cut into row groups of a fixed size, however they come in.
-
-        Raises: DatasetError for other columns than the schema's, or a row without a vector.
-        """
+        """Adds rows. Raises: DatasetError for other columns, or a row without a vector."""
         if not len(table):
             return
         norms = norms_of(table, where=self.path)
@@ -128,14 +113,9 @@ class ActivationWriter:
         """Mean, p50, p75, p99 and max of the norms written so far."""
         return norm_statistics(self.norms)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._open.__exit__(kind, error, trace)
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
+            self._open.__exit__(kind, *error)
             return
         with self._open:
             if self._pending:
@@ -155,16 +135,12 @@ def norm_statistics(norms: Norms) -> dict[str, float]:
     """Mean, p50, p75, p99 and max of L2 norms; empty for none."""
     if not len(norms):
         return {}
-    p50, p75, p99 = (float(value) for value in np.percentile(norms, [50, 75, 99]))
-    mean, largest = float(norms.mean()), float(norms.max())
-    return {"mean": mean, "p50": p50, "p75": p75, "p99": p99, "max": largest}
+    values = norms.mean(), *np.percentile(norms, [50, 75, 99]), norms.max()
+    return dict(zip(("mean", "p50", "p75", "p99", "max"), map(float, values), strict=True))
 
 
 def norms_of(table: pa.Table, *, where: object = None) -> Norms:
-    """L2 norm of every row's vector; [n] float64, as float32 norms overflow where no entry does.
-
-    Raises: DatasetError naming ``where`` and the first row without a vector.
-    """
+    """L2 norm of every row's vector; [n] float64, as float32 overflows where no entry does."""
     vectors = raw_vectors(table, where=where)
     norms: Norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     return norms
@@ -173,35 +149,24 @@ def norms_of(table: pa.Table, *, where: object = None) -> Norms:
 def iter_activations(
     path: Path | str, *, columns: Sequence[str] | None = None, batch_rows: int = 4096
 ) -> Iterator[pa.Table]:
-    """Tables of at most ``batch_rows`` rows, in order; only that much is in memory.
-
-    Raises: DatasetError if a file is no dataset of activations or is damaged.
-    """
+    """Tables of at most ``batch_rows`` rows, in order, in bounded memory. Raises: DatasetError."""
     for file in shard_files(path):
         with open_parquet(file) as parquet:
             for group in range(parquet.metadata.num_row_groups):
-                yield from row_group_tables(
-                    parquet, file, group, columns=columns, batch_rows=batch_rows
-                )
+                rows = row_group_tables(parquet, file, group, columns, batch_rows)
+                yield from rows
 
 
 def row_group_tables(
     parquet: pq.ParquetFile,
     file: Path,
     group: int,
-    *,
     columns: Sequence[str] | None = None,
     batch_rows: int = 4096,
 ) -> Iterator[pa.Table]:
-    """The rows of one row group; asked for several, Arrow keeps them all in memory.
-
-    Raises: DatasetError if it is damaged.
-    """
-    batches = parquet.iter_batches(
-        batch_size=batch_rows,
-        row_groups=[group],
-        columns=None if columns is None else list(columns),
-    )
+    """The rows of one row group; asked for several, Arrow keeps them all in memory."""
+    names = None if columns is None else list(columns)
+    batches = parquet.iter_batches(batch_size=batch_rows, row_groups=[group], columns=names)
     rest = parquet.metadata.row_group(group).num_rows
     while rest:
         with _named(file, "a damaged Parquet file"):
@@ -215,10 +180,7 @@ def row_group_tables(
 
 
 def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole dataset, Gloss's or the reference's: one file or a folder of shards.
-
-    Raises: DatasetError if it is missing, no Parquet or damaged, or lacks a column.
-    """
+    """A whole dataset, Gloss's or the reference's. Raises: DatasetError."""
     tables = []
     for file in shard_files(path):
         with open_parquet(file) as parquet, _named(file, "a damaged Parquet file"):
@@ -230,25 +192,18 @@ def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) 
     try:
         return pa.concat_tables(tables)
     except pa.ArrowInvalid as error:
-        raise DatasetError(
-            "shards with different columns", where=path, found=str(error).splitlines()[0]
-        ) from error
+        found = first_line(error)
+        raise DatasetError("shards with different columns", where=path, found=found) from error
 
 
 def read_schema(path: Path | str) -> pa.Schema:
-    """The columns of a dataset.
-
-    Raises: DatasetError if it is no dataset of activations.
-    """
+    """The columns of a dataset. Raises: DatasetError if it is no dataset of activations."""
     with open_parquet(shard_files(path)[0]) as parquet:
         return _plain(parquet.schema_arrow.empty_table()).schema
 
 
 def open_parquet(file: Path) -> pq.ParquetFile:
-    """A Parquet file of activations, its columns checked.
-
-    Raises: DatasetError.
-    """
+    """A Parquet file of activations, its columns checked. Raises: DatasetError."""
     with _named(file, "not a Parquet file"):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         try:
@@ -262,9 +217,7 @@ def open_parquet(file: Path) -> pq.ParquetFile:
 
 
 def _check_footer(parquet: pq.ParquetFile) -> None:
-    """Parquet has no checksum for its footer, but rows are counted there twice, and Arrow writes
-    the columns into it a second time: a damaged one contradicts itself.
-    """
+    """Rows are counted in it twice and columns named twice: a damaged one contradicts itself."""
     metadata, found = parquet.metadata, parquet.schema_arrow
     groups = map(metadata.row_group, range(metadata.num_row_groups))
     if sum(group.num_rows for group in groups) != metadata.num_rows:
@@ -282,12 +235,8 @@ def _check_footer(parquet: pq.ParquetFile) -> None:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The table without metadata, its texts as Arrow's plain strings."""
-    fields = [
-        field.with_type(pa.string()) if _is_wide_text(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+    plain = (f.with_type(pa.string()) if _is_wide_text(f.type) else f for f in table.schema)
+    return table.cast(pa.schema(plain))
 
 
 def _is_wide_text(kind: pa.DataType) -> bool:
@@ -315,9 +264,8 @@ def _check_columns(schema: pa.Schema, file: Path) -> None:
 
 
 def _is_vector(kind: Any) -> bool:
-    if not pa.types.is_fixed_size_list(kind):
-        return False
-    return bool(kind.value_type == pa.float32() and kind.list_size > 0)
+    fixed = pa.types.is_fixed_size_list(kind)
+    return bool(fixed and kind.value_type == pa.float32() and kind.list_size > 0)
 
 
 def _is_text(kind: Any) -> bool:
@@ -331,15 +279,21 @@ def _named(file: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise DatasetError(what, where=file, found=reason, remedy=_READ_AGAIN) from error
+        found = first_line(error)
+        raise DatasetError(what, where=file, found=found, remedy=_READ_AGAIN) from error
+
+
+def row_positions(table: pa.Table) -> list[int]:
+    """The token index of every row; the reference's datasets have the length of its text."""
+    if "position" in table.schema.names:
+        return table["position"].to_pylist()  # type: ignore[no-any-return]
+    return [count - 1 for count in table[_COUNT].to_pylist()]
 
 
 def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
-    """The vectors of a table as [n, d_model] float32, without a copy where the column is one piece.
+    """The vectors of a table as [n, d_model] float32, without a copy where that is possible.
 
-    Raises: DatasetError naming ``where`` and the first row whose vector is missing, zero or not
-    finite."""
+    Raises: DatasetError naming ``where`` and the first missing, zero or non-finite vector."""
     vectors = raw_vectors(table, where=where)
     largest = np.abs(vectors).max(axis=1, initial=0.0)
     bad = np.flatnonzero(~((largest > 0) & np.isfinite(largest)))
@@ -354,11 +308,7 @@ def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:
 
 
 def raw_vectors(table: pa.Table, *, where: object = None) -> Vectors:
-    """The vectors of a table as [n, d_model] float32, zero and non-finite ones too; no copy where
-    the column is one piece.
-
-    Raises: DatasetError naming ``where`` and the first row without a vector.
-    """
+    """The same, zero and non-finite ones too. Raises: DatasetError for a row without a vector."""
     column = table[VECTOR_COLUMN]
     if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
         values = column.to_pylist()
@@ -367,12 +317,8 @@ def raw_vectors(table: pa.Table, *, where: object = None) -> Vectors:
             f"row {row}: no activation", where=where, expected="a vector", found="null"
         )
     width = column.type.list_size
-    blocks = [
-        chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
-        for chunk in column.chunks
-        if len(chunk)
-    ]
+    flat = [chunk.flatten() for chunk in column.chunks if len(chunk)]
+    blocks: list[Vectors] = [f.to_numpy(zero_copy_only=True).reshape(-1, width) for f in flat]
     if len(blocks) == 1:
-        only: Vectors = blocks[0]
-        return only
+        return blocks[0]
     return np.concatenate(blocks) if blocks else np.zeros((0, width), dtype=np.float32)

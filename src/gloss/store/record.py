@@ -1,6 +1,4 @@
-"""What makes a stage resumable: a small JSON record of the settings its files were made with and of
-what is done.
-"""
+"""What makes a stage resumable: a small JSON record of its settings and of what is done."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gloss.durable import write_json
 from gloss.errors import ResumeError
@@ -17,32 +15,25 @@ from gloss.errors import ResumeError
 
 @dataclass
 class StageRecord:
-    """The record of one stage in the file ``path``: ``settings`` that must stay the same, and what
-    is ``done``.
-    """
+    """One stage's ``settings``, which must stay the same, and what is ``done``, in ``path``."""
 
     path: Path
     settings: Mapping[str, Any]
     done: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, settings: Mapping[str, Any]) -> StageRecord:
-        """Begins a record, or continues one.
-
-        Raises: ResumeError if the record was made with other settings, naming the first that
-        differ, or cannot be read."""
-        record = cls(path, json.loads(json.dumps(settings)))
+    def open(cls, path: Path, settings: Mapping[str, Any], **more: Any) -> Self:
+        """Begins or continues a record. Raises: ResumeError for other settings, or a torn one."""
+        record = cls(path, json.loads(json.dumps(settings)), **more)
         if not path.exists():
             return record
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             settings_found, record.done = dict(found["settings"]), dict(found["done"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ResumeError(
-                "the record of an earlier run cannot be read",
-                where=path,
-                remedy="Remove it and the files it describes",
-            ) from error
+            what = "the record of an earlier run cannot be read"
+            remedy = "Remove it and the files it describes"
+            raise ResumeError(what, where=path, remedy=remedy) from error
         require_same_settings(settings_found, record.settings, where=path)
         return record
 
@@ -58,10 +49,7 @@ def fingerprint(value: Any) -> str:
 
 
 def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
-    """Refuses to continue what was begun with other settings.
-
-    Raises: ResumeError that names ``where`` and the first three settings that differ.
-    """
+    """Raises ResumeError that names ``where`` and the first three settings that differ."""
     differences = _differences(found, wanted)
     if differences:
         raise ResumeError(
@@ -74,11 +62,9 @@ def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
 
 def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
     if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for name in sorted(set(found) | set(wanted))
-            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}".strip("."))
-        ]
+        names = sorted(set(found) | set(wanted))
+        inner = ((found.get(name), wanted.get(name), f"{key}.{name}".strip(".")) for name in names)
+        return [line for pair in inner for line in _differences(*pair)]
     return [] if found == wanted else [f"{key} = {_short(found)} there, {_short(wanted)} here"]
 
 

@@ -1,29 +1,27 @@
-"""Activations to be explained, from files or memory: read a chunk at a time, each with what is
-known of its rows.
+"""Activations to be explained, a chunk at a time, each with what is known of its rows.
 
 .parquet (a file or a folder of shards)   datasets of Gloss and the reference
-.npy, .safetensors                        one array [n, d_model]
-tensors and arrays in memory              the same
-"""
+.npy, .safetensors, memory                one array [n, d_model]"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from gloss.errors import ActivationError, DatasetError
+from gloss.errors import ActivationError, DatasetError, first_line
 from gloss.store.activations import (
     VECTOR_COLUMN,
     iter_activations,
     raw_vectors,
     read_schema,
+    row_positions,
     shard_files,
 )
 
@@ -39,219 +37,110 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 @dataclass(frozen=True)
 class VectorRows:
-    """Some rows of a source: number of the first, raw activations [n, d_model] float32, and known
-    columns of the result.
-    """
+    """Rows from number ``first`` on: raw activations [n, d_model], known columns of the result."""
 
     first: int
     vectors: Tensor
     columns: Mapping[str, Sequence[Any]]
 
 
-class VectorSource(Protocol):
-    """Activations that can be read from any row on."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of activations."""
-        ...
-
-    @property
-    def d_model(self) -> int:
-        """Their width."""
-        ...
-
-    @property
-    def layer(self) -> int | None:
-        """Their layer, where the source knows it."""
-        ...
-
-    @property
-    def identity(self) -> list[str]:
-        """Tells this input from another, cheaply: sizes and sampled bytes."""
-        ...
-
-    def chunks(self, size: int) -> Iterator[VectorRows]:
-        """All rows in order, ``size`` at a time but for the last."""
-        ...
-
-
 @dataclass(frozen=True)
-class ArraySource:
-    """An array [n, d_model] of which any slice can be read, with columns of the result where they
-    are known.
-    """
+class VectorSource:
+    """Activations that are read in order, ``size`` rows at a time but for the last.
 
-    read: Callable[[int, int], Tensor]
-    num_rows: int
-    d_model: int
-    identity: list[str]
-    columns: Mapping[str, Sequence[Any]]
-    layer: int | None = None
+    ``identity`` tells this input from another, cheaply, by sizes and sampled bytes; ``layer`` is
+    None where the source does not know it."""
 
-    def chunks(self, size: int) -> Iterator[VectorRows]:
-        """See ``VectorSource``."""
-        for first in range(0, self.num_rows, size):
-            last = min(first + size, self.num_rows)
-            columns = {name: values[first:last] for name, values in self.columns.items()}
-            yield VectorRows(first, self.read(first, last).float(), columns)
-
-
-@dataclass(frozen=True)
-class ParquetSource:
-    """A dataset of activations: one file, or a folder of shards."""
-
-    path: Path
     num_rows: int
     d_model: int
     layer: int | None
     identity: list[str]
-    names: tuple[str, ...]
-
-    def chunks(self, size: int) -> Iterator[VectorRows]:
-        """See ``VectorSource``."""
-        first, pending = 0, None
-        for table in iter_activations(self.path, columns=self.names, batch_rows=size):
-            pending = table if pending is None else pa.concat_tables([pending, table])
-            while len(pending) >= size:
-                yield self._rows(first, pending.slice(0, size))
-                first, pending = first + size, pending.slice(size)
-        if pending is not None and len(pending):
-            yield self._rows(first, pending)
-
-    def _rows(self, first: int, table: pa.Table) -> VectorRows:
-        import torch
-
-        vectors = torch.from_numpy(raw_vectors(table, where=self.path).copy())
-        columns: dict[str, Sequence[Any]] = {
-            name: table[name].to_pylist() for name in _COLUMNS if name in table.schema.names
-        }
-        columns["context"] = [text[-CONTEXT_CHARS:] for text in table[_CONTEXT_COLUMN].to_pylist()]
-        if "position" not in columns:
-            columns["position"] = [count - 1 for count in table["n_raw_tokens"].to_pylist()]
-        layers = set(table[_LAYER_COLUMN].to_pylist())
-        if layers != {self.layer}:
-            raise DatasetError(
-                "activations of several layers",
-                where=self.path,
-                found=sorted({*layers, self.layer}),
-            )
-        return VectorRows(first, vectors, columns)
+    chunks: Callable[[int], Iterator[VectorRows]]
 
 
-@dataclass(frozen=True)
-class DifferenceSource:
-    """Row by row the activations of one source minus those of another, or minus its only row."""
+def array_source(
+    read: Callable[[int, int], Tensor],
+    shape: Sequence[int],
+    identity: list[str],
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    layer: int | None = None,
+) -> VectorSource:
+    """An array [n, d_model] of which any slice can be read, with known columns of the result."""
+    num_rows, d_model = shape
 
-    minuend: VectorSource
-    subtrahend: VectorSource
+    def chunks(size: int) -> Iterator[VectorRows]:
+        for first in range(0, num_rows, size):
+            last = min(first + size, num_rows)
+            known = {name: values[first:last] for name, values in (columns or {}).items()}
+            yield VectorRows(first, read(first, last).float(), known)
 
-    def __post_init__(self) -> None:
-        if self.subtrahend.num_rows not in (1, self.minuend.num_rows):
-            raise ActivationError(
-                "the files of a difference have different numbers of rows",
-                expected=f"{self.minuend.num_rows}, or 1",
-                found=self.subtrahend.num_rows,
-            )
-        if self.subtrahend.d_model != self.minuend.d_model:
-            raise ActivationError(
-                "the vectors of a difference have different widths",
-                expected=self.minuend.d_model,
-                found=self.subtrahend.d_model,
-            )
-        if (
-            None not in (self.minuend.layer, self.subtrahend.layer)
-            and self.minuend.layer != self.subtrahend.layer
-        ):
-            raise ActivationError(
-                "a difference between layers",
-                expected=self.minuend.layer,
-                found=self.subtrahend.layer,
-            )
+    return VectorSource(num_rows, d_model, layer, identity, chunks)
 
-    @property
-    def num_rows(self) -> int:
-        """Rows of the first source."""
-        return self.minuend.num_rows
 
-    @property
-    def d_model(self) -> int:
-        """Width of both."""
-        return self.minuend.d_model
+def difference(minuend: VectorSource, subtrahend: VectorSource) -> VectorSource:
+    """Row by row the activations of one source minus those of another, or minus its only row.
 
-    @property
-    def layer(self) -> int | None:
-        """Layer of both, where one knows it."""
-        return self.minuend.layer if self.minuend.layer is not None else self.subtrahend.layer
+    Raises: ActivationError for other numbers of rows, widths or layers."""
+    if subtrahend.num_rows not in (1, minuend.num_rows):
+        raise ActivationError(
+            "the files of a difference have different numbers of rows",
+            expected=f"{minuend.num_rows}, or 1",
+            found=subtrahend.num_rows,
+        )
+    if subtrahend.d_model != minuend.d_model:
+        raise ActivationError(
+            "the vectors of a difference have different widths",
+            expected=minuend.d_model,
+            found=subtrahend.d_model,
+        )
+    layers = [source.layer for source in (minuend, subtrahend) if source.layer is not None]
+    if len(set(layers)) > 1:
+        raise ActivationError("a difference between layers", expected=layers[0], found=layers[1])
 
-    @property
-    def identity(self) -> list[str]:
-        """That of both."""
-        return [*self.minuend.identity, "minus", *self.subtrahend.identity]
+    def chunks(size: int) -> Iterator[VectorRows]:
+        single = subtrahend.num_rows == 1
+        others = repeat(next(subtrahend.chunks(1))) if single else subtrahend.chunks(size)
+        for rows, other in zip(minuend.chunks(size), others, strict=not single):
+            before = rows.columns.get("flags", [[]] * len(rows.vectors))
+            columns = {**rows.columns, "flags": [[*flags, DIFFERENCE] for flags in before]}
+            yield VectorRows(rows.first, rows.vectors - other.vectors, columns)
 
-    def chunks(self, size: int) -> Iterator[VectorRows]:
-        """See ``VectorSource``."""
-        if self.subtrahend.num_rows == 1:
-            only = next(self.subtrahend.chunks(1)).vectors
-            pairs = ((rows, only) for rows in self.minuend.chunks(size))
-        else:
-            others = (rows.vectors for rows in self.subtrahend.chunks(size))
-            pairs = zip(self.minuend.chunks(size), others, strict=True)  # type: ignore[assignment]
-        for rows, other in pairs:
-            flags = [
-                [*found, DIFFERENCE]
-                for found in rows.columns.get("flags", [[]] * len(rows.vectors))
-            ]
-            yield replace(
-                rows, vectors=rows.vectors - other, columns={**rows.columns, "flags": flags}
-            )
+    layer = layers[0] if layers else None
+    identity = [*minuend.identity, "minus", *subtrahend.identity]
+    return VectorSource(minuend.num_rows, minuend.d_model, layer, identity, chunks)
 
 
 def open_source(source: VectorSource | Path | str | Tensor | np.ndarray[Any, Any]) -> VectorSource:
     """Opens a file or an array; only what a chunk needs is read, when it is needed.
 
-    Raises: DatasetError for a file that is missing or of another kind; ActivationError if it is not
-    [n, d_model]."""
+    Raises: DatasetError for a missing or other file; ActivationError if it is not [n, d_model]."""
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.suffix == ".npy":
-            return _from_npy(path)
-        if path.suffix == ".safetensors":
-            return _from_safetensors(path)
-        return _from_parquet(path)
-    opened: Any = source
-    if hasattr(opened, "chunks"):
-        return opened  # type: ignore[no-any-return]
+        readers = {".npy": _from_npy, ".safetensors": _from_safetensors}
+        if path.suffix in readers and not path.is_file():
+            raise DatasetError("no such file of activations", where=path)
+        return readers.get(path.suffix, _from_parquet)(path)
+    if isinstance(source, VectorSource):
+        return source
     import torch
 
-    return memory_source(torch.as_tensor(opened))
+    return memory_source(torch.as_tensor(source))
 
 
 def memory_source(
     vectors: Tensor, columns: Mapping[str, Sequence[Any]] | None = None, *, layer: int | None = None
-) -> ArraySource:
-    """Activations [n, d_model] or [d_model] in memory, with columns of the result.
-
-    Raises: ActivationError for other shapes or numbers.
-    """
+) -> VectorSource:
+    """Activations [n, d_model] or [d_model] in memory. Raises: ActivationError for other arrays."""
     rows = vectors.detach().cpu()
     rows = rows.unsqueeze(0) if rows.ndim == 1 else rows
     _check_array(rows.shape, rows.is_floating_point(), str(rows.dtype), where=None)
     digest = hashlib.blake2b(rows.contiguous().float().numpy().tobytes(), digest_size=8).hexdigest()
-    return ArraySource(
-        lambda first, last: rows[first:last],
-        len(rows),
-        rows.shape[1],
-        [f"memory {digest}"],
-        columns or {},
-        layer,
-    )
+    identity = [f"memory {digest}"]
+    return array_source(lambda a, b: rows[a:b], rows.shape, identity, columns, layer)
 
 
 def file_fingerprint(path: Path) -> str:
-    """Size of a file and sixteen hexadecimal digits from its beginning, its end and places
-    between.
-    """
+    """Size of a file, and a digest of its beginning, its end and places between."""
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
     with path.open("rb") as stream:
@@ -261,37 +150,55 @@ def file_fingerprint(path: Path) -> str:
     return f"{size} bytes {digest.hexdigest()}"
 
 
-def _from_parquet(path: Path) -> ParquetSource:
+def _from_parquet(path: Path) -> VectorSource:
     import pyarrow.parquet as pq
 
     if path.is_file() and path.suffix != ".parquet":
-        raise DatasetError(
-            "unknown kind of activations",
-            where=path,
-            expected=".parquet, .npy or .safetensors",
-            found=path.suffix,
-        )
+        what, expected = "unknown kind of activations", ".parquet, .npy or .safetensors"
+        raise DatasetError(what, where=path, expected=expected, found=path.suffix)
     schema, files = read_schema(path), shard_files(path)
     names = [VECTOR_COLUMN, "n_raw_tokens", _CONTEXT_COLUMN, _LAYER_COLUMN]
     names += [name for name in _COLUMNS if name in schema.names]
     first = next(iter_activations(path, columns=[_LAYER_COLUMN], batch_rows=1), None)
-    return ParquetSource(
-        path=path,
-        num_rows=sum(pq.read_metadata(file).num_rows for file in files),
-        d_model=schema.field(VECTOR_COLUMN).type.list_size,
-        layer=None if first is None else first[_LAYER_COLUMN][0].as_py(),
-        identity=[file_fingerprint(file) for file in files],
-        names=tuple(names),
-    )
+    layer = None if first is None else first[_LAYER_COLUMN][0].as_py()
+
+    def chunks(size: int) -> Iterator[VectorRows]:
+        start, pending = 0, None
+        for table in iter_activations(path, columns=names, batch_rows=size):
+            pending = table if pending is None else pa.concat_tables([pending, table])
+            while len(pending) >= size:
+                yield _table_rows(path, layer, start, pending.slice(0, size))
+                start, pending = start + size, pending.slice(size)
+        if pending is not None and len(pending):
+            yield _table_rows(path, layer, start, pending)
+
+    num_rows = sum(pq.read_metadata(file).num_rows for file in files)
+    width, identity = schema.field(VECTOR_COLUMN).type.list_size, map(file_fingerprint, files)
+    return VectorSource(num_rows, width, layer, list(identity), chunks)
 
 
-def _from_npy(path: Path) -> ArraySource:
-    try:
-        array = np.lib.format.open_memmap(_existing(path), mode="r")
-    except (OSError, ValueError, EOFError) as error:
+def _table_rows(path: Path, layer: int | None, first: int, table: pa.Table) -> VectorRows:
+    import torch
+
+    vectors = torch.from_numpy(raw_vectors(table, where=path).copy())
+    known = [name for name in _COLUMNS if name in table.schema.names]
+    columns: dict[str, Sequence[Any]] = {name: table[name].to_pylist() for name in known}
+    columns["context"] = [text[-CONTEXT_CHARS:] for text in table[_CONTEXT_COLUMN].to_pylist()]
+    columns["position"] = row_positions(table)
+    layers = set(table[_LAYER_COLUMN].to_pylist())
+    if layers != {layer}:
         raise DatasetError(
-            f"not a .npy file of numbers ({_first_line(error)})", where=path
-        ) from error
+            "activations of several layers", where=path, found=sorted({*layers, layer})
+        )
+    return VectorRows(first, vectors, columns)
+
+
+def _from_npy(path: Path) -> VectorSource:
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        what = f"not a .npy file of numbers ({first_line(error)})"
+        raise DatasetError(what, where=path) from error
     _check_array(array.shape, array.dtype.kind == "f", str(array.dtype), where=path)
 
     def read(first: int, last: int) -> Tensor:
@@ -299,31 +206,24 @@ def _from_npy(path: Path) -> ArraySource:
 
         return torch.from_numpy(np.array(array[first:last], dtype=np.float32))
 
-    return ArraySource(read, array.shape[0], array.shape[1], [file_fingerprint(path)], {})
+    return array_source(read, array.shape, [file_fingerprint(path)])
 
 
-def _from_safetensors(path: Path) -> ArraySource:
+def _from_safetensors(path: Path) -> VectorSource:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(_existing(path), "np") as tensors:
+        with safe_open(path, "np") as tensors:
             names = list(tensors.keys())
-            name = (
-                names[0]
-                if len(names) == 1
-                else next((n for n in names if n == "activations"), None)
-            )
-            shape = None if name is None else tuple(tensors.get_slice(name).get_shape())
-            dtype = "" if name is None else str(tensors.get_slice(name).get_dtype())
+            name = names[0] if len(names) == 1 else "activations"
+            if name not in names:
+                what = "which tensor holds the activations?"
+                expected = "one tensor, or 'activations'"
+                raise DatasetError(what, where=path, expected=expected, found=names)
+            stored = tensors.get_slice(name)
+            shape, dtype = tuple(stored.get_shape()), str(stored.get_dtype())
     except (SafetensorError, OSError) as error:
-        raise DatasetError(f"not a safetensors file ({_first_line(error)})", where=path) from error
-    if name is None or shape is None:
-        raise DatasetError(
-            "which tensor holds the activations?",
-            where=path,
-            expected="one tensor, or 'activations'",
-            found=names,
-        )
+        raise DatasetError(f"not a safetensors file ({first_line(error)})", where=path) from error
     _check_array(shape, dtype.startswith(("F", "BF")), dtype, where=path)
 
     def read(first: int, last: int) -> Tensor:
@@ -331,36 +231,20 @@ def _from_safetensors(path: Path) -> ArraySource:
             rows: Tensor = tensors.get_slice(name)[first:last]
             return rows
 
-    return ArraySource(read, shape[0], shape[1], [file_fingerprint(path)], {})
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise DatasetError("no such file of activations", where=path)
-    return path
+    return array_source(read, shape, [file_fingerprint(path)])
 
 
 def _check_array(shape: Sequence[int], floating: bool, dtype: str, *, where: object) -> None:
     if len(shape) != 2 or 0 in shape:
-        remedy = (
-            "Put batch and positions on one axis: array.reshape(-1, d_model)"
-            if len(shape) > 2
-            else None
-        )
+        remedy = "Put batch and positions on one axis: array.reshape(-1, d_model)"
         raise ActivationError(
             "wrong shape of activations",
             where=where,
             expected="[n, d_model]",
             found=list(shape),
-            remedy=remedy,
+            remedy=remedy if len(shape) > 2 else None,
         )
     if not floating:
         raise ActivationError(
             "activations that are no floats", where=where, expected="a float type", found=dtype
         )
-
-
-def _first_line(error: BaseException) -> str:
-    with suppress(IndexError):
-        return str(error).splitlines()[0][:120]
-    return type(error).__name__

@@ -1,6 +1,4 @@
-"""One registry of model families: where each keeps its blocks, its embedding, its final norm, and
-what is special about it.
-"""
+"""One registry of model families: where each keeps what Gloss needs, and what is special in it."""
 
 from __future__ import annotations
 
@@ -18,15 +16,14 @@ if TYPE_CHECKING:
 class Architecture:
     """What Gloss needs to know about a Hugging Face family; paths are dotted, from the causal LM.
 
-    ``backbone`` is the module without LM head, ``embedding`` its table of token embeddings,
-    ``blocks`` its list of decoder blocks and ``final_norm`` the norm behind the last one, all from
-    the backbone. ``scales_embedding`` says that the embedding module multiplies its rows by √d.
-    ``per_block_config`` names config lists with one entry per block, ``block_index_config`` config
-    lists of block numbers; both are truncated together with the blocks. ``logit_softcap`` names the
-    config value c of a family whose logits are c·tanh(logits / c). ``learned_positions`` says that
-    no token can stand beyond the table of positions. ``text_keys`` belong to a multimodal wrapper,
-    which is loaded as its text model alone: (pattern, replacement) from the wrapper's names of
-    weights to the text model's."""
+    ``backbone`` is the module without LM head; from there ``embedding`` is the table of token
+    embeddings, ``blocks`` the decoder blocks and ``final_norm`` the norm behind the last one.
+    ``scales_embedding``: the embedding module multiplies its rows by √d. ``per_block_config`` names
+    config lists with one entry per block, ``block_index_config`` lists of block numbers; both are
+    truncated with the blocks. ``logit_softcap`` names the config value c of a family whose logits
+    are c·tanh(logits / c). ``learned_positions``: no token can stand beyond the table of positions.
+    ``text_keys`` belong to a multimodal wrapper, which is loaded as its text model alone: (pattern,
+    replacement) from the wrapper's names of weights to the text model's."""
 
     model_type: str
     backbone: str = "model"
@@ -41,7 +38,7 @@ class Architecture:
     text_keys: tuple[tuple[str, str], ...] = ()
 
 
-_LANGUAGE_MODEL_KEYS = (
+_TEXT_KEYS = (
     (r"^language_model\.lm_head", "lm_head"),
     (r"^(?:model\.)?language_model\.(?:model\.)?", "model."),
 )
@@ -55,26 +52,14 @@ _REGISTRY = {
         Architecture("gemma", scales_embedding=True),
         Architecture("gemma2", scales_embedding=True, logit_softcap="final_logit_softcapping"),
         Architecture("gemma3_text", scales_embedding=True, logit_softcap="final_logit_softcapping"),
-        Architecture(
-            "gemma3",
-            backbone="model.language_model",
-            scales_embedding=True,
-            text_keys=_LANGUAGE_MODEL_KEYS,
-        ),
+        Architecture("gemma3", "model.language_model", scales_embedding=True, text_keys=_TEXT_KEYS),
         Architecture("mistral"),
         Architecture("phi", final_norm="final_layernorm"),
         Architecture("phi3"),
         Architecture(
-            "gpt2",
-            backbone="transformer",
-            embedding="wte",
-            blocks="h",
-            final_norm="ln_f",
-            learned_positions=True,
+            "gpt2", "transformer", "wte", blocks="h", final_norm="ln_f", learned_positions=True
         ),
-        Architecture(
-            "gpt_neox", backbone="gpt_neox", embedding="embed_in", final_norm="final_layer_norm"
-        ),
+        Architecture("gpt_neox", "gpt_neox", "embed_in", final_norm="final_layer_norm"),
         Architecture("olmo2"),
         Architecture("olmo3"),
         Architecture("mixtral"),
@@ -90,11 +75,7 @@ def known_families() -> tuple[str, ...]:
 
 
 def architecture_of(model_type: str, *, config: Any = None) -> Architecture:
-    """The registry entry of a Hugging Face ``model_type``; ``config`` helps to suggest an entry
-    where there is none.
-
-    Raises: ArchitectureError, with the entry to add, if the family has none.
-    """
+    """The registry entry of a ``model_type``, or ArchitectureError with the entry to add."""
     if model_type not in _REGISTRY:
         raise ArchitectureError(
             f"model family {model_type!r} is not known",
@@ -106,9 +87,7 @@ def architecture_of(model_type: str, *, config: Any = None) -> Architecture:
 
 
 def _entry_to_add(model_type: str, config: Any) -> str:
-    """A guess from the family's own modules where Transformers can build it, else the names to fill
-    in.
-    """
+    """A guess from the family's modules where Transformers can build it, else names to fill in."""
     blank = f"Architecture({model_type!r}, backbone=…, blocks=…, final_norm=…)"
     if config is None:
         return blank
@@ -136,12 +115,8 @@ def _entry_to_add(model_type: str, config: Any) -> str:
 
 
 def _without_adapter(model: Any) -> Any:
-    """The Hugging Face model inside a PeftModel; any other model is returned as it is."""
-    return (
-        model.get_base_model()
-        if hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-        else model
-    )
+    is_peft = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+    return model.get_base_model() if is_peft else model
 
 
 def _family(model: nn.Module) -> Architecture:
@@ -163,9 +138,7 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
 
 
 def output_logits(model: nn.Module, hidden: Tensor) -> Tensor:
-    """Logits of the backbone's last hidden states, exactly as the model's own forward makes them;
-    [..., d] → [..., vocabulary].
-    """
+    """The model's own logits of last hidden states; [..., d] → [..., vocabulary]."""
     import torch
 
     logits: Tensor = _without_adapter(model).get_output_embeddings()(hidden)
@@ -180,12 +153,9 @@ def check_positions(model: nn.Module, num_tokens: int) -> None:
     config: Any = model.config
     longest = getattr(config, "max_position_embeddings", None)
     if _family(model).learned_positions and longest is not None and num_tokens > longest:
-        raise ArchitectureError(
-            "too many tokens for the model's table of positions",
-            expected=f"at most {longest}",
-            found=num_tokens,
-            remedy="Use shorter texts, or generate fewer tokens",
-        )
+        what, most = "too many tokens for the model's table of positions", f"at most {longest}"
+        remedy = "Use shorter texts, or generate fewer tokens"
+        raise ArchitectureError(what, expected=most, found=num_tokens, remedy=remedy)
 
 
 def remove_final_norm(backbone: nn.Module) -> None:
@@ -198,24 +168,17 @@ def remove_final_norm(backbone: nn.Module) -> None:
 
 
 def truncate_blocks(backbone: nn.Module, num_blocks: int) -> None:
-    """Keeps the first ``num_blocks`` decoder blocks, in place, and shortens the config with them.
-
-    Raises: ArchitectureError if the model has fewer blocks.
-    """
-    architecture = _family(backbone)
-    blocks = blocks_of(backbone)
+    """Keeps the first blocks, in place, and shortens the config; ArchitectureError if too few."""
+    architecture, blocks = _family(backbone), blocks_of(backbone)
     if not 1 <= num_blocks <= len(blocks):
-        raise ArchitectureError(
-            "cannot truncate", expected=f"1 to {len(blocks)} blocks", found=num_blocks
-        )
+        expected = f"1 to {len(blocks)} blocks"
+        raise ArchitectureError("cannot truncate", expected=expected, found=num_blocks)
     config: Any = backbone.config
     del blocks[num_blocks:]
     config.num_hidden_layers = num_blocks
     for name in architecture.per_block_config:
-        values = getattr(config, name, None)
-        if values is not None:
+        if (values := getattr(config, name, None)) is not None:
             setattr(config, name, list(values[:num_blocks]))
     for name in architecture.block_index_config:
-        numbers = getattr(config, name, None)
-        if numbers is not None:
+        if (numbers := getattr(config, name, None)) is not None:
             setattr(config, name, [number for number in numbers if number < num_blocks])

@@ -1,71 +1,64 @@
-"""What a model folder from elsewhere must not make the loader do: read files outside it, or fetch
-code.
-"""
+"""Files of a model folder from elsewhere, refused where they lead out of it or to code."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CheckpointError
+from gloss.errors import CheckpointError, GlossError
 
 UNREADABLE = (Exception,)
-"""What a damaged model folder raises: tokenizers, huggingface_hub and safetensors have errors of no
-narrower kind.
-"""
+"""What a damaged model folder raises: the libraries that read it have no narrower kind."""
+
+
+@contextmanager
+def readable(what: str, where: object, remedy: str | None = None) -> Iterator[None]:
+    """Turns what reading a damaged folder raises into CheckpointError: ``what`` and the reason."""
+    try:
+        yield
+    except GlossError:
+        raise
+    except UNREADABLE as error:
+        line = f"{what} ({first_line(error)})"
+        raise CheckpointError(line, where=where, remedy=remedy) from error
 
 
 def refuse_unsafe_files(folder: Path) -> None:
-    """Checks the files that name other files or code, before Transformers reads them.
-
-    Raises: CheckpointError for an index whose shards lie outside the folder or are no safetensors,
-    and for an attention kernel that would be fetched from a hub."""
+    """Raises CheckpointError for shards outside the folder and kernels fetched from a hub."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         weight_map = json_object(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(
-            isinstance(name, str) for name in weight_map.values()
-        ):
-            raise CheckpointError(
-                "wrong index of weights", where=index, expected="weight_map, from names to files"
-            )
-        for name in sorted(set(weight_map.values())):
+        names = weight_map.values() if isinstance(weight_map, dict) else [None]
+        if not all(isinstance(name, str) for name in names):
+            expected = "weight_map, from names to files"
+            raise CheckpointError("wrong index of weights", where=index, expected=expected)
+        for name in sorted(set(names)):
             if name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
+                remedy = "Do not load this folder: its files were put together wrongly or to harm"
                 raise CheckpointError(
                     "a shard outside the folder",
                     where=index,
                     expected="names of .safetensors files beside the index",
                     found=repr(name)[:120],
-                    remedy=(
-                        "Do not load this folder: its files were put together wrongly or to harm"
-                    ),
+                    remedy=remedy,
                 )
     config = folder / "config.json"
     kernel = json_object(config).get("attn_implementation") if config.is_file() else None
     if isinstance(kernel, str | dict) and "/" in json.dumps(kernel):
-        raise CheckpointError(
-            "config.json names an attention kernel to be fetched",
-            where=config,
-            found=repr(kernel)[:80],
-            remedy="Remove attn_implementation from the file",
-        )
+        what = "config.json names an attention kernel to be fetched"
+        remedy = "Remove attn_implementation from the file"
+        raise CheckpointError(what, where=config, found=repr(kernel)[:80], remedy=remedy)
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model folder.
-
-    Raises: CheckpointError if it cannot be read or holds something else.
-    """
-    try:
+    """The object in a JSON file; CheckpointError if it cannot be read or holds no object."""
+    with readable("cannot be read as JSON", file):
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"cannot be read as JSON ({first_line(error)})", where=file
-        ) from error
     if not isinstance(values, dict):
-        raise CheckpointError(
-            "wrong content", where=file, expected="a JSON object", found=type(values).__name__
-        )
+        found = type(values).__name__
+        raise CheckpointError("wrong content", where=file, expected="a JSON object", found=found)
     return values
 
 

@@ -30,70 +30,60 @@ def _hidden_of(output: Any) -> Tensor:
     return hidden
 
 
-def _check_layer(model: nn.Module, layer: int) -> None:
-    if not 0 <= layer < len(blocks_of(model)):
-        raise ArchitectureError(
-            "no such layer", expected=f"0 to {len(blocks_of(model)) - 1}", found=layer
-        )
-
-
-def capture_activations(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, layer: int
-) -> Tensor:
-    """Activations at the output of block ``layer``, before any final norm; no later block and no LM
-    head runs.
-
-    Shapes: ``input_ids`` and ``attention_mask`` [batch, tokens], right-padded; result [batch,
-    tokens, d_model].
-    Raises: ArchitectureError if the model has no such block.
-    """
-    _check_layer(model, layer)
-    check_positions(model, input_ids.shape[1])
-
-    def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        raise _LayerReached(_hidden_of(output))
-
-    handle = blocks_of(model)[layer].register_forward_hook(stop)
-    backbone = backbone_of(model)
-    try:
-        with kernel_for_short_rows(backbone, input_ids.shape[1]):
-            backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    except _LayerReached as reached:
-        return reached.hidden
-    finally:
-        handle.remove()
-    raise AssertionError("the forward pass ended before the hooked block")
-
-
 @contextmanager
-def edit_residual(model: nn.Module, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While active, ``edit`` maps the output of block ``layer`` [batch, tokens, d_model] to what
-    the next block reads.
-
-    Raises: ArchitectureError if the model has no such block.
-    """
-    _check_layer(model, layer)
-
-    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        edited = edit(_hidden_of(output))
-        return (edited, *output[1:]) if isinstance(output, tuple) else edited
-
-    handle = blocks_of(model)[layer].register_forward_hook(replace)
+def _hook_at(model: nn.Module, layer: int, hook: Callable[..., Any]) -> Iterator[None]:
+    """While active, ``hook`` runs behind block ``layer``; ArchitectureError if there is none."""
+    blocks = blocks_of(model)
+    if not 0 <= layer < len(blocks):
+        raise ArchitectureError("no such layer", expected=f"0 to {len(blocks) - 1}", found=layer)
+    handle = blocks[layer].register_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
 
 
+def capture_activations(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, layer: int
+) -> Tensor:
+    """Activations behind block ``layer``, before any final norm; nothing behind it runs.
+
+    Shapes: ``input_ids`` and ``attention_mask`` [batch, tokens], right-padded; result [batch,
+    tokens, d_model].
+    Raises: ArchitectureError if the model has no such block."""
+
+    def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        raise _LayerReached(_hidden_of(output))
+
+    backbone = backbone_of(model)
+    try:
+        with _hook_at(model, layer, stop), kernel_for_short_rows(backbone, input_ids.shape[1]):
+            check_positions(model, input_ids.shape[1])
+            backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    except _LayerReached as reached:
+        return reached.hidden
+    raise AssertionError("the forward pass ended before the hooked block")
+
+
+@contextmanager
+def edit_residual(model: nn.Module, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While active, ``edit`` maps the output of block ``layer``; [batch, tokens, d_model]."""
+
+    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        edited = edit(_hidden_of(output))
+        return (edited, *output[1:]) if isinstance(output, tuple) else edited
+
+    with _hook_at(model, layer, replace):
+        yield
+
+
 @contextmanager
 def last_block_at(model: nn.Module, columns: Tensor) -> Iterator[None]:
-    """While active, the last block's output is right at one token of each row only, ``columns``
-    [batch], and cheaper for it.
+    """While active, the last block's output is right, and cheaper, at ``columns`` [batch] alone.
 
-    Behind the mixing of tokens nothing there depends on other tokens: the attention's output
-    projection and the MLP run at these tokens alone, and their results are broadcast when they are
-    added to the residual stream. Gradients are exact. Blocks that name these layers otherwise run
-    in full."""
+    Behind the mixing of tokens, the attention's output projection and the MLP run at these tokens
+    alone; their results are broadcast when they are added to the residual stream. Gradients are
+    exact. Blocks that name these layers otherwise run in full."""
     rows = torch.arange(len(columns), device=columns.device)
 
     def narrow(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -118,20 +108,16 @@ def _at_path(module: nn.Module, path: str) -> nn.Module | None:
 
 @torch.inference_mode()
 def next_token_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Logits behind the last real token of each right-padded row; shapes [batch, tokens] → [batch,
-    vocabulary].
-    """
-    hidden = backbone_of(model)(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
+    """Logits behind right-padded rows' last tokens; [batch, tokens] → [batch, vocabulary]."""
+    backbone = backbone_of(model)
+    output = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     last = attention_mask.sum(dim=1) - 1
-    return output_logits(model, hidden[torch.arange(len(last)), last])
+    return output_logits(model, output.last_hidden_state[torch.arange(len(last)), last])
 
 
 @contextmanager
 def kernel_for_short_rows(backbone: Any, num_tokens: int) -> Iterator[bool]:
-    """While active, short rows of ``num_tokens`` run with the eager attention, where that is
-    faster; yields whether it is used.
+    """While active, short rows of ``num_tokens`` run with the eager attention; yields whether so.
 
     PyTorch's fused kernel, the default, takes 1.3 to 2.3 times as long on them in bfloat16 on a
     CPU, and is faster everywhere else. Results differ by rounding. Another kernel that was asked

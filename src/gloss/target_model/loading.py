@@ -1,6 +1,4 @@
-"""Load a model: a Hugging Face folder or hub id, safetensors only, no remote code unless it is
-asked for.
-"""
+"""Load a model: a folder or hub id, safetensors only, no remote code unless it is asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ import torch
 
 from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError
 from gloss.target_model.architectures import Architecture, architecture_of, blocks_of
-from gloss.target_model.folder_files import UNREADABLE, first_line, json_object
+from gloss.target_model.folder_files import UNREADABLE, first_line, json_object, readable
 from gloss.target_model.hub import ModelPlace
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -26,26 +24,19 @@ _QUANTIZATIONS = {
     "bitsandbytes-4bit": "bitsandbytes",
     "torchao-int8": "torchao",
 }
-_EXTRAS = {
-    "accelerate": "accelerate",
-    "bitsandbytes": "bitsandbytes",
-    "torchao": "torchao",
-    "peft": "lora",
-}
+_EXTRAS = {name: name for name in ("accelerate", "bitsandbytes", "torchao")} | {"peft": "lora"}
 
 
 class LoadOptions(TypedDict, total=False):
-    """How weights are loaded, the same for a target, an AV and an AR; every option is passed on to
-    Transformers.
+    """How weights are loaded, the same for a target, an AV and an AR; passed on to Transformers.
 
     ``dtype`` float32 (default), bfloat16 or float16. ``device`` takes the whole model: "auto"
     (default) is the first CUDA device, or the CPU where there is none; ``device_map`` spreads it
-    instead ("auto", or a mapping from modules to devices).
-    ``attn_implementation`` None takes the default of Transformers. ``quantization`` is
-    bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8 or a quantization config of Transformers.
-    ``adapter`` is a folder or hub id with a LoRA adapter for the model.
-    ``revision`` is a branch, tag or commit on the hub. ``trust_remote_code`` lets the model's own
-    Python code run: it can do anything that you can."""
+    instead ("auto", or a mapping from modules to devices). ``attn_implementation`` None takes the
+    default of Transformers. ``quantization`` is bitsandbytes-8bit, bitsandbytes-4bit, torchao-int8
+    or a quantization config of Transformers. ``adapter`` is a folder or hub id with a LoRA adapter
+    for the model, ``revision`` a branch, tag or commit on the hub. ``trust_remote_code`` lets the
+    model's own Python code run: it can do anything that you can."""
 
     dtype: str
     device: str
@@ -59,9 +50,7 @@ class LoadOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Target:
-    """A target model with its tokenizer, in evaluation mode; ``name`` is what it was
-    loaded from.
-    """
+    """A target model with its tokenizer, in evaluation mode; ``name`` is what was loaded."""
 
     model: Any
     tokenizer: Any
@@ -86,9 +75,7 @@ class Target:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keeps Transformers' loading and saving bars and its load report off the terminal while
-    active.
-    """
+    """While active, Transformers' bars and its load report stay off the terminal."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
@@ -104,10 +91,7 @@ def quiet_loading() -> Iterator[None]:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype called ``name``.
-
-    Raises: ConfigError if it is not one of float32, bfloat16, float16.
-    """
+    """The torch dtype called ``name``; ConfigError if it is none of float32, bfloat16, float16."""
     if name not in _DTYPES:
         raise ConfigError("unknown dtype", expected=f"one of {sorted(_DTYPES)}", found=repr(name))
     return _DTYPES[name]
@@ -118,33 +102,25 @@ def load_tokenizer(name: str | Path | ModelPlace, *, trust_remote_code: bool = F
 
     AutoTokenizer rebuilds some families' tokenizers with the family's own splitting rules, whatever
     the file says; a folder that records the plain class is therefore loaded with it.
-    Raises: CheckpointError if there is none.
-    """
+    Raises: CheckpointError if there is none."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     folder = str(ModelPlace.of(name).folder(with_code=trust_remote_code))
-    try:
-        recorded = get_tokenizer_config(folder).get("tokenizer_class")
-        if recorded in _PLAIN_TOKENIZERS:
+    remedy = "Name a Hugging Face folder or id with tokenizer files"
+    with readable("no tokenizer could be loaded", name, remedy):
+        if get_tokenizer_config(folder).get("tokenizer_class") in _PLAIN_TOKENIZERS:
             return PreTrainedTokenizerFast.from_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except UNREADABLE as error:
-        raise CheckpointError(
-            f"no tokenizer could be loaded ({first_line(error)})",
-            where=name,
-            remedy="Name a Hugging Face folder or id with tokenizer files",
-        ) from error
 
 
 def load_target(name: str | Path | ModelPlace, **options: Unpack[LoadOptions]) -> Target:
     """Loads the target language model and its tokenizer; see ``LoadOptions``.
 
-    Of a multimodal model only the text model is loaded. A folder that holds nothing but a LoRA
-    adapter is loaded on top of the model it names.
-    Raises: CheckpointError if the folder or id cannot be loaded or weights are missing,
-    ArchitectureError if its family is unknown, MissingExtraError if an option needs a package that
-    is not installed."""
+    Of a multimodal model only the text model is loaded, a LoRA adapter alone on top of the model it
+    names.
+    Raises: CheckpointError if it cannot be loaded or weights are missing, ArchitectureError if its
+    family is unknown, MissingExtraError if an option needs a package that is not installed."""
     trust = options.get("trust_remote_code", False)
     folder = ModelPlace.of(name, revision=options.get("revision")).folder(with_code=trust)
     base = _base_of_adapter(folder)
@@ -154,22 +130,14 @@ def load_target(name: str | Path | ModelPlace, **options: Unpack[LoadOptions]) -
     refuse_missing(missing, where=name)
     own_tokenizer = base is None or (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if own_tokenizer else str(base), trust_remote_code=trust)
-    return Target(
-        model=model,
-        tokenizer=tokenizer,
-        architecture=architecture_of(model.config.model_type),
-        name=str(name),
-    )
+    return Target(model, tokenizer, architecture_of(model.config.model_type), str(name))
 
 
 def load_weights(
     name: str | Path | ModelPlace, *, head: bool, **options: Unpack[LoadOptions]
 ) -> tuple[Any, list[str]]:
     """A model with (``head``) or without its LM head, frozen, in evaluation mode, and the names of
-    weights that the files lack.
-
-    Raises: as ``load_target``, except for missing weights.
-    """
+    weights that the files lack. Raises: as ``load_target``, except for missing weights."""
     from transformers import AutoModel, AutoModelForCausalLM
 
     trust, device_map = options.get("trust_remote_code", False), options.get("device_map")
@@ -213,35 +181,24 @@ def load_weights(
 def refuse_missing(weights: Sequence[str], *, where: object) -> None:
     """Raises CheckpointError if any weight is missing."""
     if weights:
-        raise CheckpointError(
-            "weights are missing", where=where, found=f"no {weights[0]} ({len(weights)} in all)"
-        )
+        found = f"no {weights[0]} ({len(weights)} in all)"
+        raise CheckpointError("weights are missing", where=where, found=found)
 
 
 def _device(options: LoadOptions) -> str:
-    """The device that was asked for.
-
-    Raises: ConfigError if there is no such device.
-    """
     name = options.get("device", "auto")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "no such device here",
-            expected="auto, cpu, or an accelerator of this machine such as cuda:0",
-            found=repr(name),
-        ) from error
+        expected = "auto, cpu, or an accelerator of this machine such as cuda:0"
+        raise ConfigError("no such device here", expected=expected, found=repr(name)) from error
     return name
 
 
 def read_config(name: str | Path, trust_remote_code: bool) -> Any:
-    """The config of a model folder.
-
-    Raises: CheckpointError.
-    """
+    """The config of a model folder; CheckpointError if it cannot be loaded."""
     from transformers import AutoConfig
 
     try:
@@ -265,27 +222,23 @@ def text_config(config: Any) -> Any:
 
 
 def _quantization_config(quantization: Any) -> Any:
-    if quantization is None or not isinstance(quantization, str):
+    if not isinstance(quantization, str):
         return quantization
     if quantization not in _QUANTIZATIONS:
-        raise ConfigError(
-            "unknown quantization",
-            expected=f"one of {sorted(_QUANTIZATIONS)}",
-            found=repr(quantization),
-        )
+        expected = f"one of {sorted(_QUANTIZATIONS)}"
+        raise ConfigError("unknown quantization", expected=expected, found=repr(quantization))
     _require(_QUANTIZATIONS[quantization], wanted=True)
     from transformers import BitsAndBytesConfig, TorchAoConfig
 
     if quantization.startswith("bitsandbytes"):
         bits: Any = BitsAndBytesConfig
-        return bits(load_in_8bit=True) if quantization.endswith("8bit") else bits(load_in_4bit=True)
+        return bits(**{f"load_in_{quantization.removeprefix('bitsandbytes-')}": True})
     from torchao.quantization import Int8WeightOnlyConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
 
 
 def _require(package: str, *, wanted: bool) -> None:
-    """Raises MissingExtraError if ``package`` is wanted and not installed."""
     if wanted and find_spec(package) is None:
         raise MissingExtraError(package, _EXTRAS[package])
 
@@ -295,25 +248,19 @@ def _weights_error(error: Exception, name: object) -> GlossError:
         for package, extra in _EXTRAS.items():
             if package in str(error) and find_spec(package) is None:
                 return MissingExtraError(package, extra)
-    return CheckpointError(
-        f"the weights could not be loaded ({first_line(error)})",
-        where=name,
-        remedy="Gloss reads safetensors only",
-    )
+    what, remedy = "the weights could not be loaded", "Gloss reads safetensors only"
+    return CheckpointError(f"{what} ({first_line(error)})", where=name, remedy=remedy)
 
 
 def _base_of_adapter(folder: Path) -> str | None:
-    """The model that an adapter belongs to, for a folder that holds an adapter and no model; else
-    None.
-    """
+    """The model that an adapter belongs to, where a folder holds an adapter and no model."""
     adapter = folder / "adapter_config.json"
     if not adapter.is_file() or (folder / "config.json").is_file():
         return None
     base = json_object(adapter).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
-        raise CheckpointError(
-            "the adapter names no model", where=adapter, expected="base_model_name_or_path"
-        )
+        expected = "base_model_name_or_path"
+        raise CheckpointError("the adapter names no model", where=adapter, expected=expected)
     return base
 
 

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
-    from gloss.train.ar_sft import ARSFTResult, train_ar
-    from gloss.train.av_sft import AVSFTResult, train_av
     from gloss.train.config import AVSFTConfig, JointConfig, OptimizerConfig, SFTConfig
     from gloss.train.joint import JointResult, train_joint
+    from gloss.train.sft import ARSFTResult, AVSFTResult, train_ar, train_av
 
 __all__ = [
     "ARSFTResult",

@@ -1,6 +1,4 @@
-"""Which rows a step sees: a function of the seed and the step alone, so that a resumed run sees the
-same ones.
-"""
+"""Which rows a step sees: a function of the seed and the step, so that a resumed run agrees."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ import numpy as np
 def batch_rows(
     num_rows: int, batch_size: int, step: int, seed: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Row indices of step ``step``: every epoch is a permutation of all rows keyed on (seed,
-    epoch); [batch_size].
-    """
+    """Rows of a step: every epoch is a permutation keyed on (seed, epoch); [batch_size]."""
     start, rows = step * batch_size, np.empty(0, dtype=np.int64)
     while len(rows) < batch_size:
         epoch, offset = divmod(start + len(rows), num_rows)

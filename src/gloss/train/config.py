@@ -1,28 +1,21 @@
-"""Settings of the three training loops; unknown keys are refused and every field says what it
-does.
-"""
+"""Settings of the three training loops; unknown keys are refused."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from gloss.data.settings import Settings
 from gloss.engines.engine_names import LOCAL, parse_engine
 from gloss.models import ComputeDtype
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class OptimizerConfig(_Settings):
+class OptimizerConfig(Settings):
     """AdamW or Muon with a linear warm-up, then a cosine to ``final_lr_fraction`` of the rate."""
 
     algorithm: Literal["adamw", "muon"] = "adamw"
-    """``muon`` updates the blocks' matrices with Muon (scaled to AdamW's step size) and everything
-    else with AdamW.
-    """
+    """``muon``: the blocks' matrices by Muon (at AdamW's step size), all else by AdamW."""
     lr: float = Field(gt=0)
     """Peak learning rate."""
     warmup_steps: int = Field(default=20, ge=0)
@@ -36,19 +29,14 @@ class OptimizerConfig(_Settings):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     max_skipped_steps: int = Field(default=20, ge=0)
-    """Steps with a loss or gradient that is not finite that are skipped before the run ends with an
-    error.
-    """
+    """Steps with a non-finite loss or gradient that are skipped before the run ends."""
 
 
-class _LoopConfig(_Settings):
+class _LoopConfig(Settings):
     compute_dtype: ComputeDtype = "auto"
-    """Number format of matrix products; ``auto`` is bfloat16 where the processor has it natively.
-    """
+    """Number format of matrix products; ``auto`` is bfloat16 where it is native."""
     attn_implementation: str | None = None
-    """Attention kernel of Transformers; ``eager`` is fastest for short texts on a CPU, None takes
-    its default.
-    """
+    """Attention kernel; ``eager`` is fastest for short texts on a CPU, None: the default."""
     seed: int = 0
     """Seed of row order and sampling."""
     tensorboard: bool = False
@@ -72,21 +60,15 @@ class AVSFTConfig(SFTConfig):
     """Supervised warm start of the AV."""
 
     injection_scale: float | None = Field(default=None, gt=0)
-    """L2 norm that activations are rescaled to before injection; the 75th percentile of their norms
-    if not set.
-    """
+    """L2 norm of injected activations; the 75th percentile of their norms if not set."""
     reading_steps: int = Field(default=0, ge=0)
-    """Steps before the labels in which the AV writes the text's last words: exact and short, so it
-    learns to read the vector.
-    """
+    """Steps before the labels in which the AV learns to write the text's last words."""
     reading_words: int = Field(default=4, gt=0)
     """Words of the text that the AV writes in those steps."""
 
 
 class JointConfig(_LoopConfig):
-    """Joint reinforcement learning: GRPO for the AV and regression for the AR on the same
-    explanations.
-    """
+    """Joint reinforcement learning: GRPO for the AV, regression for the AR on the same texts."""
 
     steps: int = Field(gt=0)
     """Joint steps."""

@@ -13,17 +13,13 @@ from torch import Tensor
 
 
 def group_advantages(rewards: Tensor, *, normalize: bool) -> Tensor:
-    """Rewards minus their group's mean, divided by its standard deviation if ``normalize``;
-    [prompts, group] → same.
-    """
+    """Rewards minus their group's mean, over its deviation if ``normalize``; [prompts, group]."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     return centred / (rewards.std(dim=1, keepdim=True) + 1e-4) if normalize else centred
 
 
 def k3_divergence(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Unbiased, non-negative estimate of KL(policy ‖ reference) per sampled token; [tokens] →
-    [tokens].
-    """
+    """Unbiased, non-negative estimate of KL(policy ‖ reference) per sampled token; [tokens]."""
     log_ratio = reference_logprobs - logprobs
     return log_ratio.exp() - log_ratio - 1
 
@@ -31,8 +27,6 @@ def k3_divergence(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
 def policy_loss(
     logprobs: Tensor, reference_logprobs: Tensor, advantages: Tensor, *, kl_weight: float
 ) -> Tensor:
-    """GRPO loss of each sampled token; its gradient at ratio 1 is −A ∇log p + β ∇k3; [tokens] each
-    → [tokens].
-    """
+    """GRPO loss per token; its gradient at ratio 1 is −A ∇log p + β ∇k3; [tokens] → [tokens]."""
     ratio = torch.exp(logprobs - logprobs.detach())
     return -advantages * ratio + kl_weight * k3_divergence(logprobs, reference_logprobs)

@@ -1,6 +1,4 @@
-"""What a training loop starts from: rows of a dataset, and a fresh AV or AR made from the
-target.
-"""
+"""What a training loop starts from: rows of a dataset, and a fresh AV or AR of the target."""
 
 from __future__ import annotations
 
@@ -22,7 +20,6 @@ from gloss.contract import (
     read_dataset_sidecar,
     verify_model_sidecar,
 )
-from gloss.data import read_activations, vectors_as_array
 from gloss.errors import DatasetError
 from gloss.models import (
     ActivationReconstructor,
@@ -30,20 +27,18 @@ from gloss.models import (
     direction_variance,
     mean_direction,
 )
+from gloss.store.activations import read_activations, row_positions, vectors_as_array
 from gloss.target_model import load_target
 from gloss.train.config import JointConfig, SFTConfig
 
 NOT_IN_RESULT = {"checkpoint_every", "tensorboard", "engine"}
-"""Settings that may change between stop and resume: they do not touch the result, or only as far as
-an engine's kind does.
-"""
+"""Settings that may change between stop and resume; the kind of an engine must stay, see joint."""
+_INHERITED = ("d_model", "layer", "marker", "ar_suffix_ids", "av_template", "ar_template")
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of a built dataset: raw ``vectors`` [n, d_model], their ``texts`` (empty for RL) and
-    provenance.
-    """
+    """Rows of a dataset: raw ``vectors`` [n, d_model], ``texts`` (none for RL), provenance."""
 
     path: Path
     vectors: np.ndarray[Any, np.dtype[np.float32]]
@@ -64,18 +59,12 @@ class TrainingRows:
 
     def first(self, limit: int) -> TrainingRows:
         """The first ``limit`` rows."""
-        cut = {
-            name: getattr(self, name)[:limit]
-            for name in ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")
-        }
-        return replace(self, **cut)
+        names = ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")
+        return replace(self, **{name: getattr(self, name)[:limit] for name in names})
 
 
 def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
-    """Reads a dataset of activations with the text to learn from.
-
-    Raises: DatasetError if the file, its sidecar or the column is missing, or a vector is zero or
-    not finite."""
+    """Reads a dataset with the text to learn from. Raises: DatasetError."""
     table = read_activations(path)
     if text_column is not None and text_column not in table.column_names:
         raise DatasetError(
@@ -91,11 +80,7 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
         texts=table[text_column].to_pylist() if text_column else [],
         doc_ids=table["doc_id"].to_pylist(),
         contexts=table["detokenized_text_truncated"].to_pylist(),
-        positions=(
-            table["position"].to_pylist()
-            if "position" in table.column_names
-            else [n - 1 for n in table["n_raw_tokens"].to_pylist()]
-        ),
+        positions=row_positions(table),
         tokens=table["token"].to_pylist() if "token" in table.column_names else [""] * len(table),
         sidecar=read_dataset_sidecar(path),
     )
@@ -109,22 +94,17 @@ def new_av(
 ) -> ActivationVerbalizer:
     """An untrained AV: a copy of the target with the dataset's template and marker.
 
-    Without ``injection_scale`` it is the 75th percentile of the activation norms.
-    Raises: CheckpointError, SidecarError or MarkerError if the target is not the one that the
-    dataset was built for."""
-    dataset = rows.sidecar
+    Raises: CheckpointError, SidecarError or MarkerError if the dataset is of another target."""
     target = load_target(target_name, attn_implementation=attn_implementation)
-    scale = (
-        injection_scale if injection_scale is not None else float(dataset.norm_statistics["p75"])
-    )
+    scale = injection_scale
+    if scale is None:
+        scale = float(rows.sidecar.norm_statistics["p75"])
     sidecar = _sidecar("av", target_name, rows, injection_scale=scale)
-    if (
-        sidecar.marker is not None
-        and sidecar.marker.token_id >= target.model.get_input_embeddings().num_embeddings
-    ):
-        target.model.resize_token_embeddings(sidecar.marker.token_id + 1)
-    if sidecar.marker is not None and len(target.tokenizer) <= sidecar.marker.token_id:
-        add_marker_token(target.tokenizer, sidecar.marker.char)
+    if (marker := sidecar.marker) is not None:
+        if marker.token_id >= target.model.get_input_embeddings().num_embeddings:
+            target.model.resize_token_embeddings(marker.token_id + 1)
+        if marker.token_id >= len(target.tokenizer):
+            add_marker_token(target.tokenizer, marker.char)
     verify_model_sidecar(
         sidecar, tokenizer=target.tokenizer, d_model=target.d_model, num_blocks=target.num_blocks
     )
@@ -136,8 +116,7 @@ def new_ar(
 ) -> ActivationReconstructor:
     """An untrained AR: the target's first K+1 blocks and an identity head.
 
-    Raises: CheckpointError, SidecarError or ArchitectureError if the target is not the one that the
-    dataset was built for."""
+    Raises: CheckpointError, SidecarError, ArchitectureError if the dataset is of another target."""
     target = load_target(target_name, attn_implementation=attn_implementation)
     sidecar = _sidecar("ar", target_name, rows, injection_scale=None)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model)
@@ -147,10 +126,7 @@ def new_ar(
 
 
 def trust_record(rows: TrainingRows) -> TrustRecord:
-    """What a reader of the checkpoint needs to judge an activation.
-
-    The variance behind FVE, the mean direction (what FVE 0 predicts), usual norms, the first
-    position."""
+    """What a reader needs to judge an activation: variance, mean direction, usual norms."""
     dataset = rows.sidecar
     mean = mean_direction(torch.from_numpy(rows.vectors)).tolist()
     extraction = (dataset.extra.get("gloss") or {}).get("extract") or {}
@@ -166,33 +142,24 @@ def trust_record(rows: TrainingRows) -> TrustRecord:
 def _sidecar(
     role: Any, target_name: str, rows: TrainingRows, *, injection_scale: float | None
 ) -> ModelSidecar:
-    dataset = rows.sidecar
+    dataset, target = rows.sidecar, Path(target_name)
     return ModelSidecar(
         role=role,
-        d_model=dataset.d_model,
-        layer=dataset.layer,
         injection_scale=injection_scale,
         mse_scale=dataset.d_model**0.5,
-        marker=dataset.marker,
-        ar_suffix_ids=dataset.ar_suffix_ids,
-        av_template=dataset.av_template,
-        ar_template=dataset.ar_template,
         stage="sft",
-        base_checkpoint=(
-            str(Path(target_name).resolve()) if Path(target_name).is_dir() else target_name
-        ),
+        base_checkpoint=str(target.resolve()) if target.is_dir() else target_name,
         trained_on=(dataset.dataset_id,),
         created_by=f"gloss {version('gloss-nla')}",
         trust=trust_record(rows),
+        **{name: getattr(dataset, name) for name in _INHERITED},
     )
 
 
 def run_settings(
     config: SFTConfig | JointConfig, rows: TrainingRows, sidecar: ModelSidecar
 ) -> dict[str, Any]:
-    """Settings, dataset and the model's contract: what a resumed run must have in common, as JSON
-    values.
-    """
+    """What a resumed run must have in common: settings, dataset, the model's contract."""
     digest = hashlib.blake2b(rows.vectors.tobytes(), digest_size=8)
     digest.update("\0".join(rows.texts).encode("utf-8", "surrogatepass"))
     return {

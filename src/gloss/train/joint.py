@@ -27,7 +27,6 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,16 +57,13 @@ from gloss.models import (
     save_ar,
     save_av,
 )
-from gloss.progress import Stage
-from gloss.stopping import deferred_stop
 from gloss.train.batches import batch_rows, step_seed
 from gloss.train.config import JointConfig
 from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
 from gloss.train.inputs import TrainingRows, read_training_rows, run_settings
-from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
-from gloss.train.rewards import explanation_rewards
+from gloss.train.rewards import explanation_rewards, rebuilt
 from gloss.train.state import TrainedPart, TrainingState
 
 SAMPLES_PER_STEP = 2
@@ -88,9 +84,7 @@ class JointResult:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One step's rollouts: activations [n·G, d] side by side per prompt, and what was extracted
-    from each.
-    """
+    """One step's rollouts: activations [n·G, d], side by side per prompt, and what they gave."""
 
     activations: Tensor
     rollouts: list[Rollout]
@@ -100,9 +94,7 @@ class _Batch:
 
 
 class _Learner:
-    """The two halves with their optimizers, the frozen SFT start of the AV, and what samples: the
-    live AV, or an engine of its own.
-    """
+    """The two halves, their optimizers, the AV's frozen SFT start, and the engine that samples."""
 
     def __init__(
         self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor
@@ -124,9 +116,7 @@ class _Learner:
         self.engine, self._weights, self._is_current = engine, weights, False
 
     def update_engine(self) -> None:
-        """Has an engine of its own take over the AV's present weights; a server's are compared with
-        them.
-        """
+        """A server takes over the AV's present weights, and is compared with them."""
         if self._weights is None or self._is_current:
             return
         save_av(self.av, self._weights)
@@ -144,7 +134,6 @@ class _Learner:
 
     @property
     def skipped_steps(self) -> int:
-        """Steps of either half that were skipped because something was not finite."""
         return self.av_optimizer.skipped + self.ar_optimizer.skipped
 
     def sample(self, activations: Tensor, step: int) -> _Batch:
@@ -168,17 +157,13 @@ class _Learner:
         )
 
     def ar_errors(self, batch: _Batch) -> Tensor:
-        """Direction MSE of every extracted explanation (NaN elsewhere), leaving the AR's gradients
-        accumulated; [n·G].
+        """Direction MSE [n·G], NaN where none was extracted; leaves the AR's gradients behind.
 
-        NaN everywhere if the AR's output is not finite: then the reward is not, and the step is
-        skipped."""
+        NaN everywhere if the AR's output is not finite: then the step is skipped."""
         errors = torch.full((len(batch.texts),), float("nan"))
         kept = batch.extracted.nonzero().squeeze(1).tolist()
         prompts = self.ar.encode([batch.texts[i] for i in kept])
-        for chunk in fitted_chunks(
-            [len(prompt) for prompt in prompts], self.config.micro_batch_size
-        ):
+        for chunk in fitted_chunks([len(p) for p in prompts], self.config.micro_batch_size):
             picked = [kept[i] for i in chunk]
             vectors = self.ar.reconstruct_ids([prompts[i] for i in chunk])
             if not bool(torch.isfinite(vectors).all()):
@@ -189,19 +174,12 @@ class _Learner:
         return errors
 
     def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
-        """Accumulates the AV's gradients of the GRPO loss, averaged over tokens; returns the mean
-        KL per token.
-        """
-        total = int(batch.num_tokens.sum())
-        kl_sum = 0.0
-        chunks = [
-            (
-                batch.activations[chunk],
-                *right_pad([batch.rollouts[i].token_ids for i in chunk], self.av.pad_id),
-                chunk,
-            )
-            for chunk in fitted_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size)
-        ]
+        """Accumulates the gradients of the GRPO loss per token; returns the mean KL per token."""
+        total, kl_sum = int(batch.num_tokens.sum()), 0.0
+        token_ids, chunks = [rollout.token_ids for rollout in batch.rollouts], []
+        for chunk in fitted_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size):
+            ids, mask = right_pad([token_ids[i] for i in chunk], self.av.pad_id)
+            chunks.append((batch.activations[chunk], ids, mask, chunk))
         prefix = GatheringPrefix(self.av.backbone, self.av.prefix_ids)
         with torch.no_grad(), linear_weights_cast_once(self.reference.model):
             reference_prefix = self.reference.shared_prefix()
@@ -212,11 +190,8 @@ class _Learner:
         for (activations, ids, mask, chunk), reference in zip(chunks, references, strict=True):
             logprobs = self.av.response_logprobs(activations, ids, mask, prefix)
             per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask].to(logprobs.device)
-            loss = (
-                policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight).sum()
-                / total
-            )
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight)
+            (losses.sum() / total).backward()  # type: ignore[no-untyped-call]
             kl_sum += float(k3_divergence(logprobs.detach(), reference).sum())
         prefix.pass_on()
         return kl_sum / total
@@ -225,11 +200,9 @@ class _Learner:
 def joint_step(
     learner: _Learner, activations: Tensor, variance: float, step: int, *, rows: Sequence[int] = ()
 ) -> tuple[dict[str, float], _Batch, Tensor]:
-    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE (NaN
-    where none was extracted).
+    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE.
 
-    ``rows`` are those of the dataset, to be named if a step that is not finite ends the run.
-    """
+    ``rows`` of the dataset are named if a step that is not finite ends the run."""
     config = learner.config
     device = learner.av.model.device.type
     with autocast(config.compute_dtype, device):
@@ -276,13 +249,10 @@ def train_joint(
 ) -> JointResult:
     """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
 
-    ``heldout`` is only measured (greedy FVE of a few rows now and then), never trained on.
-    ``engine`` takes the place of the one that the config names.
-    Stopped at any moment and called again it ends with the same weights; finished, it returns at
-    once.
+    ``heldout`` is only measured; ``engine`` takes the place of the one that the config names.
+    Stopped and called again it ends with the same weights; finished, it returns at once.
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError;
-    ConfigError and EngineError for an engine.
-    """
+    ConfigError and EngineError for an engine."""
     with folder_lock(out_dir):
         return _train(config, av, ar, dataset, out_dir, heldout, engine)
 
@@ -296,65 +266,55 @@ def _train(
     heldout: Path | None,
     engine: Engine | None,
 ) -> JointResult:
+    places = out_dir / "av", out_dir / "ar"
     settings = {} if config.engine == LOCAL else {"engine": parse_engine(config.engine)[0]}
     rows = read_training_rows(dataset, text_column=None)
     measured = read_training_rows(heldout, text_column=None) if heldout else None
-    learner = _Learner(
-        config,
-        load_av(av, attn_implementation=config.attn_implementation),
-        load_ar(ar, attn_implementation=config.attn_implementation),
-    )
+    kernel = config.attn_implementation
+    halves = load_av(av, attn_implementation=kernel), load_ar(ar, attn_implementation=kernel)
+    learner = _Learner(config, *halves)
     check_same_activations(learner.av.sidecar, learner.ar.sidecar, rows.sidecar)
-    state = TrainingState(
-        out_dir,
-        {
-            "av": TrainedPart(learner.av.model, learner.av_optimizer),
-            "ar": TrainedPart(learner.ar, learner.ar_optimizer),
-        },
-        run_settings(config, rows, learner.av.sidecar) | settings,
-    )
-    if (earlier := state.finished(out_dir / "av", out_dir / "ar")) is not None:
-        return JointResult(out_dir / "av", out_dir / "ar", **earlier)
+    parts = {
+        "av": TrainedPart(learner.av.model, learner.av_optimizer),
+        "ar": TrainedPart(learner.ar, learner.ar_optimizer),
+    }
+    settings = run_settings(config, rows, learner.av.sidecar) | settings
+    state = TrainingState(out_dir, parts, settings)
+    if (earlier := state.finished(*places)) is not None:
+        return JointResult(*places, **earlier)
     check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
     check_reward_path(learner.ar)
     if engine is None and config.engine != LOCAL:
         engine = engine_of(config.engine, av)
     if engine is not None:
         learner.sample_with(engine, out_dir / ENGINE_FOLDER)
-    first_step = state.load()
-    variance = rows.variance
-    fve = float("nan")
-    with (
-        deferred_stop() as stop,
-        MetricsLog(out_dir, "joint", first_step=first_step, tensorboard=config.tensorboard) as log,
-        Stage("joint RL", total=config.steps, unit="step", initial=first_step) as progress,
-    ):
-        for step in state.steps(config.steps, config.checkpoint_every, stop):
+    variance, fve = rows.variance, math.nan
+    with state.loop(config, "joint", "joint RL", config.steps) as (steps, log, progress):
+        for step in steps:
             started = time.monotonic()
-            picked = batch_rows(len(rows), config.prompts_per_step, step, config.seed)
+            picked = batch_rows(len(rows), config.prompts_per_step, step, config.seed).tolist()
             activations = torch.from_numpy(rows.vectors[picked])
-            metrics, batch, errors = joint_step(
-                learner, activations, variance, step, rows=picked.tolist()
-            )
+            metrics, batch, errors = joint_step(learner, activations, variance, step, rows=picked)
             if measured and (step % config.evaluate_every == 0 or step + 1 == config.steps):
                 metrics["fve_heldout"] = heldout_fve(learner, measured, config)
             fve = metrics["fve_sampled"]
             log.metrics(step, {**metrics, "seconds": time.monotonic() - started})
-            _log_samples(log, step, rows, picked, batch, errors, variance, config.group_size)
+            for prompt, row in enumerate(picked[:SAMPLES_PER_STEP]):
+                sample = prompt * config.group_size
+                log.sample(step, _shown(rows, row, batch, sample, float(errors[sample]), variance))
             progress.advance(note=f"FVE {fve:.3f}  {metrics['explanation_tokens']:.0f} tok")
     learner.av.model.requires_grad_(False)
     learner.ar.requires_grad_(False)
     _record_training(learner, config, (av, ar))
-    save_av(learner.av, out_dir / "av")
-    save_ar(learner.ar, out_dir / "ar")
-    result: dict[str, Any] = {"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps}
-    state.finish(result)
+    save_av(learner.av, places[0])
+    save_ar(learner.ar, places[1])
+    result = state.finish({"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps})
     rmtree(out_dir / ENGINE_FOLDER, ignore_errors=True)
-    return JointResult(out_dir / "av", out_dir / "ar", **result)
+    return JointResult(*places, **result)
 
 
 def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path, Path]) -> None:
-    """Notes in both sidecars what the halves went through and how long explanations may be."""
+    batch_size = config.prompts_per_step * config.group_size
     for half, parent, lr in (
         (learner.av, parents[0], config.av.lr),
         (learner.ar, parents[1], config.ar.lr),
@@ -363,61 +323,31 @@ def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path
             half.sidecar,
             stage="rl",
             parent_checkpoints=(*half.sidecar.parent_checkpoints, parent.name),
-            training={
-                "steps": config.steps,
-                "lr": lr,
-                "batch_size": config.prompts_per_step * config.group_size,
-            },
+            training={"steps": config.steps, "lr": lr, "batch_size": batch_size},
             trust=half.sidecar.trust.model_copy(update={"max_new_tokens": config.max_new_tokens}),
         )
 
 
 @torch.inference_mode()
 def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> float:
-    """Greedy round-trip FVE on the first ``evaluate_rows`` held-out activations; failed extractions
-    count as orthogonal.
-    """
+    """Greedy round-trip FVE on held-out activations; failed extractions count as orthogonal."""
     activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
     learner.update_engine()
     rollouts = learner.engine.generate(
         activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0
     )
-    errors = torch.full((len(rollouts),), ORTHOGONAL_MSE)
-    texts = {
-        i: r.explanation.text
-        for i, r in enumerate(rollouts)
-        if isinstance(r.explanation, Explanation)
-    }
-    if texts:
-        index = list(texts)
-        errors[index] = direction_mse(
-            learner.ar.reconstruct(list(texts.values())), activations[index]
-        )
+    _, errors, _ = rebuilt(learner.ar, rollouts, activations)
     return fraction_of_variance_explained(errors, rows.variance)
 
 
-def _log_samples(
-    log: MetricsLog,
-    step: int,
-    rows: TrainingRows,
-    picked: np.ndarray[tuple[int], np.dtype[np.int64]],
-    batch: _Batch,
-    errors: Tensor,
-    variance: float,
-    group_size: int,
-) -> None:
-    for prompt in range(min(SAMPLES_PER_STEP, len(picked))):
-        row, sample = int(picked[prompt]), prompt * group_size
-        extracted, error = bool(batch.extracted[sample]), float(errors[sample])
-        log.sample(
-            step,
-            {
-                "doc_id": rows.doc_ids[row],
-                "text_tail": rows.contexts[row][-CONTEXT_CHARS:],
-                "explanation": batch.texts[sample] if extracted else batch.rollouts[sample].text,
-                "fve": (
-                    round(1 - error / variance, 4) if extracted and math.isfinite(error) else None
-                ),
-                "failed": not extracted,
-            },
-        )
+def _shown(
+    rows: TrainingRows, row: int, batch: _Batch, sample: int, error: float, variance: float
+) -> dict[str, Any]:
+    extracted = bool(batch.extracted[sample])
+    return {
+        "doc_id": rows.doc_ids[row],
+        "text_tail": rows.contexts[row][-CONTEXT_CHARS:],
+        "explanation": batch.texts[sample] if extracted else batch.rollouts[sample].text,
+        "fve": round(1 - error / variance, 4) if extracted and math.isfinite(error) else None,
+        "failed": not extracted,
+    }

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 from gloss.durable import storage_errors, write_text
@@ -15,11 +14,9 @@ from gloss.errors import MissingExtraError
 
 
 class MetricsLog:
-    """Appends one JSON object per line to ``folder``/metrics.jsonl and samples.jsonl; a context
-    manager.
+    """Appends JSON lines to ``folder``/metrics.jsonl and samples.jsonl; a context manager.
 
-    On resume at ``first_step`` the lines of that step and later are dropped, so that no step stands
-    there twice."""
+    On resume the lines of ``first_step`` and later are dropped: no step stands there twice."""
 
     def __init__(
         self, folder: Path, stage: str, *, first_step: int = 0, tensorboard: bool = False
@@ -27,14 +24,13 @@ class MetricsLog:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.stage, self.first_step = stage, first_step
-        self._metrics_path, self._samples_path = folder / "metrics.jsonl", folder / "samples.jsonl"
+        self._paths = folder / "metrics.jsonl", folder / "samples.jsonl"
         self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
 
     def __enter__(self) -> Self:
-        for path in (self._metrics_path, self._samples_path):
+        for path in self._paths:
             _drop_lines_from(path, self.first_step)
-        self._metrics = self._metrics_path.open("a", encoding="utf-8")
-        self._samples = self._samples_path.open("a", encoding="utf-8")
+        self._metrics, self._samples = (path.open("a", encoding="utf-8") for path in self._paths)
         return self
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -53,15 +49,9 @@ class MetricsLog:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
             file.flush()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with (
-            suppress(OSError) if error is not None else nullcontext()
-        ):  # the first error is the one to tell
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # The first error is the one to tell.
+        with suppress(OSError) if kind is not None else nullcontext():
             self._metrics.close()
             self._samples.close()
         if self._board is not None:
@@ -75,9 +65,7 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _drop_lines_from(path: Path, first_step: int) -> None:
-    """Drops the lines of ``first_step`` and later, and those that a killed process left
-    unfinished.
-    """
+    """Drops lines of ``first_step`` and later, and one that a killed process left unfinished."""
     if path.exists():
         *lines, _unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
         write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) < first_step))

@@ -1,11 +1,10 @@
-"""One optimizer step, the same for every loop: schedule, clipping and the guard against non-finite
-gradients.
-"""
+"""One optimizer step for every loop: schedule, clipping and the guard against NaN."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,41 +25,26 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 
 
 class GuardedOptimizer:
-    """AdamW, or Muon for the blocks' matrices and AdamW for the rest; steps with a loss or gradient
-    that is not finite are skipped.
-
-    ``skipped`` counts them; more than ``max_skipped_steps`` raise TrainingError.
-    """
+    """AdamW, or Muon for the blocks' matrices; counts and skips steps that are not finite."""
 
     def __init__(self, module: nn.Module, config: OptimizerConfig, total_steps: int) -> None:
         self.config, self.total_steps, self.skipped = config, total_steps, 0
-        self.parameters = [
-            parameter for parameter in module.parameters() if parameter.requires_grad
-        ]
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
         blocks = _block_matrices(module) if config.algorithm == "muon" else set()
         matrices = [p for p in self.parameters if p in blocks]
         others = [p for p in self.parameters if p not in blocks]
-        decay = config.weight_decay
-        self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(
-                others, lr=config.lr, betas=(0.9, config.beta2), weight_decay=decay, fused=True
-            )
-        ]
+        shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+        betas = (0.9, config.beta2)
+        adamw = torch.optim.AdamW(others, betas=betas, fused=True, **shared)
+        self._parts: list[torch.optim.Optimizer] = [adamw]
         if matrices:
-            self._parts.append(
-                torch.optim.Muon(
-                    matrices, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-                )
-            )
+            muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **shared)
+            self._parts.append(muon)
 
     def step(self, step: int, *, loss: float = 0.0, rows: Sequence[int] = ()) -> float:
-        """Applies the accumulated gradients as step ``step`` and clears them; returns the gradient
-        norm before clipping.
+        """Applies and clears the gradients as step ``step``; returns their norm before clipping.
 
-        A step whose ``loss`` or gradient is not finite is skipped and counted; ``rows`` of the
-        dataset are named if that ends the run.
-        Raises: TrainingError after too many skipped steps.
-        """
+        Raises: TrainingError after too many skipped steps, naming ``rows`` of the dataset."""
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if math.isfinite(norm) and math.isfinite(loss):
             for part in self._parts:
@@ -76,37 +60,30 @@ class GuardedOptimizer:
     def _skip(self, step: int, what: str, rows: Sequence[int]) -> None:
         self.skipped += 1
         if self.skipped > self.config.max_skipped_steps:
-            named = ", ".join(str(int(row)) for row in rows[:NAMED_ROWS]) + (
-                " …" if len(rows) > NAMED_ROWS else ""
-            )
+            named = ", ".join(map(str, rows[:NAMED_ROWS])) + " …" * (len(rows) > NAMED_ROWS)
+            place = f" on dataset rows {named}" if named else ""
             raise TrainingError(
                 f"{self.skipped} steps were skipped for a loss or gradient that is not finite, the"
                 f" last at step {step}",
                 expected=f"at most {self.config.max_skipped_steps}",
-                found=f"a {what} of NaN or infinity"
-                + (f" on dataset rows {named}" if named else ""),
+                found=f"a {what} of NaN or infinity{place}",
                 remedy="Lower the learning rate or look at these rows",
             )
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """The optimizer's state of one parameter, by name; empty before its first step."""
-        return {
-            name: value
-            for part in self._parts
-            for name, value in part.state.get(parameter, {}).items()
-        }
+        states = (part.state.get(parameter, {}) for part in self._parts)
+        return {name: value for state in states for name, value in state.items()}
 
     def restore(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
         """Puts a saved state of one parameter back."""
         for part in self._parts:
             if any(parameter is owned for group in part.param_groups for owned in group["params"]):
-                part.state[parameter] = {
-                    name: moment.to(parameter.device) for name, moment in moments.items()
-                }
+                placed = {name: moment.to(parameter.device) for name, moment in moments.items()}
+                part.state[parameter] = placed
 
 
 def _block_matrices(module: nn.Module) -> set[Tensor]:
-    """The weights of linear layers inside decoder blocks: neither embeddings nor heads."""
     return {
         layer.weight
         for name, layer in module.named_modules()

@@ -1,6 +1,4 @@
-"""Checks before a long run: the injection reaches the forward pass, and reward and training read
-the same AR.
-"""
+"""Before a long run: the injection reaches the AV's output; reward and training agree."""
 
 from __future__ import annotations
 
@@ -19,10 +17,7 @@ TOLERANCE = 1e-3
 
 
 def check_injection_reaches_forward(av: ActivationVerbalizer, activations: Tensor) -> None:
-    """Different activations must give different next-token distributions; [n ≥ 2, d_model].
-
-    Raises: TrainingError if the AV's output does not depend on the activation: it would describe
-    the marker itself."""
+    """Raises TrainingError if an activation [d] and its negative give the same next tokens."""
     ids = torch.tensor([[av.stop_id]]).expand(2, 1)
     with torch.inference_mode():
         probe = torch.stack([activations[0], -activations[0]])
@@ -37,11 +32,7 @@ def check_injection_reaches_forward(av: ActivationVerbalizer, activations: Tenso
 
 
 def check_reward_path(ar: ActivationReconstructor) -> None:
-    """The batched vectors that rewards are computed from must equal those of single texts, one at a
-    time.
-
-    Raises: TrainingError if they differ by more than 1e-3 of their norm (padding, prefix or
-    template at fault)."""
+    """Raises TrainingError if a batch gives other vectors than single texts, above 1e-3."""
     with torch.inference_mode():
         batched = ar.reconstruct_ids(ar.encode(PROBE_TEXTS))
         single = torch.cat([ar.reconstruct_ids(ar.encode([text])) for text in PROBE_TEXTS])

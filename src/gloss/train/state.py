@@ -1,7 +1,6 @@
-"""What a stopped run resumes from: parameters, optimizer moments and the step, with checksums; the
-newest two states are kept.
+"""What a stopped run resumes from: parameters, optimizer moments and the step, checksummed.
 
-There is no generator state and no data cursor to save: row order and sampling are functions of
+There is no generator state and no data cursor: row order and sampling are functions of
 (seed, step), see ``batches.py``."""
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gloss.durable import read_json, replaced_file, write_json
-from gloss.stopping import StopRequest
+from gloss.errors import first_line
+from gloss.progress import Stage
+from gloss.stopping import StopRequest, deferred_stop
 from gloss.store.record import require_same_settings
 from gloss.target_model import weights_fingerprint
+from gloss.train.config import JointConfig, SFTConfig
+from gloss.train.metrics import MetricsLog
 from gloss.train.optimization import GuardedOptimizer
 
 KEPT_STATES = 2
 FINISHED_NAME = "finished.json"
-
-
-class _TornState(Exception):
-    """A state file that was cut off or changed; its message says how it shows."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,10 @@ class TrainedPart:
 
 
 class TrainingState:
-    """The resumable state of a loop in ``folder``: ``state-<step>.safetensors`` while it runs,
-    ``finished.json`` afterwards.
+    """A loop's state: ``state-<step>.safetensors`` while it runs, then ``finished.json``.
 
-    ``settings`` is everything the result depends on (JSON values), to which the parts' weights at
-    the start are added; a folder with other settings is refused. Make it before anything is
-    trained."""
+    ``settings`` (JSON values) is all the result depends on; the weights at the start are added, so
+    make it before anything is trained. A folder with other settings is refused."""
 
     def __init__(
         self, folder: Path, parts: Mapping[str, TrainedPart], settings: Mapping[str, Any]
@@ -63,17 +61,12 @@ class TrainingState:
         return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
 
     def save(self, step: int) -> None:
-        """Writes the state after ``step`` finished steps and drops all but the newest two.
-
-        Raises: StorageError.
-        """
+        """Writes the state after ``step`` finished steps; the newest two are kept."""
         tensors = dict(self._tensors())
         metadata = {
             "step": str(step),
             "settings": json.dumps(self.settings),
-            "skipped": json.dumps(
-                {name: part.optimizer.skipped for name, part in self.parts.items()}
-            ),
+            "skipped": json.dumps({n: part.optimizer.skipped for n, part in self.parts.items()}),
             "checksums": json.dumps({key: _checksum(tensor) for key, tensor in tensors.items()}),
         }
         with replaced_file(self.folder / f"state-{step:08d}.safetensors") as temporary:
@@ -90,104 +83,89 @@ class TrainingState:
                         yield f"{name}/{moment}/{key}", value
 
     def load(self) -> int:
-        """Restores the newest whole state in place and returns how many steps it holds; 0 where
-        none was saved.
+        """Restores the newest whole state and returns its steps, 0 without one; names torn ones.
 
-        A torn one is named on standard error and the one before it is used.
-        Raises: ResumeError if a state belongs to other settings, naming what differs.
-        """
+        Raises: ResumeError if a state belongs to other settings, naming what differs."""
         for file in self.files:
             try:
-                self.first_step = self._restore(file)
-                return self.first_step
-            except _TornState as torn:
-                print(
-                    f"gloss: {file}: damaged ({torn}); going on from the state before it",
-                    file=sys.stderr,
-                )
+                step, skipped, tensors = self._read(file)
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                torn = f"gloss: {file}: damaged ({first_line(error)})"
+                print(f"{torn}; going on from the state before it", file=sys.stderr)
+                continue
+            for name, part in self.parts.items():
+                part.optimizer.skipped = skipped[name]
+                _put_back(part, f"{name}/", tensors)
+            self.first_step = step
+            return step
         return 0
 
-    def _restore(self, path: Path) -> int:
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata()
-                require_same_settings(json.loads(metadata["settings"]), self.settings, where=path)
-                checksums = json.loads(metadata["checksums"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            step, skipped = int(metadata["step"]), json.loads(metadata["skipped"])
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise _TornState(
-                str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-            ) from error
+    def _read(self, path: Path) -> tuple[int, dict[str, int], dict[str, Tensor]]:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            require_same_settings(json.loads(metadata["settings"]), self.settings, where=path)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        checksums = json.loads(metadata["checksums"])
         if checksums.keys() != tensors.keys():
-            raise _TornState("tensors are missing")
-        wrong = [key for key, tensor in tensors.items() if _checksum(tensor) != checksums[key]]
-        if wrong:
-            raise _TornState(f"the checksum of {wrong[0]} does not fit")
-        for name, part in self.parts.items():
-            part.optimizer.skipped = skipped[name]
-            _put_back(
-                part,
-                {
-                    k.removeprefix(f"{name}/"): v
-                    for k, v in tensors.items()
-                    if k.startswith(f"{name}/")
-                },
-            )
-        return step
+            raise ValueError("tensors are missing")
+        for key, tensor in tensors.items():
+            if _checksum(tensor) != checksums[key]:
+                raise ValueError(f"the checksum of {key} does not fit")
+        return int(metadata["step"]), json.loads(metadata["skipped"]), tensors
 
     def steps(self, total: int, every: int, stop: StopRequest) -> Iterator[int]:
-        """The steps still to do; saves behind every ``every``-th one, and behind the one in which a
-        stop was asked for.
-        """
+        """The steps still to do; saves behind every ``every``-th one, and before it is stopped."""
         for step in range(self.first_step, total):
             yield step
             if (step + 1) % every == 0 or stop.requested:
                 self.save(step + 1)
             stop.obey()
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Records that the trained checkpoint is on disk, with a few numbers to return next time,
-        and drops the states.
-        """
-        write_json(self.folder / FINISHED_NAME, {"settings": self.settings, "result": dict(result)})
+    @contextmanager
+    def loop(
+        self, config: SFTConfig | JointConfig, stage: str, title: str, total: int
+    ) -> Iterator[tuple[Iterator[int], MetricsLog, Stage]]:
+        """Goes on from the newest state: the ``steps``, where they log, and how they progress."""
+        first = self.load()
+        with (
+            deferred_stop() as stop,
+            MetricsLog(self.folder, stage, first_step=first, tensorboard=config.tensorboard) as log,
+            Stage(title, total=total, unit="step", initial=first) as progress,
+        ):
+            yield self.steps(total, config.checkpoint_every, stop), log, progress
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Records that the checkpoint is on disk, with numbers for next time; drops the states."""
+        write_json(self.folder / FINISHED_NAME, {"settings": self.settings, "result": result})
         for file in self.files:
             file.unlink()
+        return result
 
     def finished(self, *checkpoints: Path) -> dict[str, Any] | None:
-        """What ``finish`` was given by an earlier run with these settings; None if there was none
-        or a checkpoint has gone.
-
-        Raises: ResumeError if it had other settings.
-        """
+        """What ``finish`` was given earlier; None without, or if a checkpoint has gone."""
         path = self.folder / FINISHED_NAME
         if not path.exists():
             return None
         record = read_json(path)
         require_same_settings(record["settings"], self.settings, where=path)
-        if not all(checkpoint.is_dir() for checkpoint in checkpoints):
-            return None
-        result: dict[str, Any] = record["result"]
-        return result
+        return record["result"] if all(place.is_dir() for place in checkpoints) else None
 
 
 def _checksum(tensor: Tensor) -> int:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    content: Any = flat.view(torch.uint8).numpy()
-    return zlib.crc32(content)
+    return zlib.crc32(flat.view(torch.uint8).numpy().data)
 
 
-def _put_back(part: TrainedPart, tensors: Mapping[str, Tensor]) -> None:
-    """Copies ``parameter/<name>`` and ``<moment>/<name>`` back into a part."""
-    moments: dict[str, dict[str, Tensor]] = {}
+def _put_back(part: TrainedPart, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    saved: dict[str, dict[str, Tensor]] = {}
     for place, tensor in tensors.items():
-        moment, _, key = place.partition("/")
-        moments.setdefault(key, {})[moment] = tensor
+        if place.startswith(prefix):
+            moment, _, key = place.removeprefix(prefix).partition("/")
+            saved.setdefault(key, {})[moment] = tensor
     for key, parameter in part.module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        saved = moments[key]
-        with torch.no_grad():
-            parameter.copy_(saved.pop("parameter"))
-        if saved:
-            part.optimizer.restore(parameter, saved)
+        if parameter.requires_grad:
+            moments = saved[key]
+            with torch.no_grad():
+                parameter.copy_(moments.pop("parameter"))
+            if moments:
+                part.optimizer.restore(parameter, moments)

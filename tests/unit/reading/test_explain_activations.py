@@ -24,7 +24,7 @@ from gloss.errors import (
 from gloss.nla import NLA
 from gloss.reading import ExplainConfig, explain_activations, explain_in_memory, read_results
 from gloss.reading import explain as explaining
-from gloss.store.sources import ArraySource, open_source
+from gloss.store.sources import array_source, open_source
 
 
 def noisy(count, *, scale=0.3, seed=0):
@@ -165,7 +165,7 @@ def test_only_a_chunk_is_read_at_a_time(nla, tmp_path):
         asked.append((first, last))
         return noisy(11)[first:last]
 
-    explained(nla, ArraySource(read, 11, D_MODEL, ["rows"], {}), tmp_path / "out.parquet", limit=7)
+    explained(nla, array_source(read, (11, D_MODEL), ["rows"]), tmp_path / "out.parquet", limit=7)
     assert asked == [(0, 3), (3, 6), (6, 9)]
     assert len(read_results(tmp_path / "out.parquet")) == 7
 

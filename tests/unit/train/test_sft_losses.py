@@ -9,7 +9,7 @@ from tiny_nla import D_MODEL, make_ar, make_av
 
 from gloss.contract import DatasetSidecar
 from gloss.models import direction_mse
-from gloss.train import ar_sft, av_sft
+from gloss.train import sft
 from gloss.train.inputs import TrainingRows
 
 TEXTS = ["The mood is calm.", "Ada is here, and it rains at the harbor.\nSet at dawn.", "x", "dawn"]
@@ -31,8 +31,7 @@ def _rows(texts, scale=1.0):
 
 @pytest.fixture(params=[2, 64])
 def chunk_rows(request, monkeypatch):
-    for module in (ar_sft, av_sft):
-        monkeypatch.setattr(module, "CHUNK_ROWS", request.param)
+    monkeypatch.setattr(sft, "CHUNK_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("chunk_rows")
@@ -40,7 +39,7 @@ def test_the_ars_loss_is_the_mean_direction_mse_however_it_is_cut(lab_tokenizer)
     ar = make_ar(lab_tokenizer)
     ar.head.weight.requires_grad_(True)
     rows = _rows(TEXTS)
-    loss = ar_sft._accumulate(ar, rows, ar.encode(TEXTS), np.arange(4))
+    loss = sft._accumulate_ar(ar, rows, ar.encode(TEXTS), np.arange(4))
     alone = torch.cat(
         [direction_mse(ar([t]), torch.from_numpy(rows.vectors[[i]])) for i, t in enumerate(TEXTS)]
     )
@@ -53,7 +52,7 @@ def test_the_ar_learns_directions_the_norm_of_an_activation_does_not_count(lab_t
     ar = make_ar(lab_tokenizer)
     ar.head.weight.requires_grad_(True)
     losses = [
-        ar_sft._accumulate(ar, _rows(TEXTS, s), ar.encode(TEXTS), np.arange(4))
+        sft._accumulate_ar(ar, _rows(TEXTS, s), ar.encode(TEXTS), np.arange(4))
         for s in (1e-3, 1.0, 1e4)
     ]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
@@ -62,7 +61,7 @@ def test_the_ar_learns_directions_the_norm_of_an_activation_does_not_count(lab_t
 def test_an_ar_that_gives_nan_has_the_loss_nan(lab_tokenizer):
     ar = make_ar(lab_tokenizer)
     torch.nn.init.constant_(ar.head.weight, torch.nan)
-    assert np.isnan(ar_sft._accumulate(ar, _rows(TEXTS), ar.encode(TEXTS), np.arange(4)))
+    assert np.isnan(sft._accumulate_ar(ar, _rows(TEXTS), ar.encode(TEXTS), np.arange(4)))
 
 
 @pytest.mark.usefixtures("chunk_rows")
@@ -70,9 +69,9 @@ def test_the_avs_loss_is_a_mean_over_all_response_tokens_with_the_stop_token(lab
     av = make_av(lab_tokenizer)
     weight = av.model.model.layers[0].mlp.up_proj.weight.requires_grad_(True)
     rows = _rows(TEXTS)
-    responses = av_sft._encoded(av, TEXTS)
+    responses = sft._encoded(av, TEXTS)
     assert [row[-1] for row in responses] == [av.stop_id] * 4
-    loss = av_sft._accumulate(av, rows, responses, np.arange(4))
+    loss = sft._accumulate_av(av, rows, responses, np.arange(4))
     terms = []
     for i, text in enumerate(TEXTS):
         ids, mask = av.encode_responses([text])
@@ -87,4 +86,4 @@ def test_the_avs_loss_is_a_mean_over_all_response_tokens_with_the_stop_token(lab
 
 
 def test_the_reading_warm_up_writes_the_texts_last_words():
-    assert av_sft._last_words(_rows(["end"]), 2) == ["<explanation>\nfour end\n</explanation>"]
+    assert sft._last_words(_rows(["end"]), 2) == ["<explanation>\nfour end\n</explanation>"]
