@@ -129,7 +129,7 @@ def readers() -> list[Reader]:
     from gloss.contract import read_dataset_sidecar, read_model_sidecar
     from gloss.data import iter_activations, read_activations, read_corpus, vectors_as_array
     from gloss.models import load_ar
-    from gloss.models.saving import _read_head
+    from gloss.models.saving import read_head
     from gloss.pipeline.run_config import read_config
     from gloss.store.activations import read_schema
 
@@ -200,7 +200,7 @@ def readers() -> list[Reader]:
             "AR head",
             [checkpoint],
             ["value_head.safetensors"],
-            lambda p: _read_head(p / "value_head.safetensors", 16),
+            lambda p: read_head(p / "value_head.safetensors", 16),
         ),
         Reader(
             "AR",

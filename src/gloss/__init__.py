@@ -1,6 +1,5 @@
 """Natural language autoencoders: turn a language model's activations into words, and check the
-words.
-"""
+words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
+import time
+
 import pytest
 from served_nla import serving
 from speaking_nla import directions, save_speaking_nla
 
+from gloss.engines import DecodingBatch
 from gloss.nla import NLA
 
 
@@ -26,3 +29,15 @@ def vectors():
 def client(nla):
     with serving(nla) as client:
         yield client
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Steps that take 20 ms: a large model's pace."""
+    step = DecodingBatch.step
+
+    def slowly(batch):
+        time.sleep(0.02)
+        return step(batch)
+
+    monkeypatch.setattr(DecodingBatch, "step", slowly)

@@ -140,7 +140,7 @@ def test_explain_streams_what_it_answers_whole(client):
     )
 
 
-def test_partial_texts_grow_into_the_description(client, vectors):
+def test_partial_texts_grow_into_the_description(client, vectors, slow_steps):
     sampled = {
         "activations": (vectors[:1] + 0.01).tolist(),
         "temperature": 0,

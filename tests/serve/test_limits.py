@@ -20,18 +20,6 @@ LONG = {"temperature": 0.0, "max_new_tokens": 512}
 
 
 @pytest.fixture
-def slow_steps(monkeypatch):
-    """Steps that take 20 ms: a large model's pace."""
-    step = DecodingBatch.step
-
-    def slowly(batch):
-        time.sleep(0.02)
-        return step(batch)
-
-    monkeypatch.setattr(DecodingBatch, "step", slowly)
-
-
-@pytest.fixture
 def endless(nla_folder, slow_steps):
     """An NLA whose explanations run on to their cap."""
     from gloss.nla import NLA

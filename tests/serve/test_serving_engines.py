@@ -7,7 +7,7 @@ import time
 import httpx2
 import pytest
 from served_nla import TEXT, serving
-from test_limits import endless, rows, slow_steps, until  # noqa: F401
+from test_limits import endless, rows, until  # noqa: F401
 from test_sharing import metric
 
 from gloss.errors import EngineError

@@ -1,6 +1,5 @@
 """The verbs of ``gloss nla`` that look at an NLA's files: inspect, validate, convert, card, push,
-pull.
-"""
+pull."""
 
 from __future__ import annotations
 
@@ -67,8 +66,7 @@ def convert(
     revision: str | None = None,
 ) -> None:
     """Turn training shards, a LoRA adapter or another dialect or dtype into one Hugging Face
-    folder.
-    """
+    folder."""
     check_dtype(dtype)
     if not Path(place).expanduser().is_dir():  # shards and adapters are no NLA to be found
         _check(place, revision)
@@ -103,8 +101,7 @@ def card(
 
 def push(folder: Path, repo: str, /, private: bool = False) -> None:
     """Publish a checkpoint; refused without a licence and a passing validate. The token is HF_TOKEN
-    or that of hf auth login.
-    """
+    or that of hf auth login."""
     if not folder.is_dir():
         raise CheckpointError("no such folder", where=folder)
     from gloss.release.publish import push as run_push

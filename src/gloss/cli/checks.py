@@ -1,6 +1,5 @@
 """What is refused before anything is loaded: places that are not there, in the words of the code
-that would read them. No torch here.
-"""
+that would read them. No torch here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """The ``gloss`` command: parse, call, print. Results go to standard output, progress and logs to
-standard error.
-"""
+standard error."""
 
 from __future__ import annotations
 
@@ -64,8 +63,7 @@ RENAMED = {
 
 class _Data(TyperGroup):
     """``gloss data`` with the commands that plug-ins add to it, which are loaded when they are
-    called: entry points of the group ``gloss.commands``.
-    """
+    called: entry points of the group ``gloss.commands``."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of all commands."""
@@ -81,8 +79,7 @@ class _Data(TyperGroup):
 
 class _Commands(TyperGroup):
     """The root command; knows the old names, and turns every ending into one line and an exit code,
-    before Typer's own handling sees it.
-    """
+    before Typer's own handling sees it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Puts present names in the place of old ones, and says so."""
@@ -131,8 +128,7 @@ def _ended(line: str, exit_code: int) -> typer.Exit:
 
 def _drop_output() -> None:
     """Sends what is still to be printed nowhere: the reader has gone, or the disk behind it is
-    full.
-    """
+    full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

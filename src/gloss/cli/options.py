@@ -33,8 +33,7 @@ ARGUMENT = {"argument": True}
 def add_verb(app: typer.Typer, function: Callable[..., Answer | None]) -> None:
     """Adds a function as a command of its name: positional-only parameters are arguments, others
     options, and a dataclass stands for one option for each field of which ``HELP`` says something.
-    A verb that returns an answer has ``--json``.
-    """
+    A verb that returns an answer has ``--json``."""
     name = function.__name__.strip("_")
     signature = inspect.signature(function, eval_str=True)
     parameters, arguments = list[inspect.Parameter](), list[str]()

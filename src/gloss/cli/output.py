@@ -15,8 +15,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Answer:
     """What a verb found: the JSON of ``--json`` (or what makes it), what a terminal shows, the
-    command that may come next, and the exit code.
-    """
+    command that may come next, and the exit code."""
 
     as_json: Any
     shown: Sequence[Any] = ()
@@ -61,8 +60,7 @@ def next_command(command: str) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
     """A table for ``print_rich``; a column whose name ends in > is aligned to the right. A cell is
-    text, a number, None or a rich Text.
-    """
+    text, a number, None or a rich Text."""
     from rich.table import Table
     from rich.text import Text
 

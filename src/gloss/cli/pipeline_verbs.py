@@ -40,8 +40,7 @@ def run(
     dry_run: bool = False,
 ) -> Answer:
     """Run every stage of a config: extract, split, label, build, AR SFT, AV SFT, joint RL,
-    evaluate, report.
-    """
+    evaluate, report."""
     from gloss.pipeline.run_config import read_config
 
     settings = read_config(config, overrides or [])

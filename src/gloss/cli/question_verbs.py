@@ -1,6 +1,5 @@
 """The questions to an NLA: explain, steer, and under ``gloss nla`` tokens, reconstruct, score,
-trust, compare, continue. Options are those of the methods of ``NLA``.
-"""
+trust, compare, continue. Options are those of the methods of ``NLA``."""
 
 from __future__ import annotations
 
@@ -123,8 +122,7 @@ def explain(
     parts: NLAOptions,
 ) -> Answer:
     """Explain what a model holds in mind at tokens of a text or a transcript, or in a file of
-    activations.
-    """
+    activations."""
     _check_fit(source, selection, files)
     chosen, drawn = selection.asked(), asdict(_with_prompt_read(sampling))
     path = source.activations
@@ -164,8 +162,7 @@ def steer(
     seed: int = 0,
 ) -> Answer:
     """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) −
-    AR(original).
-    """
+    AR(original)."""
     Selection(positions=positions)
     if (edit is None) == (edited is None):
         raise ConfigError("nothing to steer along", expected="one of --edit and --edited")
@@ -218,8 +215,7 @@ def score(
     limit: AtLeast1 | None = None,
 ) -> Answer:
     """Score how well one explanation rebuilds the activation of a token, or each of the first 100
-    of a file.
-    """
+    of a file."""
     from gloss.nla.presentation import number
 
     read, names = read_text(explanation), list[str | None]()
@@ -247,8 +243,7 @@ def trust(
     seed: int = 0,
 ) -> Answer:
     """Show what speaks for a token's explanation and against it: controls, samples, neighbours, and
-    what each claim carries.
-    """
+    what each claim carries."""
     document = text.document()
     asked: Any = {"position": position, "explanation": explanation, "samples": samples}
     return _answer(parts.open().trust(document, **asked, neighbours=neighbours, seed=seed))

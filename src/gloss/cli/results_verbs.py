@@ -61,8 +61,7 @@ def themes(
     limit: AtLeast1 = 30,
 ) -> Answer:
     """Show what explanations keep saying: claims that come back, at how many tokens and documents,
-    and whether neighbours agree.
-    """
+    and whether neighbours agree."""
     _check_tables(files)
     from gloss.reading.themes import find_themes
 

@@ -40,8 +40,7 @@ def serve(
     grace_s: NotNegative = Limits.grace_s,
 ) -> None:
     """Serve NLAs over HTTP: a page to read, check and steer with, Gloss's own interface below /v1,
-    and Neuronpedia's.
-    """
+    and Neuronpedia's."""
     from gloss.pipeline.last_run import last_quickstart
     from gloss.serve.access import access_for, bound_socket
 
@@ -133,8 +132,7 @@ def _server_module() -> Any:
 
 def _leave_room_for_answers(threads: int | None) -> None:
     """Keeps a core free for the event loop: on a crowded CPU threads that wait for each other cost
-    more than they bring.
-    """
+    more than they bring."""
     import torch
 
     torch.set_num_threads(threads if threads is not None else max(1, torch.get_num_threads() - 1))

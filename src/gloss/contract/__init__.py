@@ -1,6 +1,5 @@
 """What AV, AR, datasets and other tools agree on: sidecars, marker, templates, explanations. No
-torch here.
-"""
+torch here."""
 
 from gloss.contract.checkpoint_rules import (
     CONTRACT_RULES,
@@ -51,45 +50,3 @@ from gloss.contract.templates import (
     validate_ar_template,
     validate_av_template,
 )
-
-__all__ = [
-    "CLOSE_TAG",
-    "CONTRACT_RULES",
-    "DEFAULT_AR_TEMPLATE",
-    "DEFAULT_AV_TEMPLATE",
-    "OPEN_TAG",
-    "SIDECAR_NAME",
-    "VALUE_HEAD_NAME",
-    "ChosenMarker",
-    "DatasetSidecar",
-    "Dialect",
-    "Explanation",
-    "ExtractionFailed",
-    "Finding",
-    "InjectionMarker",
-    "ModelSidecar",
-    "Rule",
-    "TrustRecord",
-    "add_marker_token",
-    "ar_prompt_ids",
-    "check_ar_prompt",
-    "check_same_activations",
-    "choose_marker",
-    "custom_prompt_ids",
-    "extract_explanation",
-    "fill",
-    "find_marker",
-    "marker_for",
-    "prompt_ids",
-    "read_dataset_sidecar",
-    "read_model_sidecar",
-    "render_chat_ids",
-    "sidecar_path",
-    "text_ids",
-    "validate_ar_template",
-    "validate_av_template",
-    "verify_model_sidecar",
-    "wrap_explanation",
-    "write_dataset_sidecar",
-    "write_model_sidecar",
-]

@@ -22,33 +22,4 @@ if TYPE_CHECKING:
     from gloss.text.document import Document
     from gloss.text.rendering import special_token_ids
 
-__all__ = [
-    "ActivationWriter",
-    "BuildConfig",
-    "BuildResult",
-    "Document",
-    "ExtractConfig",
-    "ExtractCounts",
-    "ExtractResult",
-    "LabelConfig",
-    "LabelResult",
-    "SplitConfig",
-    "SplitResult",
-    "activation_schema",
-    "ar_suffix_ids",
-    "build",
-    "check_document_disjoint",
-    "extract",
-    "iter_activations",
-    "label",
-    "load_corpus",
-    "norm_statistics",
-    "read_activations",
-    "read_corpus",
-    "sample_positions",
-    "special_token_ids",
-    "split",
-    "vectors_as_array",
-]
-
 lazy_package(__name__)

@@ -25,28 +25,4 @@ if TYPE_CHECKING:
     from gloss.engines.transport import Limits
     from gloss.engines.vllm import VLLMEngine
 
-__all__ = [
-    "LOCAL",
-    "DecodingBatch",
-    "EmbeddedPromptEngine",
-    "Engine",
-    "GlossEngine",
-    "Limits",
-    "LocalEngine",
-    "NewToken",
-    "RemoteBatch",
-    "RemoteEngine",
-    "ResidualEdit",
-    "Rollout",
-    "RowBatch",
-    "RowRequest",
-    "SGLangEngine",
-    "Speed",
-    "TextRequest",
-    "VLLMEngine",
-    "engine_of",
-    "open_batch",
-    "parse_engine",
-]
-
 lazy_package(__name__)

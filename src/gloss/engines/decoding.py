@@ -157,8 +157,7 @@ class DecodingBatch(RowBatch[Request]):
 
     def _prefill(self, rows: Sequence[_Row]) -> Tensor:
         """Last hidden states behind prompts of one length, whose keys and values join the cache;
-        [rows, d_model].
-        """
+        [rows, d_model]."""
         prefix, inputs, edits = self._prompts.encode([row.request for row in rows])
         longest = max(row.request.max_new_tokens for row in rows)
         with (

@@ -75,8 +75,7 @@ class SamplingOptions(TypedDict):
 @dataclass(frozen=True, eq=False)
 class RowRequest:
     """One explanation to write: an activation [d_model] and how to sample. Temperature 0 is greedy;
-    ``seed`` is the response's own (see ``row_seed``).
-    """
+    ``seed`` is the response's own (see ``row_seed``)."""
 
     activation: Tensor
     temperature: float

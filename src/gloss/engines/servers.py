@@ -32,8 +32,7 @@ OTHER_LOGPROB = 0.2
 @dataclass(frozen=True)
 class Sampling:
     """How ``num_draws`` different responses to each activation are drawn; response s of activation
-    i has the seed ``seeds[i] + s``. Greedy ones are all the same.
-    """
+    i has the seed ``seeds[i] + s``. Greedy ones are all the same."""
 
     temperature: float
     max_new_tokens: int
@@ -131,8 +130,7 @@ class RemoteEngine(ABC):
 
     async def _all(self, calls: Iterator[Call]) -> list[Rollout]:
         """Sends calls, no more than ``concurrency`` of them encoded at once; answers in the order
-        of the calls.
-        """
+        of the calls."""
         answers: dict[int, list[Rollout]] = {}
         numbered = enumerate(calls)
 

@@ -11,20 +11,4 @@ if TYPE_CHECKING:
     from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
     from gloss.plugins import ClaimJudge, JudgedClaim, Verdict
 
-__all__ = [
-    "ClaimJudge",
-    "ClaimScores",
-    "EvaluateConfig",
-    "FactRows",
-    "JudgedClaim",
-    "NLAFolders",
-    "RoundTrip",
-    "Verdict",
-    "bootstrap_fve",
-    "control_fves",
-    "evaluate",
-    "round_trip",
-    "score_claims",
-]
-
 lazy_package(__name__)

@@ -1,6 +1,5 @@
 """Serves the explorer's static files from the API's own application, under a strict content
-security policy.
-"""
+security policy."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ _LOOK_AGAIN_S = 0.2
 
 class PageFiles(StaticFiles):
     """Static files with the page's headers; scripts carry their type whatever the system's table
-    says.
-    """
+    says."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file, or 404."""
@@ -51,8 +49,7 @@ class PageFiles(StaticFiles):
 
 def mount_page(app: FastAPI) -> None:
     """Adds the page to an application, compressed, at ``PAGE_PATH``, and beside it what turns the
-    page's JSON into Parquet.
-    """
+    page's JSON into Parquet."""
     app.post(f"{PAGE_PATH}/parquet", include_in_schema=False)(_parquet)
     app.mount(PAGE_PATH, GZipMiddleware(PageFiles(directory=STATIC, html=True)), name="explorer")
 
@@ -63,8 +60,7 @@ def _parquet(shared: SharedText) -> Response:
 
 def open_when_ready(url: str, *, timeout_s: float = 300.0) -> threading.Thread:
     """Opens the user's browser once the server at ``url`` answers, without holding it up; returns
-    the thread that waits.
-    """
+    the thread that waits."""
 
     def wait() -> None:
         until = time.monotonic() + timeout_s

@@ -1,6 +1,5 @@
 """A synthetic micro-world with known truth: documents, labels, claims, a tiny target model and its
-tokenizer.
-"""
+tokenizer."""
 
 from __future__ import annotations
 

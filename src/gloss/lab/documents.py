@@ -40,8 +40,7 @@ class LabDocument:
 
     def known(self, char_offset: int) -> dict[str, str]:
         """The facts that hold after the first ``char_offset`` characters of the rendered text: kind
-        → value.
-        """
+        → value."""
         return {
             f.kind: f.value
             for f in self.facts

@@ -1,6 +1,5 @@
 """Texts of the laboratory that nothing was trained on, with their truth, for whoever reads an NLA
-of its target.
-"""
+of its target."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ SEED, COUNT = 7, 12
 
 class LabExamples:
     """A few lab texts for NLAs whose target has the lab's tokenizer, and the truth of what is said
-    of them.
-    """
+    of them."""
 
     def texts(self, nla: Any) -> Mapping[str, str]:
         """Texts by document id; none for an NLA of another target."""
@@ -33,8 +31,7 @@ class LabExamples:
 
     def verdicts(self, text: str, end: int, explanation: str) -> Sequence[JudgedClaim] | None:
         """Every claim of an explanation of the token that ends at character ``end``, judged; None
-        for another text.
-        """
+        for another text."""
         doc_id = next((known for known, whole in _texts().items() if whole == text), None)
         return None if doc_id is None else LabJudge().judge(explanation, doc_id, text[:end])
 

@@ -1,6 +1,5 @@
 """Judges explanations of lab activations: the micro-world's truth behind the evaluation's
-``ClaimJudge``.
-"""
+``ClaimJudge``."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ class LabJudge:
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
         """The facts that hold after ``context``, and the class of the word that truly comes next:
-        kind → value.
-        """
+        kind → value."""
         document = _document(doc_id)
         follows = next_class(document, len(context))
         return document.known(len(context)) | ({NEXT: follows} if follows else {})

@@ -1,6 +1,5 @@
 """The label writer: like an LLM labeller it knows the text up to a position, not the activation,
-and sometimes errs.
-"""
+and sometimes errs."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ def write_label(
     document: LabDocument, char_offset: int, *, seed: int, position: int, error_rate: float
 ) -> str:
     """Two to four features, one a line, the last about the end of the text; the same for the same
-    arguments.
-    """
+    arguments."""
     return features(
         document, char_offset, Random(f"label {seed} {document.doc_id} {position}"), error_rate
     )

@@ -20,8 +20,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 class Draft:
     """A document being written: its text so far, the latent state behind it, and the facts that the
-    text has told.
-    """
+    text has told."""
 
     def __init__(self, state: Mapping[str, str], rng: Random) -> None:
         self.state, self.rng = state, rng
@@ -89,8 +88,7 @@ def segments(template: str) -> tuple[tuple[str, str | None], ...]:
 @cache
 def needs(template: str) -> frozenset[str]:
     """The kinds of facts that a template tells or presupposes; pronouns and plain fields presuppose
-    the hero.
-    """
+    the hero."""
     slots = [slot for _, slot in segments(template) if slot]
     return frozenset(_SLOTS[slot][0] if slot in _SLOTS else "hero" for slot in slots)
 

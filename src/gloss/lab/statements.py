@@ -42,8 +42,7 @@ _PUNCTUATION = {",": "comma", ".": "period", "?": "period"}
 
 def statement(kind: str, value: str, form: str, rng: Random) -> str:
     """One short sentence that says a fact, in one of several wordings that suit the form of the
-    document.
-    """
+    document."""
     wordings = STATEMENTS[kind]
     if kind == "topic":
         wordings += TOPIC_BY_FORM.get(form, ())
@@ -56,8 +55,7 @@ def statement(kind: str, value: str, form: str, rng: Random) -> str:
 
 def features(document: LabDocument, char_offset: int, rng: Random, error_rate: float = 0.0) -> str:
     """Two to four features of a label, one a line, the last about the end of the text; each fact
-    wrong with ``error_rate``.
-    """
+    wrong with ``error_rate``."""
     known = document.known(char_offset)
     follows = next_class(document, char_offset) if rng.random() < NEXT_SHARE else None
     wanted = rng.randint(2, 4)
@@ -76,8 +74,7 @@ def features(document: LabDocument, char_offset: int, rng: Random, error_rate: f
 
 def ending(document: LabDocument, char_offset: int, rng: Random, max_words: int = 4) -> str:
     """A sentence that quotes the last two to four words before ``char_offset``, but at most
-    ``max_words``.
-    """
+    ``max_words``."""
     words = spoken(render(document)[:char_offset]).split()[-min(max_words, rng.randint(2, 4)) :]
     if not words:
         return ENDING_OF_NOTHING
@@ -87,8 +84,7 @@ def ending(document: LabDocument, char_offset: int, rng: Random, max_words: int 
 
 def spoken(text: str) -> str:
     """What the last message of a rendered text says so far; the text itself where there are no
-    messages.
-    """
+    messages."""
     if MESSAGE_START not in text:
         return text
     return text.rpartition(MESSAGE_START)[2].partition("\n")[2].partition(MESSAGE_END)[0]
@@ -96,8 +92,7 @@ def spoken(text: str) -> str:
 
 def next_class(document: LabDocument, char_offset: int) -> str | None:
     """The class of the word or sign that follows; None inside a word and at the end of a message or
-    document.
-    """
+    document."""
     text = render(document)
     if (
         char_offset

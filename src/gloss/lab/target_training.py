@@ -53,8 +53,7 @@ class LabTargetConfig(BaseModel):
     """Optimizer steps."""
     embedding_std: float = 2.0
     """Spread of the input embeddings at the start; large, so that the residual stream keeps its
-    token in sight.
-    """
+    token in sight."""
     weight_decay: float = 0.6
     """Decoupled weight decay of all matrices but the input embedding."""
     lr: float = 4e-3
@@ -124,8 +123,7 @@ def _batches(
     tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False
 ) -> Iterator[Tensor]:
     """Batches of whole texts of like length, each closed by the end-of-text token and right-padded
-    with −1; [texts, tokens].
-    """
+    with −1; [texts, tokens]."""
     separator = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     for round_ in itertools.count():
         seed = config.seed * 1000 + round_ + (500 if held_out else 0)

@@ -1,6 +1,5 @@
 """The lab's tokenizer: whole words of the micro-world, characters and bytes for the rest, exact for
-any text.
-"""
+any text."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ _WORD_SCORE, _CHARACTER_SCORE, _NEVER = -1.0, -10.0, -1000.0
 
 def build_tokenizer() -> Any:
     """The tokenizer of the lab target, built from the micro-world's words: the same on every
-    machine.
-    """
+    machine."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

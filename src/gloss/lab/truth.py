@@ -25,8 +25,7 @@ _WORD = re.compile(r"\w+")
 @dataclass(frozen=True)
 class Claim:
     """One claim of an explanation: its kind, the value it names, and the characters where it
-    does.
-    """
+    does."""
 
     kind: str
     value: str
@@ -46,8 +45,7 @@ def values(kind: str) -> tuple[str, ...]:
 
 def parse_claims(explanation: str) -> tuple[Claim, ...]:
     """The claims in order: each value word outside of quotes, each quote as a claim about the
-    ending.
-    """
+    ending."""
     return tuple(_claims(explanation))
 
 
@@ -83,8 +81,7 @@ def judge(claim: Claim, document: LabDocument, char_offset: int) -> Verdict:
 
 def _ends_with(document: LabDocument, char_offset: int, quoted: str) -> bool:
     """Compares whole words, without signs; a word cut off by the offset may also be quoted in
-    full.
-    """
+    full."""
     words = _WORD.findall(quoted)
     text = render(document)
     said = spoken(text[:char_offset])

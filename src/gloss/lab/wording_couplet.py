@@ -1,6 +1,5 @@
 """Templates of rhyming couplets: data only. Line one ends on A; line two opens by the class of B
-and ends on B.
-"""
+and ends on B."""
 
 from __future__ import annotations
 

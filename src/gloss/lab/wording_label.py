@@ -1,6 +1,5 @@
 """How labels and digests word facts, the ending and what comes next; instructions of instruct
-pairs: data only.
-"""
+pairs: data only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Sentence templates of stories: data only. Slots are explained in ``slots.py``; each is one word
-or a short phrase.
-"""
+or a short phrase."""
 
 from __future__ import annotations
 

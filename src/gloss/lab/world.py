@@ -1,6 +1,5 @@
 """The micro-world: seeded documents whose truth is known, and the texts that the lab target is
-trained on.
-"""
+trained on."""
 
 from __future__ import annotations
 
@@ -66,8 +65,7 @@ def training_texts(num_texts: int, seed: int) -> Iterator[str]:
 
 def digest(document: LabDocument, char_offset: int, rng: Random) -> str:
     """Three to five short sentences about what is known after ``char_offset`` characters, as a
-    person would note it.
-    """
+    person would note it."""
     known = document.known(char_offset)
     kinds = rng.sample(list(known), min(len(known), rng.randint(3, 5)))
     notes = [statement(kind, known[kind], document.kind, rng) for kind in kinds]
@@ -86,8 +84,7 @@ def _describe(document: LabDocument, rng: Random) -> str:
 
 def _describe_fragment(document: LabDocument, rng: Random) -> str:
     """The last one to five words before a cut: what they tell themselves, what class follows, and
-    how they end.
-    """
+    how they end."""
     start, ends = _word_ends(document, rng)
     last = rng.randrange(len(ends))
     count = min(rng.choice((1, 1, 1, 2, 3, 5)), last + 1)
@@ -120,8 +117,7 @@ def _continue(document: LabDocument, rng: Random) -> str:
 
 def _word_ends(document: LabDocument, rng: Random) -> tuple[int, list[int]]:
     """Where one message of the document (or all of its text) begins, and where each of its words
-    ends.
-    """
+    ends."""
     rendered = render(document)
     start, shown = 0, rendered
     if document.messages is not None:

@@ -37,39 +37,4 @@ if TYPE_CHECKING:
     from gloss.models.prompt_embedder import PromptEmbedder
     from gloss.models.saving import load_ar, load_av, save_ar, save_av
 
-__all__ = [
-    "ORTHOGONAL_MSE",
-    "ActivationReconstructor",
-    "ActivationVerbalizer",
-    "ComputeDtype",
-    "GatheringPrefix",
-    "PromptEmbedder",
-    "SharedPrefix",
-    "autocast",
-    "common_prefix_length",
-    "cosine",
-    "direction_mse",
-    "direction_variance",
-    "fitted_chunks",
-    "fraction_of_variance_explained",
-    "further_stop_ids",
-    "has_fast_bfloat16",
-    "hidden_after_prefix",
-    "inject",
-    "injection_rows",
-    "injection_sites",
-    "length_chunks",
-    "linear_weights_cast_once",
-    "load_ar",
-    "load_av",
-    "mean_direction",
-    "response_text",
-    "right_pad",
-    "save_ar",
-    "save_av",
-    "scale_to_norm",
-    "steering_offset",
-    "unit_rms",
-]
-
 lazy_package(__name__)

@@ -31,8 +31,7 @@ CPU_CHUNK_TOKENS = 2048
 
 def _check_text(text: object, place: int) -> None:
     """Raises ConfigError for anything but a text in Unicode: formatted into the prompt, it would be
-    scored silently.
-    """
+    scored silently."""
     if not isinstance(text, str):
         raise ConfigError(
             f"explanation {place} is not a text", expected="str", found=type(text).__name__
@@ -82,8 +81,7 @@ class ActivationReconstructor(nn.Module):
         cls, model: Any, layer: int, tokenizer: Any, sidecar: ModelSidecar
     ) -> ActivationReconstructor:
         """The AR before training: the target's blocks 0 … ``layer`` (taken over, not copied) and an
-        identity head.
-        """
+        identity head."""
         backbone = backbone_of(model)
         truncate_blocks(backbone, layer + 1)
         remove_final_norm(backbone)
@@ -141,8 +139,7 @@ class ActivationReconstructor(nn.Module):
     @torch.inference_mode()
     def reconstruct(self, explanations: Sequence[str], *, batch_size: int = 256) -> Tensor:
         """Reconstructed activations of explanation texts, float32 on the CPU, in batches of like
-        length; [n, d_model].
-        """
+        length; [n, d_model]."""
         return self.reconstruct_encoded(self.encode(explanations), batch_size=batch_size)
 
     @torch.inference_mode()

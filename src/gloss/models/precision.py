@@ -23,8 +23,7 @@ def has_fast_bfloat16(device: str = "cpu") -> bool:
 
 def autocast(compute_dtype: ComputeDtype, device: str = "cpu") -> AbstractContextManager[object]:
     """Runs matrix products in bfloat16 while active, if asked for, or if ``auto`` and the device
-    has them natively.
-    """
+    has them natively."""
     import torch
 
     enabled = compute_dtype == "bfloat16" or (compute_dtype == "auto" and has_fast_bfloat16(device))

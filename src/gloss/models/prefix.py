@@ -66,8 +66,7 @@ class GatheringPrefix(SharedPrefix):
 
     def pass_on(self) -> None:
         """Sends the gathered gradients through the prefix to the backbone's parameters; call it
-        once, at the end.
-        """
+        once, at the end."""
         reached = [
             (state, leaf.grad.to(state.dtype))
             for state, leaf in zip(self._computed, self._leaves, strict=True)

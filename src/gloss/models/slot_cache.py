@@ -86,8 +86,7 @@ class SlotCache:
         self, prefix: SharedPrefix, count: int, tokens: int, new_columns: int
     ) -> Iterator[None]:
         """While active, a forward pass writes ``tokens`` of each of ``count`` rows that join behind
-        a prefix; they will need up to ``new_columns`` more.
-        """
+        a prefix; they will need up to ``new_columns`` more."""
         num_rows, own = len(self.starts), prefix.num_tokens + tokens
         (rows, columns), wanted = self.capacity, num_rows + count
         if not num_rows:
@@ -151,8 +150,7 @@ class SlotCache:
 
     def mask(self, device: Any) -> Tensor | None:
         """Which columns in view each row reads in the next step, bool [rows, columns]; None where
-        all read all.
-        """
+        all read all."""
         if max(self.starts) == self.first:
             return None
         starts = torch.tensor(self.starts, device=device).unsqueeze(1)

@@ -23,28 +23,4 @@ if TYPE_CHECKING:
     from gloss.nla.selection import Source
     from gloss.text.positions import parse_positions
 
-__all__ = [
-    "NLA",
-    "Bounds",
-    "Comparison",
-    "Continuation",
-    "Executor",
-    "Explanations",
-    "LocalExecutor",
-    "Questions",
-    "RowEvent",
-    "Sampling",
-    "Score",
-    "Selection",
-    "Side",
-    "Source",
-    "Steering",
-    "TextContinuation",
-    "TokenExplanation",
-    "TooLarge",
-    "Trust",
-    "parse_positions",
-    "run_now",
-]
-
 lazy_package(__name__)

@@ -23,8 +23,7 @@ Drawn = tuple[Rollout, Score | None]
 
 class Explaining:
     """One question under way: draw ``d`` of the ``i``-th usable activation is the executor's row
-    ``i · draws + d``.
-    """
+    ``i · draws + d``."""
 
     def __init__(self, questions: Questions, chosen: Chosen, sampling: Sampling) -> None:
         self.nla, self.questions = questions.nla, questions

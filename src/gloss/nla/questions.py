@@ -165,8 +165,7 @@ class Questions:
         partial: bool = False,
     ) -> AsyncIterator[ExplainEvent]:
         """As ``explain``, one by one as they are finished: ``ExplainStart`` first, when the rows
-        are accepted, and with ``partial`` texts as far as they are written.
-        """
+        are accepted, and with ``partial`` texts as far as they are written."""
         chosen = await self._choose(source, selection, sampling)
         run = Explaining(self, chosen, sampling)
         rows = run.begin(partial=partial)

@@ -160,8 +160,7 @@ class NextTokens:
 @dataclass(frozen=True)
 class Steering(Result):
     """An edited explanation and the target's greedy continuations: without edit, along it, along a
-    random direction and along an unrelated edit. ``token`` is that of the last position.
-    """
+    random direction and along an unrelated edit. ``token`` is that of the last position."""
 
     positions: tuple[int, ...]
     token: str
@@ -278,8 +277,7 @@ class ComparedSide:
 @dataclass(frozen=True)
 class Comparison(Result):
     """What is between two activations: ``text`` explains first − second, None where that is zero or
-    no explanation could be extracted. ``similarity`` is their cosine.
-    """
+    no explanation could be extracted. ``similarity`` is their cosine."""
 
     text: str | None
     norm: float

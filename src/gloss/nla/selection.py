@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 Source = Text | Tensor | VectorRows
 """What a question is about: a text, a chat, or activations [n, d_model] with or without what is
-known of them.
-"""
+known of them."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,3 @@
 
 from gloss.providers.extractive import ExtractiveLabeller
 from gloss.providers.labeller import Labeller, LabelRequest, ScriptedLabeller, named_labeller
-
-__all__ = [
-    "ExtractiveLabeller",
-    "LabelRequest",
-    "Labeller",
-    "ScriptedLabeller",
-    "named_labeller",
-]

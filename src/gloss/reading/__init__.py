@@ -1,6 +1,5 @@
 """Reading at scale: many activations, transcripts, tables of explanations, and what can be found in
-them.
-"""
+them."""
 
 from typing import TYPE_CHECKING
 
@@ -30,29 +29,5 @@ if TYPE_CHECKING:
     )
     from gloss.reading.themes import Theme, find_themes
     from gloss.text.document import load_transcript
-
-__all__ = [
-    "RESULT_SCHEMA",
-    "ExplainConfig",
-    "ExplainResult",
-    "Hit",
-    "Results",
-    "Theme",
-    "explain_activations",
-    "explain_in_memory",
-    "explain_text",
-    "export_neuronpedia",
-    "find_themes",
-    "from_neuronpedia",
-    "import_neuronpedia",
-    "iter_results",
-    "load_transcript",
-    "read_results",
-    "search",
-    "search_by_meaning",
-    "sentence_embedder",
-    "to_neuronpedia",
-    "write_json_lines",
-]
 
 lazy_package(__name__)

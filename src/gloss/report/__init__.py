@@ -5,5 +5,3 @@ here."""
 
 from gloss.report.html_page import write_report
 from gloss.report.terminal import example_panels, summary_table
-
-__all__ = ["example_panels", "summary_table", "write_report"]

@@ -140,8 +140,7 @@ def pooled(
     scores: Sequence[KindScores], name: Literal["precision", "probe_ceiling"]
 ) -> float | None:
     """A score over all claims of whatever kind: the share that is right, or what probes would reach
-    on the same mix; kinds without it are left out.
-    """
+    on the same mix; kinds without it are left out."""
     value = attrgetter(name)
     counted = [row for row in scores if value(row) is not None and row.n_claims]
     total = sum(row.n_claims for row in counted)

@@ -165,8 +165,7 @@ def _label_levels(axes: Axes, levels: Sequence[Level]) -> None:
 
 def spread(anchors: Sequence[float], gap: float, low: float) -> list[float]:
     """Places for labels wanted at ascending ``anchors``: at least ``gap`` apart and none below
-    ``low``.
-    """
+    ``low``."""
     groups: list[list[float]] = []
 
     def bottom(group: Sequence[float]) -> float:

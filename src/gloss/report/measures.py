@@ -1,6 +1,5 @@
 """Every measure of a run, once: where it stands in the results, its name, its meaning and how it
-is written. Terminal and page show the same rows.
-"""
+is written. Terminal and page show the same rows."""
 
 from __future__ import annotations
 

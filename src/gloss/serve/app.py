@@ -1,6 +1,5 @@
 """The application: Neuronpedia's paths at the root, Gloss's own below /v1, health and metrics,
-behind the guard.
-"""
+behind the guard."""
 
 from __future__ import annotations
 
@@ -92,8 +91,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
 def _labels(app: FastAPI, own: FastAPI) -> dict[str, str]:
     """Paths that metrics distinguish; what is below a path with a parameter counts as that
-    path.
-    """
+    path."""
     own_paths = [f"/v1{path}" for path in own.openapi()["paths"]]
     paths = [*app.openapi()["paths"], *HEALTH_PATHS, "/metrics", *own_paths]
     return {path.split("{")[0]: path for path in paths}

@@ -1,6 +1,5 @@
 """Stands before every path: who may ask, from where, and what every answer says to browsers. Counts
-and times answers.
-"""
+and times answers."""
 
 from __future__ import annotations
 
@@ -110,8 +109,7 @@ class Guard:
 
     async def _is_own_name(self, scope: Scope, receive: Receive) -> bool:
         """Whether Starlette's middleware lets the Host header pass; its own refusal has neither
-        our error line nor our headers.
-        """
+        our error line nor our headers."""
         passed = False
 
         async def passes(_scope: Scope, _receive: Receive, _send: Send) -> None:

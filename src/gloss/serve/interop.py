@@ -81,8 +81,7 @@ def interop_router(service: Service) -> APIRouter:
     @router.post("/describe", response_model=m.DescribeResponse)
     async def describe(body: m.DescribeRequest, request: Request) -> Any:
         """Explain activations. ``stream`` answers with server-sent events: partial texts, a result
-        per activation, [DONE].
-        """
+        per activation, [DONE]."""
         vectors = as_vectors(body.activations, questions.nla.sidecar.d_model)
         events = questions.explain_events(vectors, sampling=_sampling(body), partial=body.stream)
         frames = _describe_frames(events)
@@ -119,8 +118,7 @@ def interop_router(service: Service) -> APIRouter:
     @router.post("/completion", response_model=m.TokenizeResponse)
     async def completion(body: m.CompletionRequest, request: Request) -> Any:
         """Go on with a text by the target. ``stream`` answers with server-sent events: the prompt,
-        each token, the whole text.
-        """
+        each token, the whole text."""
         options: dict[str, Any] = {
             "max_new_tokens": min(body.completion_tokens, bounds.MAX_COMPLETION_TOKENS),
             "temperature": body.temperature,

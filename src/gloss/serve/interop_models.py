@@ -1,6 +1,5 @@
 """The bodies of Neuronpedia's self-hosted NLA service, field for field; a contract test holds them
-to its description.
-"""
+to its description."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ class ChatMessageInput(BaseModel):
 
 class TextRequest(BaseModel):
     """What every request about a text has: the text, or a chat that the target's template
-    renders.
-    """
+    renders."""
 
     text: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
     messages: list[ChatMessageInput] | None = Field(

@@ -1,6 +1,5 @@
 """The rows of one model that clients wait for: which joins the batch next, who gets which event,
-and what is written once for several.
-"""
+and what is written once for several."""
 
 from __future__ import annotations
 
@@ -102,8 +101,7 @@ class _Row(Generic[Request]):
 
 class ModelQueue(ABC, Generic[Request]):
     """The queue and the running batch of one model. ``lock`` guards all but the batch, which only
-    the worker touches.
-    """
+    the worker touches."""
 
     def __init__(
         self,
@@ -142,8 +140,7 @@ class ModelQueue(ABC, Generic[Request]):
 
     def enqueue(self, pending: PendingRequest[Any], requests: Sequence[Request]) -> None:
         """Takes on rows; what is in the cache is answered at once. Call under the lock, in the
-        event loop.
-        """
+        event loop."""
         if not requests:
             pending.put(None)
             return
@@ -163,8 +160,7 @@ class ModelQueue(ABC, Generic[Request]):
 
     def abort(self, pending: PendingRequest[Any]) -> None:
         """Forgets a request: rows that nobody else waits for are written no further. Call under the
-        lock.
-        """
+        lock."""
         if self._unfinished.pop(pending, None) is None:
             return
         waiting = self._waiting.pop(pending, ())
@@ -183,8 +179,7 @@ class ModelQueue(ABC, Generic[Request]):
 
     def advance(self, events: EventQueue, *, admits: bool) -> int:
         """Aborts rows, perhaps admits some, writes one token of each; how many rows it finished.
-        Only in the worker.
-        """
+        Only in the worker."""
         with self._lock:
             aborted, self._aborted = self._aborted, []
             if not (aborted or self._waiting or self._running):

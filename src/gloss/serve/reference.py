@@ -30,8 +30,7 @@ def reference_routes(app: FastAPI) -> list[Route]:
 
 def shown_type(schema: dict[str, Any]) -> str:
     """A property's type in a few words: integer, list of number, one of …, or the name of a
-    schema.
-    """
+    schema."""
     if "$ref" in schema:
         return _name_of(schema)
     if "anyOf" in schema:

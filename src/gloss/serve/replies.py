@@ -1,6 +1,5 @@
 """How answers are sent: errors with their status, bodies within the time of a request, event
-streams that end with their client.
-"""
+streams that end with their client."""
 
 from __future__ import annotations
 
@@ -83,8 +82,7 @@ def error_response(error: GlossError, status: int | None = None) -> JSONResponse
 
 def handle_errors(app: FastAPI, telemetry: Telemetry) -> None:
     """Turns errors into answers: a user's into one line, a wrong body into its list without what
-    was sent.
-    """
+    was sent."""
 
     def gloss_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, GlossError)

@@ -1,6 +1,5 @@
 """The requests of Gloss's own paths and their bounds; fields have the names that the methods of
-``NLA`` have for the same thing.
-"""
+``NLA`` have for the same thing."""
 
 from __future__ import annotations
 
@@ -89,8 +88,7 @@ class SourceFields(TextFields):
 
     activations: list[list[float]] | str | None = None
     """Activations [n, d_model]: lists of numbers, or base64 of little-endian float32 with their
-    ``shape``.
-    """
+    ``shape``."""
     shape: tuple[int, int] | None = None
     """[n, d_model] of base64 activations."""
     columns: RowColumns | None = None
@@ -134,8 +132,7 @@ class ExplainRequest(OwnRequest, SourceFields, SamplingFields):
 
     positions: Positions | None = None
     """An index (negative from the end), several, "all", or "3,7-9"; by default the last token of a
-    text and the last content token of each message of a chat.
-    """
+    text and the last content token of each message of a chat."""
     tokens: str | None = Field(default=None, max_length=1000)
     """Instead of ``positions``: all, last, every:N or regex:PATTERN."""
     max_activations: int | None = Field(default=None, ge=1)
@@ -158,8 +155,7 @@ class ExplainRequest(OwnRequest, SourceFields, SamplingFields):
 
     def parts(self, width: int) -> tuple[Selection, Sampling]:
         """Which activations of the source are meant, and how they are put into words. Raises:
-        ConfigError, CorpusError, ActivationError.
-        """
+        ConfigError, CorpusError, ActivationError."""
         return parts_of({**vars(self), "minus": self.minus and self.minus.source(width)})
 
 
@@ -217,8 +213,7 @@ class SteerRequest(OwnRequest, TextFields):
     """Instead of ``edited``: words of the explanation and what to replace them by."""
     unrelated: tuple[ExplanationText, ExplanationText] | None = None
     """An edit that has nothing to do with it, as a control; by default between explanations of two
-    other tokens.
-    """
+    other tokens."""
     alphas: list[Alpha] = Field(default=[0.5, 1.0, 2.0], min_length=1, max_length=16)
     max_new_tokens: int = Field(default=24, ge=1, le=limits.MAX_COMPLETION_TOKENS)
     top_tokens: int = Field(default=10, ge=1, le=50)
@@ -241,8 +236,7 @@ class TrustRequest(OwnRequest, TextFields):
 
 class SideFields(OwnRequest, TextFields):
     """One side of a comparison: a token of a text, or an activation. Its ``nla`` reads it; by
-    default that of the comparison.
-    """
+    default that of the comparison."""
 
     position: int = -1
     activation: list[float] | None = None

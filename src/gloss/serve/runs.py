@@ -1,6 +1,5 @@
 """Run folders below one folder that was named when the server was started; a request names a run by
-its id, never by a path.
-"""
+its id, never by a path."""
 
 from __future__ import annotations
 

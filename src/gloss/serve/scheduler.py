@@ -1,6 +1,5 @@
 """One thread owns the models and works for all clients: rows step together, readings and
-reconstructions go in batches in between.
-"""
+reconstructions go in batches in between."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ _TEXTS_PER_TURN, _READ_TOKENS_PER_TURN = 256, 8192
 _LONGEST_RETRY_S = 30
 _GATHERED_TURNS, _CROWD_ROWS = 4, 8
 """With so many rows under way, what joins them and what is read or reconstructed beside them is
-gathered for so many steps.
-"""
+gathered for so many steps."""
 
 
 class ShuttingDown(ServerBusyError):
@@ -115,8 +113,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Refuses new work, finishes what can be finished in the time of grace, fails the rest.
-        Blocks; not in the event loop.
-        """
+        Blocks; not in the event loop."""
         with self._wake:
             self._closing, self._deadline = True, time.monotonic() + self.limits.grace_s
             self._wake.notify()
@@ -127,8 +124,7 @@ class Scheduler:
         self, find: Callable[[], ModelQueue[Any]], rows: Sequence[Any], *, streaming: bool
     ) -> AsyncIterator[Sequence[Any]]:
         """Has rows written by the queue that ``find`` gives; their events, in groups as they come.
-        Rows are taken on at once, and aborted when the iterator is closed.
-        """
+        Rows are taken on at once, and aborted when the iterator is closed."""
         pending: PendingRequest[Any] = PendingRequest(streaming=streaming)
         with self._wake:
             waiting = self._num_waiting
@@ -216,8 +212,7 @@ class Scheduler:
 
     def _wait_for_work(self) -> bool:
         """Waits until there is something to do; False when the server is closed and nothing is
-        left, or time is up.
-        """
+        left, or time is up."""
         with self._wake:
             while self._is_idle and not self._closing:
                 self._wake.wait()
@@ -249,8 +244,7 @@ class Scheduler:
 
     def _taken(self, jobs: deque[_Job], most: int) -> list[_Job]:
         """The jobs of one turn: the first, and as many more as fit; those that nobody waits for are
-        left out.
-        """
+        left out."""
         taken: list[_Job] = []
         size = 0
         with self._lock:

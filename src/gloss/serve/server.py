@@ -46,8 +46,7 @@ def serve(
     add_page: Callable[[FastAPI], None] | None = None,
 ) -> None:
     """Serves until a stop signal, then shuts down in good order; ``ready`` gets the address just
-    before.
-    """
+    before."""
     listening.listen()
     host, port = listening.getsockname()[:2]
     ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")

@@ -25,8 +25,7 @@ PARTS = ("av", "ar", "target")
 class Service:
     """Questions by the name of their NLA, the default one first, and what they share. ``missing``
     says which parts of an NLA could not be loaded and why; ``runs`` is the folder whose run folders
-    are shown.
-    """
+    are shown."""
 
     questions: Mapping[str, Questions]
     missing: Mapping[str, Mapping[str, GlossError]]

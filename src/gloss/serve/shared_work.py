@@ -1,6 +1,5 @@
 """What clients share: one forward pass for the texts of several, and a cache of what was worked out
-before.
-"""
+before."""
 
 from __future__ import annotations
 
@@ -33,8 +32,7 @@ def num_bytes(value: Tensor | Rollout) -> int:
 
 class WorkCache:
     """Activations, reconstructions and rollouts by key, at most ``max_bytes`` of them; what was not
-    used for longest goes first. Thread-safe.
-    """
+    used for longest goes first. Thread-safe."""
 
     def __init__(self, max_bytes: int, telemetry: Telemetry) -> None:
         self._entries = LRUCache[bytes, Tensor | Rollout](max_bytes, getsizeof=num_bytes)
@@ -66,8 +64,7 @@ class WorkCache:
         work_out: Callable[[list[int]], Sequence[Tensor]],
     ) -> list[Tensor]:
         """The vectors of each text of one NLA. ``work_out`` gives those of the texts of these
-        indices: the same text is worked out once, and what is in the cache not at all.
-        """
+        indices: the same text is worked out once, and what is in the cache not at all."""
         keys = [_key(nla_name, kind, text) for text in texts]
         known = {key: value for key in set(keys) if isinstance(value := self.get(key), Tensor)}
         missing = {key: i for i, key in enumerate(keys) if key not in known}

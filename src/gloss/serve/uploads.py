@@ -1,6 +1,5 @@
 """Activations in an uploaded file: .npy, .safetensors or Parquet, known by their first bytes;
-nothing in it is executed.
-"""
+nothing in it is executed."""
 
 from __future__ import annotations
 

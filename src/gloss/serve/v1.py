@@ -116,8 +116,7 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     @router.post("/reconstruct", response_model=ArrayAnswer)
     async def reconstruct(body: r.ReconstructRequest, request: Request) -> Any:
         """The activations that the AR reads in explanations; their directions count, their norms
-        mean nothing.
-        """
+        mean nothing."""
         work = service.of(body.nla).reconstruct(body.explanations)
         return await service.answer(request, work, ArrayAnswer.of)
 
@@ -145,8 +144,7 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     @router.post("/steer", response_model=Steering)
     async def steer(body: r.SteerRequest, request: Request) -> Any:
         """How the target continues when tokens are moved along an edit: h + α‖h‖Δ/‖Δ‖, Δ =
-        AR(edited) − AR(original).
-        """
+        AR(edited) − AR(original)."""
         work = service.of(body.nla).steer(body.document(), **body.options())
         return await service.answer(request, work)
 
@@ -166,8 +164,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
     @router.post("/vectors", response_model=Upload)
     async def vectors(request: Request, nla: NLAName = None) -> Any:
         """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
-        explained by /v1/explain.
-        """
+        explained by /v1/explain."""
         questions, data = service.of(nla), await request.body()
         found = await asyncio.to_thread(read_upload, data, questions.nla.sidecar.d_model)
         questions.check_values(len(found.vectors))
@@ -187,8 +184,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
     @router.get("/runs/{run_id:path}", response_model=RunAnswer)
     async def run(run_id: str) -> Any:
         """What a run wrote down so far: metrics and samples by step, results once it is
-        finished.
-        """
+        finished."""
         return await asyncio.to_thread(read_run, service.runs, run_id)
 
 

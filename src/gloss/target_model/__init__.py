@@ -39,36 +39,4 @@ if TYPE_CHECKING:
         weights_fingerprint,
     )
 
-__all__ = [
-    "UNREADABLE",
-    "Architecture",
-    "LoadOptions",
-    "ModelPlace",
-    "Target",
-    "architecture_of",
-    "backbone_of",
-    "blocks_of",
-    "capture_activations",
-    "check_positions",
-    "commit_of",
-    "edit_residual",
-    "kernel_for_short_rows",
-    "known_families",
-    "last_block_at",
-    "load_target",
-    "load_tokenizer",
-    "load_weights",
-    "next_token_logits",
-    "output_logits",
-    "quiet_loading",
-    "read_config",
-    "read_embedding_rows",
-    "refuse_missing",
-    "refuse_unsafe_files",
-    "remove_final_norm",
-    "torch_dtype",
-    "truncate_blocks",
-    "weights_fingerprint",
-]
-
 lazy_package(__name__)

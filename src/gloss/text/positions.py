@@ -1,6 +1,5 @@
 """Which tokens of a text are meant: an index, several, ``all``, or ``3,7-9``; or a selection by
-their content.
-"""
+their content."""
 
 from __future__ import annotations
 

@@ -26,8 +26,7 @@ _Tokens = tuple[list[int], _Offsets]
 @dataclass(frozen=True)
 class EncodedDocument:
     """A document as the target reads it: rendered ``text``, token ids, ``excluded`` indices, which
-    are not its own words, and character offsets in ``text`` where the tokenizer gives them.
-    """
+    are not its own words, and character offsets in ``text`` where the tokenizer gives them."""
 
     doc_id: str
     text: str

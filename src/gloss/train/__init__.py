@@ -9,17 +9,4 @@ if TYPE_CHECKING:
     from gloss.train.joint import JointResult, train_joint
     from gloss.train.sft import ARSFTResult, AVSFTResult, train_ar, train_av
 
-__all__ = [
-    "ARSFTResult",
-    "AVSFTConfig",
-    "AVSFTResult",
-    "JointConfig",
-    "JointResult",
-    "OptimizerConfig",
-    "SFTConfig",
-    "train_ar",
-    "train_av",
-    "train_joint",
-]
-
 lazy_package(__name__)

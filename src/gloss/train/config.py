@@ -94,8 +94,7 @@ class JointConfig(_LoopConfig):
     """Sampling temperature of the rollouts."""
     engine: str = "local"
     """What samples the rollouts: ``local``, or a server that starts with this AV and takes over the
-    weights of every step, such as ``vllm+http://host:8000`` or ``sglang+http://host:30000``.
-    """
+    weights of every step, such as ``vllm+http://host:8000`` or ``sglang+http://host:30000``."""
 
     micro_batch_size: int = Field(default=128, gt=0)
     """Explanations per forward and backward pass."""

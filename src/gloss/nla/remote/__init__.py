@@ -3,5 +3,3 @@
 from gloss.nla.remote.async_client import AsyncRemoteNLA
 from gloss.nla.remote.sync_client import RemoteNLA
 from gloss.nla.remote.wire import Connection
-
-__all__ = ["AsyncRemoteNLA", "Connection", "RemoteNLA"]

@@ -66,8 +66,7 @@ class ScoresAnswer:
 @dataclass(frozen=True)
 class LoadedNLA:
     """A loaded NLA. ``chat`` says whether the target has a chat template, ``fve`` is the held-out
-    FVE that the checkpoint records.
-    """
+    FVE that the checkpoint records."""
 
     name: str
     target: str | None

@@ -33,8 +33,7 @@ def _sent(
     question: Question[Params, Answer], path: str, kind: type[Any], value: str | None = None
 ) -> Callable[Concatenate[AsyncRemoteNLA, Params], Coroutine[Any, Any, Answer]]:
     """A question as a method that is sent to the server, with its signature and description; its
-    answer is of a kind, or the value of that name in it.
-    """
+    answer is of a kind, or the value of that name in it."""
 
     async def method(
         remote: AsyncRemoteNLA, /, *args: Params.args, **options: Params.kwargs

@@ -34,8 +34,7 @@ def _sent(
     question: Question[Params, Answer], path: str, kind: type[Any], value: str | None = None
 ) -> Callable[Concatenate[RemoteNLA, Params], Answer]:
     """A question as a method that is sent to the server, with its signature and description; its
-    answer is of a kind, or the value of that name in it.
-    """
+    answer is of a kind, or the value of that name in it."""
 
     def method(remote: RemoteNLA, /, *args: Params.args, **options: Params.kwargs) -> Answer:
         body = body_of(question, remote.nla, *args, **options)

@@ -1,6 +1,5 @@
 """How a question travels: the body of its request, when it is sent again, and how an answer or an
-error is read. Nothing here sends anything.
-"""
+error is read. Nothing here sends anything."""
 
 from __future__ import annotations
 
@@ -163,8 +162,7 @@ def body_of(
     question: Callable[..., Any], nla: str | None, *args: Any, **options: Any
 ) -> dict[str, Any]:
     """The body of a question, from the arguments of the method of ``Questions``. Raises:
-    TypeError as the method does for arguments that it does not have.
-    """
+    TypeError as the method does for arguments that it does not have."""
     given = inspect.signature(question).bind(None, *args, **options).arguments
     body: dict[str, Any] = {"nla": nla}
     for name, value in list(given.items())[1:]:
