@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_explain_without_an_nla_names_the_command_that_makes_one(tmp_path):
     out = gloss(
         "explain",
         "hello",
-        env={"PATH": "/usr/bin", "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        env={**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
     )
     assert out.returncode == 2
     assert "gloss quickstart" in out.stderr
