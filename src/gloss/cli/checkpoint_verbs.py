@@ -134,7 +134,6 @@ def _lines(file: Path | None) -> list[str] | None:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            "cannot read the texts", where=file, expected="UTF-8 text, one text a line"
-        ) from error
+        expected = "UTF-8 text, one text a line"
+        raise ConfigError("cannot read the texts", where=file, expected=expected) from error
     return [line for line in lines if line.strip()]

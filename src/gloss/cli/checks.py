@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gloss.errors import CheckpointError, ConfigError
 from gloss.plugins import installed
+from gloss.target_model.hub import ModelPlace
 
 if TYPE_CHECKING:
     from gloss.pipeline.run_config import RunConfig
@@ -30,13 +31,6 @@ def check_sources(settings: RunConfig, *, corpus: bool = True) -> None:
         read_corpus(source, text_field=settings.corpus.text_field)
 
 
-def check_dataset(path: Path) -> None:
-    """A Parquet file, or a folder of them. Raises: DatasetError."""
-    from gloss.store.shards import shard_files
-
-    shard_files(path)
-
-
 def check_dtype(name: str | None) -> None:
     """A number format that a part can have. Raises: ConfigError."""
     if name not in (None, *_DTYPES):
@@ -45,28 +39,17 @@ def check_dtype(name: str | None) -> None:
 
 def check_model(name: str) -> None:
     """A model's folder, or a hub id that the hub or its cache knows. Raises: CheckpointError."""
-    from gloss.target_model.hub import ModelPlace
-
     ModelPlace.of(name).file("config.json")
 
 
 def check_half(folder: Path, role: Literal["av", "ar"]) -> None:
     """The checkpoint of one half. Raises: CheckpointError, SidecarError."""
     from gloss.contract import SIDECAR_NAME, read_model_sidecar
-    from gloss.target_model.hub import ModelPlace
 
     file = ModelPlace.of(folder).file(SIDECAR_NAME)
     if file is None:
         raise CheckpointError("no checkpoint here", where=folder, expected=SIDECAR_NAME)
     found = read_model_sidecar(file).role
     if found != role:
-        raise CheckpointError(
-            "checkpoint of the other half", where=folder, expected=f"role {role}", found=found
-        )
-
-
-def check_run_folder(folder: Path) -> None:
-    """The folder of a finished run. Raises: ResumeError."""
-    from gloss.pipeline.last_run import require_finished_run
-
-    require_finished_run(folder)
+        what = "checkpoint of the other half"
+        raise CheckpointError(what, where=folder, expected=f"role {role}", found=found)

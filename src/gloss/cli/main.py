@@ -16,7 +16,7 @@ from typer.main import get_command
 from gloss import __version__, plugins
 from gloss.cli import checkpoint_verbs as files
 from gloss.cli import pipeline_verbs as runs
-from gloss.cli import question_verbs as questions
+from gloss.cli import question_verbs as nla
 from gloss.cli import results_verbs as results
 from gloss.cli import stage_verbs as stages
 from gloss.cli.options import add_verb
@@ -26,35 +26,26 @@ from gloss.cli.threads import choose_waiting
 from gloss.errors import GlossError
 from gloss.stopping import Terminated, stop_on_sigterm
 
+ROOTS = (runs.quickstart, runs.run, runs.evaluate, nla.explain, nla.steer, serve)
+SINGLE = (nla.tokens, nla.reconstruct, nla.score, nla.trust, nla.compare, nla.continue_)
+FILES = (files.inspect, files.validate, files.convert, files.card, files.push, files.pull)
+TABLES = (results.search, results.themes, results.report, results.import_, results.export)
+DATA = (stages.extract, stages.split, stages.label, stages.build)
 GROUPS: Mapping[str, tuple[str, Sequence[Callable[..., Any]]]] = {
-    "data": (
-        "From a corpus to training datasets.",
-        (stages.extract, stages.split, stages.label, stages.build),
-    ),
+    "data": ("From a corpus to training datasets.", DATA),
     "train": (
         "Train the two halves: SFT of each, then joint RL.",
         (stages.ar, stages.av, stages.joint),
     ),
     "nla": (
         "One NLA: rebuild, score, trust, compare, continue; look at its files and exchange them.",
-        (
-            *(
-                questions.tokens,
-                questions.reconstruct,
-                questions.score,
-                questions.trust,
-                questions.compare,
-                questions.continue_,
-            ),
-            *(files.inspect, files.validate, files.convert, files.card, files.push, files.pull),
-        ),
+        (*SINGLE, *FILES),
     ),
     "results": (
         "Tables of explanations and finished runs: search, themes, report, exchange.",
-        (results.search, results.themes, results.report, results.import_, results.export),
+        TABLES,
     ),
 }
-
 RENAMED = {
     "checkpoint": ("nla",),
     "explore": ("serve", "--open"),
@@ -150,29 +141,17 @@ app = typer.Typer(
 )
 
 
-def _version(shown: bool) -> None:
-    if shown:
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    """Turn a language model's activations into words, and check the words."""
+    if version:
         typer.echo(f"gloss {__version__}")
         raise typer.Exit
 
 
-@app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
-    ),
-) -> None:
-    """Turn a language model's activations into words, and check the words."""
-
-
-for function in (
-    runs.quickstart,
-    runs.run,
-    runs.evaluate,
-    questions.explain,
-    questions.steer,
-    serve,
-):
+for function in ROOTS:
     add_verb(app, function)
 for name, (meaning, verbs) in GROUPS.items():
     group = typer.Typer(help=meaning, no_args_is_help=True, cls=_Data if name == "data" else None)

@@ -14,18 +14,23 @@ import typer
 from gloss.cli.checks import check_dtype, check_model
 from gloss.cli.option_help import HELP, SPELLED
 from gloss.cli.output import Answer, next_command, print_json, print_rich
+from gloss.engines.engine_names import LOCAL, parse_engine
 from gloss.errors import ConfigError
+from gloss.pipeline.last_run import last_quickstart
+from gloss.text.document import Document, clean_text, load_transcript
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
     from gloss.nla.place import NLAPlaces
     from gloss.pipeline.run_config import RunConfig
     from gloss.store.sources import VectorSource
-    from gloss.text.document import Document
 
 AtLeast0 = Annotated[int, typer.Option(min=0)]
 AtLeast1 = Annotated[int, typer.Option(min=1)]
 NotNegative = Annotated[float, typer.Option(min=0)]
+_SOURCES = {"text": "TEXT"} | {
+    name: f"--{name.replace('_', '-')}" for name in ("activations", "chat", "text_file")
+}
 ARGUMENT = {"argument": True}
 """Metadata of a dataclass field that is an argument and no option."""
 
@@ -124,7 +129,6 @@ class NLAOptions:
 
         Raises: ConfigError, CheckpointError, SidecarError.
         """
-        from gloss.engines.engine_names import LOCAL, parse_engine
         from gloss.nla.place import find_nla
 
         if self.engine != LOCAL:
@@ -132,9 +136,8 @@ class NLAOptions:
         check_dtype(self.dtype)
         if self.target is not None:
             check_model(self.target)
-        return find_nla(
-            self._name, av=self.av, ar=self.ar, target=self.target, revision=self.revision
-        )
+        parts: Any = {part: getattr(self, part) for part in ("av", "ar", "target", "revision")}
+        return find_nla(self._name, **parts)
 
     def open(self) -> NLA:
         """The NLA that is named, by one name or by its halves; else the last quickstart's."""
@@ -146,8 +149,6 @@ class NLAOptions:
 
     @property
     def _name(self) -> str | None:
-        from gloss.pipeline.last_run import last_quickstart
-
         unnamed = self.nla is None and self.av is None and self.ar is None
         return str(last_quickstart()) if unnamed else self.nla
 
@@ -169,20 +170,10 @@ class TextOptions:
 
     def document(self) -> Document:
         """The text or chat. Raises: ConfigError, CorpusError."""
-        from gloss.text.document import Document, clean_text, load_transcript
-
         if self.chat is not None:
             return load_transcript(self.chat)
         name = "text" if self.text_file is None else clean_text(self.text_file.stem)
         return Document(name, clean_text(read_text(self.text, self.text_file)))
-
-
-_SOURCES = {
-    "text": "TEXT",
-    "activations": "--activations",
-    "chat": "--chat",
-    "text_file": "--text-file",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,14 +199,14 @@ def read_text(text: str | None, file: Path | None = None) -> str:
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
+            found = str(error)
             raise ConfigError(
-                "not a text file", where=file, expected="UTF-8", found=str(error)
+                "not a text file", where=file, expected="UTF-8", found=found
             ) from error
     read = sys.stdin.read() if text is None or text == "-" else text
     if not read.strip():
-        raise ConfigError(
-            "the text is empty", expected="some text, as an argument or on standard input"
-        )
+        expected = "some text, as an argument or on standard input"
+        raise ConfigError("the text is empty", expected=expected)
     return read
 
 

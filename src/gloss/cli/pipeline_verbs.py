@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gloss.cli.checks import check_run_folder, check_sources
+from gloss.cli.checks import check_sources
 from gloss.cli.options import AtLeast0
 from gloss.cli.output import Answer
+from gloss.pipeline.last_run import remember_quickstart, require_finished_run
 
 if TYPE_CHECKING:
     from gloss.pipeline.run_config import RunConfig
@@ -20,7 +21,6 @@ Rows = Annotated[int, typer.Option(min=2)]
 
 def quickstart(preset: str = "standard", out: Path | None = None, seed: AtLeast0 = 0) -> Answer:
     """Train an NLA for a small language model and read its activations, on a laptop."""
-    from gloss.pipeline.last_run import remember_quickstart
     from gloss.pipeline.run_config import preset_path, read_config
 
     config = read_config(preset_path(preset), [f"seed={seed}"])
@@ -56,7 +56,7 @@ def run(
 
 def evaluate(run_dir: Path, /, max_rows: Rows | None = None) -> Answer:
     """Measure the NLA of a run again: FVE with interval, controls, claims."""
-    check_run_folder(run_dir)
+    require_finished_run(run_dir)
     from gloss.pipeline.runner import evaluate_again
     from gloss.report import summary_table
 

@@ -29,14 +29,11 @@ def search(
 ) -> Answer:
     """Find explanations in tables of them; ends with 1 if there are none, like grep."""
     if semantic != (model is not None):
-        raise ConfigError(
-            "a search by meaning needs a model", expected="--semantic and --model together"
-        )
+        expected = "--semantic and --model together"
+        raise ConfigError("a search by meaning needs a model", expected=expected)
     if semantic and (fixed or case_sensitive):
-        raise ConfigError(
-            "a search by meaning reads no pattern",
-            expected="--semantic without --fixed, --case-sensitive",
-        )
+        expected = "--semantic without --fixed, --case-sensitive"
+        raise ConfigError("a search by meaning reads no pattern", expected=expected)
     from gloss.reading.search import search as matching
     from gloss.reading.search import search_by_meaning, sentence_embedder
 

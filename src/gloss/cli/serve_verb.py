@@ -13,6 +13,8 @@ import typer
 from gloss.cli.options import AtLeast0, AtLeast1, NLAOptions, NotNegative
 from gloss.cli.output import note
 from gloss.errors import ConfigError, MissingExtraError
+from gloss.pipeline.last_run import last_quickstart
+from gloss.serve.access import access_for, bound_socket
 from gloss.serve.limits import Limits
 
 PAGE_PATH = "/explore/"
@@ -42,9 +44,6 @@ def serve(
 ) -> None:
     """Serve NLAs over HTTP: a page to read, check and steer with, Gloss's own interface below /v1,
     and Neuronpedia's."""
-    from gloss.pipeline.last_run import last_quickstart
-    from gloss.serve.access import access_for, bound_socket
-
     secret, allowed = _secret(secret_env), allow_host or ()
     access = access_for(host, secret=secret, allowed_hosts=allowed, open_paths=[PAGE_PATH])
     if runs is not None and not runs.is_dir():
@@ -93,22 +92,18 @@ def _named(entries: list[str] | None, *, engine: str, **parts: Any) -> dict[str,
 
     Raises: ConfigError for a name that is missing or there twice, or several NLAs on one engine
     elsewhere, which runs one AV."""
-    from gloss.pipeline.last_run import last_quickstart
-
     places = entries or [str(last_quickstart())]
     if engine != "local" and len(places) > 1:
-        raise ConfigError(
-            "an engine elsewhere runs one AV", expected="one --nla", found=len(places)
-        )
+        what = "an engine elsewhere runs one AV"
+        raise ConfigError(what, expected="one --nla", found=len(places))
     found: dict[str, NLAOptions] = {}
     for entry in places:
         name, equals, place = entry.partition("=")
         place = place if equals else entry
         name = name if equals else Path(place.rstrip("/")).name
         if not name or name in found:
-            raise ConfigError(
-                "--nla needs a name of its own", expected="name=place", found=repr(entry)
-            )
+            what = "--nla needs a name of its own"
+            raise ConfigError(what, expected="name=place", found=repr(entry))
         found[name] = NLAOptions(nla=place, engine=engine, **parts)
     return found
 
@@ -118,9 +113,8 @@ def _secret(variable: str | None) -> str | None:
         return None
     if secret := os.environ.get(variable, ""):
         return secret
-    raise ConfigError(
-        "the environment variable of the secret is not set", where=variable, expected="a secret"
-    )
+    what = "the environment variable of the secret is not set"
+    raise ConfigError(what, where=variable, expected="a secret")
 
 
 def _server_module() -> Any:

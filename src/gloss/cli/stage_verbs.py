@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gloss.cli.checks import check_dataset, check_half, check_sources
+from gloss.cli.checks import check_half, check_sources
 from gloss.cli.options import ConfigOptions
 from gloss.cli.output import next_command, print_json
 from gloss.errors import ConfigError
+from gloss.store.shards import shard_files
 
 
 def extract(given: ConfigOptions, *, out: Path) -> None:
@@ -31,7 +32,7 @@ def extract(given: ConfigOptions, *, out: Path) -> None:
 def split(given: ConfigOptions, *, activations: Path, out: Path) -> None:
     """Activations → four parts, by document."""
     settings = given.read()
-    check_dataset(activations)
+    shard_files(activations)
     from gloss.data import split as run_split
 
     result = run_split(settings.split, activations, out)
@@ -45,7 +46,7 @@ def split(given: ConfigOptions, *, activations: Path, out: Path) -> None:
 def label(parquet: Path, /, given: ConfigOptions, *, out: Path) -> None:
     """Activations → with a label each."""
     settings = given.read().label
-    check_dataset(parquet)
+    shard_files(parquet)
     from gloss.data import label as run_label
 
     result = run_label(settings, parquet, settings.make_labeller(), out)
@@ -108,7 +109,7 @@ def joint(
     check_half(av, "av")
     check_half(ar, "ar")
     for file in (dataset, *([] if heldout is None else [heldout])):
-        check_dataset(file)
+        shard_files(file)
     from gloss.train import train_joint
 
     result = train_joint(settings, av=av, ar=ar, dataset=dataset, out_dir=out, heldout=heldout)
@@ -121,7 +122,7 @@ def _warm_start(given: ConfigOptions, dataset: Path, out: Path) -> tuple[Any, di
     """The settings, and what SFT of a half reads and writes."""
     settings = given.read()
     check_sources(settings, corpus=False)
-    check_dataset(dataset)
+    shard_files(dataset)
     from gloss.plugins import target_place
 
     return settings, {"target": target_place(settings.target), "dataset": dataset, "out_dir": out}
@@ -135,9 +136,8 @@ def _named(inputs: list[str]) -> dict[str, Path]:
         file = Path(path if equals else item)
         name = name if equals else file.stem
         if not name or name in named:
-            raise ConfigError(
-                "cannot read an input", expected="NAME=FILE, each name once", found=repr(item)
-            )
-        check_dataset(file)
+            expected = "NAME=FILE, each name once"
+            raise ConfigError("cannot read an input", expected=expected, found=repr(item))
+        shard_files(file)
         named[name] = file
     return named
