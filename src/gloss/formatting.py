@@ -80,12 +80,17 @@ def cleaned(value: Any) -> Any:
     Offsets into a text stay valid, terminals see no escape sequence and every text can be written
     as UTF-8."""
     if isinstance(value, str):
-        return "".join(_REPLACEMENT if _unsafe(character) else character for character in value)
+        return printable(value)
     if isinstance(value, Mapping):
         return {cleaned(str(key)): cleaned(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [cleaned(item) for item in value]
     return value
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal obeys or what turns text around; breaks and tabs stay."""
+    return "".join(_REPLACEMENT if _unsafe(character) else character for character in text)
 
 
 def _unsafe(character: str) -> bool:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gloss.formatting import count, decimal, duration, listed, percent, signed, visible_token
+from gloss.formatting import (
+    cleaned,
+    count,
+    decimal,
+    duration,
+    listed,
+    percent,
+    signed,
+    visible_token,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +46,11 @@ from gloss.formatting import count, decimal, duration, listed, percent, signed, 
 )
 def test_numbers_are_written_one_way(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_tables_and_pages_take_the_same_characters_out_of_foreign_text():
+    from gloss.nla.presentation import visible
+
+    hostile = "a\x1b[2Jb\u202ec\ud83dd\n\te"
+    assert cleaned(hostile) == "a\ufffd[2Jb\ufffdc\ufffdd\n\te"
+    assert visible(hostile) == "a\ufffd[2Jb\ufffdc\ufffdd⏎⇥e"

@@ -64,7 +64,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from gloss.nla.presentation import printable
+    from gloss.formatting import printable
 
     shown = Table(show_lines=True, header_style="bold")
     for name in columns:

@@ -103,7 +103,8 @@ def _check_tables(files: list[Path]) -> None:
 def _hits_table(hits: Iterable[Any]) -> Any:
     from rich.text import Text
 
-    from gloss.nla.presentation import printable, visible
+    from gloss.formatting import printable
+    from gloss.nla.presentation import visible
 
     rows = []
     for hit in hits:

@@ -7,7 +7,8 @@ from functools import cache
 from html import escape
 from io import StringIO
 from typing import Any
-from unicodedata import category
+
+from gloss.formatting import printable
 
 Shown = tuple[Sequence[str], Sequence[Sequence[str]]]
 
@@ -66,13 +67,6 @@ def adapter(kind: Any) -> Any:
 
 
 _NUMBERS = ("pos", "FVE", "cosine", "percentile", "α", "up to here", "lost without", "norm")
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal obeys; line breaks and tabs stay."""
-    return "".join(
-        "\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text
-    )
 
 
 def visible(token: str) -> str:

@@ -16,9 +16,8 @@ import pyarrow as pa
 
 from gloss import __version__
 from gloss.durable import write_text
-from gloss.errors import ConfigError, CorpusError
+from gloss.errors import ConfigError, CorpusError, first_line
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
-from gloss.target_model.folder_files import first_line
 from gloss.text.document import clean_text, json_value, read_json_file
 
 _KINDS: Mapping[str, tuple[Any, str]] = {

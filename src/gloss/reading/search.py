@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gloss.errors import CheckpointError, ConfigError, MissingExtraError
+from gloss.errors import CheckpointError, ConfigError, MissingExtraError, first_line
 from gloss.reading.tables import iter_results
-from gloss.target_model.folder_files import first_line
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Embed = Callable[[list[str]], Vectors]

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
-from gloss.errors import DatasetError
+from gloss.errors import DatasetError, first_line
 from gloss.nla.results import Explanations, TokenExplanation
-from gloss.target_model.folder_files import first_line
 
 METADATA_KEY = b"gloss.reading"
 FORMAT = 1

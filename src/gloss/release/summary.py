@@ -13,7 +13,7 @@ from rich.table import Table
 
 from gloss.contract import SIDECAR_NAME, VALUE_HEAD_NAME
 from gloss.contract.sidecar_yaml import read_yaml
-from gloss.nla.presentation import printable
+from gloss.formatting import printable
 from gloss.release.parts import Half, parts_of
 from gloss.target_model.hub import commit_of
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CheckpointError, GlossError
+from gloss.errors import CheckpointError, GlossError, first_line
 
 UNREADABLE = (Exception,)
 """What a damaged model folder raises: the libraries that read it have no narrower kind."""
@@ -60,9 +60,3 @@ def json_object(file: Path) -> dict[str, Any]:
         found = type(values).__name__
         raise CheckpointError("wrong content", where=file, expected="a JSON object", found=found)
     return values
-
-
-def first_line(error: BaseException) -> str:
-    """The beginning of what an error says, or its name if it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

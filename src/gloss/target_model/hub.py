@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CheckpointError
-from gloss.target_model.folder_files import first_line, refuse_unsafe_files
+from gloss.errors import CheckpointError, first_line
+from gloss.target_model.folder_files import refuse_unsafe_files
 
 TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*")
 MODEL_FILES = (*TEXT_FILES, "*.safetensors", "*.yaml")

@@ -12,9 +12,9 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
-from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError
+from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError, first_line
 from gloss.target_model.architectures import Architecture, architecture_of, blocks_of
-from gloss.target_model.folder_files import UNREADABLE, first_line, json_object, readable
+from gloss.target_model.folder_files import UNREADABLE, json_object, readable
 from gloss.target_model.hub import ModelPlace
 
 _PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")

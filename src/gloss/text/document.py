@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CorpusError
-from gloss.target_model.folder_files import first_line
+from gloss.errors import CorpusError, first_line
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 

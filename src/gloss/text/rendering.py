@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gloss.errors import CorpusError
-from gloss.target_model.folder_files import first_line
+from gloss.errors import CorpusError, first_line
 from gloss.text.document import Document, clean_text
 
 _TOKENIZED_TOGETHER = 64
