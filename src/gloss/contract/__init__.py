@@ -15,6 +15,7 @@ from gloss.contract.explanation import (
     extract_explanation,
     wrap_explanation,
 )
+from gloss.contract.foreign_text import encode_texts, special_token_ids
 from gloss.contract.marker import (
     ChosenMarker,
     InjectionMarker,
@@ -40,6 +41,7 @@ from gloss.contract.sidecar import (
 from gloss.contract.templates import (
     DEFAULT_AR_TEMPLATE,
     DEFAULT_AV_TEMPLATE,
+    ar_ids,
     ar_prompt_ids,
     check_ar_prompt,
     custom_prompt_ids,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gloss.contract.foreign_text import Spans, encode_texts
 from gloss.errors import MarkerError, TemplateError
 
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
@@ -79,20 +80,27 @@ def render_chat_ids(
     return text_ids(tokenizer, "".join(message["content"] for message in messages))
 
 
-def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a plain text: one BOS where the tokenizer adds one, no end-of-text token."""
-    ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=True)]
+def text_ids(tokenizer: Any, text: str, foreign: Spans = ()) -> list[int]:
+    """Token ids of a plain text: one BOS where the tokenizer adds one, no end-of-text token; in
+    ``foreign`` spans of it control tokens are text."""
+    ids, _ = encode_texts(tokenizer, [text], [foreign], add_special_tokens=True)[0]
     eos = getattr(tokenizer, "eos_token_id", None)
     if ids and ids[-1] == eos:
-        plain = [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
+        plain, _ = encode_texts(tokenizer, [text], [foreign])[0]
         if ids[len(ids) - 1 - len(plain) : -1] == plain:
             ids = ids[:-1]
-    return _one_bos(tokenizer, ids)
+    return _one_bos(tokenizer, [int(i) for i in ids])
 
 
 def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
     """Token ids of the AR prompt of one explanation, without an end-of-text token."""
-    return text_ids(tokenizer, fill(template, **{EXPLANATION_FIELD: explanation}))
+    return ar_ids(tokenizer, template, fill(template, **{EXPLANATION_FIELD: explanation}))
+
+
+def ar_ids(tokenizer: Any, template: str, prompt: str) -> list[int]:
+    """Token ids of an AR prompt that holds its explanation; in that, control tokens are text."""
+    before, _, after = template.partition("{" + EXPLANATION_FIELD + "}")
+    return text_ids(tokenizer, prompt, [(len(before), len(prompt) - len(after))])
 
 
 def check_ar_prompt(template: str, prompt: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
+    from gloss.contract.foreign_text import special_token_ids
     from gloss.data.build import BuildResult, ar_suffix_ids, build
     from gloss.data.corpus import load_corpus, read_corpus
     from gloss.data.extract import ExtractCounts, ExtractResult, extract, sample_positions
@@ -20,6 +21,5 @@ if TYPE_CHECKING:
         vectors_as_array,
     )
     from gloss.text.document import Document
-    from gloss.text.rendering import special_token_ids
 
 lazy_package(__name__)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gloss.errors import CorpusError, MissingExtraError, first_line
-from gloss.text.document import Document, chat_messages, clean_text
+from gloss.text.document import Document, chat_document, clean_text
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 HUB_PREFIX = "hf:"
@@ -200,7 +200,7 @@ def _document(record: Mapping[str, Any], default_id: str, text_field: str, where
     value = record.get(text_field)
     if isinstance(value, list) or (value is None and record.get("messages") is not None):
         messages = value if isinstance(value, list) else record["messages"]
-        return Document(doc_id, None, chat_messages(messages, where))
+        return chat_document(doc_id, {**record, "messages": messages}, where)
     if text_field not in record:
         raise CorpusError(
             f"no field {text_field!r}",

@@ -35,11 +35,11 @@ from gloss.models import (
     SharedPrefix,
     common_prefix_length,
     further_stop_ids,
-    response_text,
 )
 from gloss.models.slot_cache import SlotCache
 from gloss.seeds import uniform_draws
 from gloss.target_model import Target, backbone_of, check_positions, edit_residual, output_logits
+from gloss.text.token_texts import text_of_ids
 
 Request = RowRequest | TextRequest
 
@@ -252,7 +252,11 @@ class _TextPrompts:
         config = getattr(self._model, "generation_config", None)
         ends = (tokenizer.eos_token_id, *further_stop_ids(tokenizer, config))
         self.stop_ids = frozenset(int(end) for end in ends if end is not None)
-        self.decode = partial(response_text, tokenizer, without=tuple(self.stop_ids))
+        self._tokenizer = tokenizer
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        ids = [i for i in token_ids if i not in self.stop_ids]
+        return text_of_ids(self._tokenizer, ids)
 
     def length(self, request: Request) -> int:
         assert isinstance(request, TextRequest), "a target continues texts"

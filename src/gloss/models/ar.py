@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import ModelSidecar, ar_prompt_ids, check_ar_prompt, text_ids
+from gloss.contract import ModelSidecar, ar_ids, ar_prompt_ids, check_ar_prompt
 from gloss.errors import CheckpointError, ConfigError, SidecarError
 from gloss.models.prefix import (
     SharedPrefix,
@@ -110,7 +110,7 @@ class ActivationReconstructor(nn.Module):
         assert template is not None
         for prompt in prompts:
             check_ar_prompt(template, prompt)
-        return [text_ids(self.tokenizer, prompt) for prompt in prompts]
+        return [ar_ids(self.tokenizer, template, prompt) for prompt in prompts]
 
     def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model],

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloss.contract import InjectionMarker, ModelSidecar, custom_prompt_ids, find_marker, prompt_ids
+from gloss.contract import (
+    InjectionMarker,
+    ModelSidecar,
+    custom_prompt_ids,
+    encode_texts,
+    find_marker,
+    prompt_ids,
+)
 from gloss.errors import InjectionError, MarkerError, SidecarError, TemplateError
 from gloss.models.injection import inject
 from gloss.models.prefix import SharedPrefix, hidden_after_prefix, right_pad
@@ -140,13 +147,15 @@ class ActivationVerbalizer:
         wanted = response_ids[response_mask].to(logits.device)
         return -nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
 
+    def response_ids(self, responses: Sequence[str]) -> list[list[int]]:
+        """Token ids of training responses, each closed by the stop token, which stands nowhere
+        else: a control token that a response quotes is text."""
+        encoded = encode_texts(self.tokenizer, responses, [None] * len(responses))
+        return [[*ids, self.stop_id] for ids, _ in encoded]
+
     def encode_responses(self, responses: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids of training responses, closed by the stop token: ids and mask [n, tokens]."""
-        rows = [
-            [*self.tokenizer.encode(text, add_special_tokens=False), self.stop_id]
-            for text in responses
-        ]
-        return right_pad(rows, self.pad_id)
+        """Token ids of training responses, right-padded: ids and mask [n, tokens]."""
+        return right_pad(self.response_ids(responses), self.pad_id)
 
     def decode(self, response_ids: Sequence[int]) -> str:
         """The text of one response, without its stop token."""

@@ -23,10 +23,15 @@ Drawn = tuple[Rollout, Score | None]
 
 class Explaining:
     """One question under way: draw ``d`` of the ``i``-th usable activation is the executor's row
-    ``i · draws + d``."""
+    ``i · draws + d``.
 
-    def __init__(self, questions: Questions, chosen: Chosen, sampling: Sampling) -> None:
-        self.nla, self.questions = questions.nla, questions
+    ``raw`` shows parts as the AV writes them, tags included, and scores a response that is never
+    closed as far as it goes."""
+
+    def __init__(
+        self, questions: Questions, chosen: Chosen, sampling: Sampling, *, raw: bool = False
+    ) -> None:
+        self.nla, self.questions, self.raw = questions.nla, questions, raw
         self.chosen, self.sampling, self.draws = chosen, sampling, sampling.num_draws
         good = torch.isfinite(chosen.vectors).all(dim=1) & (chosen.vectors != 0).any(dim=1)
         self.usable: list[int] = good.nonzero().flatten().tolist()
@@ -75,7 +80,10 @@ class Explaining:
         wanted = questions.has_ar if wanted is None else wanted and "ar" not in questions.missing
         if not (wanted or self.sampling.best_of > 1):
             return {}
-        known = [(i, text) for i, one in finished.items() if (text := text_of(one)) is not None]
+        texts = {i: text_of(one) for i, one in finished.items()}
+        if self.raw:
+            texts |= {i: written(finished[i].text) for i, text in texts.items() if text is None}
+        known = [(i, text) for i, text in texts.items() if text]
         vectors = self.chosen.vectors[[self.usable[index // self.draws] for index, _ in known]]
         scores = await questions.scores([text for _, text in known], vectors)
         return {index: score for (index, _), score in zip(known, scores, strict=True)}
@@ -123,13 +131,20 @@ class Explaining:
 
     def _part(self, index: int, text: str) -> ExplainPart:
         known = self.chosen.known[self.usable[index // self.draws]]
-        return ExplainPart(known.get("position"), index % self.draws, shown_so_far(text))
+        shown = text if self.raw else shown_so_far(text)
+        return ExplainPart(known.get("position"), index % self.draws, shown)
 
 
 def text_of(rollout: Rollout) -> str | None:
     """The explanation of a response; None where none could be extracted."""
     found = rollout.explanation
     return found.text if isinstance(found, Explanation) else None
+
+
+def written(response: str) -> str:
+    """What a response says, extracted or not: without tags, as far as it goes."""
+    _, opened, inside = response.partition(OPEN_TAG)
+    return (inside if opened else response).partition(CLOSE_TAG)[0].strip()
 
 
 def shown_so_far(response: str) -> str:

@@ -20,6 +20,7 @@ from gloss.contract import (
     read_model_sidecar,
 )
 from gloss.contract.files import RESULTS_NAME
+from gloss.contract.foreign_text import special_token_ids
 from gloss.durable import read_json
 from gloss.engines import LOCAL, Engine, LocalEngine, engine_of, parse_engine
 from gloss.errors import ActivationError, CheckpointError, ConfigError
@@ -35,7 +36,6 @@ from gloss.nla.flags import activation_flags
 from gloss.nla.place import NLAPlaces, find_nla
 from gloss.nla.questions import Questions
 from gloss.target_model import LoadOptions, ModelPlace, Target, load_target, load_tokenizer
-from gloss.text.rendering import special_token_ids
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")

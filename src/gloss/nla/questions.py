@@ -163,11 +163,13 @@ class Questions:
         sampling: Sampling = Sampling(),
         *,
         partial: bool = False,
+        raw: bool = False,
     ) -> AsyncIterator[ExplainEvent]:
         """As ``explain``, one by one as they are finished: ``ExplainStart`` first, when the rows
-        are accepted, and with ``partial`` texts as far as they are written."""
+        are accepted, and with ``partial`` texts as far as they are written; ``raw`` as in
+        ``Explaining``."""
         chosen = await self._choose(source, selection, sampling)
-        run = Explaining(self, chosen, sampling)
+        run = Explaining(self, chosen, sampling, raw=raw)
         rows = run.begin(partial=partial)
         total, read = len(chosen.vectors) * sampling.samples, chosen.read
         num_tokens = None if read is None else len(read.tokens)
@@ -229,24 +231,42 @@ class Questions:
     compare = compare
 
     async def continue_text(
-        self, source: Text, *, max_new_tokens: int = 16, temperature: float = 0.0, seed: int = 0
+        self,
+        source: Text,
+        *,
+        max_new_tokens: int = 16,
+        temperature: float = 0.0,
+        seed: int = 0,
+        with_end: bool = False,
     ) -> TextContinuation:
-        """A text or a chat with what the target writes behind it; greedy at temperature 0.
+        """A text or a chat with what the target writes behind it; greedy at temperature 0. The
+        token that ends its turn is left out, unless ``with_end``.
 
         Raises: CorpusError, PositionError if it does not fit into the target's context.
         """
         read = self.read(source)
         written = self.continuation(
-            read, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            read,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            with_end=with_end,
         )
         tokens = [*read.tokens, *[token async for token in written]]
         text = read.text + text_of_tokens(tokens[len(read.tokens) :])
         return TextContinuation(tuple(tokens), len(read.tokens), text)
 
     async def continuation(
-        self, read: ReadText, *, max_new_tokens: int, temperature: float, seed: int = 0
+        self,
+        read: ReadText,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int = 0,
+        with_end: bool = False,
     ) -> AsyncIterator[ReadToken]:
-        """The tokens that the target writes behind a text, as they come, a glyph's together."""
+        """The tokens that the target writes behind a text, as they come, a glyph's together; the
+        token that ends its turn only ``with_end``."""
         ids, role = read.token_ids, None if read.messages is None else "assistant"
         merger = GlyphMerger(
             self.nla.target.tokenizer, position=len(ids), start=len(read.text), role=role
@@ -254,7 +274,7 @@ class Questions:
         request = TextRequest(ids, temperature, max_new_tokens, row_seed(seed, len(ids)))
         async for group in self.executor.continuations([request]):
             for event in group:
-                if event.rollout is None or not event.rollout.finished:
+                if with_end or event.rollout is None or not event.rollout.finished:
                     for token in merger.push(event.token_id):
                         yield token
         for token in merger.finish():

@@ -6,7 +6,7 @@ codes."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from gloss.engines import LOCAL
 from gloss.nla import Questions, Sampling, Selection
+from gloss.nla.explaining import written
 from gloss.nla.results import (
     ExplainEvent,
     ExplainPart,
@@ -71,11 +72,18 @@ def _add_texts(router: APIRouter, service: Service) -> None:
         ``stream`` answers with server-sent events: a frame about the whole, partial texts, a result
         per token, [DONE]."""
         read = questions.read(body.document())
-        positions = parse_positions(body.positions or "all", len(read.tokens))
-        selection = Selection(positions=positions[::-1] if body.reverse else positions)
+        asked = [
+            position
+            for one in body.positions or range(len(read.tokens))
+            for position in parse_positions(one, len(read.tokens))
+        ]
+        asked = asked[::-1] if body.reverse else asked
+        selection = Selection(positions=list(dict.fromkeys(asked)))
         source, sampling = body.document(), _sampling(body)
-        events = questions.explain_events(source, selection, sampling, partial=body.stream)
-        frames = _explain_frames(events, plain=body.messages is None)
+        events = questions.explain_events(
+            source, selection, sampling, partial=body.stream, raw=True
+        )
+        frames = _explain_frames(events, asked, plain=body.messages is None)
         if body.stream:
             return await service.stream(request, frames)
         layer = questions.nla.layer
@@ -93,6 +101,7 @@ def _add_texts(router: APIRouter, service: Service) -> None:
             "max_new_tokens": min(body.completion_tokens, bounds.MAX_COMPLETION_TOKENS),
             "temperature": body.temperature,
             "seed": secrets.randbits(48),
+            "with_end": True,
         }
         if body.stream:
             return await service.stream(request, completion_frames(questions, body, options))
@@ -115,13 +124,15 @@ def _add_activations(router: APIRouter, service: Service) -> None:
         """Explain activations. ``stream`` answers with server-sent events: partial texts, a result
         per activation, [DONE]."""
         vectors = as_vectors(body.activations, questions.nla.sidecar.d_model)
-        events = questions.explain_events(vectors, sampling=_sampling(body), partial=body.stream)
+        events = questions.explain_events(
+            vectors, sampling=_sampling(body), partial=body.stream, raw=True
+        )
         frames = _describe_frames(events)
         if body.stream:
             return await service.stream(request, frames)
         return await answer(
             request,
-            _collected(frames, m.DescribeResultFrame),
+            _collected(frames, m.DescriptionResult),
             lambda results: m.DescribeResponse(results=results),
         )
 
@@ -159,7 +170,7 @@ def _health(service: Service) -> m.HealthResponse:
     av_is_here = has["av"] and nla.engine_kind == LOCAL
     return m.HealthResponse(
         status="ok",
-        verbalizer_model=shown_place(nla.name) if has["av"] else "",
+        verbalizer_model=nla.name if has["av"] else "",
         d_model=nla.sidecar.d_model,
         verbalizer_torch_compile=False,
         verbalizer_device=str(nla.av.model.device) if av_is_here else None,
@@ -167,7 +178,7 @@ def _health(service: Service) -> m.HealthResponse:
         reconstructor_fp8=False if has["ar"] else None,
         reconstructor_int4=False if has["ar"] else None,
         reconstructor_device=str(nla.ar.backbone.device) if has["ar"] else None,
-        source_model=shown_place(nla.target.name) if has["target"] else None,
+        source_model=nla.target.name if has["target"] else None,
         extraction_layer=nla.layer,
         source_truncated=False if has["target"] else None,
         source_fp8=False if has["target"] else None,
@@ -226,7 +237,7 @@ def _infos(tokens: Iterable[ReadToken], body: m.TextRequest) -> list[m.TokenInfo
 
 def _scored(one: TokenExplanation) -> dict[str, Any]:
     """The description (what the AV wrote where nothing could be extracted) and its score."""
-    text = one.response if one.text is None else one.text
+    text = written(one.response) if one.text is None else one.text
     return {"description": text, "mse": one.direction_mse, "cosine_similarity": one.cosine}
 
 
@@ -245,20 +256,30 @@ async def _in_order(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[Explai
 
 
 async def _explain_frames(
-    events: AsyncIterator[ExplainEvent], *, plain: bool
+    events: AsyncIterator[ExplainEvent], asked: Sequence[int], *, plain: bool
 ) -> AsyncIterator[BaseModel]:
+    """A frame about the whole, what is written so far, and one result for each position asked for,
+    in that order, as often as it was."""
+    shown, results, following = set[int](), dict[int, BaseModel](), 0
     async for one in _in_order(events):
         if isinstance(one, ExplainStart):
             assert one.num_tokens is not None
             yield m.ExplainMetaFrame(
-                layer_index=one.layer, total=one.total, prompt_length=one.num_tokens
+                layer_index=one.layer, total=len(asked), prompt_length=one.num_tokens
             )
         elif isinstance(one, ExplainPart):
             assert one.position is not None
+            shown.add(one.position)
             yield m.ExplainProgressFrame(position=one.position, text=one.text)
         else:
+            assert one.position is not None
+            if one.position not in shown and one.response:
+                yield m.ExplainProgressFrame(position=one.position, text=one.response)
             info = _info(one, plain=plain).model_dump()
-            yield m.ExplainResult(**info, l2_norm=one.norm, **_scored(one))
+            results[one.position] = m.ExplainResult(**info, l2_norm=one.norm, **_scored(one))
+            while following < len(asked) and asked[following] in results:
+                yield results[asked[following]]
+                following += 1
 
 
 async def _collected(frames: AsyncIterator[BaseModel], kind: type[BaseModel]) -> list[BaseModel]:
@@ -266,12 +287,16 @@ async def _collected(frames: AsyncIterator[BaseModel], kind: type[BaseModel]) ->
 
 
 async def _describe_frames(events: AsyncIterator[ExplainEvent]) -> AsyncIterator[BaseModel]:
+    shown = set[int]()
     async for one in _in_order(events):
         if isinstance(one, ExplainPart):
             assert one.position is not None
+            shown.add(one.position)
             yield m.DescribeProgressFrame(index=one.position, text=one.text)
         elif isinstance(one, TokenExplanation):
-            yield m.DescribeResultFrame(index=one.row, **_scored(one))
+            if one.row not in shown and one.response:
+                yield m.DescribeProgressFrame(index=one.row, text=one.response)
+            yield m.DescriptionResult(**_scored(one))
 
 
 async def completion_frames(

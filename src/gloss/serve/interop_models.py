@@ -260,12 +260,6 @@ class DescribeProgressFrame(BaseModel):
     done: Literal[False] = False
 
 
-class DescribeResultFrame(DescriptionResult):
-    """One finished explanation and which activation's it is."""
-
-    index: int
-
-
 class CompletionPromptFrame(BaseModel):
     """The first frame of a streamed ``/completion``."""
 

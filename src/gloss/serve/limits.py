@@ -31,7 +31,7 @@ class Limits:
     max_queued_rows: int = 4096
     max_queued_jobs: int = 256
     max_completions: int = 64
-    max_new_tokens: int = 512
+    max_new_tokens: int = 4096
     max_values: int = 8_000_000
     cache_bytes: int = 256 * 2**20
     request_timeout_s: float = 300.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,55 +14,113 @@ from gloss.errors import CorpusError, first_line
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+PLAIN_FIELDS = frozenset({"role", "content", "channel", "id", "tool_call_id"})
+"""Fields of a message that a template may leave out: they say nothing, or are kept beside it."""
+TEMPLATE_DATA = frozenset({"tools", "documents"})
+"""What stands beside the messages of a chat and is written into its text."""
+
+
 @dataclass(frozen=True)
 class Document:
-    """Plain ``text``, or ``messages`` (role, content, perhaps channel) with template options."""
+    """Plain ``text``, or ``messages`` with template options.
+
+    A message has a role, its content, and whatever else the chat template is to be given, such as
+    ``reasoning_content`` or ``tool_calls``. Control tokens in a plain text are text, unless it is
+    ``rendered``: what a chat template wrote.
+    """
 
     doc_id: str
     text: str | None
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = None
     template_options: Mapping[str, Any] = field(default_factory=dict)
+    rendered: bool = False
 
 
-def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, str], ...]:
-    """Role, content and, where one is named, channel of each message of a chat.
+def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, Any], ...]:
+    """The messages of a chat, cleaned: content as one text, empty fields left out.
 
     Raises: CorpusError that names ``where`` if they are none.
     """
-    for message in messages if isinstance(messages, list | tuple) else [None]:
-        known = message if isinstance(message, Mapping) else {}
-        if not all(isinstance(known.get(name), str) for name in ("role", "content")):
-            raise CorpusError(
-                "not a chat",
-                where=where,
-                expected="messages with role and content, both strings",
-                found=repr(message)[:80],
-            )
     return tuple(
-        {
-            name: clean_text(message[name])
-            for name in ("role", "content", "channel")
-            if isinstance(message.get(name), str)
-        }
-        for message in messages
+        _message(message, where)
+        for message in (messages if isinstance(messages, list | tuple) else [None])
     )
 
 
-def load_transcript(path: Path | str) -> Document:
-    """The chat in a JSON file: a list of messages, or an object that holds one as ``messages``.
+def _message(message: Any, where: str) -> Mapping[str, Any]:
+    known = message if isinstance(message, Mapping) else {}
+    fields = {name: clean_value(value) for name, value in known.items() if value not in _EMPTY}
+    fields |= {name: known[name] for name in ("content",) if known.get(name) == ""}
+    if isinstance(parts := fields.get("content"), list):
+        fields["content"] = _joined(parts, where)
+    said = fields.keys() - PLAIN_FIELDS or isinstance(fields.get("content"), str)
+    typed = all(isinstance(fields.get(name, ""), str) for name in ("content", "channel"))
+    if not (isinstance(fields.get("role"), str) and typed and said):
+        raise CorpusError(
+            "not a chat",
+            where=where,
+            expected="messages with role and content, both strings",
+            found=repr(message)[:80],
+        )
+    return fields if "content" in fields else {**fields, "content": None}
+
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
+def _joined(parts: Sequence[Any], where: str) -> str:
+    """The text of a content that comes in parts."""
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    for part, text in zip(parts, texts, strict=True):
+        if not isinstance(text, str):
+            what, expected = "a part of a message is no text", "parts with a text"
+            raise CorpusError(what, where=where, expected=expected, found=repr(part)[:80])
+    return "".join(text for text in texts if text is not None)
+
+
+def has_words(message: Mapping[str, Any]) -> bool:
+    """Whether a message says anything."""
+    content = message.get("content")
+    return bool((isinstance(content, str) and content.strip()) or message.keys() - PLAIN_FIELDS)
+
+
+def clean_value(value: Any) -> Any:
+    """A value of JSON with all of its texts cleaned."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(str(name)): clean_value(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_value(one) for one in value]
+    return value
+
+
+def chat_document(doc_id: str, value: Any, where: str) -> Document:
+    """The chat in a value of JSON: a list of messages, or an object that holds one as ``messages``,
+    perhaps with ``tools``, ``documents`` and ``chat_template_kwargs`` beside it.
 
     Raises: CorpusError if it is neither.
     """
+    fields = value if isinstance(value, Mapping) else {"messages": value}
+    options = {name: clean_value(fields[name]) for name in TEMPLATE_DATA if fields.get(name)}
+    further = fields.get("chat_template_kwargs")
+    options |= further if isinstance(further, Mapping) else {}
+    return Document(doc_id, None, chat_messages(fields.get("messages"), where), options)
+
+
+def load_transcript(path: Path | str) -> Document:
+    """The chat in a JSON file, as ``chat_document`` reads it.
+
+    Raises: CorpusError if there is none.
+    """
     path = Path(path)
-    value = read_json_file(path)
-    messages = value.get("messages") if isinstance(value, dict) else value
-    return Document(clean_text(path.stem), None, chat_messages(messages, str(path)))
+    return chat_document(clean_text(path.stem), read_json_file(path), str(path))
 
 
 def read_json_file(path: Path) -> Any:
     """The value in a JSON file of the user's. Raises: CorpusError if it is missing or no JSON."""
     try:
-        return json_value(path.read_text(encoding="utf-8"), where=path)
+        return json_value(path.read_text(encoding="utf-8-sig"), where=path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise CorpusError(f"cannot be read ({reason})", where=path) from error

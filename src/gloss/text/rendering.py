@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gloss.errors import CorpusError, first_line
-from gloss.text.document import Document, clean_text
+from gloss.contract.foreign_text import Tokens, encode_texts, special_token_ids
+from gloss.errors import CorpusError, TemplateError, first_line
+from gloss.text.content_spans import Span, content_spans
+from gloss.text.document import PLAIN_FIELDS, TEMPLATE_DATA, Document, clean_text, has_words
+from gloss.text.token_texts import text_of_ids
 
 _TOKENIZED_TOGETHER = 64
 _FIRST_CUT_CHARS_PER_TOKEN, _CUT_GROWTH = 8, 4
@@ -19,7 +21,16 @@ _MARGIN_CHARS, _MARGIN_TOKENS = 1024, 64
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 _Spans = tuple[tuple[int, int], ...] | None
 _Offsets = list[tuple[int, int]] | None
-_Tokens = tuple[list[int], _Offsets]
+
+
+class _Rendered(NamedTuple):
+    """A document's text, the spans of its own words and those written by others (None: all), and
+    whether the tokenizer adds its special tokens."""
+
+    text: str
+    own: _Spans
+    foreign: _Spans
+    add_special: bool
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,8 @@ class EncodedDocument:
 class DocumentEncoder:
     """Renders and tokenizes documents: chats through the chat template, BOS once if there is one.
 
-    Tokens beyond ``max_tokens`` are cut off. Special tokens are excluded and, with
+    A control token that a document or a message quotes is text, unless the document is rendered
+    already. Tokens beyond ``max_tokens`` are cut off. Special tokens are excluded and, with
     ``exclude_template_tokens``, those that a chat template puts around the messages.
     """
 
@@ -47,7 +59,6 @@ class DocumentEncoder:
     max_tokens: int
     exclude_template_tokens: bool = True
     template_options: Mapping[str, Any] = field(default_factory=dict)
-    _frames: dict[tuple[str, ...], list[str] | None] = field(default_factory=dict)
     _token_texts: dict[int, str] = field(default_factory=dict)
 
     @cached_property
@@ -61,26 +72,31 @@ class DocumentEncoder:
         ids = self.tokenizer.encode("a", add_special_tokens=True)
         return self.tokenizer.bos_token if bos is not None and ids and ids[0] == bos else None
 
+    @cached_property
+    def _adds_eos(self) -> bool:
+        ids = self.tokenizer.encode("a", add_special_tokens=True)
+        return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
+
     def encode(self, documents: Sequence[Document]) -> list[EncodedDocument]:
         """The documents in order; an empty one has no tokens."""
         rendered = [self._render(document) for document in documents]
-        tokens: list[_Tokens] = [([], None)] * len(documents)
+        tokens: list[Tokens] = [([], None)] * len(documents)
         for add_special in (True, False):
-            chosen = [i for i, (text, _, add) in enumerate(rendered) if add == add_special and text]
+            chosen = [i for i, r in enumerate(rendered) if r.add_special == add_special and r.text]
             for first in range(0, len(chosen), _TOKENIZED_TOGETHER):
                 some = chosen[first : first + _TOKENIZED_TOGETHER]
-                tokenized = self._tokenize([rendered[i][0] for i in some], add_special)
+                tokenized = self._tokenize([rendered[i] for i in some], add_special)
                 for i, found in zip(some, tokenized, strict=True):
                     tokens[i] = found
         return [
-            self._encoded(document.doc_id, text, spans, *found)
-            for document, (text, spans, _), found in zip(documents, rendered, tokens, strict=True)
+            self._encoded(document.doc_id, one.text, one.own, *found)
+            for document, one, found in zip(documents, rendered, tokens, strict=True)
         ]
 
     def text_through(self, document: EncodedDocument, position: int) -> str:
         """The rendered text up to and with a token, with all of a character that it only begins."""
         if document.ends is None:
-            return self._decode(document.ids[: position + 1].tolist())
+            return text_of_ids(self.tokenizer, document.ids[: position + 1].tolist(), first=True)
         text, end = document.text, int(document.ends[: position + 1].max())
         token = self.token_text(int(document.ids[position]))
         trailing = token[len(token.rstrip()) :]
@@ -91,108 +107,141 @@ class DocumentEncoder:
     def token_text(self, token_id: int) -> str:
         """One token's own text."""
         if token_id not in self._token_texts:
-            self._token_texts[token_id] = self._decode([token_id])
+            self._token_texts[token_id] = text_of_ids(self.tokenizer, [token_id])
         return self._token_texts[token_id]
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
-    def _render(self, document: Document) -> tuple[str, _Spans, bool]:
-        """Text, the spans of its own words (None: all), and whether to add special tokens."""
+    def _render(self, document: Document) -> _Rendered:
         if document.messages is None:
             plain = clean_text(document.text or "")
-            return plain, None, self._added_bos is None or not plain.startswith(self._added_bos)
-        messages = [
-            {name: clean_text(message[name]) for name in ("role", "content")}
-            for message in document.messages
-        ]
-        if not any(message["content"].strip() for message in messages):
-            return "", None, True
+            if not document.rendered:
+                return _Rendered(plain, None, None, True)
+            begun = self._added_bos is not None and plain.startswith(self._added_bos)
+            return _Rendered(plain, None, (), not begun)
+        messages = document.messages
+        if not any(has_words(message) for message in messages):
+            return _Rendered("", None, (), True)
         if not getattr(self.tokenizer, "chat_template", None):
             raise CorpusError(
                 "a chat for a tokenizer without a chat template",
                 where=document.doc_id,
                 remedy="Use plain documents for a base model",
             )
-        text = self._apply_template(messages, document.doc_id)
+        text, spans = self.chat(document)
+        self._check_fields(document, text, spans)
         add_special = self._added_bos is not None and not text.startswith(self._added_bos)
-        if not self.exclude_template_tokens:
-            return text, None, add_special
-        spans = self.content_spans(messages, text)
-        return text, tuple(span for span in spans if span is not None), add_special
+        placed = tuple(span for span in spans if span is not None)
+        own = placed if self.exclude_template_tokens else None
+        return _Rendered(text, own, placed, add_special)
 
-    def _apply_template(self, messages: Sequence[Mapping[str, str]], doc_id: str) -> str:
+    def chat(self, document: Document) -> tuple[str, tuple[Span, ...]]:
+        """The rendered chat, and where each message's content stands in it."""
+        assert document.messages is not None
+        options = {**self.template_options, **document.template_options}
+        held_open = bool(options.pop("continue_final_message", False))
+        options = {"add_generation_prompt": False, **options}
+        if held_open:
+            options["add_generation_prompt"] = False
+
+        def render(messages: Sequence[Mapping[str, Any]]) -> str:
+            return self._apply_template(messages, document.doc_id, options)
+
+        text = render(document.messages)
+        spans = content_spans(render, document.messages, text)
+        if not held_open:
+            return text, spans
+        if spans[-1] is None:
+            what = "the chat template does not write the last message as it is"
+            remedy = "Do not continue it"
+            raise CorpusError(what, where=document.doc_id, remedy=remedy)
+        end = spans[-1][1]
+        return text[:end], tuple(s if s is None or s[1] <= end else None for s in spans)
+
+    def _check_fields(self, document: Document, text: str, spans: Sequence[Span]) -> None:
+        """Raises CorpusError if the template leaves out what a message says besides its content, or
+        writes it where a control token in it could not be told from the template's own."""
+        assert document.messages is not None
+        for index, message in enumerate(document.messages):
+            where = f"{document.doc_id}, message {index}"
+            for name in sorted(message.keys() - PLAIN_FIELDS):
+                rest = {key: value for key, value in message.items() if key != name}
+                messages = _replaced(document.messages, index, rest)
+                self._check_used(replace(document, messages=tuple(messages)), name, where, text)
+            hidden = dict(message) if spans[index] is None else message.keys() - {"content"}
+            said = [s for name in hidden for s in _strings(message[name])]
+            self._check_no_control_token(said, where)
+        for name in sorted(TEMPLATE_DATA & document.template_options.keys()):
+            options = {k: v for k, v in document.template_options.items() if k != name}
+            without = replace(document, template_options=options)
+            self._check_used(without, name, document.doc_id, text)
+            said = list(_strings(document.template_options[name]))
+            self._check_no_control_token(said, document.doc_id)
+
+    def _check_used(self, without: Document, name: str, where: str, text: str) -> None:
+        """Raises CorpusError if a chat without a field is rendered to the same ``text``."""
+        try:
+            same = self.chat(without)[0] == text
+        except CorpusError:
+            return
+        if same:
+            what = f"the chat template leaves out {name!r}"
+            remedy = "Remove the field, or use the template that the target was trained with"
+            raise CorpusError(what, where=where, expected="a text with it", remedy=remedy)
+
+    def _check_no_control_token(self, strings: Sequence[str], where: str) -> None:
+        special = [self.tokenizer.convert_ids_to_tokens(i) for i in self.special_ids]
+        found = next((t for t in special for s in strings if t in s), None)
+        if found is not None:
+            what = "a control token in a part of a chat that the template rewrites"
+            raise CorpusError(what, where=where, found=repr(found), remedy="Take it out")
+
+    def _apply_template(
+        self, messages: Sequence[Mapping[str, Any]], doc_id: str, options: Mapping[str, Any]
+    ) -> str:
         from jinja2 import TemplateError as JinjaError
 
-        options = {"add_generation_prompt": False, **self.template_options}
         apply = self.tokenizer.apply_chat_template
         try:
-            return str(apply(list(messages), tokenize=False, **options))
-        except (JinjaError, ValueError, TypeError, KeyError) as error:
+            return str(apply([dict(one) for one in messages], tokenize=False, **options))
+        except (JinjaError, ValueError, TypeError, KeyError, AttributeError) as error:
             refusal = f"the chat template refuses this chat ({first_line(error)})"
             raise CorpusError(refusal, where=doc_id) from error
 
-    def content_spans(
-        self, messages: Sequence[Mapping[str, str]], text: str
-    ) -> tuple[tuple[int, int] | None, ...]:
-        """Where each message's content stands in the rendered text; None if empty or rewritten."""
-        contents = [message["content"] for message in messages]
-        frame = self.frame(tuple(message["role"] for message in messages))
-        for variant in (contents, [content.strip() for content in contents]):
-            pieces = [] if frame is None else chain_pieces(frame, variant)
-            if pieces and text == "".join(pieces):
-                ends = list(accumulate(map(len, pieces)))
-                return tuple(zip(ends[:-1:2], ends[1::2], strict=True))
-        spans: list[tuple[int, int] | None] = []
-        cursor = 0
-        for content in map(str.strip, contents):
-            start = text.find(content, cursor) if content else -1
-            spans.append(None if start < 0 else (start, cursor := start + len(content)))
-        return tuple(spans)
-
-    def frame(self, roles: tuple[str, ...]) -> list[str] | None:
-        """What the template writes around messages of these roles; None if that is not known."""
-        if roles not in self._frames:
-            marks = [f"Gloss{i}Content" for i in range(len(roles))]
-            pairs = zip(roles, marks, strict=True)
-            messages = [{"role": role, "content": mark} for role, mark in pairs]
-            rest, pieces = self._apply_template(messages, "chat"), []
-            for mark in marks:
-                before, found, rest = rest.partition(mark)
-                pieces += [before] if found else []
-            self._frames[roles] = [*pieces, rest] if len(pieces) == len(roles) else None
-        return self._frames[roles]
-
-    def _tokenize(self, texts: list[str], add_special: bool) -> list[_Tokens]:
+    def _tokenize(self, documents: Sequence[_Rendered], add_special: bool) -> list[Tokens]:
         """Tokens of each text, of a long one those of a beginning that holds ``max_tokens``."""
         chars = _FIRST_CUT_CHARS_PER_TOKEN * self.max_tokens + _MARGIN_CHARS
-        tokenized = self._tokenize_whole([_beginning(text, chars) for text in texts], add_special)
-        for i, text in enumerate(texts):
+        tokenized = self._tokenize_begin(documents, chars, add_special)
+        for i, document in enumerate(documents):
             size = chars
-            while size < len(text) and not self._holds_enough(tokenized[i], size):
+            while size < len(document.text) and not self._holds_enough(tokenized[i], size):
                 size *= _CUT_GROWTH
-                tokenized[i] = self._tokenize_whole([_beginning(text, size)], add_special)[0]
+                tokenized[i] = self._tokenize_begin([document], size, add_special)[0]
         return tokenized
 
-    def _holds_enough(self, tokens: _Tokens, size: int) -> bool:
+    def _tokenize_begin(
+        self, documents: Sequence[_Rendered], size: int, add_special: bool
+    ) -> list[Tokens]:
+        texts = [_beginning(document.text, size) for document in documents]
+        foreign = [document.foreign for document in documents]
+        try:
+            tokens = encode_texts(self.tokenizer, texts, foreign, add_special_tokens=add_special)
+        except TemplateError as error:
+            raise CorpusError(str(error)) from error
+        return [self._without_eos(*one) for one in tokens] if add_special else tokens
+
+    def _without_eos(self, ids: list[int], offsets: _Offsets) -> Tokens:
+        """Without the end-of-text token that a tokenizer appends: no text of a model ends so while
+        it is read."""
+        if self._adds_eos and ids and ids[-1] == self.tokenizer.eos_token_id:
+            return ids[:-1], None if offsets is None else offsets[:-1]
+        return ids, offsets
+
+    def _holds_enough(self, tokens: Tokens, size: int) -> bool:
         """Whether the kept tokens end so far before the cut that it cannot have changed them."""
         ids, offsets = tokens
         if len(ids) < self.max_tokens + _MARGIN_TOKENS:
             return False
         last = max(end for _, end in offsets[: self.max_tokens]) if offsets else 0
         return last <= size - _MARGIN_CHARS // 2
-
-    def _tokenize_whole(self, texts: list[str], add_special: bool) -> list[_Tokens]:
-        fast = bool(getattr(self.tokenizer, "is_fast", False))
-        out = self.tokenizer(
-            texts,
-            add_special_tokens=add_special,
-            return_attention_mask=False,
-            return_offsets_mapping=fast,
-            verbose=False,
-        )
-        offsets = out["offset_mapping"] if fast else [None] * len(texts)
-        return list(zip(out["input_ids"], offsets, strict=True))
 
     def _encoded(
         self, doc_id: str, text: str, spans: _Spans, ids: list[int], offsets: _Offsets
@@ -206,14 +255,32 @@ class DocumentEncoder:
             inside = np.zeros(len(kept), dtype=bool)
             for first, last in spans:
                 inside |= (starts >= first) & (ends <= last) & (ends > first)
+                for i in np.flatnonzero((starts < first) & (ends > first) & (ends <= last)):
+                    inside[i] = word_start(text, int(starts[i]), int(ends[i])) >= first
             excluded |= set(np.flatnonzero(~inside).tolist())
         return EncodedDocument(doc_id, text, kept, starts, ends, frozenset(excluded))
 
 
-def special_token_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of special tokens: the named ones, and added ones that are marked as special."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).items()
-    return frozenset(tokenizer.all_special_ids) | {int(i) for i, token in added if token.special}
+def _replaced(
+    messages: Sequence[Mapping[str, Any]], index: int, message: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    return [message if i == index else other for i, other in enumerate(messages)]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The texts in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for one in pair for text in _strings(one))
+    elif isinstance(value, list | tuple):
+        yield from (text for one in value for text in _strings(one))
+
+
+def word_start(text: str, start: int, end: int) -> int:
+    """Where the word of a token begins behind the white space that the token begins with."""
+    token = text[start:end]
+    return start + len(token) - len(token.lstrip()) if token.strip() else start
 
 
 def _beginning(text: str, size: int) -> str:
@@ -222,9 +289,3 @@ def _beginning(text: str, size: int) -> str:
         return text
     near = max(text.rfind(space, size - _MARGIN_CHARS // 4, size) for space in " \n\t")
     return text[: near if near > 0 else size]
-
-
-def chain_pieces(frame: Sequence[str], contents: Sequence[str]) -> list[str]:
-    """Frame pieces and contents in turn: piece, content, piece, …, piece."""
-    pieces = [text for pair in zip(frame, contents, strict=False) for text in pair]
-    return [*pieces, frame[-1]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,13 +18,16 @@ import regex
 from gloss.errors import CorpusError, PositionError
 from gloss.text.document import Document
 from gloss.text.positions import check_selection
-from gloss.text.rendering import DocumentEncoder, EncodedDocument
+from gloss.text.rendering import DocumentEncoder, EncodedDocument, word_start
+from gloss.text.token_texts import text_of_ids
 
 Item = TypeVar("Item")
 CONTENT, HEADER, FOOTER, SCAFFOLD = "content", "header", "footer", "scaffold"
+ANSWERER = "assistant"
 _UNBOUNDED = 1 << 20
-_LONGEST_GLYPH = 4
-"""Tokens that one character can be cut into: one for each byte of its UTF-8."""
+_LONGEST_GLYPH = 16
+"""Tokens that are waited for while a character is unfinished: it may be cut into one for each byte
+of its UTF-8, and each of these may hold a part of the next one."""
 _UNFINISHED = "\ufffd"
 _MATCHING_S = 2.0
 """How long the pattern of a selection may take: Python's own expressions know no limit."""
@@ -64,7 +67,7 @@ class ReadText:
     doc_id: str
     text: str
     tokens: tuple[ReadToken, ...]
-    messages: tuple[Mapping[str, str], ...] | None
+    messages: tuple[Mapping[str, Any], ...] | None
 
     @property
     def token_ids(self) -> list[int]:
@@ -77,8 +80,9 @@ class _Part(NamedTuple):
 
     start: int
     end: int
-    section: str
+    section: str | None
     message_index: int | None
+    role: str | None = None
 
 
 def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = None) -> ReadText:
@@ -87,7 +91,7 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
     Raises: CorpusError if it is empty, longer than ``max_tokens``, or the tokenizer cannot render a
     chat or does not say where its tokens stand."""
     longest = max_tokens or _UNBOUNDED
-    encoder = DocumentEncoder(tokenizer, longest + 1, template_options=document.template_options)
+    encoder = DocumentEncoder(tokenizer, longest + 1)
     encoded = encoder.encode([document])[0]
     if not len(encoded.ids):
         raise CorpusError("the text is empty", where=document.doc_id, expected="at least one token")
@@ -100,7 +104,7 @@ def read_tokens(tokenizer: Any, document: Document, *, max_tokens: int | None = 
         )
     messages = document.messages
     if encoded.starts is not None:
-        parts = [] if messages is None else _parts_before_answer(encoder, document, encoded.text)
+        parts = [] if messages is None else _parts(encoder, document, encoded.text)
         tokens, text = _tokens(encoder, encoded, parts, messages), encoded.text
     elif messages is None:
         tokens = glyph_tokens(tokenizer, encoded.ids.tolist())
@@ -182,34 +186,49 @@ def _tokens(
     encoder: DocumentEncoder,
     encoded: EncodedDocument,
     parts: Sequence[_Part],
-    messages: Sequence[Mapping[str, str]] | None,
+    messages: Sequence[Mapping[str, Any]] | None,
 ) -> list[ReadToken]:
     assert encoded.starts is not None
     assert encoded.ends is not None
     ids, tokens = encoded.ids.tolist(), list[ReadToken]()
     bounds = list(zip(encoded.starts.tolist(), encoded.ends.tolist(), strict=True))
-    for (start, end), group in groupby(range(len(bounds)), key=lambda i: bounds[i]):
-        positions = list(group)
-        section, message_index = _part_of(parts, start, end)
+    for run in _glyph_runs(bounds):
+        start, end = bounds[run[0]][0], max(bounds[position][1] for position in run)
+        part = _part_of(parts, word_start(encoded.text, start, end), end)
+        message_index = part.message_index
         message = {} if messages is None or message_index is None else messages[message_index]
-        glyph = len(positions) > 1 and end > start
         tokens += [
             ReadToken(
-                token=encoded.text[start:end] if glyph else encoder.token_text(ids[position]),
+                token=encoder.token_text(ids[position])
+                if len(run) == 1
+                else encoded.text[start:end],
                 token_id=ids[position],
                 position=position,
-                fragment_index=index if glyph else 0,
-                fragment_count=len(positions) if glyph else 1,
-                role=message.get("role"),
-                section=section,
+                fragment_index=index,
+                fragment_count=len(run),
+                role=message.get("role", part.role),
+                section=part.section,
                 channel=message.get("channel"),
                 message_index=message_index,
                 start=start,
                 end=end,
             )
-            for index, position in enumerate(positions)
+            for index, position in enumerate(run)
         ]
     return tokens
+
+
+def _glyph_runs(bounds: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Positions by what is shown whole: tokens that share a character belong together."""
+    runs: list[list[int]] = []
+    reached = -1
+    for position, (start, end) in enumerate(bounds):
+        if runs and start < end and start < reached:
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+        reached = max(reached, end) if start < end else reached
+    return runs
 
 
 class GlyphMerger:
@@ -257,8 +276,7 @@ class GlyphMerger:
         self._position, self._start = self._position + size, end
 
     def _text(self, size: int) -> str:
-        ids = self._pending[:size]
-        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        return text_of_ids(self._tokenizer, self._pending[:size], first=self._position == 0)
 
 
 def glyph_tokens(tokenizer: Any, token_ids: Sequence[int], **first: Any) -> list[ReadToken]:
@@ -267,42 +285,43 @@ def glyph_tokens(tokenizer: Any, token_ids: Sequence[int], **first: Any) -> list
     return [*(token for i in token_ids for token in merger.push(i)), *merger.finish()]
 
 
-def _part_of(parts: Sequence[_Part], start: int, end: int) -> tuple[str | None, int | None]:
-    """Section and message in which a token begins; one without characters (BOS) is in none."""
+def _part_of(parts: Sequence[_Part], start: int, end: int) -> _Part:
+    """The part in which a token's word begins; one without characters (BOS) is in none."""
     if end <= start or not parts:
-        return SCAFFOLD if end <= start else None, None
-    part = parts[bisect_right(parts, start, key=lambda one: one.start) - 1]
-    return part.section, part.message_index
+        return _Part(start, end, SCAFFOLD if end <= start else None, None)
+    return parts[bisect_right(parts, start, key=lambda one: one.start) - 1]
 
 
-def _parts_before_answer(encoder: DocumentEncoder, document: Document, text: str) -> list[_Part]:
-    """The parts of a chat; the generation prompt behind it, which opens an answer, is scaffold."""
-    assert document.messages is not None
-    answer: list[_Part] = []
-    if encoder.template_options.get("add_generation_prompt"):
-        options = {**encoder.template_options, "add_generation_prompt": False}
-        encoder = DocumentEncoder(encoder.tokenizer, encoder.max_tokens, template_options=options)
-        chat = encoder.encode([document])[0].text
-        if text.startswith(chat) and len(text) > len(chat):
-            text, answer = chat, [_Part(len(chat), len(text), SCAFFOLD, None)]
-    return _parts(encoder, document.messages, text) + answer
-
-
-def _parts(
-    encoder: DocumentEncoder, messages: Sequence[Mapping[str, str]], text: str
-) -> list[_Part]:
+def _parts(encoder: DocumentEncoder, document: Document, text: str) -> list[_Part]:
     """The rendered chat cut into headers, contents, footers and scaffold, without gaps.
 
-    What stands behind the last content is its footer; as much of it as comes back behind another
-    content is that one's."""
-    spans = encoder.content_spans(messages, text)
-    placed = [(i, *span) for i, span in enumerate(spans) if span is not None]
+    What stands behind the last content of the closed chat is its footer; as much of it as comes
+    back behind another content is that one's. A generation prompt is the header of an answer that
+    is no message yet."""
+    assert document.messages is not None
+    options = {**document.template_options}
+    opened = options.pop("add_generation_prompt", False)
+    options.pop("continue_final_message", None)
+    closed, spans = encoder.chat(replace(document, template_options=options))
+    parts = _closed_parts(closed, spans, encoder.tokenizer.bos_token or "")
+    if not text.startswith(closed):
+        closed, spans = encoder.chat(document)
+        if not closed.startswith(text):
+            parts = _closed_parts(closed, spans, encoder.tokenizer.bos_token or "")
+    if opened and len(text) > len(closed):
+        parts.append(_Part(len(closed), len(text), HEADER, None, ANSWERER))
+    cut = (part._replace(end=min(part.end, len(text))) for part in parts)
+    return [part for part in cut if part.end > part.start]
+
+
+def _closed_parts(text: str, spans: Sequence[tuple[int, int] | None], bos: str) -> list[_Part]:
+    placed = sorted((*span, i) for i, span in enumerate(spans) if span is not None)
     if not placed:
         return [_Part(0, len(text), SCAFFOLD, None)]
-    footer = text[placed[-1][2] :]
+    footer = text[placed[-1][1] :]
     parts: list[_Part] = []
-    cursor, before, bos = 0, -1, encoder.tokenizer.bos_token or ""
-    for index, start, end in placed:
+    cursor, before = 0, -1
+    for start, end, index in placed:
         gap = text[cursor:start]
         if before < 0:
             whole = footer.strip() and footer in gap
@@ -315,5 +334,4 @@ def _parts(
         header = (HEADER, index) if index == before + 1 else (SCAFFOLD, None)
         parts += [_Part(cut, start, *header), _Part(start, end, CONTENT, index)]
         cursor, before = end, index
-    parts.append(_Part(cursor, len(text), FOOTER, before))
-    return [part for part in parts if part.end > part.start]
+    return [*parts, _Part(cursor, len(text), FOOTER, before)]

@@ -15,7 +15,6 @@ Left out: packing several responses into one row; batches are cut into chunks of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +90,7 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
         if (earlier := state.finished(checkpoint)) is not None:
             return AVSFTResult(checkpoint, **earlier)
         last_words = _last_words(rows, config.reading_words) if config.reading_steps else []
-        labels, reading, loss = _encoded(av, rows.texts), _encoded(av, last_words), math.nan
+        labels, reading, loss = av.response_ids(rows.texts), av.response_ids(last_words), math.nan
         with state.loop(config, "av_sft", "AV SFT", total) as (steps, log, progress):
             for step in steps:
                 responses = reading if step < config.reading_steps else labels
@@ -138,12 +137,6 @@ def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) ->
         save_ar(ar, checkpoint)
         result = state.finish({"final_fve": fve, "skipped_steps": optimizer.skipped})
         return ARSFTResult(checkpoint, **result)
-
-
-def _encoded(av: ActivationVerbalizer, responses: Sequence[str]) -> list[list[int]]:
-    return [
-        [*av.tokenizer.encode(text, add_special_tokens=False), av.stop_id] for text in responses
-    ]
 
 
 def _last_words(rows: TrainingRows, count: int) -> list[str]:
