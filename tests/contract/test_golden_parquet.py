@@ -4,6 +4,7 @@ and token ids.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,8 @@ def test_extraction_reads_the_references_tokens_and_hidden_states(family, specia
         max_norm_ratio=None,
         batch_size=4,
     )
-    corpus = read_corpus(str(GOLDEN / "corpus" / "train.jsonl"))
+    read = read_corpus(str(GOLDEN / "corpus" / "train.jsonl"))
+    corpus = [replace(document, rendered=True) for document in read]  # parsed by the reference
     extract(config, load_target(GOLDEN / family / "base"), corpus, tmp_path)
     table = read_activations(tmp_path)
     rows = list(zip(table.to_pylist(), vectors_as_array(table), strict=True))

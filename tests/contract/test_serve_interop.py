@@ -17,7 +17,6 @@ PINNED_FRAMES = {
     m.ExplainMetaFrame: {"layer_index", "total", "prompt_length"},
     m.ExplainProgressFrame: {"position", "text", "done"},
     m.DescribeProgressFrame: {"index", "text", "done"},
-    m.DescribeResultFrame: {"index", "description", "mse", "cosine_similarity"},
     m.CompletionPromptFrame: {"type", "prompt_length", "tokens"},
     m.CompletionTokenFrame: {"type", "token"},
     m.CompletionDoneFrame: {"type", "text"},

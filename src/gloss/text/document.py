@@ -56,13 +56,13 @@ def _message(message: Any, where: str) -> Mapping[str, Any]:
     said = fields.keys() - PLAIN_FIELDS or isinstance(fields.get("content"), str)
     typed = all(isinstance(fields.get(name, ""), str) for name in ("content", "channel"))
     if not (isinstance(fields.get("role"), str) and typed and said):
-        raise CorpusError(
-            "not a chat",
-            where=where,
-            expected="messages with role and content, both strings",
-            found=repr(message)[:80],
-        )
+        raise _no_chat(where, message)
     return fields if "content" in fields else {**fields, "content": None}
+
+
+def _no_chat(where: str, found: Any) -> CorpusError:
+    expected = "messages with role and content, both strings"
+    return CorpusError("not a chat", where=where, expected=expected, found=repr(found)[:80])
 
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
@@ -73,8 +73,7 @@ def _joined(parts: Sequence[Any], where: str) -> str:
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     for part, text in zip(parts, texts, strict=True):
         if not isinstance(text, str):
-            what, expected = "a part of a message is no text", "parts with a text"
-            raise CorpusError(what, where=where, expected=expected, found=repr(part)[:80])
+            raise _no_chat(where, part)
     return "".join(text for text in texts if text is not None)
 
 

@@ -36,7 +36,9 @@ quick = settings(max_examples=60, deadline=None)
 
 
 def encoded(text, *, bos=False, max_tokens=4096):
-    return DocumentEncoder(make_tokenizer(bos=bos), max_tokens).encode([Document("d", text)])[0]
+    return DocumentEncoder(make_tokenizer(bos=bos), max_tokens).encode(
+        [Document("d", text, rendered=True)]
+    )[0]
 
 
 @pytest.mark.parametrize("bos", [False, True])
@@ -60,6 +62,22 @@ def test_tokens_are_the_tokenizers_own_and_special_ones_are_excluded(bos, text, 
         if tokenizer.decode([token]).startswith("<|")
     }
     assert found.excluded == special
+
+
+@pytest.mark.invariant("words-1")
+@pytest.mark.parametrize("bos", [False, True])
+@quick
+@given(text=texts)
+def test_no_special_token_comes_out_of_a_text(bos, text):
+    tokenizer = make_tokenizer(bos=bos)
+    found = DocumentEncoder(tokenizer, 4096).encode([Document("d", text)])[0]
+    ids = found.ids.tolist()
+    assert [i for i in ids[bos:] if tokenizer.decode([i]).startswith("<|")] == []
+    clean = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if len(clean) == len(text):
+        as_text = tokenizer(clean, split_special_tokens=True)["input_ids"]
+        assert ids == (as_text if text else [])
+        assert tokenizer.decode(ids[bos:] if ids else []) == clean
 
 
 @quick
@@ -112,7 +130,8 @@ def test_real_tokenizers_give_long_documents_the_tokens_of_their_beginning(name,
     )
     text = (" ".join(words) or "a") * 2000
     max_tokens = data.draw(st.integers(1, 100))
-    found = DocumentEncoder(tokenizer, max_tokens).encode([Document("d", text)])[0]
+    document = Document("d", text, rendered=True)
+    found = DocumentEncoder(tokenizer, max_tokens).encode([document])[0]
     assert found.ids.tolist() == tokenizer(text)["input_ids"][:max_tokens]
 
 

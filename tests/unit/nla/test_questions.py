@@ -110,7 +110,8 @@ def test_template_options_and_channels_come_from_the_document(speaking):
     )
     assert opened.text.startswith(plain.text)
     assert opened.text.endswith("assistant\n")
-    assert opened.tokens[-1].section == "scaffold"
+    last = opened.tokens[-1]
+    assert (last.section, last.role, last.message_index) == ("header", "assistant", None)
     assert {token.channel for token in plain.tokens if token.is_content} == {"final"}
     assert speaking.explain(Document("chat", None, chat))[0].channel == "final"
 

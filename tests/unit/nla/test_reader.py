@@ -7,6 +7,7 @@ from tiny_nla import D_MODEL, LAYER, with_bos
 from gloss.errors import SidecarError
 from gloss.models import load_ar, save_ar
 from gloss.nla import NLA
+from gloss.text.document import Document
 
 TEXT = "The mood is calm and Ada is here while it rains at the harbor and the gulls sleep"
 
@@ -44,7 +45,8 @@ def test_special_tokens_are_flagged_also_those_that_the_tokenizer_gives_no_name(
     tokenizer.add_tokens(["<|header|>"], special_tokens=True)
     nla.target.model.resize_token_embeddings(len(tokenizer))
     assert tokenizer.convert_tokens_to_ids("<|header|>") not in tokenizer.all_special_ids
-    found = nla.explain("<|im_start|>user<|header|> hello", positions=[0, 2, -1])
+    text = Document("d", "<|im_start|>user<|header|> hello", rendered=True)
+    found = nla.explain(text, positions=[0, 2, -1])
     assert ["special token" in item.flags for item in found] == [True, True, False]
 
 
@@ -61,9 +63,8 @@ def test_a_text_that_brings_its_own_bos_has_one(nla_folder):
     tokenizer = with_bos(nla.target.tokenizer)
     tokenizer.save_pretrained(nla_folder / "target")
     bos = tokenizer.bos_token_id
-    with_own, without = (
-        NLA(nla_folder).tokens(text).token_ids for text in (tokenizer.bos_token + TEXT, TEXT)
-    )
+    own = Document("d", tokenizer.bos_token + TEXT, rendered=True)
+    with_own, without = (NLA(nla_folder).tokens(text).token_ids for text in (own, TEXT))
     assert with_own == without
     assert without.count(bos) == 1
     assert without[0] == bos

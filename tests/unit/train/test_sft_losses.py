@@ -71,7 +71,7 @@ def test_the_avs_loss_is_a_mean_over_all_response_tokens_with_the_stop_token(lab
     av = make_av(lab_tokenizer)
     weight = av.model.model.layers[0].mlp.up_proj.weight.requires_grad_(True)
     rows = _rows(TEXTS)
-    responses = sft._encoded(av, TEXTS)
+    responses = av.response_ids(TEXTS)
     assert [row[-1] for row in responses] == [av.stop_id] * 4
     loss = sft._accumulate_av(av, rows, responses, np.arange(4))
     terms = []
