@@ -6,19 +6,90 @@ it starts on, never from the folder: a corpus can be moved."""
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CorpusError, MissingExtraError, first_line
-from gloss.text.document import Document, chat_document, clean_text
+from gloss.data.corpus_files import CorpusFile, corpus_files, open_text, unreadable
+from gloss.errors import CorpusError, GlossError, MissingExtraError, first_line
+from gloss.text.document import TEMPLATE_DATA, Document, chat_document, clean_text, json_value
 
-SUFFIXES = (".txt", ".jsonl", ".parquet")
 HUB_PREFIX = "hf:"
 _PARQUET_BATCH_ROWS = 1024
+_TOO_FEW_TO_JUDGE = 100
+_NAMED = 3
+
+Record = Document | CorpusError
+"""A document, or why there is none."""
+
+
+@dataclass
+class CorpusCounts:
+    """What became of a corpus: documents read, records refused, files skipped with the reason."""
+
+    read: int = 0
+    refused: int = 0
+    reasons: list[str] = field(default_factory=list)
+    """Of the first refused records."""
+    skipped_files: tuple[tuple[str, str], ...] = ()
+
+    def refuse(self, reason: str) -> None:
+        """Counts one refused record."""
+        self.refused += 1
+        if len(self.reasons) < _NAMED:
+            self.reasons.append(reason)
+
+    def check(self, where: object, max_refused: float, *, at_end: bool) -> None:
+        """Raises CorpusError if more than a share of the records was refused."""
+        total = self.read + self.refused
+        if (at_end or total >= _TOO_FEW_TO_JUDGE) and self.refused > max_refused * total:
+            if self.refused == total == 1 or (at_end and not self.read and self.refused == 1):
+                raise CorpusError(self.reasons[0])
+            raise CorpusError(
+                f"{self.refused} of {total} records cannot be read ({self.reasons[0]})",
+                where=where,
+                expected=f"at most {max_refused:.0%}",
+                remedy="Mend them, or allow more with corpus.max_refused",
+            )
+
+    def lines(self) -> list[str]:
+        """What a user is told of it, one line each; none if all was read."""
+        told = []
+        if self.skipped_files:
+            some = ", ".join(f"{name} ({why})" for name, why in self.skipped_files[:_NAMED])
+            more = " …" if len(self.skipped_files) > _NAMED else ""
+            told.append(f"{len(self.skipped_files)} files skipped: {some}{more}")
+        if self.refused:
+            told.append(f"{self.refused} records refused, such as {self.reasons[0]}")
+        return told
+
+
+class Corpus(Iterator[Document]):
+    """The documents of a source, one after the other, and ``counts`` of what was left out."""
+
+    def __init__(
+        self, records: Iterator[Record], source: str, limit: int | None, max_refused: float
+    ) -> None:
+        self.counts = CorpusCounts()
+        self._records, self._source = records, source
+        self._limit, self._max_refused = limit, max_refused
+
+    def __next__(self) -> Document:
+        if self.counts.read == self._limit:
+            raise StopIteration
+        for record in self._records:
+            if isinstance(record, Document):
+                self.counts.read += 1
+                return record
+            self.counts.refuse(str(record))
+            self.counts.check(self._source, self._max_refused, at_end=False)
+        self.counts.check(self._source, self._max_refused, at_end=True)
+        if not self.counts.read:
+            what, expected = "the corpus is empty", "at least one document"
+            raise CorpusError(what, where=self._source, expected=expected)
+        raise StopIteration
 
 
 def load_corpus(source: str | Path | Iterable[Document], **options: Any) -> Iterator[Document]:
@@ -33,128 +104,95 @@ def read_corpus(
     limit: int | None = None,
     split: str = "train",
     streaming: bool = True,
-) -> Iterator[Document]:
+    max_refused: float = 0.05,
+) -> Corpus:
     """Documents of a file, a folder, or a Hugging Face dataset ``hf:owner/name``.
 
     Blank lines separate the documents of a .txt file; other records hold ``text_field`` or
-    ``messages``. Raises: CorpusError, at once if the source is missing or of no known kind, else at
-    the record that cannot be read."""
+    ``messages``. A record that cannot be read is counted. Raises: CorpusError, at once if the
+    source is missing or of no known kind, else where a file cannot be read or more than the share
+    ``max_refused`` of the records was refused."""
     if limit is not None and limit < 1:
         what, expected = "no documents are asked for", "limit ≥ 1"
         raise CorpusError(what, where=source, expected=expected, found=limit)
     if source.startswith(HUB_PREFIX):
-        records = _read_hub(source, text_field, split, streaming)
-    else:
-        files = _files(Path(source))
-        records = chain.from_iterable(_read_file(path, stem, text_field) for path, stem in files)
-    return _checked(records, source, limit)
+        return Corpus(_read_hub(source, text_field, split, streaming), source, limit, max_refused)
+    files = corpus_files(Path(source))
+    records = chain.from_iterable(_read_file(file, text_field) for file in files.read)
+    corpus = Corpus(records, source, limit, max_refused)
+    corpus.counts.skipped_files = files.skipped
+    return corpus
 
 
-def _checked(documents: Iterator[Document], source: str, limit: int | None) -> Iterator[Document]:
-    count = 0
-    for document in documents:
-        yield document
-        count += 1
-        if count == limit:
-            return
-    if count == 0:
-        raise CorpusError("the corpus is empty", where=source, expected="at least one document")
-
-
-def _files(path: Path) -> list[tuple[Path, str]]:
-    """Files with the stem of their documents' ids: the name inside the folder."""
+def _read_file(file: CorpusFile, text_field: str) -> Iterator[Record]:
+    readers = {".txt": _read_text, ".json": _read_json, ".parquet": _read_parquet}
     try:
-        exists = path.exists()
-    except OSError as error:
-        raise _unreadable(error, str(path)[:200]) from error
-    if not exists:
-        expected = "a file, a folder, or hf:owner/name"
-        raise CorpusError("no such corpus", where=path, expected=expected)
-    kinds = " or ".join(SUFFIXES)
-    if path.is_file():
-        if path.suffix not in SUFFIXES:
-            found = path.suffix or "no suffix"
-            raise CorpusError("unknown kind of corpus", where=path, expected=kinds, found=found)
-        return [(path, path.stem)]
-    files = (p for p in _files_inside(path) if p.suffix in SUFFIXES and p.name[0] != ".")
-    inside = sorted(p.relative_to(path) for p in files)
-    if not inside:
-        raise CorpusError("no corpus files in this folder", where=path, expected=kinds)
-    shared = Counter(p.with_suffix("").as_posix() for p in inside)
-    return [
-        (path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem)
-        for p in inside
-    ]
-
-
-def _files_inside(folder: Path) -> Iterator[Path]:
-    """Files at any depth, broken links among them: what cannot be read is an error."""
-
-    def refuse(error: OSError) -> None:
-        raise _unreadable(error, error.filename) from error
-
-    for place, _, names in os.walk(folder, onerror=refuse):
-        for path in (Path(place, name) for name in names):
-            if path.is_file() or not path.exists():
-                yield path
-
-
-def _read_file(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    readers = {".txt": _read_text, ".jsonl": _read_json_lines, ".parquet": _read_parquet}
-    try:
-        yield from readers[path.suffix](path, stem, text_field)
+        yield from readers.get(file.kind, _read_json_lines)(file, text_field)
     except UnicodeDecodeError as error:
         found = f"byte 0x{error.object[error.start]:02x}"
-        raise CorpusError("not a text file", where=path, expected="UTF-8", found=found) from error
+        raise CorpusError(
+            "not a text file", where=file.path, expected="UTF-8", found=found
+        ) from error
     except OSError as error:
-        raise _unreadable(error, path) from error
+        raise unreadable(error, file.path) from error
 
 
-def _unreadable(error: OSError, where: object) -> CorpusError:
-    return CorpusError(f"cannot be read ({error.strerror or first_line(error)})", where=where)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
+def _lines(file: CorpusFile) -> Iterator[tuple[int, str]]:
+    with open_text(file) as text:
+        for number, line in enumerate(text, start=1):
             if "\0" in line:
                 wrong = {"expected": "UTF-8 text", "found": "a NUL byte"}
-                raise CorpusError("not a text file", where=f"{path}:{number}", **wrong)
+                raise CorpusError("not a text file", where=f"{file.path}:{number}", **wrong)
             yield number, line.rstrip("\r\n")
 
 
-def _read_text(path: Path, stem: str, _text_field: str) -> Iterator[Document]:
+def _read_text(file: CorpusFile, _text_field: str) -> Iterator[Record]:
     block: list[str] = []
     start = 1
-    for number, line in chain(_lines(path), [(0, "")]):
+    for number, line in chain(_lines(file), [(0, "")]):
         if line.strip():
             start = start if block else number
             block.append(line)
         elif block:
-            yield Document(f"{stem}:{start}", "\n".join(block))
+            yield Document(f"{file.stem}:{start}", "\n".join(block))
             block = []
 
 
-def _read_json_lines(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            what, remedy = f"not JSON ({first_line(error)})", "Each line holds one JSON object"
-            raise CorpusError(what, where=where, remedy=remedy) from error
-        if not isinstance(record, dict):
-            found = type(record).__name__
-            raise CorpusError("not a JSON object", where=where, expected="an object", found=found)
-        yield _document(record, f"{stem}:{number}", text_field, where)
+def _read_json_lines(file: CorpusFile, text_field: str) -> Iterator[Record]:
+    for number, line in _lines(file):
+        if line.strip():
+            yield _json_record(line, file, number, text_field)
 
 
-def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
-    records = _parquet_records(path, ("id", "doc_id", text_field, "messages"))
-    for number, record in enumerate(records, start=1):
-        yield _document(record, f"{stem}:{number}", text_field, f"{path}, row {number}")
+def _json_record(line: str, file: CorpusFile, number: int, text_field: str) -> Record:
+    where = f"{file.path}:{number}"
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what, remedy = f"not JSON ({first_line(error)})", "Each line holds one JSON object"
+        return CorpusError(what, where=where, remedy=remedy)
+    return _document(record, f"{file.stem}:{number}", text_field, where)
+
+
+def _read_json(file: CorpusFile, text_field: str) -> Iterator[Record]:
+    """A list of objects, one object, or an object on each line."""
+    with open_text(file) as text:
+        begin = next((line.strip() for line in text if line.strip()), "")
+    one_line = begin.startswith("{") and begin.endswith("}")
+    if one_line or not begin:
+        yield from _read_json_lines(file, text_field)
+        return
+    value = json_value("\n".join(line for _, line in _lines(file)), where=file.path)
+    for number, record in enumerate(value if isinstance(value, list) else [value], start=1):
+        where = f"{file.path}, record {number}"
+        yield _document(record, f"{file.stem}:{number}", text_field, where)
+
+
+def _read_parquet(file: CorpusFile, text_field: str) -> Iterator[Record]:
+    columns = ("id", "doc_id", text_field, "messages", *TEMPLATE_DATA)
+    for number, record in enumerate(_parquet_records(file.path, columns), start=1):
+        where = f"{file.path}, row {number}"
+        yield _document(record, f"{file.stem}:{number}", text_field, where)
 
 
 def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -178,23 +216,37 @@ def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, A
         raise CorpusError(what, where=path, found=first_line(error)) from error
 
 
-def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iterator[Document]:
+def _read_hub(source: str, text_field: str, split: str, streaming: bool) -> Iterator[Record]:
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise MissingExtraError("datasets", "hub") from error
     name, _, subset = source.removeprefix(HUB_PREFIX).partition(":")
+    number = 0
     try:
         rows = load_dataset(name, subset or None, split=split, streaming=streaming)
         for number, record in enumerate(rows, start=1):
             doc_id = f"{Path(name).name}:{split}:{number}"
             yield _document(record, doc_id, text_field, f"{source}, row {number}")
-    except (OSError, ValueError, RuntimeError) as error:
-        what = f"the dataset cannot be read ({first_line(error)})"
-        raise CorpusError(what, where=source) from error
+    except GlossError:
+        raise
+    except Exception as error:
+        what = f"the dataset cannot be read ({type(error).__name__}: {first_line(error)})"
+        where = f"{source}, behind row {number}" if number else source
+        raise CorpusError(what, where=where) from error
 
 
-def _document(record: Mapping[str, Any], default_id: str, text_field: str, where: str) -> Document:
+def _document(record: Any, default_id: str, text_field: str, where: str) -> Record:
+    try:
+        return _checked_document(record, default_id, text_field, where)
+    except CorpusError as error:
+        return error
+
+
+def _checked_document(record: Any, default_id: str, text_field: str, where: str) -> Document:
+    if not isinstance(record, dict):
+        found = type(record).__name__
+        raise CorpusError("not a JSON object", where=where, expected="an object", found=found)
     named = record.get("id", record.get("doc_id"))
     doc_id = clean_text(str(named)) if isinstance(named, str | int) and str(named) else default_id
     value = record.get(text_field)

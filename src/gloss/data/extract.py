@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from gloss.target_model import Target
 
 _READ_AHEAD_CHARS = 50_000_000
-_NOT_IN_FINGERPRINT = {"corpus", "attn_implementation"}
+_TOO_FEW_TO_JUDGE, _NAMED_REASONS = 100, 3
+_NOT_IN_FINGERPRINT = {"corpus", "attn_implementation", "max_refused"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,10 @@ class ExtractCounts:
     documents: int = 0
     empty: int = 0
     """Documents without text."""
+    refused: int = 0
+    """Documents that the target cannot read, such as a chat that its template refuses."""
+    repeated: int = 0
+    """Documents with the id of an earlier one: which part they belong to could not be told."""
     without_positions: int = 0
     """Documents that are too short to take an activation from."""
     rows: int = 0
@@ -95,11 +101,13 @@ def extract(
     for the progress bar. Raises: ConfigError, CorpusError without activations, ResumeError if
     settings, target or documents differ; LockError, StorageError."""
     work = _Extraction(config, target, _layer(config, target), _encoder(config, target))
+    source = documents
     documents, total = _with_total(documents, num_documents)
     with stage_run("extract", out_dir, _settings(work)) as run:
         before: list[dict[str, Any]] = run.done.get("shards", [])
         shards: list[dict[str, Any]] = []
         norms: list[Norms] = []
+        left_out = _LeftOut(config)
         with run.progress(total, "doc") as progress:
             while window := list(islice(documents, config.shard_documents)):
                 index, digest = len(shards), _digest(window)
@@ -107,21 +115,89 @@ def extract(
                 kept = before[index] if index < len(before) else None
                 if kept is not None and kept["digest"] != digest:
                     raise _changed(out_dir, f"other documents in shard {index}")
+                new = left_out.without_repeated(window)
                 if kept is not None and path.exists():
                     shards.append(kept)
                     norms.append(_norms_in(path))
                 else:
-                    counts, found = _write_shard(work, window, path)
+                    counts, found = _write_shard(work, new, path, left_out)
+                    counts += ExtractCounts(documents=len(window) - len(new))
+                    counts += ExtractCounts(repeated=len(window) - len(new))
                     shards.append({"file": path.name, "digest": digest, **asdict(counts)})
                     norms.append(found)
                     run.finish(shards=shards + before[len(shards) :])
+                left_out.check(_summed(shards))
                 rows = sum(shard["rows"] for shard in shards)
                 progress.advance(len(window), note=f"{rows:,} activations")
         if len(before) > len(shards):
             raise _changed(out_dir, f"{len(shards)} shards of documents, {len(before)} before")
+        left_out.check(_summed(shards), at_end=True)
         sidecar, total_counts = _sidecar(work, run, np.concatenate([np.zeros(0), *norms]))
+        for line in (*_corpus_lines(source), *left_out.lines(total_counts)):
+            print(f"{run.name}: {line}", file=sys.stderr)
         write_dataset_sidecar(sidecar, out_dir)
         return ExtractResult(out_dir, total_counts, sidecar)
+
+
+class _LeftOut:
+    """Documents that are left out: counted, told, and too many of them refused."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self._config, self._ids = config, set[bytes]()
+        self._reasons: list[str] = []
+
+    def without_repeated(self, documents: Sequence[Document]) -> list[Document]:
+        """Those whose id no earlier one had."""
+        new = []
+        for document in documents:
+            key = hashlib.blake2b(document.doc_id.encode(), digest_size=12).digest()
+            if key in self._ids:
+                self.add(f"{document.doc_id}: the id of an earlier document")
+            else:
+                self._ids.add(key)
+                new.append(document)
+        return new
+
+    def add(self, reason: str) -> None:
+        """Keeps the first reasons."""
+        self._reasons += [reason] if len(self._reasons) < _NAMED_REASONS else []
+
+    def check(self, counts: ExtractCounts, *, at_end: bool = False) -> None:
+        """Raises CorpusError if more than ``max_refused`` of the documents were left out."""
+        most, found = self._config.max_refused, counts.refused + counts.repeated
+        if (at_end or counts.documents >= _TOO_FEW_TO_JUDGE) and found > most * counts.documents:
+            raise CorpusError(
+                f"{found} of {counts.documents} documents cannot be read"
+                f" ({(self._reasons or ['in an earlier run'])[0]})",
+                where=self._config.corpus or None,
+                expected=f"at most {most:.0%}",
+                remedy="Mend them, or allow more with extract.max_refused",
+            )
+
+    def lines(self, counts: ExtractCounts) -> list[str]:
+        """What a user is told, one line each."""
+        parts = {
+            "refused": counts.refused,
+            "with the id of an earlier one": counts.repeated,
+            "empty": counts.empty,
+            "too short": counts.without_positions,
+        }
+        told = [f"{number} {what}" for what, number in parts.items() if number]
+        named = f", such as {self._reasons[0]}" if self._reasons else ""
+        lines = [f"of {counts.documents} documents {', '.join(told)}{named}"] if told else []
+        if counts.not_finite:
+            lines.append(f"{counts.not_finite} activations left out: NaN, infinite or zero")
+        return lines
+
+
+def _corpus_lines(documents: Iterable[Document]) -> list[str]:
+    counts = getattr(documents, "counts", None)
+    return counts.lines() if counts is not None else []
+
+
+def _summed(shards: Sequence[dict[str, Any]]) -> ExtractCounts:
+    fields = ExtractCounts.__dataclass_fields__
+    return ExtractCounts(**{key: sum(s.get(key, 0) for s in shards) for key in fields})
 
 
 def _changed(out_dir: Path, found: str) -> ResumeError:
@@ -178,7 +254,8 @@ def _with_total(
     rest, ahead, chars = iter(documents), [], 0
     for document in rest:
         ahead.append(document)
-        chars += len(document.text or "") + sum(len(m["content"]) for m in document.messages or ())
+        chars += len(document.text or "")
+        chars += sum(len(m.get("content") or "") for m in document.messages or ())
         if chars > _READ_AHEAD_CHARS:
             return chain(ahead, rest), 0
     return iter(ahead), len(ahead)
@@ -188,22 +265,30 @@ def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for document in documents:
         content = [document.doc_id, document.text, [dict(m) for m in document.messages or ()]]
-        digest.update(json.dumps(content).encode())
+        options = dict(document.template_options)
+        content += [options] if options else []
+        content += [document.rendered] if document.rendered else []
+        digest.update(json.dumps(content, default=str).encode())
     return digest.hexdigest()
 
 
 def _write_shard(
-    work: _Extraction, documents: Sequence[Document], path: Path
+    work: _Extraction, documents: Sequence[Document], path: Path, left_out: _LeftOut
 ) -> tuple[ExtractCounts, Norms]:
     from gloss.models.capture import read_all
 
     config = work.config
-    encoded = [document for document in work.encoder.encode(documents) if len(document.ids)]
+    read, refused = _encode(work, documents, left_out)
+    encoded = [document for document in read if len(document.ids)]
     jobs = [(document, job) for document in encoded if (job := _job(config, document)) is not None]
     sizes = config.model_dump(include={"batch_tokens", "batch_size", "top_next_tokens"})
     readings = dict(read_all(work.target, work.layer, [job for _, job in jobs], **sizes))
-    empty, short = len(documents) - len(encoded), len(encoded) - len(jobs)
-    counts = ExtractCounts(documents=len(documents), empty=empty, without_positions=short)
+    counts = ExtractCounts(
+        documents=len(documents),
+        empty=len(read) - len(encoded),
+        refused=refused,
+        without_positions=len(encoded) - len(jobs),
+    )
     schema = activation_schema(work.target.d_model, top_next_tokens=config.top_next_tokens > 0)
     with ActivationWriter(path, schema) as writer:
         for i, (document, job) in enumerate(jobs):
@@ -211,6 +296,24 @@ def _write_shard(
             writer.write(table)
             counts += found
     return counts, writer.norms
+
+
+def _encode(
+    work: _Extraction, documents: Sequence[Document], left_out: _LeftOut
+) -> tuple[list[EncodedDocument], int]:
+    """The documents that the target can read, and how many it cannot."""
+    try:
+        return work.encoder.encode(documents), 0
+    except CorpusError:
+        pass
+    read, refused = [], 0
+    for document in documents:
+        try:
+            read += work.encoder.encode([document])
+        except CorpusError as error:
+            left_out.add(str(error))
+            refused += 1
+    return read, refused
 
 
 def sample_positions(
@@ -291,17 +394,9 @@ def _sidecar(
     work: _Extraction, run: StageRun, norms: Norms
 ) -> tuple[DatasetSidecar, ExtractCounts]:
     config, target, shards = work.config, work.target, run.done.get("shards", [])
-    fields = ExtractCounts.__dataclass_fields__
-    counts = ExtractCounts(**{key: sum(shard[key] for shard in shards) for key in fields})
+    counts = _summed(shards)
     if not counts.rows:
-        empty, short = f"{counts.empty} empty", f"{counts.without_positions} too short"
-        raise CorpusError(
-            "no activation could be taken",
-            where=config.corpus or None,
-            expected=f"documents of more than {config.min_position} tokens",
-            found=f"{counts.documents} documents, {empty}, {short}",
-            remedy="Use longer documents or a smaller extract.min_position",
-        )
+        raise _nothing_taken(config, counts)
     identity = fingerprint([run.settings, [shard["digest"] for shard in shards]])[:8]
     sidecar = DatasetSidecar(
         dataset_id=f"base_{Path(target.name).name}_L{work.layer}_{identity}",
@@ -318,3 +413,23 @@ def _sidecar(
         extra={"gloss": {"extract": config.model_dump(mode="json"), "counts": asdict(counts)}},
     )
     return sidecar, counts
+
+
+def _nothing_taken(config: ExtractConfig, counts: ExtractCounts) -> CorpusError:
+    if counts.not_finite:
+        return CorpusError(
+            "no activation could be taken",
+            where=config.corpus or None,
+            expected="finite values",
+            found=f"{counts.not_finite} activations that are NaN, infinite or zero",
+            remedy=f"{config.dtype} may overflow in this target: set extract.dtype to bfloat16 or"
+            " float32",
+        )
+    return CorpusError(
+        "no activation could be taken",
+        where=config.corpus or None,
+        expected=f"documents of more than {config.min_position} tokens",
+        found=f"{counts.documents} documents, {counts.empty} empty,"
+        f" {counts.without_positions} too short",
+        remedy="Use longer documents or a smaller extract.min_position",
+    )

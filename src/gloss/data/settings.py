@@ -22,7 +22,9 @@ INJECT_PLACEHOLDER = "<INJECT>"
 class Settings(BaseModel):
     """Frozen settings that refuse unknown keys; the text below a field is its help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ExtractConfig(Settings):
@@ -52,6 +54,8 @@ class ExtractConfig(Settings):
     """Number format that the target runs in; activations are stored as float32."""
     attn_implementation: str | None = None
     """Attention kernel of Transformers; None takes its default."""
+    max_refused: float = Field(default=0.05, ge=0, le=1)
+    """Share of the documents that may be left out as unreadable or with an id that came before."""
     corpus: str = ""
     """Name of the corpus, only recorded in the sidecar."""
     seed: int = 0

@@ -37,6 +37,8 @@ class CorpusConfig(Settings):
     """Field or column that holds the text."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
+    max_refused: float = Field(default=0.05, ge=0, le=1)
+    """Share of the records that may be unreadable; they are counted, more end the run."""
 
     def documents(self, seed: int) -> Iterator[Document]:
         """The documents; an installed corpus is seeded. Raises: CorpusError, ConfigError."""
@@ -47,7 +49,11 @@ class CorpusConfig(Settings):
         from gloss.data import read_corpus
 
         return read_corpus(
-            self.source, text_field=self.text_field, split=self.split, limit=self.max_documents
+            self.source,
+            text_field=self.text_field,
+            split=self.split,
+            limit=self.max_documents,
+            max_refused=self.max_refused,
         )
 
 
