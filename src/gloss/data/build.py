@@ -104,7 +104,7 @@ def build(
                         writer.write(_rows(config, kind, table, schema))
                         progress.advance(len(table))
                 rows[name] = writer.num_rows
-        run.finish(rows=rows)
+        run.finish(*paths.values(), rows=rows)
         return BuildResult(paths, rows, marker)
 
 

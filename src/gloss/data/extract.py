@@ -19,6 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from gloss.contract import DatasetSidecar, write_dataset_sidecar
+from gloss.data.extract_counts import (
+    ExtractCounts,
+    LeftOut,
+    corpus_lines,
+    nothing_taken,
+    summed,
+)
 from gloss.data.settings import ExtractConfig
 from gloss.data.staging import StageRun, stage_run
 from gloss.errors import ConfigError, CorpusError, ResumeError
@@ -42,32 +49,7 @@ if TYPE_CHECKING:
     from gloss.target_model import Target
 
 _READ_AHEAD_CHARS = 50_000_000
-_TOO_FEW_TO_JUDGE, _NAMED_REASONS = 100, 3
 _NOT_IN_FINGERPRINT = {"corpus", "attn_implementation", "max_refused"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractCounts:
-    """What became of documents and activations."""
-
-    documents: int = 0
-    empty: int = 0
-    """Documents without text."""
-    refused: int = 0
-    """Documents that the target cannot read, such as a chat that its template refuses."""
-    repeated: int = 0
-    """Documents with the id of an earlier one: which part they belong to could not be told."""
-    without_positions: int = 0
-    """Documents that are too short to take an activation from."""
-    rows: int = 0
-    outliers: int = 0
-    """Activations left out for their norm."""
-    not_finite: int = 0
-    """Activations left out because they hold NaN or infinity, or are zero."""
-
-    def __add__(self, other: ExtractCounts) -> ExtractCounts:
-        sums = {key: value + getattr(other, key) for key, value in asdict(self).items()}
-        return ExtractCounts(**sums)
 
 
 @dataclass(frozen=True)
@@ -107,7 +89,7 @@ def extract(
         before: list[dict[str, Any]] = run.done.get("shards", [])
         shards: list[dict[str, Any]] = []
         norms: list[Norms] = []
-        left_out = _LeftOut(config)
+        left_out = LeftOut(config)
         with run.progress(total, "doc") as progress:
             while window := list(islice(documents, config.shard_documents)):
                 index, digest = len(shards), _digest(window)
@@ -126,78 +108,17 @@ def extract(
                     shards.append({"file": path.name, "digest": digest, **asdict(counts)})
                     norms.append(found)
                     run.finish(shards=shards + before[len(shards) :])
-                left_out.check(_summed(shards))
+                left_out.check(summed(shards))
                 rows = sum(shard["rows"] for shard in shards)
                 progress.advance(len(window), note=f"{rows:,} activations")
         if len(before) > len(shards):
             raise _changed(out_dir, f"{len(shards)} shards of documents, {len(before)} before")
-        left_out.check(_summed(shards), at_end=True)
+        left_out.check(summed(shards), at_end=True)
         sidecar, total_counts = _sidecar(work, run, np.concatenate([np.zeros(0), *norms]))
-        for line in (*_corpus_lines(source), *left_out.lines(total_counts)):
+        for line in (*corpus_lines(source), *left_out.lines(total_counts)):
             print(f"{run.name}: {line}", file=sys.stderr)
         write_dataset_sidecar(sidecar, out_dir)
         return ExtractResult(out_dir, total_counts, sidecar)
-
-
-class _LeftOut:
-    """Documents that are left out: counted, told, and too many of them refused."""
-
-    def __init__(self, config: ExtractConfig) -> None:
-        self._config, self._ids = config, set[bytes]()
-        self._reasons: list[str] = []
-
-    def without_repeated(self, documents: Sequence[Document]) -> list[Document]:
-        """Those whose id no earlier one had."""
-        new = []
-        for document in documents:
-            key = hashlib.blake2b(document.doc_id.encode(), digest_size=12).digest()
-            if key in self._ids:
-                self.add(f"{document.doc_id}: the id of an earlier document")
-            else:
-                self._ids.add(key)
-                new.append(document)
-        return new
-
-    def add(self, reason: str) -> None:
-        """Keeps the first reasons."""
-        self._reasons += [reason] if len(self._reasons) < _NAMED_REASONS else []
-
-    def check(self, counts: ExtractCounts, *, at_end: bool = False) -> None:
-        """Raises CorpusError if more than ``max_refused`` of the documents were left out."""
-        most, found = self._config.max_refused, counts.refused + counts.repeated
-        if (at_end or counts.documents >= _TOO_FEW_TO_JUDGE) and found > most * counts.documents:
-            raise CorpusError(
-                f"{found} of {counts.documents} documents cannot be read"
-                f" ({(self._reasons or ['in an earlier run'])[0]})",
-                where=self._config.corpus or None,
-                expected=f"at most {most:.0%}",
-                remedy="Mend them, or allow more with extract.max_refused",
-            )
-
-    def lines(self, counts: ExtractCounts) -> list[str]:
-        """What a user is told, one line each."""
-        parts = {
-            "refused": counts.refused,
-            "with the id of an earlier one": counts.repeated,
-            "empty": counts.empty,
-            "too short": counts.without_positions,
-        }
-        told = [f"{number} {what}" for what, number in parts.items() if number]
-        named = f", such as {self._reasons[0]}" if self._reasons else ""
-        lines = [f"of {counts.documents} documents {', '.join(told)}{named}"] if told else []
-        if counts.not_finite:
-            lines.append(f"{counts.not_finite} activations left out: NaN, infinite or zero")
-        return lines
-
-
-def _corpus_lines(documents: Iterable[Document]) -> list[str]:
-    counts = getattr(documents, "counts", None)
-    return counts.lines() if counts is not None else []
-
-
-def _summed(shards: Sequence[dict[str, Any]]) -> ExtractCounts:
-    fields = ExtractCounts.__dataclass_fields__
-    return ExtractCounts(**{key: sum(s.get(key, 0) for s in shards) for key in fields})
 
 
 def _changed(out_dir: Path, found: str) -> ResumeError:
@@ -264,7 +185,7 @@ def _with_total(
 def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for document in documents:
-        content = [document.doc_id, document.text, [dict(m) for m in document.messages or ()]]
+        content: list[Any] = [document.doc_id, document.text, [dict(m) for m in document.messages or ()]]
         options = dict(document.template_options)
         content += [options] if options else []
         content += [document.rendered] if document.rendered else []
@@ -273,7 +194,7 @@ def _digest(documents: Sequence[Document]) -> str:
 
 
 def _write_shard(
-    work: _Extraction, documents: Sequence[Document], path: Path, left_out: _LeftOut
+    work: _Extraction, documents: Sequence[Document], path: Path, left_out: LeftOut
 ) -> tuple[ExtractCounts, Norms]:
     from gloss.models.capture import read_all
 
@@ -299,7 +220,7 @@ def _write_shard(
 
 
 def _encode(
-    work: _Extraction, documents: Sequence[Document], left_out: _LeftOut
+    work: _Extraction, documents: Sequence[Document], left_out: LeftOut
 ) -> tuple[list[EncodedDocument], int]:
     """The documents that the target can read, and how many it cannot."""
     try:
@@ -394,9 +315,9 @@ def _sidecar(
     work: _Extraction, run: StageRun, norms: Norms
 ) -> tuple[DatasetSidecar, ExtractCounts]:
     config, target, shards = work.config, work.target, run.done.get("shards", [])
-    counts = _summed(shards)
+    counts = summed(shards)
     if not counts.rows:
-        raise _nothing_taken(config, counts)
+        raise nothing_taken(config, counts)
     identity = fingerprint([run.settings, [shard["digest"] for shard in shards]])[:8]
     sidecar = DatasetSidecar(
         dataset_id=f"base_{Path(target.name).name}_L{work.layer}_{identity}",
@@ -413,23 +334,3 @@ def _sidecar(
         extra={"gloss": {"extract": config.model_dump(mode="json"), "counts": asdict(counts)}},
     )
     return sidecar, counts
-
-
-def _nothing_taken(config: ExtractConfig, counts: ExtractCounts) -> CorpusError:
-    if counts.not_finite:
-        return CorpusError(
-            "no activation could be taken",
-            where=config.corpus or None,
-            expected="finite values",
-            found=f"{counts.not_finite} activations that are NaN, infinite or zero",
-            remedy=f"{config.dtype} may overflow in this target: set extract.dtype to bfloat16 or"
-            " float32",
-        )
-    return CorpusError(
-        "no activation could be taken",
-        where=config.corpus or None,
-        expected=f"documents of more than {config.min_position} tokens",
-        found=f"{counts.documents} documents, {counts.empty} empty,"
-        f" {counts.without_positions} too short",
-        remedy="Use longer documents or a smaller extract.min_position",
-    )

@@ -89,7 +89,7 @@ def label(
                 if not writer.num_rows:
                     what = f"the labeller {labeller.name!r} gave no usable label"
                     raise LabelError(what, where=parquet, found=f"{dropped} rows without")
-            run.finish(labelled=writer.num_rows, dropped=dropped)
+            run.finish(out_path, labelled=writer.num_rows, dropped=dropped)
             done = run.done
         shutil.rmtree(chunks, ignore_errors=True)
     return LabelResult(out_path, done["labelled"], done["dropped"])

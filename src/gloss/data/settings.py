@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,6 +19,11 @@ SPLITS = ("av_sft", "ar_sft", "rl", "heldout")
 INJECT_PLACEHOLDER = "<INJECT>"
 
 
+MANY = 1_000_000_000
+"""More than any count of rows, tokens or steps that somebody means."""
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
 class Settings(BaseModel):
     """Frozen settings that refuse unknown keys; the text below a field is its help."""
 
@@ -30,25 +35,25 @@ class Settings(BaseModel):
 class ExtractConfig(Settings):
     """Which activations are taken from the target."""
 
-    layer: int | None = Field(default=None, ge=0)
+    layer: int | None = Field(default=None, ge=0, le=10_000)
     """Block whose output is taken, 0-based; about two thirds of the depth if not set."""
-    positions_per_doc: int = Field(default=8, gt=0)
+    positions_per_doc: int = Field(default=8, gt=0, le=100_000)
     """Most activations taken from one document."""
-    min_position: int = Field(default=50, ge=0)
+    min_position: int = Field(default=50, ge=0, le=MANY)
     """First token index that may be taken; early positions are outliers."""
-    max_tokens: int = Field(default=4096, gt=0)
+    max_tokens: int = Field(default=4096, gt=0, le=MANY)
     """Tokens of a document that the target reads; the rest is cut off."""
     exclude_template_tokens: bool = True
     """Take no tokens that the chat template adds; special tokens are never taken."""
-    max_norm_ratio: float | None = Field(default=4.0, gt=1)
+    max_norm_ratio: float | None = Field(default=4.0, gt=1, le=1e6)
     """Leave out activations with a norm above this many times the document's median, if set."""
-    top_next_tokens: int = Field(default=0, ge=0)
+    top_next_tokens: int = Field(default=0, ge=0, le=1000)
     """Most likely next tokens stored with each activation; above 0 runs the whole target."""
-    batch_size: int = Field(default=64, gt=0)
+    batch_size: int = Field(default=64, gt=0, le=MANY)
     """Most documents in one forward pass."""
-    batch_tokens: int = Field(default=16384, gt=0)
+    batch_tokens: int = Field(default=16384, gt=0, le=MANY)
     """Most tokens in one forward pass, padding included."""
-    shard_documents: int = Field(default=1024, gt=0)
+    shard_documents: int = Field(default=1024, gt=0, le=MANY)
     """Documents behind one Parquet file; a stopped extraction keeps complete ones."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format that the target runs in; activations are stored as float32."""
@@ -58,8 +63,16 @@ class ExtractConfig(Settings):
     """Share of the documents that may be left out as unreadable or with an id that came before."""
     corpus: str = ""
     """Name of the corpus, only recorded in the sidecar."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of positions."""
+
+    @model_validator(mode="after")
+    def _some_position_is_left(self) -> Self:
+        if self.min_position >= self.max_tokens:
+            raise ValueError(
+                f"min_position {self.min_position} must be below max_tokens {self.max_tokens}"
+            )
+        return self
 
 
 class SplitConfig(Settings):
@@ -73,7 +86,7 @@ class SplitConfig(Settings):
     """Share for joint RL."""
     heldout: float = Field(default=0.1, ge=0, le=1)
     """Share that is never trained on."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the assignment."""
 
     @model_validator(mode="after")
@@ -96,9 +109,9 @@ class LabelConfig(Settings):
     """An installed labeller such as ``extractive`` or ``lab``, or your own as ``module:Class``."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the labeller; it refuses those it does not know."""
-    chunk_rows: int = Field(default=1024, gt=0)
+    chunk_rows: int = Field(default=1024, gt=0, le=MANY)
     """Rows labelled at a time; a stopped labelling goes on after the last complete chunk."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of labellers that draw."""
 
     def make_labeller(self) -> Labeller:

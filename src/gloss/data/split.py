@@ -86,7 +86,7 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
             _require_documents(config, documents, activations)
         rows = {name: writer.num_rows for name, writer in writers.items()}
         counts = {name: len(ids) for name, ids in documents.items()}
-        run.finish(rows=rows, documents=counts)
+        run.finish(*paths.values(), rows=rows, documents=counts)
         return SplitResult(paths, rows, counts)
 
 

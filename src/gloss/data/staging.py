@@ -17,7 +17,10 @@ from gloss.contract import DatasetSidecar, write_dataset_sidecar
 from gloss.durable import folder_lock
 from gloss.progress import Stage
 from gloss.store.activations import ActivationWriter
+from gloss.store.digests import check_digests, digests_of
 from gloss.store.record import StageRecord, fingerprint
+
+_FILES = "files"
 
 
 @dataclass
@@ -32,12 +35,18 @@ class StageRun(StageRecord):
         return fingerprint(self.settings)[:6]
 
     def finished(self, *paths: Path) -> dict[str, Any] | None:
-        """What an earlier run gave to ``finish``; None if it did not, or a file has gone."""
-        return self.done if self.done and all(path.exists() for path in paths) else None
+        """What an earlier run gave to ``finish``; None if it did not, or a file has gone.
 
-    def finish(self, **done: Any) -> None:
-        """Records that all files are written."""
-        self.done = done
+        Raises: ResumeError if a file holds something else by now."""
+        if not self.done or not all(path.exists() for path in paths):
+            return None
+        check_digests(self.done.get(_FILES, {}), self.path.parent, stage=self.name, use="wrote")
+        return {name: value for name, value in self.done.items() if name != _FILES}
+
+    def finish(self, *paths: Path, **done: Any) -> None:
+        """Records that all files are written, and the digests of ``paths``."""
+        files = {_FILES: digests_of(paths, self.path.parent)} if paths else {}
+        self.done = {**done, **files}
         self.save()
 
     def progress(self, total: int, unit: str) -> Stage:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gloss.data.settings import Settings
+from gloss.data.settings import MANY, Seed, Settings
 
 
 class EvaluateConfig(Settings):
     """What is measured on held-out documents."""
 
-    max_rows: int = Field(default=1000, ge=2)
+    max_rows: int = Field(default=1000, ge=2, le=MANY)
     """Held-out activations that are explained, taken document by document."""
-    max_new_tokens: int = Field(default=150, gt=0)
+    max_new_tokens: int = Field(default=150, gt=0, le=100_000)
     """Length cap of an explanation."""
-    bootstrap_resamples: int = Field(default=2000, ge=100)
+    bootstrap_resamples: int = Field(default=2000, ge=100, le=1_000_000)
     """Resamples of documents behind the 95 % interval."""
-    probe_rows: int = Field(default=4000, ge=0)
+    probe_rows: int = Field(default=4000, ge=0, le=MANY)
     """Activations of training documents that the linear probes are fitted on; 0 leaves them out."""
-    examples: int = Field(default=12, ge=0)
+    examples: int = Field(default=12, ge=0, le=100_000)
     """Examples kept for the report."""
     attn_implementation: str | None = None
     """Attention kernel of Transformers; None takes its default."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of sampling, shuffling and bootstrap."""

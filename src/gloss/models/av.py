@@ -141,9 +141,13 @@ class ActivationVerbalizer:
         response_ids: Tensor,
         response_mask: Tensor,
         prefix: SharedPrefix | None = None,
+        *,
+        temperature: float = 1.0,
     ) -> Tensor:
-        """Log-probability of every real response token, [real tokens], row-major in the mask."""
+        """Log-probability of every real response token where it is drawn at ``temperature``, [real
+        tokens], row-major in the mask."""
         logits = self.response_logits(activations, response_ids, response_mask, prefix)
+        logits = logits if temperature == 1 else logits.float() / temperature
         wanted = response_ids[response_mask].to(logits.device)
         return -nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from gloss.engines import TextRequest
+from gloss.engines.engine_names import check_temperature
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
 from gloss.nla.compare import compare
@@ -267,6 +268,7 @@ class Questions:
     ) -> AsyncIterator[ReadToken]:
         """The tokens that the target writes behind a text, as they come, a glyph's together; the
         token that ends its turn only ``with_end``."""
+        check_temperature(temperature)
         ids, role = read.token_ids, None if read.messages is None else "assistant"
         merger = GlyphMerger(
             self.nla.target.tokenizer, position=len(ids), start=len(read.text), role=role

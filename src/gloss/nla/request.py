@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from gloss.engines.engine_names import check_temperature
 from gloss.errors import ConfigError
 from gloss.text.document import Document
 from gloss.text.positions import check_positions, check_selection
@@ -68,8 +69,8 @@ class Sampling:
         for name in ("samples", "best_of"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, expected="at least 1", found=getattr(self, name))
-        if self.temperature is not None and not self.temperature >= 0:
-            raise ConfigError("temperature", expected="0 or more", found=self.temperature)
+        if self.temperature is not None:
+            check_temperature(self.temperature)
         if self.best_of > 1 and self.temperature == 0:
             what, expected = "best-of needs different responses", "a temperature above 0"
             raise ConfigError(what, expected=expected, found=0)

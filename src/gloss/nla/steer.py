@@ -20,6 +20,8 @@ from gloss.text.positions import parse_positions
 if TYPE_CHECKING:
     from gloss.nla.questions import Questions
 
+MIN_ALPHA, MAX_ALPHA = 1e-3, 100.0
+
 
 Pair = tuple[str, str]
 
@@ -57,6 +59,8 @@ async def steer(
     original, edited = _edit(original, edit, edited)
     unrelated = unrelated or await _unrelated(self, vectors, sites)
     directions = await _directions(self, (original, edited), unrelated, seed)
+    for alpha in alphas:
+        check_alpha(alpha)
     moved = vectors[sites]
     offsets = [torch.zeros_like(moved)]
     for direction, alpha in product(directions.values(), alphas):
@@ -79,6 +83,13 @@ async def steer(
             if name == "edit"
         ),
     )
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises ConfigError for a strength that says nothing: not finite, or beyond any use."""
+    if alpha != 0 and not MIN_ALPHA <= abs(alpha) <= MAX_ALPHA:
+        expected = f"0, or {MIN_ALPHA:g} to {MAX_ALPHA:g} of either sign"
+        raise ConfigError("alpha", expected=expected, found=alpha)
 
 
 def _edit(original: str | None, edit: Pair | None, edited: str | None) -> Pair:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gloss import plugins
 from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
-from gloss.data.settings import Settings
+from gloss.data.settings import MANY, Seed, Settings
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
@@ -31,7 +31,7 @@ class CorpusConfig(Settings):
 
     source: str
     """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or one installed."""
-    max_documents: int | None = Field(default=None, gt=0)
+    max_documents: int | None = Field(default=None, gt=0, le=1000 * MANY)
     """Documents to read; all of them if not set (``lab`` needs it)."""
     text_field: str = "text"
     """Field or column that holds the text."""
@@ -64,9 +64,9 @@ class RunConfig(Settings):
     """Shown in the report; also the preset's name."""
     target: str
     """The model to explain: a Hugging Face folder, a hub id, or an installed one, like ``lab``."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of every stage that does not set its own."""
-    threads: int | None = Field(default=None, gt=0)
+    threads: int | None = Field(default=None, gt=0, le=4096)
     """CPU threads; what PyTorch chooses if not set."""
     corpus: CorpusConfig
     """Documents."""

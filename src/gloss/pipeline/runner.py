@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +17,10 @@ from gloss.contract.files import RESULTS_NAME
 from gloss.durable import folder_lock, read_json, write_json
 from gloss.pipeline import stages
 from gloss.pipeline.last_run import require_finished_run
+from gloss.pipeline.run_checks import check_run
 from gloss.pipeline.run_config import RunConfig
 from gloss.report import write_report
+from gloss.store.digests import check_digests, digests_of
 from gloss.store.record import require_same_settings
 
 VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -26,10 +28,11 @@ VERSIONED = ("gloss-nla", "torch", "transformers", "tokenizers", "numpy", "pyarr
 
 @dataclass
 class RunFolder:
-    """A run's resolved config (``config.json``) and what each stage took (``stages.json``)."""
+    """A run's resolved config (``config.json``), and of each stage what it took and the digests of
+    what it read and wrote (``stages.json``)."""
 
     path: Path
-    finished: dict[str, dict[str, float]] = field(default_factory=dict)
+    finished: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def open(self, config: RunConfig) -> None:
         """Creates the folder, or continues it. Raises: ResumeError if it has other settings."""
@@ -43,14 +46,33 @@ class RunFolder:
         if ledger.exists():
             self.finished = read_json(ledger)
 
-    def stage(self, name: str, work: Callable[[], object]) -> None:
-        """Runs ``work`` unless the stage is finished, and records its seconds."""
+    def check_finished(self) -> None:
+        """Raises ResumeError if something that a finished stage read or wrote is not as it was."""
+        for name, entry in self.finished.items():
+            for kind, use in (("inputs", "read"), ("outputs", "wrote")):
+                check_digests(entry.get(kind, {}), self.path, stage=name, use=use)
+
+    def stage(
+        self,
+        name: str,
+        work: Callable[[], object],
+        *,
+        inputs: Sequence[Path] = (),
+        outputs: Sequence[Path] = (),
+    ) -> None:
+        """Runs ``work`` unless the stage is finished; records its seconds and digests of files."""
         if name in self.finished:
             return
+        read = digests_of(inputs, self.path)
         started, used = time.monotonic(), time.process_time()
         work()
         seconds, cpu_seconds = time.monotonic() - started, time.process_time() - used
-        self.finished[name] = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
+        self.finished[name] = {
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(cpu_seconds, 2),
+            "inputs": read,
+            "outputs": digests_of(outputs, self.path),
+        }
         write_json(self.path / "stages.json", self.finished)
 
 
@@ -64,8 +86,12 @@ def run(config: RunConfig, out_dir: Path) -> dict[str, Any]:
             torch.set_num_threads(config.threads)
         folder = RunFolder(out_dir)
         folder.open(config)
+        folder.check_finished()
+        if not folder.finished:
+            check_run(config)
         for name, work in stages.plan(config, out_dir):
-            folder.stage(name, work)
+            inputs, outputs = stages.files(config, out_dir, name)
+            folder.stage(name, work, inputs=inputs, outputs=outputs)
         return _conclude(config, folder)
 
 
@@ -96,19 +122,24 @@ def evaluate_again(out_dir: Path, *, max_rows: int | None = None) -> dict[str, A
     with folder_lock(out_dir):
         config = RunConfig.model_validate(read_json(out_dir / "config.json"))
         folder.open(config)
+        folder.finished.pop("evaluate", None)
+        folder.check_finished()
         if max_rows is not None:
             measured = config.evaluate.model_copy(update={"max_rows": max_rows})
             config = config.model_copy(update={"evaluate": measured})
-        folder.finished.pop("evaluate", None)
         folder.stage("evaluate", lambda: stages.evaluate(config, out_dir))
         return _conclude(config, folder)
 
 
 def plan_text(config: RunConfig, out_dir: Path) -> str:
-    """A run's stages and what each costs, one per line, and which are finished in ``out_dir``."""
+    """A run's stages and what each costs, one per line, and which are finished in ``out_dir``.
+
+    Raises: what ``check_run`` and a folder of other settings raise."""
+    check_run(config)
     folder = RunFolder(out_dir)
     if (out_dir / "config.json").exists():
         folder.open(config)
+        folder.check_finished()
     corpus, joint = config.corpus, config.joint
     documents = corpus.max_documents
     rows = f"{documents * config.extract.positions_per_doc:,}" if documents else "all"

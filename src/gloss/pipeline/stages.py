@@ -13,7 +13,7 @@ evaluation.json, metrics.jsonl, samples.jsonl                      ← evaluate
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,30 @@ def plan(config: RunConfig, out_dir: Path) -> Plan:
     stages = (target, extract_activations, split_documents, write_labels, build_datasets)
     trained = (ar_sft, av_sft, joint, evaluate)
     return [(stage.__name__, partial(stage, config, out_dir)) for stage in (*stages, *trained)]
+
+
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "target": ("target",),
+    "extract_activations": ("activations",),
+    "split_documents": ("splits",),
+    "write_labels": ("labels",),
+    "build_datasets": ("datasets",),
+    "ar_sft": ("ar_sft/checkpoint",),
+    "av_sft": ("av_sft/checkpoint",),
+    "joint": ("nla/av", "nla/ar"),
+    "evaluate": ("evaluation.json",),
+}
+"""What each stage leaves for those behind it."""
+
+
+def files(config: RunConfig, out_dir: Path, stage: str) -> tuple[list[Path], list[Path]]:
+    """The files and folders from outside of the run that a stage reads, and those it writes."""
+    source = config.corpus.source
+    places = {"target": config.target, "extract_activations": source}
+    named = Path(places[stage]) if stage in places else None
+    outside = named is not None and plugins.find("gloss.corpora", source) is None
+    inputs = [named] if outside and named is not None and named.exists() else []
+    return inputs, [out_dir / name for name in OUTPUTS[stage]]
 
 
 def target_of(config: RunConfig, out_dir: Path) -> str:

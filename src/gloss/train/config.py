@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from gloss.data.settings import Settings
-from gloss.engines.engine_names import LOCAL, parse_engine
+from gloss.data.settings import MANY, Seed, Settings
+from gloss.engines.engine_names import LOCAL, MAX_TEMPERATURE, MIN_TEMPERATURE, parse_engine
 from gloss.models import ComputeDtype
 
 
@@ -16,19 +16,19 @@ class OptimizerConfig(Settings):
 
     algorithm: Literal["adamw", "muon"] = "adamw"
     """``muon``: the blocks' matrices by Muon (at AdamW's step size), all else by AdamW."""
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1)
     """Peak learning rate."""
-    warmup_steps: int = Field(default=20, ge=0)
+    warmup_steps: int = Field(default=20, ge=0, le=MANY)
     """Steps over which the rate rises from 0."""
     final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
     """Rate at the last step, as a fraction of the peak."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
     """Decoupled weight decay."""
-    beta2: float = Field(default=0.98, gt=0, lt=1)
+    beta2: float = Field(default=0.98, ge=0.5, lt=1)
     """Decay of the squared-gradient average."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Gradients are clipped to this norm."""
-    max_skipped_steps: int = Field(default=20, ge=0)
+    max_skipped_steps: int = Field(default=20, ge=0, le=MANY)
     """Steps with a non-finite loss or gradient that are skipped before the run ends."""
 
 
@@ -37,7 +37,7 @@ class _LoopConfig(Settings):
     """Number format of matrix products; ``auto`` is bfloat16 where it is native."""
     attn_implementation: str | None = None
     """Attention kernel; ``eager`` is fastest for short texts on a CPU, None: the default."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of row order and sampling."""
     tensorboard: bool = False
     """Also write metrics for TensorBoard (needs the ``tensorboard`` extra)."""
@@ -46,35 +46,35 @@ class _LoopConfig(Settings):
 class SFTConfig(_LoopConfig):
     """Supervised warm start of one half on labels."""
 
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, le=MANY)
     """Optimizer steps."""
-    batch_size: int = Field(default=64, gt=0)
+    batch_size: int = Field(default=64, gt=0, le=MANY)
     """Activations per step."""
     optimizer: OptimizerConfig
     """Learning rate and its schedule."""
-    checkpoint_every: int = Field(default=100, gt=0)
+    checkpoint_every: int = Field(default=100, gt=0, le=MANY)
     """Steps between checkpoints that a stopped run resumes from."""
 
 
 class AVSFTConfig(SFTConfig):
     """Supervised warm start of the AV."""
 
-    injection_scale: float | None = Field(default=None, gt=0)
+    injection_scale: float | None = Field(default=None, ge=1e-6, le=1e9)
     """L2 norm of injected activations; the 75th percentile of their norms if not set."""
-    reading_steps: int = Field(default=0, ge=0)
+    reading_steps: int = Field(default=0, ge=0, le=MANY)
     """Steps before the labels in which the AV learns to write the text's last words."""
-    reading_words: int = Field(default=4, gt=0)
+    reading_words: int = Field(default=4, gt=0, le=1000)
     """Words of the text that the AV writes in those steps."""
 
 
 class JointConfig(_LoopConfig):
     """Joint reinforcement learning: GRPO for the AV, regression for the AR on the same texts."""
 
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, le=MANY)
     """Joint steps."""
-    prompts_per_step: int = Field(default=64, gt=0)
+    prompts_per_step: int = Field(default=64, gt=0, le=1_000_000)
     """Activations per step."""
-    group_size: int = Field(default=8, gt=1)
+    group_size: int = Field(default=8, gt=1, le=10_000)
     """Explanations sampled per activation; their mean reward is the baseline (GRPO's G)."""
     av: OptimizerConfig
     """The AV's optimizer."""
@@ -82,27 +82,27 @@ class JointConfig(_LoopConfig):
     """The AR's optimizer."""
     reward: Literal["neg_mse", "neg_log_mse"] = "neg_mse"
     """−direction MSE, or −log of it (the paper's)."""
-    kl_weight: float = Field(default=0.01, ge=0)
+    kl_weight: float = Field(default=0.01, ge=0, le=1000)
     """Weight of the KL divergence to the AV's SFT start (k3 estimator)."""
     normalize_advantages: bool = True
     """Divide advantages by the standard deviation of the group's rewards."""
-    max_new_tokens: int = Field(default=150, gt=0)
+    max_new_tokens: int = Field(default=150, gt=0, le=100_000)
     """Length cap; a response cut off here has no closing tag and counts as failed."""
-    length_penalty: float = Field(default=0.0, ge=0)
+    length_penalty: float = Field(default=0.0, ge=0, le=100)
     """Reward taken off per generated token."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     """Sampling temperature of the rollouts."""
     engine: str = "local"
     """What samples the rollouts: ``local``, or a server that starts with this AV and takes over the
     weights of every step, such as ``vllm+http://host:8000`` or ``sglang+http://host:30000``."""
 
-    micro_batch_size: int = Field(default=128, gt=0)
+    micro_batch_size: int = Field(default=128, gt=0, le=MANY)
     """Explanations per forward and backward pass."""
-    checkpoint_every: int = Field(default=20, gt=0)
+    checkpoint_every: int = Field(default=20, gt=0, le=MANY)
     """Steps between checkpoints that a stopped run resumes from."""
-    evaluate_every: int = Field(default=10, gt=0)
+    evaluate_every: int = Field(default=10, gt=0, le=MANY)
     """Steps between greedy evaluations on held-out activations."""
-    evaluate_rows: int = Field(default=128, ge=2)
+    evaluate_rows: int = Field(default=128, ge=2, le=MANY)
     """Held-out activations in each of those evaluations."""
 
     @field_validator("engine")

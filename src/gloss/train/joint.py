@@ -174,7 +174,10 @@ class _Learner:
         return errors
 
     def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
-        """Accumulates the gradients of the GRPO loss per token; returns the mean KL per token."""
+        """Accumulates the gradients of the GRPO loss per token; returns the mean KL per token.
+
+        The policy is what was sampled from: the AV's distribution at the rollouts' temperature."""
+        temperature = self.config.temperature
         total, kl_sum = int(batch.num_tokens.sum()), 0.0
         token_ids, chunks = [rollout.token_ids for rollout in batch.rollouts], []
         for chunk in fitted_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size):
@@ -184,11 +187,15 @@ class _Learner:
         with torch.no_grad(), linear_weights_cast_once(self.reference.model):
             reference_prefix = self.reference.shared_prefix()
             references = [
-                self.reference.response_logprobs(activations, ids, mask, reference_prefix)
+                self.reference.response_logprobs(
+                    activations, ids, mask, reference_prefix, temperature=temperature
+                )
                 for activations, ids, mask, _ in chunks
             ]
         for (activations, ids, mask, chunk), reference in zip(chunks, references, strict=True):
-            logprobs = self.av.response_logprobs(activations, ids, mask, prefix)
+            logprobs = self.av.response_logprobs(
+                activations, ids, mask, prefix, temperature=temperature
+            )
             per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask].to(logprobs.device)
             losses = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight)
             (losses.sum() / total).backward()  # type: ignore[no-untyped-call]
@@ -303,12 +310,16 @@ def _train(
                 sample = prompt * config.group_size
                 log.sample(step, _shown(rows, row, batch, sample, float(errors[sample]), variance))
             progress.advance(note=f"FVE {fve:.3f}  {metrics['explanation_tokens']:.0f} tok")
+    learner.av_optimizer.check_learned()
+    learner.ar_optimizer.check_learned()
     learner.av.model.requires_grad_(False)
     learner.ar.requires_grad_(False)
     _record_training(learner, config, (av, ar))
     save_av(learner.av, places[0])
     save_ar(learner.ar, places[1])
-    result = state.finish({"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps})
+    result = state.finish(
+        {"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps}, *places
+    )
     rmtree(out_dir / ENGINE_FOLDER, ignore_errors=True)
     return JointResult(*places, **result)
 

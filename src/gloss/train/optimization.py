@@ -28,7 +28,7 @@ class GuardedOptimizer:
     """AdamW, or Muon for the blocks' matrices; counts and skips steps that are not finite."""
 
     def __init__(self, module: nn.Module, config: OptimizerConfig, total_steps: int) -> None:
-        self.config, self.total_steps, self.skipped = config, total_steps, 0
+        self._module, self.config, self.total_steps, self.skipped = module, config, total_steps, 0
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         blocks = _block_matrices(module) if config.algorithm == "muon" else set()
         matrices = [p for p in self.parameters if p in blocks]
@@ -69,6 +69,26 @@ class GuardedOptimizer:
                 found=f"a {what} of NaN or infinity{place}",
                 remedy="Lower the learning rate or look at these rows",
             )
+
+    def check_learned(self) -> None:
+        """Raises TrainingError if nothing was learned that could be saved: no step was taken, or a
+        weight is NaN or infinite."""
+        remedy = "Lower the learning rate or look at the data"
+        if self.skipped >= self.total_steps:
+            raise TrainingError(
+                "nothing was learned",
+                expected="at least one step",
+                found=f"all {self.total_steps} skipped for a loss or gradient that is not finite",
+                remedy=remedy,
+            )
+        for name, parameter in self._module.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise TrainingError(
+                    f"training ended with weights that cannot be used: {name}",
+                    expected="finite values",
+                    found="NaN or infinity",
+                    remedy=remedy,
+                )
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """The optimizer's state of one parameter, by name; empty before its first step."""

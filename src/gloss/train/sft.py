@@ -101,9 +101,10 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
                 values = {"loss": loss, "grad_norm": norm, "skipped_steps": optimizer.skipped}
                 log.metrics(step, values)
                 progress.advance(note=f"loss {loss:.3f}")
+        optimizer.check_learned()
         av.model.eval().requires_grad_(False)
         save_av(av, checkpoint)
-        result = state.finish({"final_loss": loss, "skipped_steps": optimizer.skipped})
+        result = state.finish({"final_loss": loss, "skipped_steps": optimizer.skipped}, checkpoint)
         return AVSFTResult(checkpoint, **result)
 
 
@@ -133,9 +134,10 @@ def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) ->
                 values = {"loss": loss, "fve_train": fve, "grad_norm": norm}
                 log.metrics(step, {**values, "skipped_steps": skipped})
                 progress.advance(note=f"FVE {fve:.3f}")
+        optimizer.check_learned()
         ar.eval().requires_grad_(False)
         save_ar(ar, checkpoint)
-        result = state.finish({"final_fve": fve, "skipped_steps": optimizer.skipped})
+        result = state.finish({"final_fve": fve, "skipped_steps": optimizer.skipped}, checkpoint)
         return ARSFTResult(checkpoint, **result)
 
 

@@ -23,6 +23,7 @@ from gloss.durable import read_json, replaced_file, write_json
 from gloss.errors import first_line
 from gloss.progress import Stage
 from gloss.stopping import StopRequest, deferred_stop
+from gloss.store.digests import check_digests, digests_of
 from gloss.store.record import require_same_settings
 from gloss.target_model import weights_fingerprint
 from gloss.train.config import JointConfig, SFTConfig
@@ -134,21 +135,30 @@ class TrainingState:
         ):
             yield self.steps(total, config.checkpoint_every, stop), log, progress
 
-    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Records that the checkpoint is on disk, with numbers for next time; drops the states."""
-        write_json(self.folder / FINISHED_NAME, {"settings": self.settings, "result": result})
+    def finish(self, result: dict[str, Any], *checkpoints: Path) -> dict[str, Any]:
+        """Records that the checkpoints are on disk, with numbers for next time; drops the
+        states."""
+        files = digests_of(checkpoints, self.folder)
+        record = {"settings": self.settings, "result": result, "files": files}
+        write_json(self.folder / FINISHED_NAME, record)
         for file in self.files:
             file.unlink()
         return result
 
     def finished(self, *checkpoints: Path) -> dict[str, Any] | None:
-        """What ``finish`` was given earlier; None without, or if a checkpoint has gone."""
+        """What ``finish`` was given earlier; None without, or if a checkpoint has gone.
+
+        Raises: ResumeError for other settings, or a checkpoint that is not what was saved."""
         path = self.folder / FINISHED_NAME
         if not path.exists():
             return None
         record = read_json(path)
         require_same_settings(record["settings"], self.settings, where=path)
-        return record["result"] if all(place.is_dir() for place in checkpoints) else None
+        if not all(place.is_dir() for place in checkpoints):
+            return None
+        check_digests(record.get("files", {}), self.folder, stage=self.folder.name, use="wrote")
+        result: dict[str, Any] = record["result"]
+        return result
 
 
 def _checksum(tensor: Tensor) -> int:

@@ -1,0 +1,122 @@
+"""What becomes of the documents of an extraction: counted, told, and too many left out refused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gloss.data.settings import ExtractConfig
+from gloss.errors import CorpusError
+from gloss.text.document import Document
+
+_TOO_FEW_TO_JUDGE, _NAMED_REASONS = 100, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractCounts:
+    """What became of documents and activations."""
+
+    documents: int = 0
+    empty: int = 0
+    """Documents without text."""
+    refused: int = 0
+    """Documents that the target cannot read, such as a chat that its template refuses."""
+    repeated: int = 0
+    """Documents with the id of an earlier one: which part they belong to could not be told."""
+    without_positions: int = 0
+    """Documents that are too short to take an activation from."""
+    rows: int = 0
+    outliers: int = 0
+    """Activations left out for their norm."""
+    not_finite: int = 0
+    """Activations left out because they hold NaN or infinity, or are zero."""
+
+    def __add__(self, other: ExtractCounts) -> ExtractCounts:
+        sums = {key: value + getattr(other, key) for key, value in asdict(self).items()}
+        return ExtractCounts(**sums)
+
+
+class LeftOut:
+    """Documents that are left out: counted, told, and too many of them refused."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self._config, self._ids = config, set[bytes]()
+        self._reasons: list[str] = []
+
+    def without_repeated(self, documents: Sequence[Document]) -> list[Document]:
+        """Those whose id no earlier one had."""
+        new = []
+        for document in documents:
+            key = hashlib.blake2b(document.doc_id.encode(), digest_size=12).digest()
+            if key in self._ids:
+                self.add(f"{document.doc_id}: the id of an earlier document")
+            else:
+                self._ids.add(key)
+                new.append(document)
+        return new
+
+    def add(self, reason: str) -> None:
+        """Keeps the first reasons."""
+        self._reasons += [reason] if len(self._reasons) < _NAMED_REASONS else []
+
+    def check(self, counts: ExtractCounts, *, at_end: bool = False) -> None:
+        """Raises CorpusError if more than ``max_refused`` of the documents were left out."""
+        most, found = self._config.max_refused, counts.refused + counts.repeated
+        if (at_end or counts.documents >= _TOO_FEW_TO_JUDGE) and found > most * counts.documents:
+            raise CorpusError(
+                f"{found} of {counts.documents} documents cannot be read"
+                f" ({(self._reasons or ['in an earlier run'])[0]})",
+                where=self._config.corpus or None,
+                expected=f"at most {most:.0%}",
+                remedy="Mend them, or allow more with extract.max_refused",
+            )
+
+    def lines(self, counts: ExtractCounts) -> list[str]:
+        """What a user is told, one line each."""
+        parts = {
+            "refused": counts.refused,
+            "with the id of an earlier one": counts.repeated,
+            "empty": counts.empty,
+            "too short": counts.without_positions,
+        }
+        told = [f"{number} {what}" for what, number in parts.items() if number]
+        named = f", such as {self._reasons[0]}" if self._reasons else ""
+        lines = [f"of {counts.documents} documents {', '.join(told)}{named}"] if told else []
+        if counts.not_finite:
+            lines.append(f"{counts.not_finite} activations left out: NaN, infinite or zero")
+        return lines
+
+
+def corpus_lines(documents: Iterable[Document]) -> list[str]:
+    """What a user is told of the corpus that the documents come from."""
+    counts = getattr(documents, "counts", None)
+    return counts.lines() if counts is not None else []
+
+
+def summed(shards: Sequence[Mapping[str, Any]]) -> ExtractCounts:
+    """The counts of shards, as their records hold them."""
+    fields = ExtractCounts.__dataclass_fields__
+    return ExtractCounts(**{key: sum(s.get(key, 0) for s in shards) for key in fields})
+
+
+def nothing_taken(config: ExtractConfig, counts: ExtractCounts) -> CorpusError:
+    """Why there is no activation at all."""
+    if counts.not_finite:
+        return CorpusError(
+            "no activation could be taken",
+            where=config.corpus or None,
+            expected="finite values",
+            found=f"{counts.not_finite} activations that are NaN, infinite or zero",
+            remedy=f"{config.dtype} may overflow in this target: set extract.dtype to bfloat16 or"
+            " float32",
+        )
+    return CorpusError(
+        "no activation could be taken",
+        where=config.corpus or None,
+        expected=f"documents of more than {config.min_position} tokens",
+        found=f"{counts.documents} documents, {counts.empty} empty,"
+        f" {counts.without_positions} too short",
+        remedy="Use longer documents or a smaller extract.min_position",
+    )
