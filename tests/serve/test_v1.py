@@ -161,10 +161,10 @@ def test_greedy_rollouts_are_those_of_the_local_engine(client, nla, vectors):
 
 def test_more_tokens_than_the_server_writes_are_refused_to_engines(client, vectors):
     answer = client.post(
-        "/v1/rollouts", json={**encoded(vectors), "seeds": [0] * 4, "max_new_tokens": 4000}
+        "/v1/rollouts", json={**encoded(vectors), "seeds": [0] * 4, "max_new_tokens": 5000}
     )
-    assert answer.status_code == 400
-    assert "at most 512" in answer.text
+    assert answer.status_code == 422
+    assert "4096" in answer.text
 
 
 def test_reconstruct_gives_the_ars_vectors(client, nla):

@@ -55,15 +55,15 @@ class CorpusCounts:
             )
 
     def lines(self) -> list[str]:
-        """What a user is told of it, one line each; none if all was read."""
-        told = []
+        """What a user reads of it, one line each; none if all was read."""
+        lines = []
         if self.skipped_files:
             some = ", ".join(f"{name} ({why})" for name, why in self.skipped_files[:_NAMED])
             more = " …" if len(self.skipped_files) > _NAMED else ""
-            told.append(f"{len(self.skipped_files)} files skipped: {some}{more}")
+            lines.append(f"{len(self.skipped_files)} files skipped: {some}{more}")
         if self.refused:
-            told.append(f"{self.refused} records refused, such as {self.reasons[0]}")
-        return told
+            lines.append(f"{self.refused} records refused, such as {self.reasons[0]}")
+        return lines
 
 
 class Corpus(Iterator[Document]):

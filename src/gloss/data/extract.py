@@ -185,7 +185,11 @@ def _with_total(
 def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for document in documents:
-        content: list[Any] = [document.doc_id, document.text, [dict(m) for m in document.messages or ()]]
+        content: list[Any] = [
+            document.doc_id,
+            document.text,
+            [dict(m) for m in document.messages or ()],
+        ]
         options = dict(document.template_options)
         content += [options] if options else []
         content += [document.rendered] if document.rendered else []

@@ -1,4 +1,4 @@
-"""What becomes of the documents of an extraction: counted, told, and too many left out refused."""
+"""What becomes of the documents of an extraction: counted and said, and refused if too many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExtractCounts:
     refused: int = 0
     """Documents that the target cannot read, such as a chat that its template refuses."""
     repeated: int = 0
-    """Documents with the id of an earlier one: which part they belong to could not be told."""
+    """Documents with the id of an earlier one: which part they belong to could not be said."""
     without_positions: int = 0
     """Documents that are too short to take an activation from."""
     rows: int = 0
@@ -39,7 +39,7 @@ class ExtractCounts:
 
 
 class LeftOut:
-    """Documents that are left out: counted, told, and too many of them refused."""
+    """Documents that are left out: counted, reported, and too many of them refused."""
 
     def __init__(self, config: ExtractConfig) -> None:
         self._config, self._ids = config, set[bytes]()
@@ -74,23 +74,23 @@ class LeftOut:
             )
 
     def lines(self, counts: ExtractCounts) -> list[str]:
-        """What a user is told, one line each."""
+        """What a user reads, one line each."""
         parts = {
             "refused": counts.refused,
             "with the id of an earlier one": counts.repeated,
             "empty": counts.empty,
             "too short": counts.without_positions,
         }
-        told = [f"{number} {what}" for what, number in parts.items() if number]
+        causes = [f"{number} {what}" for what, number in parts.items() if number]
         named = f", such as {self._reasons[0]}" if self._reasons else ""
-        lines = [f"of {counts.documents} documents {', '.join(told)}{named}"] if told else []
+        lines = [f"of {counts.documents} documents {', '.join(causes)}{named}"] if causes else []
         if counts.not_finite:
             lines.append(f"{counts.not_finite} activations left out: NaN, infinite or zero")
         return lines
 
 
 def corpus_lines(documents: Iterable[Document]) -> list[str]:
-    """What a user is told of the corpus that the documents come from."""
+    """What a user reads of the corpus that the documents come from."""
     counts = getattr(documents, "counts", None)
     return counts.lines() if counts is not None else []
 

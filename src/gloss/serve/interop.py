@@ -71,19 +71,7 @@ def _add_texts(router: APIRouter, service: Service) -> None:
 
         ``stream`` answers with server-sent events: a frame about the whole, partial texts, a result
         per token, [DONE]."""
-        read = questions.read(body.document())
-        asked = [
-            position
-            for one in body.positions or range(len(read.tokens))
-            for position in parse_positions(one, len(read.tokens))
-        ]
-        asked = asked[::-1] if body.reverse else asked
-        selection = Selection(positions=list(dict.fromkeys(asked)))
-        source, sampling = body.document(), _sampling(body)
-        events = questions.explain_events(
-            source, selection, sampling, partial=body.stream, raw=True
-        )
-        frames = _explain_frames(events, asked, plain=body.messages is None)
+        frames = _explained(questions, body)
         if body.stream:
             return await service.stream(request, frames)
         layer = questions.nla.layer
@@ -218,6 +206,23 @@ async def _extract(questions: Questions, body: m.ExtractRequest) -> m.ExtractRes
             for token, vector, norm in zip(tokens, vectors.tolist(), norms, strict=True)
         ],
     )
+
+
+def _explained(questions: Questions, body: m.ExplainRequest) -> AsyncIterator[BaseModel]:
+    """The frames of explained tokens. Raises: PositionError, CorpusError."""
+    document = body.document()
+    num_tokens = len(questions.read(document).tokens)
+    asked = [
+        position
+        for one in body.positions or range(num_tokens)
+        for position in parse_positions(one, num_tokens)
+    ]
+    asked = asked[::-1] if body.reverse else asked
+    selection = Selection(positions=list(dict.fromkeys(asked)))
+    events = questions.explain_events(
+        document, selection, _sampling(body), partial=body.stream, raw=True
+    )
+    return _explain_frames(events, asked, plain=body.messages is None)
 
 
 def _sampling(body: m.Sampled) -> Sampling:

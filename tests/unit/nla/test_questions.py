@@ -142,7 +142,12 @@ def test_pooled_and_subtracted_activations_say_so(speaking):
         (TEXT, {"samples": 0}, ConfigError, "samples: expected at least 1, found 0"),
         (TEXT, {"max_new_tokens": 0}, ConfigError, "at least 1 token"),
         (TEXT, {"best_of": 2, "temperature": 0}, ConfigError, "best-of needs different responses"),
-        (TEXT, {"temperature": float("nan")}, ConfigError, "temperature: expected 0 or more"),
+        (
+            TEXT,
+            {"temperature": float("nan")},
+            ConfigError,
+            r"temperature: expected 0 \(greedy\), or 0.01",
+        ),
         ([{"role": "user"}], {}, CorpusError, "not a chat"),
         (torch.ones(1, D_MODEL), {"positions": 0}, ConfigError, "only a text has tokens"),
         (torch.ones(1, D_MODEL), {"minus": torch.ones(3, D_MODEL)}, ActivationError, "1, or 1"),

@@ -126,3 +126,27 @@ def test_a_loss_that_is_not_finite_is_skipped_even_if_its_gradient_is():
     layer.weight.grad = torch.ones_like(layer.weight)
     optimizer.step(1, loss=1.0)
     assert not torch.equal(layer.weight.detach(), before)
+
+
+@pytest.mark.invariant("runs-5")
+def test_what_learned_nothing_is_not_to_be_saved():
+    layer = nn.Linear(3, 3)
+    optimizer = GuardedOptimizer(layer, OptimizerConfig(lr=0.1, max_skipped_steps=5), 2)
+    for step in range(2):
+        layer.weight.grad = torch.full_like(layer.weight, float("nan"))
+        optimizer.step(step)
+    with pytest.raises(TrainingError, match="nothing was learned: .*found all 2 skipped"):
+        optimizer.check_learned()
+
+
+@pytest.mark.invariant("runs-5")
+def test_weights_that_are_not_finite_are_named():
+    layer = nn.Linear(3, 3)
+    optimizer = GuardedOptimizer(layer, OptimizerConfig(lr=0.1), 2)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    optimizer.step(0)
+    optimizer.check_learned()
+    with torch.no_grad():
+        layer.bias[1] = float("nan")
+    with pytest.raises(TrainingError, match="cannot be used: bias: expected finite values"):
+        optimizer.check_learned()

@@ -89,3 +89,17 @@ def test_the_avs_loss_is_a_mean_over_all_response_tokens_with_the_stop_token(lab
 
 def test_the_reading_warm_up_writes_the_texts_last_words():
     assert sft._last_words(_rows(["end"]), 2) == ["<explanation>\nfour end\n</explanation>"]
+
+
+@pytest.mark.invariant("runs-8")
+def test_log_probabilities_are_those_of_the_distribution_that_is_sampled(lab_tokenizer):
+    av = make_av(lab_tokenizer)
+    vectors = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(0))
+    ids, mask = av.encode_responses(["a boat", "the lake"])
+    with torch.no_grad():
+        logits = av.response_logits(vectors, ids, mask).float()
+        plain, flat = (av.response_logprobs(vectors, ids, mask, temperature=t) for t in (1.0, 2.0))
+    chosen = ids[mask].unsqueeze(1)
+    torch.testing.assert_close(plain, logits.log_softmax(-1).gather(1, chosen)[:, 0])
+    torch.testing.assert_close(flat, (logits / 2).log_softmax(-1).gather(1, chosen)[:, 0])
+    assert not torch.allclose(plain, flat)
