@@ -21,6 +21,14 @@ def finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def interval_of(value: Any) -> tuple[float, float] | None:
+    """The two ends of an interval as JSON holds it; None where it is missing or no such."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    low, high = map(finite, value)
+    return None if low is None or high is None else (low, high)
+
+
 def decimal(value: Any, digits: int = 2) -> str:
     """A number with a true minus sign, or a dash where there is none."""
     number = finite(value)

@@ -9,6 +9,7 @@ from gloss.formatting import (
     count,
     decimal,
     duration,
+    interval_of,
     listed,
     percent,
     signed,
@@ -54,3 +55,19 @@ def test_tables_and_pages_take_the_same_characters_out_of_foreign_text():
     hostile = "a\x1b[2Jb\u202ec\ud83dd\n\te"
     assert cleaned(hostile) == "a\ufffd[2Jb\ufffdc\ufffdd\n\te"
     assert visible(hostile) == "a\ufffd[2Jb\ufffdc\ufffdd⏎⇥e"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ([0.1, 0.5], (0.1, 0.5)),
+        ((-1, 2), (-1.0, 2.0)),
+        ([0.1], None),
+        ([0.1, None], None),
+        ([float("nan"), 1.0], None),
+        (None, None),
+        ("ab", None),
+    ],
+)
+def test_an_interval_has_two_finite_ends(value, found):
+    assert interval_of(value) == found

@@ -216,7 +216,7 @@ def score(
 ) -> Answer:
     """Score how well one explanation rebuilds the activation of a token, or each of the first 100
     of a file."""
-    from gloss.nla.presentation import number
+    from gloss.formatting import decimal
 
     read, names = read_text(explanation), list[str | None]()
     if source.activations is None:
@@ -228,7 +228,7 @@ def score(
         names = list(chunk.columns.get("doc_id", [None] * len(chunk.vectors)))
         found = nla.score([read] * len(names), chunk.vectors)
     rows = [(i, name, one) for i, (name, one) in enumerate(zip(names, found, strict=True))]
-    cells = ((i, name, number(one.cosine, 3), number(one.fve, 3)) for i, name, one in rows)
+    cells = ((i, name, decimal(one.cosine, 3), decimal(one.fve, 3)) for i, name, one in rows)
     as_json = [{"row": i, "doc_id": name, **asdict(one)} for i, name, one in rows]
     return Answer(as_json, [table(("row>", "document", "cosine>", "FVE>"), cells)])
 

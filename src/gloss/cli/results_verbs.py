@@ -118,15 +118,15 @@ def _hits_table(hits: Iterable[Any]) -> Any:
 
 
 def _themes_table(found: Iterable[Any]) -> Any:
-    from gloss.nla.presentation import number
+    from gloss.formatting import decimal, percent
 
     rows = [
         (
             "\n  also: ".join(text for text, _ in theme.claims[:_WORDINGS_SHOWN]),
             *(len(theme.claims), theme.n_tokens, theme.n_documents),
-            "—" if theme.agreement is None else f"{theme.agreement:.0%}",
-            f"{theme.share:.0%}",
-            number(theme.fve),
+            percent(theme.agreement),
+            percent(theme.share),
+            decimal(theme.fve),
         )
         for theme in found
     ]

@@ -7,8 +7,9 @@ from gloss.lazy import lazy_package
 if TYPE_CHECKING:
     from gloss.evaluate.claims import ClaimScores, FactRows, score_claims
     from gloss.evaluate.evaluate_config import EvaluateConfig
+    from gloss.evaluate.intervals import Documents, bootstrap_fve, bootstrap_gain
     from gloss.evaluate.measure import NLAFolders, evaluate
-    from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
+    from gloss.evaluate.round_trip import RoundTrip, control_errors, control_fves, round_trip
     from gloss.plugins import ClaimJudge, JudgedClaim, Verdict
 
 lazy_package(__name__)

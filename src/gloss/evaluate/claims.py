@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from gloss.plugins import ClaimJudge, Verdict
+from gloss.evaluate.intervals import Documents, Interval, Numbers
+from gloss.evaluate.round_trip import other_documents
+from gloss.plugins import ClaimJudge, JudgedClaim
 
 MAX_PROBE_ITERATIONS = 200
-Counts = Counter[tuple[str, Verdict]]
+Judged = Sequence[Sequence[JudgedClaim]]
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -28,7 +28,9 @@ class FactRows:
 
 @dataclass(frozen=True)
 class ClaimScores:
-    """Of one kind: shares of claims and of known facts that are right, ceiling and chance."""
+    """Of one kind: shares of claims and of known facts that are right, ceiling and chance.
+
+    ``above_chance_ci95`` is the 95 % interval of precision minus chance, resampling documents."""
 
     precision: float | None
     recall: float | None
@@ -36,6 +38,7 @@ class ClaimScores:
     chance: float | None
     n_claims: int
     n_known: int
+    above_chance_ci95: Interval | None = None
 
 
 def score_claims(
@@ -46,42 +49,60 @@ def score_claims(
     *,
     heldout: FactRows,
     probe_rows: FactRows | None,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, ClaimScores]:
-    """Scores per kind of fact; ``chance`` judges the same texts against other rows' documents."""
+    """Scores per kind of fact; ``chance`` judges the same texts against other documents."""
     places = list(zip(doc_ids, contexts, strict=True))
-    shift = max(1, len(places) // 2)
+    others = [places[row] for row in other_documents(doc_ids, seed=seed)]
     judged, moved = (
         [judge.judge(text, *place) for text, place in zip(explanations, at, strict=True)]
-        for at in (places, places[shift:] + places[:shift])
+        for at in (places, others)
     )
-    counts, by_chance = (
-        Counter((claim.kind, claim.verdict) for claims in rows for claim in claims)
-        for rows in (judged, moved)
-    )
-    known = Counter(kind for facts in heldout.known for kind in facts)
-    kinds = sorted({kind for kind, _ in counts} | set(known))
-    right = ({claim.kind for claim in claims if claim.verdict == "right"} for claims in judged)
-    found = Counter(chain.from_iterable(right))
+    documents = Documents.of(doc_ids, resamples=resamples, seed=seed)
+    kinds = {claim.kind for claims in (*judged, *moved) for claim in claims}
     return {
-        kind: ClaimScores(
-            precision=_precision(counts, kind),
-            recall=min(1.0, found[kind] / known[kind]) if known[kind] else None,
-            probe_ceiling=_ceiling(kind, probe_rows, heldout),
-            chance=_precision(by_chance, kind),
-            n_claims=_total(counts, kind),
-            n_known=known[kind],
-        )
-        for kind in kinds
+        kind: _scores(kind, judged, moved, heldout, probe_rows, documents)
+        for kind in sorted(kinds.union(*heldout.known))
     }
 
 
-def _total(counts: Counts, kind: str) -> int:
-    return sum(counts[kind, verdict] for verdict in get_args(Verdict))
+def _scores(
+    kind: str,
+    judged: Judged,
+    moved: Judged,
+    heldout: FactRows,
+    probe_rows: FactRows | None,
+    documents: Documents,
+) -> ClaimScores:
+    claims, right = _per_row(judged, kind)
+    by_chance, right_by_chance = _per_row(moved, kind)
+    known = np.array([kind in facts for facts in heldout.known], dtype=bool)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, chance = (
+            documents.sums(some) / documents.sums(every)
+            for some, every in ((right, claims), (right_by_chance, by_chance))
+        )
+    return ClaimScores(
+        precision=_share(right.sum(), claims.sum()),
+        recall=_share((right[known] > 0).sum(), known.sum()),
+        probe_ceiling=_ceiling(kind, probe_rows, heldout),
+        chance=_share(right_by_chance.sum(), by_chance.sum()),
+        n_claims=int(claims.sum()),
+        n_known=int(known.sum()),
+        above_chance_ci95=documents.interval(precision - chance),
+    )
 
 
-def _precision(counts: Counts, kind: str) -> float | None:
-    total = _total(counts, kind)
-    return counts[kind, "right"] / total if total else None
+def _per_row(judged: Judged, kind: str) -> tuple[Numbers, Numbers]:
+    """Of every row the number of its claims of a kind, and how many of them are right."""
+    verdicts = [[claim.verdict for claim in row if claim.kind == kind] for row in judged]
+    claims = np.array([len(row) for row in verdicts], dtype=np.float64)
+    return claims, np.array([row.count("right") for row in verdicts], dtype=np.float64)
+
+
+def _share(part: float, total: float) -> float | None:
+    return float(part / total) if total else None
 
 
 def _ceiling(kind: str, train: FactRows | None, test: FactRows) -> float | None:
@@ -100,8 +121,6 @@ def probe_accuracy(
     train_labels: Sequence[str],
     test: Vectors,
     test_labels: Sequence[str],
-    *,
-    max_rows: int = 4000,
 ) -> float | None:
     """Test accuracy of logistic regression on raw [n, d_model]; None with too little data."""
     from sklearn.exceptions import ConvergenceWarning
@@ -115,5 +134,5 @@ def probe_accuracy(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=0.1, max_iter=MAX_PROBE_ITERATIONS)
         probe = make_pipeline(StandardScaler(), model)
-        probe.fit(train[:max_rows], list(train_labels[:max_rows]))
+        probe.fit(train, list(train_labels))
     return float(np.mean(probe.predict(test) == np.asarray(test_labels)))

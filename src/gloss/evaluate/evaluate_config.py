@@ -11,13 +11,14 @@ class EvaluateConfig(Settings):
     """What is measured on held-out documents."""
 
     max_rows: int = Field(default=1000, ge=2, le=MANY)
-    """Held-out activations that are explained, taken document by document."""
+    """Held-out activations that are explained, from documents drawn at random."""
     max_new_tokens: int = Field(default=150, gt=0, le=100_000)
     """Length cap of an explanation."""
     bootstrap_resamples: int = Field(default=2000, ge=100, le=1_000_000)
     """Resamples of documents behind the 95 % interval."""
     probe_rows: int = Field(default=4000, ge=0, le=MANY)
-    """Activations of training documents that the linear probes are fitted on; 0 leaves them out."""
+    """Activations that the linear probes are fitted on, from training documents drawn at random; 0
+    leaves them out."""
     examples: int = Field(default=12, ge=0, le=100_000)
     """Examples kept for the report."""
     attn_implementation: str | None = None

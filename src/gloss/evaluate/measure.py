@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gloss.contract import check_same_activations
+from gloss.data.document_sample import sample_documents
 from gloss.engines import LocalEngine
+from gloss.errors import DatasetError
 from gloss.evaluate.claims import FactRows, score_claims
 from gloss.evaluate.evaluate_config import EvaluateConfig
-from gloss.evaluate.round_trip import RoundTrip, bootstrap_fve, control_fves, round_trip
+from gloss.evaluate.intervals import Documents, Interval, bootstrap_fve, bootstrap_gain
+from gloss.evaluate.round_trip import RoundTrip, control_errors, round_trip
+from gloss.formatting import decimal
 from gloss.models import (
     ActivationReconstructor,
     cosine,
     direction_mse,
-    direction_variance,
     fraction_of_variance_explained,
     load_ar,
     load_av,
@@ -56,57 +59,135 @@ def evaluate(
 
     ``heldout_labels`` is the AR dataset of the held-out documents, ``probe_dataset`` holds training
     documents, ``judge`` knows the truth. Raises: DatasetError, CheckpointError."""
-    rows = read_training_rows(heldout, text_column=None).first(config.max_rows)
+    every = read_training_rows(heldout, text_column=None)
+    probed = _probe_rows(config, probe_dataset, every) if judge is not None else None
+    chosen = sample_documents(every.doc_ids, config.max_rows, seed=config.seed)
+    rows = every.take(chosen)
     activations = torch.from_numpy(rows.vectors)
-    kernel = config.attn_implementation
-    trip_of = partial(round_trip, max_new_tokens=config.max_new_tokens, seed=config.seed)
     with Stage("evaluate", total=5, unit="pass") as progress:
-        ar_sft = load_ar(nla.ar_sft, attn_implementation=kernel)
-        sft_engine = LocalEngine(load_av(nla.av_sft, attn_implementation=kernel))
-        sft = trip_of(sft_engine, ar_sft, activations, temperature=0.0)
-        progress.advance(note=f"SFT greedy FVE {sft.fve:.3f}")
-        sft_sampled = trip_of(sft_engine, ar_sft, activations, temperature=1.0)
-        progress.advance(note=f"SFT sampled FVE {sft_sampled.fve:.3f}")
-        ar = load_ar(nla.ar, attn_implementation=kernel)
-        engine = LocalEngine(load_av(nla.av, attn_implementation=kernel))
-        check_same_activations(engine.av.sidecar, ar.sidecar, ar_sft.sidecar, rows.sidecar)
-        trip = trip_of(engine, ar, activations, temperature=0.0)
-        progress.advance(note=f"greedy FVE {trip.fve:.3f}")
-        sampled = trip_of(engine, ar, activations, temperature=1.0)
-        progress.advance(note=f"sampled FVE {sampled.fve:.3f}")
-        claims, examples = _claims_and_examples(config, judge, rows, trip, probe_dataset)
+        trips, ar_sft, ar = _round_trips(config, nla, rows, chosen, progress)
+        claims, examples = _claims_and_examples(config, judge, rows, trips["rl"], probed)
         progress.advance()
+    on_labels, labelled = _errors_on_labels(ar_sft, heldout_labels, rows)
+    trip, sampled = trips["rl"], trips["rl_sampled"]
+    controls = control_errors(ar, trip, activations, rows.doc_ids, seed=config.seed)
     bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
-    interval = bootstrap_fve(trip.errors, activations, rows.doc_ids, **bootstrap)
+    gains = {
+        "rl_over_sft": (trip.errors, trips["sft"].errors),
+        "rl_over_sft_sampled": (sampled.errors, trips["sft_sampled"].errors),
+        **{f"rl_over_{name}": (trip.errors, errors) for name, errors in controls.items()},
+    }
+    documents = Documents.of(rows.doc_ids, **bootstrap)
+    found = {name: _gain(*pair, trip.variance, documents) for name, pair in gains.items()}
+    if labelled:
+        few = Documents.of([rows.doc_ids[row] for row in labelled], **bootstrap)
+        over = _gain(trip.errors[labelled], on_labels, trip.variance, few)
+        found["rl_over_ar_on_labels"] = over
     return {
         "fve": {
-            "ar_on_labels": _fve_on_labels(ar_sft, heldout_labels),
-            "sft": sft.fve,
-            "rl": trip.fve,
-            "rl_ci95": list(interval),
-            "sft_sampled": sft_sampled.fve,
-            "rl_sampled": sampled.fve,
+            "ar_on_labels": _fve(on_labels, trip.variance) if labelled else None,
+            **{name: one.fve for name, one in trips.items()},
+            "rl_ci95": bootstrap_fve(trip.errors, activations, rows.doc_ids, **bootstrap),
         },
-        "controls": control_fves(ar, trip, activations, seed=config.seed),
+        "fve_extracted": {name: one.fve_extracted for name, one in trips.items()},
+        "gains": found,
+        "controls": {name: _fve(errors, trip.variance) for name, errors in controls.items()},
         "claims": claims,
         "extraction_failure_rate": trip.failure_rate,
         "extraction_failure_rate_sampled": sampled.failure_rate,
+        "loop_rate": trip.loop_rate,
+        "loop_rate_sampled": sampled.loop_rate,
         "mean_explanation_tokens": trip.mean_tokens,
         "layer": rows.sidecar.layer,
         "n_heldout": len(rows),
         "n_heldout_documents": len(set(rows.doc_ids)),
+        "n_heldout_labelled": len(labelled),
         "heldout_errors": sorted(round(error, 4) for error in trip.errors.tolist()),
         "examples": examples,
     }
 
 
-def _fve_on_labels(ar: ActivationReconstructor, labelled: Path | None) -> float | None:
-    if labelled is None:
+_fve = fraction_of_variance_explained
+
+
+def _gain(
+    errors: Tensor, before: Tensor, variance: float, documents: Documents
+) -> dict[str, float | Interval | None]:
+    gain = _fve(errors, variance) - _fve(before, variance)
+    return {"fve": gain, "ci95": bootstrap_gain(errors, before, variance, documents)}
+
+
+def _round_trips(
+    config: EvaluateConfig,
+    nla: NLAFolders,
+    rows: TrainingRows,
+    chosen: Sequence[int],
+    progress: Stage,
+) -> tuple[dict[str, RoundTrip], ActivationReconstructor, ActivationReconstructor]:
+    """The trips of both AVs, greedy and sampled, and both ARs: that of SFT and that of RL."""
+    activations, kernel = torch.from_numpy(rows.vectors), config.attn_implementation
+    trips, ars = {}, []
+    for name, av, ar in (("sft", nla.av_sft, nla.ar_sft), ("rl", nla.av, nla.ar)):
+        ars.append(load_ar(ar, attn_implementation=kernel))
+        engine = LocalEngine(load_av(av, attn_implementation=kernel))
+        sidecars = (engine.av.sidecar, *(one.sidecar for one in ars), rows.sidecar)
+        check_same_activations(*sidecars)
+        for suffix, temperature in (("", 0.0), ("_sampled", 1.0)):
+            trips[name + suffix] = round_trip(
+                engine,
+                ars[-1],
+                activations,
+                temperature=temperature,
+                max_new_tokens=config.max_new_tokens,
+                seed=config.seed,
+                rows=chosen,
+            )
+            how = "sampled" if suffix else "greedy"
+            fve = decimal(trips[name + suffix].fve, 3)
+            progress.advance(note=f"{name.upper()} {how} FVE {fve}")
+    return trips, ars[0], ars[1]
+
+
+def _probe_rows(
+    config: EvaluateConfig, dataset: Path | None, heldout: TrainingRows
+) -> TrainingRows | None:
+    """Rows of documents that are not held out, for the probes.
+
+    Raises: DatasetError if a document is."""
+    if dataset is None or not config.probe_rows:
         return None
-    rows = read_training_rows(labelled, text_column="prompt")
-    activations = torch.from_numpy(rows.vectors)
-    errors = direction_mse(ar.reconstruct_encoded(ar.encode_prompts(rows.texts)), activations)
-    return fraction_of_variance_explained(errors, direction_variance(activations))
+    rows = read_training_rows(dataset, text_column=None)
+    if both := sorted(set(rows.doc_ids) & set(heldout.doc_ids)):
+        raise DatasetError(
+            "a document of the probes' data is held out",
+            where=dataset,
+            expected=f"no document of {heldout.path}",
+            found=f"{both[0]!r}, one of {len(both)}",
+            remedy="Split by document, for example with: gloss data split",
+        )
+    return rows.take(sample_documents(rows.doc_ids, config.probe_rows, seed=config.seed))
+
+
+def _errors_on_labels(
+    ar: ActivationReconstructor, labelled: Path | None, rows: TrainingRows
+) -> tuple[Tensor, list[int]]:
+    """Direction MSE of the AR on the labels of the measured rows, and which of these have one."""
+    if labelled is None:
+        return torch.zeros(0), []
+    given = read_training_rows(labelled, text_column="prompt")
+    text_of = dict(zip(_keys(given), given.texts, strict=True))
+    texts = {row: text_of[key] for row, key in enumerate(_keys(rows)) if key in text_of}
+    if not texts:
+        return torch.zeros(0), []
+    which = list(texts)
+    rebuilt = ar.reconstruct_encoded(ar.encode_prompts(list(texts.values())))
+    return direction_mse(rebuilt, torch.from_numpy(rows.vectors[which])), which
+
+
+def _keys(rows: TrainingRows) -> list[tuple[str, bytes]]:
+    """What tells an activation in two files: its document and its numbers."""
+    vectors = (vector.tobytes() for vector in rows.vectors)
+    return list(zip(rows.doc_ids, vectors, strict=True))
 
 
 def _claims_and_examples(
@@ -114,16 +195,21 @@ def _claims_and_examples(
     judge: ClaimJudge | None,
     rows: TrainingRows,
     trip: RoundTrip,
-    probe_dataset: Path | None,
+    probed: TrainingRows | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if judge is None:
         return {}, _examples(config, None, rows, trip, [{} for _ in rows.doc_ids])
-    heldout, probed = _facts(judge, rows), None
-    if probe_dataset is not None and config.probe_rows:
-        train = read_training_rows(probe_dataset, text_column=None)
-        probed = _facts(judge, train.first(config.probe_rows))
-    texts = trip.texts, rows.doc_ids, rows.contexts
-    scored = score_claims(judge, *texts, heldout=heldout, probe_rows=probed)
+    heldout = _facts(judge, rows)
+    scored = score_claims(
+        judge,
+        trip.texts,
+        rows.doc_ids,
+        rows.contexts,
+        heldout=heldout,
+        probe_rows=None if probed is None else _facts(judge, probed),
+        resamples=config.bootstrap_resamples,
+        seed=config.seed,
+    )
     scores = {kind: asdict(score) for kind, score in scored.items()}
     return scores, _examples(config, judge, rows, trip, heldout.known)
 

@@ -1,8 +1,8 @@
-"""The round trip activation → explanation → activation, its FVE with interval and controls."""
+"""The round trip activation → explanation → activation, its FVE and its controls."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +13,17 @@ from torch import Tensor
 from gloss.contract import Explanation
 from gloss.engines import Engine, Rollout
 from gloss.models import (
+    ORTHOGONAL_MSE,
     ActivationReconstructor,
     direction_mse,
     direction_variance,
     fraction_of_variance_explained,
+    mean_direction,
 )
+from gloss.seeds import keyed_bits
 from gloss.train.rewards import rebuilt
+
+LOOP_COPIES, LOOP_TOKENS = 3, 12
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,12 @@ class RoundTrip:
         return fraction_of_variance_explained(self.errors, self.variance)
 
     @property
+    def fve_extracted(self) -> float | None:
+        """FVE over the activations with an extracted explanation, against the same variance."""
+        errors = self.errors[self.extracted]
+        return fraction_of_variance_explained(errors, self.variance) if len(errors) else None
+
+    @property
     def texts(self) -> list[str]:
         """The explanations, empty where nothing could be extracted."""
         explanations = (rollout.explanation for rollout in self.rollouts)
@@ -48,7 +59,13 @@ class RoundTrip:
     @property
     def failure_rate(self) -> float:
         """Share of responses without an extractable explanation."""
-        return 1 - float(self.extracted.float().mean())
+        return int((~self.extracted).sum()) / len(self.extracted)
+
+    @property
+    def loop_rate(self) -> float:
+        """Share of responses, extracted or not, in which a stretch of tokens comes again and
+        again."""
+        return sum(is_loop(rollout.token_ids) for rollout in self.rollouts) / len(self.rollouts)
 
     @property
     def mean_tokens(self) -> float:
@@ -64,52 +81,83 @@ def round_trip(
     temperature: float,
     max_new_tokens: int,
     seed: int,
+    rows: Sequence[int] | None = None,
 ) -> RoundTrip:
-    """Explains every activation [n, d_model] once and rebuilds it from the text."""
+    """Explains every activation [n, d_model] once and rebuilds it from the text; ``rows`` number
+    the activations for their seeds."""
     rollouts = engine.generate(
-        activations, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed
+        activations, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed, rows=rows
     )
     variance = direction_variance(activations)
     return RoundTrip(rollouts, *rebuilt(ar, rollouts, activations), variance)
 
 
-def bootstrap_fve(
-    errors: Tensor, activations: Tensor, doc_ids: Sequence[str], *, resamples: int, seed: int
-) -> tuple[float, float]:
-    """95 % interval of the FVE, resampling whole documents; errors [n], activations [n, d]."""
-    variance = direction_variance(activations)
-    documents, index = np.unique(np.asarray(doc_ids), return_inverse=True)
-    sums, counts = np.bincount(index, weights=errors.double().numpy()), np.bincount(index)
-    size = (resamples, len(documents))
-    drawn = np.random.default_rng(seed).integers(len(documents), size=size)
-    fves = 1 - sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1) / variance
-    low, high = np.quantile(fves, [0.025, 0.975])
-    return float(low), float(high)
+def is_loop(token_ids: Sequence[int]) -> bool:
+    """Whether a stretch of tokens stands three times or more in a row, 12 tokens or more in all."""
+    ids = np.asarray(token_ids)
+    for period in range(1, len(ids) // LOOP_COPIES + 1):
+        needed = max(LOOP_COPIES * period, LOOP_TOKENS) - period
+        same = ids[period:] == ids[:-period]
+        ends = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
+        if np.diff(ends).max() - 1 >= needed:
+            return True
+    return False
+
+
+def other_documents(doc_ids: Sequence[str], *, seed: int) -> list[int]:
+    """For every row the index of a row of another document; each row is taken once.
+
+    Where one document holds more than half of the rows, some get another row of their own."""
+    order = sorted(range(len(doc_ids)), key=lambda row: doc_ids[row])
+    n, most = len(order), max(Counter(doc_ids).values())
+    apart = np.random.default_rng(seed).integers(most, n - most + 1) if 2 * most <= n else n // 2
+    shift = int(apart)
+    partners = dict(zip(order, order[shift:] + order[:shift], strict=True))
+    return [partners[row] for row in range(n)]
+
+
+def control_errors(
+    ar: ActivationReconstructor,
+    trip: RoundTrip,
+    activations: Tensor,
+    doc_ids: Sequence[str] | None = None,
+    *,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Direction MSE [n] of what knows nothing of the single activation [n, d_model].
+
+    The mean direction, explanations of other documents (of other rows without ``doc_ids``; one that
+    was not extracted counts as orthogonal), an empty text, Gaussian vectors."""
+    n, mean = len(activations), mean_direction(activations)
+    other = other_documents([str(i) for i in range(n)] if doc_ids is None else doc_ids, seed=seed)
+    own_seed = keyed_bits(seed, "", purpose="random activation control") >> 1
+    noise = torch.randn(activations.shape, generator=torch.Generator().manual_seed(own_seed))
+    kept = trip.extracted[other]
+    orthogonal = torch.full((n,), ORTHOGONAL_MSE)
+    shuffled = orthogonal.clone()
+    shuffled[kept] = direction_mse(trip.vectors[other][kept], activations[kept])
+
+    def errors(vectors: Tensor) -> Tensor:
+        return direction_mse(vectors.expand_as(activations), activations)
+
+    return {
+        "mean_direction": errors(mean) if bool(mean.any()) else orthogonal,
+        "shuffled_activations": shuffled,
+        "empty_text": errors(ar.reconstruct([""])),
+        "random_activation": errors(noise),
+    }
 
 
 def control_fves(
-    ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, *, seed: int
+    ar: ActivationReconstructor,
+    trip: RoundTrip,
+    activations: Tensor,
+    doc_ids: Sequence[str] | None = None,
+    *,
+    seed: int,
 ) -> dict[str, float]:
-    """FVE of what knows nothing of the single activation [n, d_model].
-
-    The mean direction, explanations of other rows, an empty text, Gaussian vectors."""
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.nn.functional.normalize(activations.float(), dim=1)
-    n, kept = len(activations), trip.extracted
-    shift = int(torch.randint(1, n, (1,), generator=generator)) if n > 1 else 0
-    shuffled = direction_mse(trip.vectors[kept], activations.roll(shift, dims=0)[kept])
-
-    noise = torch.randn(activations.shape, generator=generator)
-
-    def fve(vectors: Tensor) -> float:
-        errors = direction_mse(vectors.expand_as(activations), activations)
-        return fraction_of_variance_explained(errors, trip.variance)
-
+    """FVE of every control, over all rows; see ``control_errors``."""
+    errors = control_errors(ar, trip, activations, doc_ids, seed=seed)
     return {
-        "mean_direction": fve(directions.mean(dim=0, keepdim=True)),
-        "shuffled_activations": (
-            fraction_of_variance_explained(shuffled, trip.variance) if len(shuffled) else math.nan
-        ),
-        "empty_text": fve(ar.reconstruct([""])),
-        "random_activation": fve(noise),
+        name: fraction_of_variance_explained(each, trip.variance) for name, each in errors.items()
     }

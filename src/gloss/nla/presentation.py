@@ -74,10 +74,5 @@ def visible(token: str) -> str:
     return printable(token).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A number as tables show it; a dash where there is none."""
-    return "—" if value is None else f"{value:.{digits}f}"
-
-
 def _html(text: str) -> str:
     return escape(printable(text))

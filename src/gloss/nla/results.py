@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
-from gloss.nla.presentation import Result, Shown, number, visible
+from gloss.formatting import decimal
+from gloss.nla.presentation import Result, Shown, visible
 from gloss.text.tokens import ReadToken, text_of_tokens
 
 FAILED = "extraction failed"
@@ -106,7 +107,7 @@ class Explanations(Result, Sequence[TokenExplanation]):
             "token": [visible(one.token or "") for one in self],
             "in": [" ".join(filter(None, (one.role, one.section))) for one in self],
             "explanation": [one.shown for one in self],
-            "FVE": [number(one.fve) for one in self],
+            "FVE": [decimal(one.fve) for one in self],
             "flags": [", ".join(one.flags) for one in self],
         }
         if len(set(columns["document"])) < 2:
@@ -126,7 +127,7 @@ class Score(Result):
     percentile: float | None = None
 
     def _shown(self) -> Shown:
-        cells = [number(self.cosine, 3), number(self.fve, 3), number(self.percentile, 0)]
+        cells = [decimal(self.cosine, 3), decimal(self.fve, 3), decimal(self.percentile, 0)]
         return ("cosine", "FVE", "percentile"), [cells]
 
 
@@ -253,13 +254,13 @@ class Trust(Result):
 
     @property
     def _title(self) -> str:  # type: ignore[override]
-        controls = ", ".join(f"{one.name} {number(one.fve)}" for one in self.controls)
-        agreement = f"agreement of samples {number(self.agreement)}"
-        return f"FVE {number(self.fve)} at token {self.position} ({controls}; {agreement})"
+        controls = ", ".join(f"{one.name} {decimal(one.fve)}" for one in self.controls)
+        agreement = f"agreement of samples {decimal(self.agreement)}"
+        return f"FVE {decimal(self.fve)} at token {self.position} ({controls}; {agreement})"
 
     def _shown(self) -> Shown:
         values = [astuple(one) for one in self.claims]
-        rows = [[text, *map(number, numbers)] for text, *numbers in values]
+        rows = [[text, *map(decimal, numbers)] for text, *numbers in values]
         return ("claim", "up to here", "lost without", "in samples", "at neighbours"), rows
 
 
@@ -288,13 +289,13 @@ class Comparison(Result):
 
     @property
     def _title(self) -> str:  # type: ignore[override]
-        return f"similarity {number(self.similarity)}"
+        return f"similarity {decimal(self.similarity)}"
 
     def _shown(self) -> Shown:
         difference = ComparedSide(None, None, self.norm, self.text, self.fve)
         named = zip(("first", "second", "first − second"), (*self.sides, difference), strict=True)
         rows = [
-            [name, visible(one.token or ""), one.text or "", number(one.fve), number(one.norm, 1)]
+            [name, visible(one.token or ""), one.text or "", decimal(one.fve), decimal(one.norm, 1)]
             for name, one in named
         ]
         return ("", "token", "explanation", "FVE", "norm"), rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import yaml
 from gloss.contract import ModelSidecar
 from gloss.durable import write_text
 from gloss.errors import CheckpointError, ConfigError
+from gloss.formatting import count, decimal, finite, interval_of, percent
 from gloss.release.parts import parts_of
+from gloss.store.run_files import section
 from gloss.target_model.folder_files import json_object
 
 CARD_NAME = "README.md"
 _ROLES = {"av": "activation verbalizer (AV)", "ar": "activation reconstructor (AR)"}
 _CONTROLS = {
     "mean_direction": "Always the average direction",
-    "shuffled_activations": "Each explanation against another activation",
+    "shuffled_activations": "Each explanation against an activation of another document",
     "empty_text": "The AR given no text",
     "random_activation": "A random vector in place of the reconstruction",
 }
@@ -56,9 +59,7 @@ or `gloss explain "Some text to read." --nla {repo}`
 
 ## Limits
 
-A high FVE does not make an explanation true: themes are right more often than details, and a pair \
-may use words as a private code. Read explanations together with the controls, and several samples \
-together.
+FVE says how well activations are rebuilt from the words, not that the words are true. {truth}
 """
 _MEASURED = """\
 FVE, the fraction of variance explained: 0 is predicting the mean activation, 1 is perfect.
@@ -70,12 +71,15 @@ FVE, the fraction of variance explained: 0 is predicting the mean activation, 1 
 {rest}"""
 
 
-_REST = {
-    "n_heldout": "{} held-out activations",
-    "n_heldout_documents": "of {} documents",
-    "extraction_failure_rate": "{:.2%} of the explanations could not be extracted and count as"
-    " orthogonal",
-    "mean_explanation_tokens": "{:.1f} tokens an explanation",
+_REST: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "n_heldout": ("{} held-out activations", count),
+    "n_heldout_documents": ("of {} documents", count),
+    "extraction_failure_rate": (
+        "{} of the explanations could not be extracted and count as orthogonal",
+        percent,
+    ),
+    "loop_rate": ("{} of the responses run in loops", percent),
+    "mean_explanation_tokens": ("{} tokens an explanation", partial(decimal, digits=1)),
 }
 
 
@@ -140,7 +144,7 @@ def read_results(file: Path) -> dict[str, Any]:
         what, expected = "cannot read the results", "a run's results.json"
         raise ConfigError(what, where=file, expected=expected) from error
     fve = values.get("fve")
-    fve_is_there = isinstance(fve, dict) and _is_number(fve.get("rl"))
+    fve_is_there = isinstance(fve, dict) and finite(fve.get("rl")) is not None
     if not fve_is_there or not isinstance(values.get("controls"), dict):
         expected = "fve.rl and controls, as gloss evaluate writes them"
         raise ConfigError("no results of a run", where=file, expected=expected)
@@ -168,23 +172,43 @@ def _card(
         d_model=sidecar.d_model,
         measured=_measured(measured) if measured else "Nothing was measured for this card.",
         facts=_table(_facts(sidecar)),
+        truth=_truth(measured or {}),
     )
 
 
 def _measured(results: Mapping[str, Any]) -> str:
-    fve, interval = results["fve"], results["fve"].get("rl_ci95")
-    greedy = f"**{fve['rl']:.3f}**"
-    if isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval)):
-        greedy += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+    fve, interval = results["fve"], interval_of(results["fve"].get("rl_ci95"))
+    extracted = section(results, "fve_extracted").get("rl")
+    within = " to ".join(_number(end) for end in interval or ())
+    within = f" (95\u00a0% interval {within})" if within else ""
     rows = {
-        "**Round trip, greedy**": greedy,
+        "**Round trip, greedy**": f"**{_number(fve['rl'])}**{within}",
+        "Round trip, greedy, extracted explanations alone": _number(extracted),
         "Round trip, sampled at temperature 1": _number(fve.get("rl_sampled")),
         "AR on labels, before reinforcement learning": _number(fve.get("ar_on_labels")),
     }
     for name, value in results["controls"].items():
         rows[f"Control: {_CONTROLS.get(name, name)}"] = _number(value)
-    rest = [text.format(results[n]) for n, text in _REST.items() if _is_number(results.get(n))]
+    rest = [
+        text.format(form(results[name]))
+        for name, (text, form) in _REST.items()
+        if finite(results.get(name)) is not None
+    ]
     return _MEASURED.format(rows=_table(rows), rest="; ".join(rest))
+
+
+def _truth(results: Mapping[str, Any]) -> str:
+    """What was measured of the claims' truth, in a sentence."""
+    claims = section(results, "claims")
+    shown = [
+        f"{kind} {percent(scores['precision'])} of {count(scores.get('n_claims'))} claims right"
+        f" ({percent(scores.get('chance'))} of the same held against other documents)"
+        for kind, scores in sorted(claims.items())
+        if isinstance(scores, Mapping) and finite(scores.get("precision")) is not None
+    ]
+    if not shown:
+        return "Whether the sentences of this NLA are true was not measured."
+    return f"Against known truth: {'; '.join(shown)}."
 
 
 def _facts(sidecar: ModelSidecar) -> dict[str, str]:
@@ -211,9 +235,6 @@ def _code(text: str) -> str:
     return f"`{flat}`" if flat else ""
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if _is_number(value) else "not measured"
+    """A number as everywhere else; in words where there is none."""
+    return "not measured" if finite(value) is None else decimal(value, 3)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal
 
-from gloss.formatting import count, decimal, finite
+from gloss.formatting import count, decimal, finite, interval_of
 from gloss.store.run_files import section
 
 VERDICTS = {
@@ -69,14 +68,8 @@ class KindScores:
     chance: float | None
     n_claims: int
     n_known: int
-
-    @property
-    def error_of_difference(self) -> float | None:
-        """Standard error of precision minus chance, claims taken as independent: rather small."""
-        if self.precision is None or self.chance is None or not self.n_claims:
-            return None
-        spread = self.precision * (1 - self.precision) + self.chance * (1 - self.chance)
-        return math.sqrt(max(spread, 0.0) / self.n_claims)
+    above_chance: tuple[float, float] | None = None
+    """95 % interval of precision minus chance."""
 
 
 def read_example(example: Mapping[str, Any]) -> Example:
@@ -131,7 +124,9 @@ def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
                 score.get, ("precision", "recall", "probe_ceiling", "chance")
             )
             n_claims, n_known = (int(score.get(name) or 0) for name in ("n_claims", "n_known"))
-            rows.append(KindScores(kind, precision, recall, ceiling, chance, n_claims, n_known))
+            shares = precision, recall, ceiling, chance
+            above = interval_of(values.get("above_chance_ci95"))
+            rows.append(KindScores(kind, *shares, n_claims, n_known, above))
     above = {row.kind: (row.precision or 0.0) - (row.chance or 0.0) for row in rows}
     return tuple(sorted(rows, key=lambda row: (-above[row.kind], row.kind)))
 

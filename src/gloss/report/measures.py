@@ -3,12 +3,12 @@ is written. Terminal and page show the same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gloss.formatting import NOT_MEASURED, count, decimal, finite, percent
+from gloss.formatting import count, decimal, finite, interval_of, percent
 from gloss.store.run_files import section
 
 _fve = partial(decimal, digits=3)
@@ -34,7 +34,7 @@ ROUND_TRIP = (
     Measure(
         "fve.ar_on_labels",
         "AR on labels",
-        "Activations rebuilt from the labeller's own text: where the AR stands before RL.",
+        "Activations rebuilt from the labeller's own text, by the AR before RL{labelled}.",
     ),
     Measure(
         "fve.sft",
@@ -63,18 +63,17 @@ CONTROLS = (
     Measure(
         "controls.shuffled_activations",
         "Shuffled activations",
-        "Each explanation scored against another activation: high only if texts are"
-        " interchangeable.",
+        "Each explanation scored against an activation of another document.",
     ),
     Measure(
         "controls.empty_text",
         "Empty text",
-        "The AR given no text at all: high only if it scores without reading.",
+        "The AR given no text at all.",
     ),
     Measure(
         "controls.random_activation",
         "Random activation",
-        "A random vector in place of the reconstruction: the floor.",
+        "A random vector in place of the reconstruction.",
     ),
 )
 TEXT = (
@@ -92,6 +91,26 @@ TEXT = (
         percent,
         optional=True,
     ),
+    Measure(
+        "fve_extracted.rl",
+        "FVE of the extracted, greedy",
+        "RL, greedy, over those explanations alone that could be extracted.",
+        optional=True,
+    ),
+    Measure(
+        "fve_extracted.rl_sampled",
+        "FVE of the extracted, sampled",
+        "The same at temperature 1.",
+        optional=True,
+    ),
+    Measure(
+        "loop_rate",
+        "Loops, greedy",
+        "Responses, extracted or not, in which a stretch of tokens stands three times in a row.",
+        percent,
+        optional=True,
+    ),
+    Measure("loop_rate_sampled", "Loops, sampled", "The same at temperature 1.", percent, True),
     Measure(
         "mean_explanation_tokens",
         "Mean length",
@@ -123,12 +142,14 @@ def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
     """The table of measures: round trip, controls, text and data."""
     number = finite(results.get("n_heldout_documents"))
     documents = "documents" if number is None else f"{count(number)} documents"
+    of, rows = (finite(results.get(key)) for key in ("n_heldout_labelled", "n_heldout"))
+    labelled = f", on the {count(of)} of these rows that have one" if of and of != rows else ""
     return {
         title: [
             MeasureRow(
                 one.name,
                 one.form(one.value(results)),
-                one.meaning.format(documents=documents),
+                one.meaning.format(documents=documents, labelled=labelled),
                 fve_interval(results) if one is MAIN else "",
                 one is MAIN,
             )
@@ -139,19 +160,26 @@ def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
     }
 
 
+def measured(group: Sequence[Measure], results: Mapping[str, Any]) -> list[Measure]:
+    """Those of a group that have a number."""
+    return [one for one in group if finite(one.value(results)) is not None]
+
+
 def fve_interval(results: Mapping[str, Any]) -> str:
     """The 95 % interval of the greedy FVE after RL in words, empty where it was not measured."""
-    interval = section(results, "fve").get("rl_ci95")
-    if not isinstance(interval, list | tuple) or len(interval) != 2:
-        return ""
-    low, high = map(_fve, interval)
-    return "" if NOT_MEASURED in (low, high) else f"{low} to {high}"
+    interval = interval_of(section(results, "fve").get("rl_ci95"))
+    return "" if interval is None else " to ".join(map(_fve, interval))
+
+
+def gain_interval(results: Mapping[str, Any], over: str) -> tuple[float, float] | None:
+    """The 95 % interval of what RL has over another line of the table; None where unmeasured."""
+    gain = section(results, "gains").get(f"rl_over_{over}")
+    return interval_of(gain.get("ci95")) if isinstance(gain, Mapping) else None
 
 
 def controls(results: Mapping[str, Any]) -> dict[str, float]:
     """The controls that were measured, by the names they have in a sentence."""
-    values = {one.name.lower(): finite(one.value(results)) for one in CONTROLS}
-    return {name: value for name, value in values.items() if value is not None}
+    return {one.name.lower(): float(one.value(results)) for one in measured(CONTROLS, results)}
 
 
 def best_control(results: Mapping[str, Any]) -> tuple[str, float] | None:

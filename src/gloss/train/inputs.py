@@ -57,10 +57,12 @@ class TrainingRows:
         """Variance of the activations' directions: what FVE is measured against."""
         return direction_variance(torch.from_numpy(self.vectors))
 
-    def first(self, limit: int) -> TrainingRows:
-        """The first ``limit`` rows."""
-        names = ("vectors", "texts", "doc_ids", "contexts", "positions", "tokens")
-        return replace(self, **{name: getattr(self, name)[:limit] for name in names})
+    def take(self, rows: Sequence[int]) -> TrainingRows:
+        """The rows of these indices."""
+        names = ("texts", "doc_ids", "contexts", "positions", "tokens")
+        columns = {name: column for name in names if (column := getattr(self, name))}
+        taken = {name: [column[row] for row in rows] for name, column in columns.items()}
+        return replace(self, vectors=self.vectors[list(rows)], **taken)
 
 
 def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:

@@ -61,7 +61,7 @@ def test_a_licence_alone_is_a_text_like_any_other(tmp_path):
 def test_a_folder_of_mostly_other_files_is_refused(tmp_path):
     (tmp_path / "sample.jsonl").write_bytes(lines({"text": "one"}))
     (tmp_path / "data.csv").write_text("text\n" + "a row\n" * 100)
-    with pytest.raises(CorpusError, match="most of this folder .* 1 other files such as data.csv"):
+    with pytest.raises(CorpusError, match=r"most of this folder .* 1 other files such as data.csv"):
         read_corpus(str(tmp_path))
 
 
@@ -105,7 +105,7 @@ def test_documents_with_one_id_are_one_document_and_the_others_are_counted(tmp_p
     again = extract(config, target, documents, tmp_path / "a")
     assert again.counts == result.counts
     strict = config.model_copy(update={"max_refused": 0.05})
-    with pytest.raises(CorpusError, match="1 of 10 documents .*d3: the id of an earlier document"):
+    with pytest.raises(CorpusError, match=r"1 of 10 documents .*d3: the id of an earlier document"):
         extract(strict, target, documents, tmp_path / "b")
 
 

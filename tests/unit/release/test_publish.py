@@ -42,21 +42,37 @@ def test_a_card_has_front_matter_and_every_measured_number(nla_folder, results):
             "gloss",
         )
         for shown in (
-            "**0.752** (95 % interval 0.721 to 0.781)",
+            "**0.752** (95\u00a0% interval 0.721 to 0.781)",
             "| 0.610 |",
-            "-0.970",
+            "−0.970",
             "800 held-out",
-            "1.25%",
+            "1.2\u00a0% of the explanations",
             "layer 2",
         ):
             assert shown in text
         assert "| not measured |" in text
         assert 'gloss.load("me/nla")' in text
-        assert "does not make an explanation true" in text
+        assert "Whether the sentences of this NLA are true was not measured." in text
     assert validate(nla_folder).passed
     assert not [
         f for f in validate(nla_folder).findings if f.check == "licence" and f.status != "ok"
     ]
+
+
+@pytest.mark.invariant("numbers-9")
+def test_a_card_states_the_truth_that_was_measured_and_nothing_else(nla_folder, results):
+    scores = {"precision": 0.25, "chance": 0.125, "n_claims": 1200}
+    claims = {"hero": scores, "place": {"precision": None, "n_claims": 0}}
+    results.write_text(json.dumps({**RESULTS, "claims": claims, "fve_extracted": {"rl": -0.25}}))
+    for file in write_cards(nla_folder, results=results):
+        text = file.read_text(encoding="utf-8")
+        right = (
+            "hero 25\u00a0% of 1\u202f200 claims right (12\u00a0% of the same held against other"
+        )
+        assert right in text
+        assert "extracted explanations alone | −0.250 |" in text
+        for unmeasured in ("private code", "more often", "place"):
+            assert unmeasured not in text
 
 
 def test_a_card_without_results_says_so_and_names_no_path_of_this_machine(nla_folder):

@@ -104,7 +104,7 @@ def examples() -> list[dict[str, Any]]:
     ]
 
 
-def claim_scores() -> dict[str, dict[str, float | int | None]]:
+def claim_scores() -> dict[str, dict[str, Any]]:
     rows = {
         "topic": (0.81, 0.62, 0.88, 0.14, 612, 950),
         "hero": (0.09, 0.05, 0.71, 0.08, 540, 902),
@@ -118,7 +118,11 @@ def claim_scores() -> dict[str, dict[str, float | int | None]]:
         "rhyme": (0.64, 0.44, None, 0.05, 96, 140),
     }
     names = ("precision", "recall", "probe_ceiling", "chance", "n_claims", "n_known")
-    return {kind: dict(zip(names, values, strict=True)) for kind, values in rows.items()}
+    scores = {kind: dict(zip(names, values, strict=True)) for kind, values in rows.items()}
+    for values in scores.values():
+        above = values["precision"] - values["chance"]
+        values["above_chance_ci95"] = [above - 0.04, above + 0.04]
+    return scores
 
 
 @pytest.fixture
@@ -132,6 +136,21 @@ def results() -> dict[str, Any]:
             "sft_sampled": 0.551,
             "rl_sampled": 0.8532,
         },
+        "fve_extracted": {"rl": 0.8966, "rl_sampled": 0.8601},
+        "gains": {
+            "rl_over_sft": {"fve": 0.1674, "ci95": [0.155, 0.181]},
+            "rl_over_sft_sampled": {"fve": 0.3022, "ci95": [0.284, 0.321]},
+            "rl_over_ar_on_labels": {"fve": 0.0244, "ci95": [0.011, 0.038]},
+            **{
+                f"rl_over_{name}": {"fve": 1.0, "ci95": [0.9, 1.1]}
+                for name in (
+                    "mean_direction",
+                    "shuffled_activations",
+                    "empty_text",
+                    "random_activation",
+                )
+            },
+        },
         "controls": {
             "mean_direction": -0.187,
             "shuffled_activations": -0.942,
@@ -141,6 +160,8 @@ def results() -> dict[str, Any]:
         "claims": claim_scores(),
         "extraction_failure_rate": 0.0041,
         "extraction_failure_rate_sampled": 0.0082,
+        "loop_rate": 0.003,
+        "loop_rate_sampled": 0.0,
         "mean_explanation_tokens": 41.37,
         "n_heldout": 1000,
         "n_heldout_documents": 214,

@@ -14,44 +14,71 @@ def levels(results: dict[str, Any], metrics: list[dict[str, Any]] | None = None)
     return {finding.title: finding.level for finding in findings(results, metrics or [])}
 
 
-def row(precision: float | None, ceiling: float | None, chance: float | None, n: int) -> KindScores:
-    return KindScores("hero", precision, 0.1, ceiling, chance, n, n)
+def row(
+    precision: float | None,
+    ceiling: float | None,
+    above: tuple[float, float] | None,
+    n: int,
+) -> KindScores:
+    return KindScores("hero", precision, 0.1, ceiling, 0.1, n, n, above)
 
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (row(0.09, 0.71, 0.08, 540), "chance"),
-        (row(0.02, 0.71, 0.08, 540), "chance"),
-        (row(0.20, 0.71, 0.10, 540), "short of the probe"),
-        (row(0.20, 0.71, 0.10, 40), "chance"),
-        (row(0.69, 0.71, 0.10, 540), "as good as the probe"),
-        (row(0.69, None, 0.10, 540), "above chance, no probe"),
-        (row(0.90, 0.92, 0.10, 12), "too few claims"),
-        (row(1.00, 0.92, 0.95, 40), "chance"),
-        (row(None, 0.92, 0.10, 0), "not measured"),
+        (row(0.09, 0.71, (-0.03, 0.05), 540), "chance"),
+        (row(0.02, 0.71, (-0.09, -0.02), 540), "chance"),
+        (row(0.20, 0.71, (0.03, 0.17), 540), "short of the probe"),
+        (row(0.20, 0.71, (0.0, 0.2), 540), "chance"),
+        (row(0.69, 0.71, (0.5, 0.64), 540), "as good as the probe"),
+        (row(0.63, 0.71, (0.5, 0.64), 540), "short of the probe"),
+        (row(0.69, None, (0.5, 0.64), 540), "above chance, no probe"),
+        (row(0.90, 0.92, (0.6, 0.9), 29), "too few claims"),
+        (row(0.90, 0.92, (0.6, 0.9), 30), "as good as the probe"),
+        (row(0.90, 0.92, None, 540), "not measured"),
+        (row(None, 0.92, None, 0), "not measured"),
     ],
 )
+@pytest.mark.invariant("numbers-7")
 def test_standing_of_a_kind(scores: KindScores, expected: str) -> None:
     assert standing(scores) == expected
 
 
-def test_high_fve_with_false_claims_warns_of_a_private_code(results: dict[str, Any]) -> None:
-    assert levels(results)["The pair may be using words as a private code"] == "warning"
+def test_high_fve_with_false_claims_is_a_warning(results: dict[str, Any]) -> None:
+    assert levels(results)["High FVE, few claims right"] == "warning"
     for scores in results["claims"].values():
         scores.update(precision=0.86, probe_ceiling=0.9)
     titles = levels(results)
-    assert "The pair may be using words as a private code" not in titles
+    assert "High FVE, few claims right" not in titles
     assert titles["Claims against known truth"] == "good"
 
 
-def test_claims_at_chance_are_named_with_what_a_probe_could_read(results: dict[str, Any]) -> None:
+def test_claims_at_chance_are_named_with_their_numbers(results: dict[str, Any]) -> None:
     found = next(
         finding for finding in findings(results) if finding.title == "At or below chance: hero"
     )
     assert found.level == "warning"
-    assert "hero 9\u00a0% against 8\u00a0%" in found.text
-    assert "hero is within reach of a linear probe" in found.text
+    assert "hero 9\u00a0% against 8\u00a0%, probe 71\u00a0%" in found.text
+
+
+@pytest.mark.invariant("numbers-9")
+def test_findings_say_only_what_the_numbers_of_the_run_show(results: dict[str, Any]) -> None:
+    """No cause and no rule of thumb that this run did not measure."""
+    metrics = [{"step": step, "fve_heldout": value} for step, value in enumerate((0.9, 0.8))]
+    results.update(extraction_failure_rate=0.3, n_heldout=20, loop_rate=0.2)
+    results["fve"]["rl_sampled"] = 0.1
+    said = " ".join(f"{one.title} {one.text}" for one in findings(results, metrics)).casefold()
+    for unmeasured in (
+        "private",
+        "within reach",
+        "choice of words",
+        "more often true",
+        "agree",
+        "does hold",
+        "earlier stop",
+        "carries",
+    ):
+        assert unmeasured not in said
 
 
 def test_without_known_truth_nothing_is_said_for_the_claims(results: dict[str, Any]) -> None:
@@ -59,30 +86,63 @@ def test_without_known_truth_nothing_is_said_for_the_claims(results: dict[str, A
     assert levels(results)["Truth of the claims was not measured"] == "unknown"
 
 
-def test_a_control_as_good_as_the_nla_is_a_warning(results: dict[str, Any]) -> None:
-    assert levels(results)["The AR does read the text"] == "good"
+@pytest.mark.invariant("numbers-7")
+def test_a_tick_over_the_controls_needs_every_interval(results: dict[str, Any]) -> None:
+    assert levels(results)["Above every control"] == "good"
+    results["gains"]["rl_over_random_activation"]["ci95"] = [-0.01, 0.4]
+    assert levels(results)["No better than a control"] == "warning"
+    results["gains"]["rl_over_random_activation"]["ci95"] = None
+    assert levels(results)["Above the controls, without an interval"] == "unknown"
     results["controls"]["empty_text"] = 0.2
     assert levels(results)["A control scores too"] == "caution"
     results["controls"]["empty_text"] = 0.88
     assert levels(results)["No better than a control"] == "warning"
 
 
-def test_rl_that_lowers_sampled_fve_is_a_warning(results: dict[str, Any]) -> None:
+@pytest.mark.invariant("numbers-7")
+@pytest.mark.parametrize(
+    ("interval", "title", "level"),
+    [
+        ([0.284, 0.321], "RL helped", "good"),
+        ([-0.01, 0.6], "No effect of RL was shown", "caution"),
+        ([0.0, 0.6], "No effect of RL was shown", "caution"),
+        ([-0.2, -0.1], "RL did not help", "warning"),
+        (None, "Whether RL helped was not measured", "unknown"),
+    ],
+)
+def test_rl_helped_only_if_the_interval_of_the_difference_excludes_zero(
+    results: dict[str, Any], interval: list[float] | None, title: str, level: str
+) -> None:
+    """The plain difference, 0.55 to 0.85, is the same in all of these."""
+    results["gains"]["rl_over_sft_sampled"]["ci95"] = interval
+    assert levels(results)[title] == level
+
+
+def test_samples_far_below_greedy_text_are_a_caution(results: dict[str, Any]) -> None:
     results["fve"]["rl_sampled"] = 0.5
-    titles = levels(results)
-    assert titles["RL did not help"] == "warning"
-    assert titles["Samples are much worse than greedy text"] == "caution"
+    assert levels(results)["Samples are much worse than greedy text"] == "caution"
 
 
-def test_heldout_fve_that_fell_asks_for_an_earlier_stop(results: dict[str, Any]) -> None:
+@pytest.mark.invariant("numbers-7")
+def test_more_than_labels_needs_an_interval_too(results: dict[str, Any]) -> None:
+    title = "More is rebuilt from explanations than from labels"
+    assert levels(results)[title] == "caution"
+    results["gains"]["rl_over_ar_on_labels"]["ci95"] = [-0.01, 0.06]
+    assert title not in levels(results)
+
+
+def test_heldout_fve_that_fell_is_a_caution(results: dict[str, Any]) -> None:
     points = [{"step": step, "fve_heldout": value} for step, value in enumerate((0.7, 0.85, 0.8))]
     assert levels(results, points)["Held-out FVE fell at the end"] == "caution"
     assert "Held-out FVE fell at the end" not in levels(results, points[:2])
 
 
 def test_failures_and_few_rows_are_cautions(results: dict[str, Any]) -> None:
-    results.update(extraction_failure_rate=0.04, n_heldout=120)
+    results.update(extraction_failure_rate=0.04, n_heldout=120, loop_rate=0.06)
     titles = levels(results)
+    text = next(one.text for one in findings(results) if one.title == "Extraction fails often")
+    assert text.endswith("FVE of those that could: 0.90.")
+    assert titles["Explanations run in loops"] == "caution"
     assert titles["Extraction fails often"] == "caution"
     assert titles["Few held-out activations"] == "caution"
 

@@ -135,7 +135,7 @@ def test_what_learned_nothing_is_not_to_be_saved():
     for step in range(2):
         layer.weight.grad = torch.full_like(layer.weight, float("nan"))
         optimizer.step(step)
-    with pytest.raises(TrainingError, match="nothing was learned: .*found all 2 skipped"):
+    with pytest.raises(TrainingError, match=r"nothing was learned: .*found all 2 skipped"):
         optimizer.check_learned()
 
 
