@@ -71,7 +71,7 @@ TOOLS = (
         "tests/older/test_transformers_four.py",
         "4.57.6, which the reference and SGLang use, loads what `save_av`, `save_ar` and `convert`"
         " write: token ids equal, logits and AR vectors to 1e-4, with RoPE settings that are none"
-        " of the defaults (`make test-older`). Gemma 2 needs `attn_implementation=\"eager\"` there.",
+        ' of the defaults (`make test-older`). Gemma 2 needs `attn_implementation="eager"` there.',
         every_family=True,
     ),
     Tool(
@@ -146,7 +146,14 @@ def _legend() -> list[str]:
 
 
 def _families_table(families: tuple) -> list[str]:
-    header = ["family", "models", "Gloss", "Transformers 5", *(tool.name for tool in TOOLS), "SGLang"]
+    header = [
+        "family",
+        "models",
+        "Gloss",
+        "Transformers 5",
+        *(tool.name for tool in TOOLS),
+        "SGLang",
+    ]
     rows = [header, ["---"] * len(header)]
     named = {tool.name: named_families(tool) for tool in TOOLS}
     for family in families:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,19 @@ def extract(
             raise _changed(out_dir, f"{len(shards)} shards of documents, {len(before)} before")
         sidecar, total_counts = _sidecar(work, run, np.concatenate([np.zeros(0), *norms]))
         write_dataset_sidecar(sidecar, out_dir)
+        for shard, found in zip(shards, norms, strict=True):
+            write_dataset_sidecar(_shard_sidecar(sidecar, shard, found), out_dir / shard["file"])
         return ExtractResult(out_dir, total_counts, sidecar)
+
+
+def _shard_sidecar(whole: DatasetSidecar, shard: Mapping[str, Any], norms: Norms) -> DatasetSidecar:
+    """One shard's own sidecar, for tools that are given the file alone."""
+    return replace(
+        whole,
+        dataset_id=f"{whole.dataset_id}__{Path(shard['file']).stem}",
+        row_count=shard["rows"],
+        norm_statistics=norm_statistics(norms),
+    )
 
 
 def _changed(out_dir: Path, found: str) -> ResumeError:

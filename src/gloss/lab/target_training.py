@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from gloss.durable import replaced_folder
 from gloss.lab.tokenizer import END_OF_TEXT, build_tokenizer
 from gloss.lab.world import training_texts
-from gloss.models.both_majors import write_for_both
 from gloss.models import autocast, length_chunks, right_pad
+from gloss.models.both_majors import write_for_both
 from gloss.progress import Stage
 from gloss.target_model import quiet_loading
 

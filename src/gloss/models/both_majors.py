@@ -87,7 +87,7 @@ def tokenizer_config_for_both(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lost_in_4(folder: Path) -> list[str]:
-    """What Transformers 4 would read otherwise from a folder, or not at all; empty for a good one."""
+    """What Transformers 4 would read otherwise, or not at all; empty for a good folder."""
     config = json_object(folder / _CONFIG)
     inner = config.get("text_config")
     text = inner if isinstance(inner, dict) else config

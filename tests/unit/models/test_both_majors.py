@@ -90,9 +90,10 @@ def test_transformers_5_reads_the_same_config_from_both_words(name, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config_for_both(json.loads(file.read_text()))))
     both = AutoConfig.from_pretrained(tmp_path)
-    assert getattr(both, "rope_parameters", None) == getattr(plain, "rope_parameters", None)
     assert both.dtype == plain.dtype
     expected, found = plain.to_dict(), both.to_dict()
+    if name == "phi3":
+        assert found["rope_parameters"].pop("type") == found["rope_parameters"]["rope_type"]
     assert {key: found[key] for key in expected} == expected
 
 
