@@ -75,16 +75,21 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         if path.suffix not in SUFFIXES:
             found = path.suffix or "no suffix"
             raise CorpusError("unknown kind of corpus", where=path, expected=kinds, found=found)
-        return [(path, path.stem)]
+        return [(path, _as_text(path.stem))]
     files = (p for p in _files_inside(path) if p.suffix in SUFFIXES and p.name[0] != ".")
     inside = sorted(p.relative_to(path) for p in files)
     if not inside:
         raise CorpusError("no corpus files in this folder", where=path, expected=kinds)
     shared = Counter(p.with_suffix("").as_posix() for p in inside)
     return [
-        (path / p, p.as_posix() if shared[stem := p.with_suffix("").as_posix()] > 1 else stem)
+        (path / p, _as_text(p.as_posix() if shared[s := p.with_suffix("").as_posix()] > 1 else s))
         for p in inside
     ]
+
+
+def _as_text(name: str) -> str:
+    """A file's name as text, another for every name: what is no UTF-8 in it becomes \\xe9."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _files_inside(folder: Path) -> Iterator[Path]:
@@ -160,11 +165,12 @@ def _read_parquet(path: Path, stem: str, text_field: str) -> Iterator[Document]:
 def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, with those of the columns that it has."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gloss.store.native_files import parquet_file
 
     what = "not a Parquet file"
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with parquet_file(path, page_checksum_verification=True) as file:
             what, rest = "a damaged Parquet file", file.metadata.num_rows
             names = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):

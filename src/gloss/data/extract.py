@@ -6,7 +6,6 @@ row       = output of block K there, unless its norm is far above what is usual 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from gloss.contract import DatasetSidecar, write_dataset_sidecar
 from gloss.data.settings import ExtractConfig
 from gloss.data.staging import StageRun, stage_run
 from gloss.errors import ConfigError, CorpusError, ResumeError
+from gloss.foreign import json_text
 from gloss.seeds import keyed_bits
 from gloss.store.activations import (
     VECTOR_COLUMN,
@@ -200,7 +200,7 @@ def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for document in documents:
         content = [document.doc_id, document.text, [dict(m) for m in document.messages or ()]]
-        digest.update(json.dumps(content).encode())
+        digest.update(json_text(content, only_ascii=True).encode())
     return digest.hexdigest()
 
 

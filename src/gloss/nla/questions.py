@@ -14,6 +14,7 @@ from torch import Tensor
 from gloss.engines import TextRequest
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
+from gloss.nla import boundary
 from gloss.nla.compare import compare
 from gloss.nla.executor import Executor
 from gloss.nla.explaining import Explaining
@@ -195,7 +196,7 @@ class Questions:
         Raises: ConfigError for what is no text.
         """
         self.require("ar")
-        texts = [explanations] if isinstance(explanations, str) else list(explanations)
+        texts = boundary.texts("explanations", explanations)
         self.check_values(len(texts))
         return await self.executor.reconstruct(texts)
 
@@ -208,7 +209,7 @@ class Questions:
         Raises: ActivationError if the counts or widths differ; PositionError, CorpusError.
         """
         self.require("ar")
-        texts = [explanations] if isinstance(explanations, str) else list(explanations)
+        texts = boundary.texts("explanations", explanations)
         selection = Selection(positions=position) if is_text(source) else Selection()
         vectors = (await choose(self, source, selection)).vectors
         if len(vectors) not in (1, len(texts)):
@@ -235,10 +236,13 @@ class Questions:
 
         Raises: CorpusError, PositionError if it does not fit into the target's context.
         """
+        sampling = {
+            "max_new_tokens": boundary.whole("max_new_tokens", max_new_tokens, least=1),
+            "temperature": boundary.finite("temperature", temperature, least=0),
+            "seed": boundary.seed_of(seed),
+        }
         read = self.read(source)
-        written = self.continuation(
-            read, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )
+        written = self.continuation(read, **sampling)
         tokens = [*read.tokens, *[token async for token in written]]
         text = read.text + text_of_tokens(tokens[len(read.tokens) :])
         return TextContinuation(tuple(tokens), len(read.tokens), text)
