@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test test-engines check check-page format docs smoke slow fuzz kills mutants bench growth clean
+.PHONY: install quickstart test test-engines test-older check check-page format docs smoke slow fuzz kills mutants bench growth clean
 
 install: $(STAMP)
 
@@ -19,7 +19,7 @@ quickstart: install
 
 # Two workers of one thread each; WORKERS=0 runs everything in one process with two threads.
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu and not engines" -n $(or $(WORKERS),2)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not engines and not older" -n $(or $(WORKERS),2)
 
 # vLLM for the CPU stands in an environment of its own, as it pins other versions: 3.5 GB, about three minutes.
 ENGINES := .venv-engines
@@ -33,6 +33,16 @@ $(ENGINES)/.installed:
 
 test-engines: install $(ENGINES)/.installed
 	$(BIN)/python -m pytest -m engines tests/engines
+
+# Transformers 4, which the reference and SGLang use, stands in an environment of its own: 1 GB.
+OLDER := .venv-older
+$(OLDER)/.installed:
+	$(PYTHON) -m venv $(OLDER)
+	$(OLDER)/bin/pip install --quiet torch==2.13.0 transformers==4.57.6 safetensors pyyaml
+	@touch $@
+
+test-older: install $(OLDER)/.installed
+	$(BIN)/python -m pytest -m older tests/older
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,8 @@
 """Files that are either whole or not there, and folders that one process at a time may write.
 
-A file is written beside its place, flushed and renamed: a killed process leaves a hidden file."""
+A file is written beside its place, flushed and renamed: a killed process leaves a hidden file. One
+rule for every output: what a link points to is replaced and the link stays, missing folders are
+made, and what is no regular file (a pipe, a device, a folder) is refused."""
 
 from __future__ import annotations
 
@@ -11,19 +13,30 @@ import re
 import shlex
 import shutil
 import socket
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import LockError, ResumeError, StorageError
+from gloss.errors import LockError, ResumeError, StorageError, first_line
+from gloss.foreign import json_text
 
 LOCK_NAME, OWNER_NAME = ".gloss.lock", ".gloss.owner"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-_WRONG_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_WRONG_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_WRONG_PLACE |= {errno.EBUSY, errno.ENXIO, errno.EXDEV}
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -47,26 +60,79 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def output_file(path: Path | str, *, unlike: Path | str | None = None) -> Path:
+    """The file that is written where ``path`` is asked for: what a link points to, or the path.
+
+    Raises: StorageError if something else than a file stands there, it may not be written, or it
+    is ``unlike``, the input."""
+    place = _place(Path(path), wanted="a file", fits=stat.S_ISREG)
+    if unlike is not None and place.exists() and place.samefile(os.path.realpath(unlike)):
+        remedy = "Choose another name"
+        raise StorageError("the output is the input", where=path, remedy=remedy)
+    return place
+
+
+def output_folder(path: Path | str) -> Path:
+    """The folder that is written where ``path`` is asked for, as ``output_file``."""
+    return _place(Path(path), wanted="a folder", fits=stat.S_ISDIR)
+
+
+def _place(path: Path, *, wanted: str, fits: Callable[[int], bool]) -> Path:
+    try:
+        with storage_errors(path):
+            place = Path(os.path.realpath(path))
+            there = path.exists()
+            mode = path.stat().st_mode if there else 0
+            _check_parents(place)
+    except ValueError as error:  # a NUL in the name
+        raise StorageError("cannot be written", where=path, found=first_line(error)) from error
+    same = place.exists() and place.samefile(path) if there else not place.is_symlink()
+    if not same or (there and not fits(mode)):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a link to itself")
+        remedy = "Choose another place"
+        what = "cannot be written"
+        raise StorageError(what, where=path, expected=wanted, found=kind, remedy=remedy)
+    if there and not os.access(place, os.W_OK):
+        found, remedy = "it may not be written", "Choose another place, or allow it"
+        raise StorageError("cannot be written", where=path, found=found, remedy=remedy)
+    return place
+
+
+def _check_parents(place: Path) -> None:
+    """Raises OSError if the first folder above that is there is none."""
+    above = next(folder for folder in place.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
+
+
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary path that takes ``path``'s place when the block ends; gone if it fails."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """A temporary path that takes ``path``'s place when the block ends; gone if it fails.
+
+    Raises: StorageError, as ``output_file`` does."""
+    place = output_file(path)
+    temporary = place.with_name(f".{place.name}.tmp")
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _flush(temporary)
-            temporary.replace(path)
+            if place.exists():
+                shutil.copymode(place, temporary)
+            temporary.replace(place)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes ``folder``'s place when the block ends; gone if it fails."""
-    temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
+    """A temporary folder that takes ``folder``'s place when the block ends; gone if it fails.
+
+    Raises: StorageError, as ``output_folder`` does."""
+    place = output_folder(folder)
+    temporary, old = (place.with_name(f".{place.name}.{end}") for end in ("tmp", "old"))
     with storage_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
         temporary.mkdir()
         try:
@@ -74,10 +140,10 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
-            if folder.exists():
+            if place.exists():
                 _remove(old)
-                folder.replace(old)
-            temporary.replace(folder)
+                place.replace(old)
+            temporary.replace(place)
             _remove(old)
         finally:
             _remove(temporary)
@@ -91,7 +157,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -110,8 +176,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises: LockError that names the process that holds it; StorageError."""
     from filelock import FileLock, Timeout
 
+    place = output_folder(folder)
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_NAME, timeout=0)
         try:
             lock.acquire()

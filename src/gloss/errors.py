@@ -11,8 +11,11 @@ GlossError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-from unicodedata import category
+
+from gloss.foreign import printable
 
 _SHOWN_CHARS = 600
 
@@ -47,20 +50,34 @@ class GlossError(Exception):
         line = line.rstrip(".") + "."
         if self.remedy:
             line += f" {self.remedy.rstrip('.')}."
-        return " ".join(line.split())
+        return printable(" ".join(line.split()))
 
 
 def _shown(text: str) -> str:
-    """The text as one line shows it: its beginning, without characters that a terminal obeys."""
-    short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-    return "".join(
-        char if char.isspace() or not category(char).startswith("C") else "\ufffd" for char in short
-    )
+    """The beginning of a text, as much as one line shows."""
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def first_line(error: BaseException) -> str:
     """The beginning of an error's message, or its name: as much as fits into another's line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def foreign_faults(
+    kind: type[GlossError], what: str, *, where: object = None, remedy: str | None = None
+) -> Iterator[None]:
+    """The boundary to code that is not Gloss's: whatever it raises, panics of Rust too, becomes one
+    line that names the file or row.
+
+    A GlossError, a stop and running out of memory pass as they are. Raises: ``kind``."""
+    try:
+        yield
+    except (GlossError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
+        found = f"{type(error).__name__}: {first_line(error)}"
+        raise kind(what, where=where, found=found, remedy=remedy) from error
 
 
 class ConfigError(GlossError):

@@ -5,13 +5,12 @@ The page's own scripts write numbers by the same rules (``explorer/static/js/num
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from gloss.foreign import printable as printable
+
 NOT_MEASURED = "—"
-_REPLACEMENT = "\ufffd"
-_DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def finite(value: Any) -> float | None:
@@ -94,17 +93,6 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [cleaned(item) for item in value]
     return value
-
-
-def printable(text: str) -> str:
-    """A text without what a terminal obeys or what turns text around; breaks and tabs stay."""
-    return "".join(_REPLACEMENT if _unsafe(character) else character for character in text)
-
-
-def _unsafe(character: str) -> bool:
-    if character in "\n\t":
-        return False
-    return character in _DIRECTION_CONTROLS or unicodedata.category(character) in {"Cc", "Cs"}
 
 
 def visible_token(token: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from gloss.cli.checks import check_dtype, check_model
+from gloss.cli.checks import check_dtype, check_model, check_new_folder
 from gloss.cli.output import Answer, next_command
 from gloss.errors import CheckpointError, ConfigError
 
@@ -68,6 +68,7 @@ def convert(
     """Turn training shards, a LoRA adapter or another dialect or dtype into one Hugging Face
     folder."""
     check_dtype(dtype)
+    check_new_folder(out)
     if not Path(place).expanduser().is_dir():  # shards and adapters are no NLA to be found
         _check(place, revision)
     from gloss.release.convert import ConvertOptions

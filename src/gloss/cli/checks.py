@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gloss.durable import output_folder
 from gloss.errors import CheckpointError, ConfigError
 from gloss.plugins import installed
 from gloss.target_model.hub import ModelPlace
@@ -40,6 +41,13 @@ def check_dtype(name: str | None) -> None:
 def check_model(name: str) -> None:
     """A model's folder, or a hub id that the hub or its cache knows. Raises: CheckpointError."""
     ModelPlace.of(name).file("config.json")
+
+
+def check_new_folder(out: Path) -> None:
+    """A folder to be made, or an empty one. Raises: ConfigError, StorageError."""
+    folder = output_folder(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError("the output folder is not empty", where=out, remedy="Name a new folder")
 
 
 def check_half(folder: Path, role: Literal["av", "ar"]) -> None:

@@ -3,7 +3,6 @@ standard error."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +18,12 @@ from gloss.cli import pipeline_verbs as runs
 from gloss.cli import question_verbs as nla
 from gloss.cli import results_verbs as results
 from gloss.cli import stage_verbs as stages
+from gloss.cli.endings import one_line
 from gloss.cli.options import add_verb
-from gloss.cli.output import note, quiet_libraries
+from gloss.cli.output import note, quiet_libraries, steady_streams
 from gloss.cli.serve_verb import serve
 from gloss.cli.threads import choose_waiting
-from gloss.errors import GlossError
-from gloss.stopping import Terminated, stop_on_sigterm
+from gloss.stopping import stop_on_sigterm
 
 ROOTS = (runs.quickstart, runs.run, runs.evaluate, nla.explain, nla.steer, serve)
 SINGLE = (nla.tokens, nla.reconstruct, nla.score, nla.trust, nla.compare, nla.continue_)
@@ -94,40 +93,16 @@ class _Commands(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the chosen command.
-
-        A user's mistake ends with 2, Ctrl-C with 130, SIGTERM with 143, a reader that has gone with
-        141."""
-        try:
+        """Runs the chosen command."""
+        with one_line(typer.Exit, debug=ctx.params["_debug"]):
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except GlossError as error:
-            raise _ended(str(error), error.exit_code) from error
-        except KeyboardInterrupt as stop:
-            command = shlex.join(["gloss", *sys.argv[1:]])
-            code = 143 if isinstance(stop, Terminated) else 130
-            raise _ended(
-                f"stopped; what is finished is saved. Go on with: {command}", code
-            ) from stop
-        except BrokenPipeError as error:
-            _drop_output()
-            raise typer.Exit(141) from error
-        except OSError as error:
-            _drop_output()
-            where = f"{error.filename}: " if error.filename else ""
-            raise _ended(f"{where}{error.strerror or error}", 2) from error
         return result
 
-
-def _ended(line: str, exit_code: int) -> typer.Exit:
-    note(line)
-    return typer.Exit(exit_code)
-
-
-def _drop_output() -> None:
-    """Sends what is still to be printed nowhere: the reader has gone, or the disk behind it is
-    full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def main(self, *args: Any, **options: Any) -> Any:
+        """The same for what fails before a command is chosen."""
+        with one_line(SystemExit):
+            return super().main(*args, **options)
 
 
 app = typer.Typer(
@@ -144,6 +119,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    _debug: bool = typer.Option(False, "--debug", help="Print where in Gloss an error came from."),
 ) -> None:
     """Turn a language model's activations into words, and check the words."""
     if version:
@@ -162,6 +138,7 @@ for name, (meaning, verbs) in GROUPS.items():
 
 def main() -> None:
     """Runs the command line."""
+    steady_streams()
     quiet_libraries()
     choose_waiting()
     stop_on_sigterm()

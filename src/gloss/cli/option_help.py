@@ -64,7 +64,8 @@ HELP: Mapping[str, str] = {
     "as_json": "Print JSON instead of text.",
     "jsonl": "Write the table as JSON lines too, beside --out.",
     "explain.out": "Write a table (Parquet); a stopped run goes on.",
-    "reconstruct.out": "Write the vector as safetensors (key `activation`).",
+    "reconstruct.out": "Write the vector as safetensors (key `activation`, [1, d_model]), which"
+    " explain --activations reads.",
     # runs
     "config": "Run config (TOML); its table for this stage is used.",
     "run.config": "A TOML file; see configs/ for examples.",

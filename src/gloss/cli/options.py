@@ -15,7 +15,7 @@ from gloss.cli.checks import check_dtype, check_model
 from gloss.cli.option_help import HELP, SPELLED
 from gloss.cli.output import Answer, next_command, print_json, print_rich
 from gloss.engines.engine_names import LOCAL, parse_engine
-from gloss.errors import ConfigError
+from gloss.errors import ConfigError, first_line
 from gloss.pipeline.last_run import last_quickstart
 from gloss.text.document import Document, clean_text, load_transcript
 
@@ -31,6 +31,8 @@ NotNegative = Annotated[float, typer.Option(min=0)]
 _SOURCES = {"text": "TEXT"} | {
     name: f"--{name.replace('_', '-')}" for name in ("activations", "chat", "text_file")
 }
+_PLACES = {"ar", "av", "base", "folder", "inputs", "nla", "overrides", "place", "prompt", "target"}
+"""Options of text that may name a file or folder, whose names are bytes."""
 ARGUMENT = {"argument": True}
 """Metadata of a dataclass field that is an argument and no option."""
 
@@ -61,6 +63,7 @@ def add_verb(app: typer.Typer, function: Callable[..., Answer | None]) -> None:
         parameters.append(_parameter(name, "as_json", bool, False))
 
     def command(**given: Any) -> None:
+        given = {option: _sound(option, value) for option, value in given.items()}
         as_json = given.pop("as_json", True)
         for group, (kind, names) in groups.items():
             given[group] = kind(**{name: given.pop(name) for name in names})
@@ -97,6 +100,21 @@ def _parameter(
         default=inspect.Parameter.empty if required else default,
         annotation=Annotated[kind, info],
     )
+
+
+def _sound(name: str, value: Any) -> Any:
+    """An option's value without half characters, unless it names a place.
+
+    Raises: ConfigError for a number that is not finite, or that no machine counts with."""
+    if isinstance(value, list):
+        return [_sound(name, one) for one in value]
+    if isinstance(value, str):
+        return value if name in _PLACES else clean_text(value)
+    if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
+        option = SPELLED.get(name, f"--{name.replace('_', '-')}")
+        expected = "a finite number" if isinstance(value, float) else "at most 18 digits"
+        raise ConfigError(option, expected=expected, found=value)
+    return value
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:
@@ -196,18 +214,25 @@ def read_text(text: str | None, file: Path | None = None) -> str:
     Raises: ConfigError if it is empty or cannot be read.
     """
     if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            found = str(error)
-            raise ConfigError(
-                "not a text file", where=file, expected="UTF-8", found=found
-            ) from error
-    read = sys.stdin.read() if text is None or text == "-" else text
+        text = _utf8(file.read_bytes(), where=file)
+    read = _standard_input() if text is None or text == "-" else clean_text(text)
     if not read.strip():
         expected = "some text, as an argument or on standard input"
         raise ConfigError("the text is empty", expected=expected)
     return read
+
+
+def _standard_input() -> str:
+    behind = getattr(sys.stdin, "buffer", None)  # bytes: a console's encoding is no file's
+    return sys.stdin.read() if behind is None else _utf8(behind.read(), where="standard input")
+
+
+def _utf8(data: bytes, *, where: object) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        expected, found = "UTF-8", first_line(error)
+        raise ConfigError("not a text", where=where, expected=expected, found=found) from error
 
 
 @dataclass(frozen=True, kw_only=True)

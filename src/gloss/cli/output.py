@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import os
 import sys
@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from gloss.foreign import json_text, printable
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,24 @@ def quiet_libraries() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
+def steady_streams() -> None:
+    """Makes standard streams take any text: what a console's encoding lacks is shown as \\u2014. A
+    closed one becomes one that reads as empty, or that cannot be written."""
+    for name in ("stdin", "stdout", "stderr"):  # in this order: each takes the lowest free number
+        stream = getattr(sys, name)
+        if stream is None:
+            handle = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            mode = "r" if name == "stdin" else "w"
+            stand_in = os.fdopen(handle, mode, encoding="utf-8", errors="backslashreplace")
+            setattr(sys, name, stand_in)
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """One JSON document on standard output; in ASCII where that is not UTF-8."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    print(json_text(value, indent=1, only_ascii=encoding != "utf8"))
 
 
 def print_rich(*renderables: Any) -> None:
@@ -50,7 +67,7 @@ def print_rich(*renderables: Any) -> None:
 
 def note(line: str) -> None:
     """A line for whoever watches."""
-    print(f"gloss: {line}", file=sys.stderr, flush=True)
+    print(f"gloss: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def next_command(command: str) -> None:
@@ -63,8 +80,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
     text, a number, None or a rich Text."""
     from rich.table import Table
     from rich.text import Text
-
-    from gloss.formatting import printable
 
     shown = Table(show_lines=True, header_style="bold")
     for name in columns:

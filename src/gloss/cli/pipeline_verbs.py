@@ -10,6 +10,7 @@ import typer
 from gloss.cli.checks import check_sources
 from gloss.cli.options import AtLeast0
 from gloss.cli.output import Answer
+from gloss.durable import output_folder
 from gloss.pipeline.last_run import remember_quickstart, require_finished_run
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def quickstart(preset: str = "standard", out: Path | None = None, seed: AtLeast0
     config = read_config(preset_path(preset), [f"seed={seed}"])
     named = preset if seed == 0 else f"{preset}-seed{seed}"
     folder = out if out is not None else Path("gloss-runs") / named
+    output_folder(folder)
     text = "Once upon a time there was a small boat on the lake."
     answer = _run(config, folder, f'gloss explain "{text}" --positions all')
     remember_quickstart(folder)
@@ -44,8 +46,9 @@ def run(
     from gloss.pipeline.run_config import read_config
 
     settings = read_config(config, overrides or [])
-    check_sources(settings)
     folder = out if out is not None else Path("gloss-runs") / settings.name
+    output_folder(folder)
+    check_sources(settings)
     if dry_run:
         from gloss.pipeline.runner import plan_text
 

@@ -3,6 +3,7 @@ trust, compare, continue. Options are those of the methods of ``NLA``."""
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from gloss.cli.options import (
     TextOptions,
     read_text,
 )
-from gloss.cli.output import Answer, print_json, table
+from gloss.cli.output import Answer, next_command, print_json, table
+from gloss.durable import output_file, replaced_file
 from gloss.errors import ConfigError
 from gloss.nla.request import Sampling, Selection
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from gloss.nla.presentation import Result
 
 SHOWN_WITHOUT_OUT = 1000
+_WHOLE = re.compile(r"\s*-?[0-9]{1,18}\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +68,17 @@ class FileOptions:
             raise ConfigError("--out names no table", expected=expected, found=self.out)
         if self.jsonl and self.out is None:
             raise ConfigError("--jsonl writes beside the table", expected="--out too")
+        if self.out is not None:
+            output_file(self.out)
+        if self.out is not None and self.jsonl:
+            output_file(self.out.with_suffix(".jsonl"))
 
     def check(self, source: SourceOptions) -> None:
         """Refuses files that cannot be read, and too many rows to print."""
         found = source.vectors().num_rows
+        for read in (source.activations, self.minus):
+            if self.out is not None and read is not None and read.is_file():
+                output_file(self.out, unlike=read)
         if self.minus is not None:
             SourceOptions(activations=self.minus).vectors()
         if self.out is None and min(found, self.limit or found) > SHOWN_WITHOUT_OUT:
@@ -92,7 +102,7 @@ class ComparedOptions(SourceOptions):
         """As ``NLA.compare`` takes them. Raises: ConfigError, CorpusError, DatasetError."""
         default = "0,1" if self.activations is not None else "-1,-1"
         words = (self.positions or default).split(",")
-        if len(words) != 2 or not all(word.strip().removeprefix("-").isdigit() for word in words):
+        if len(words) != 2 or not all(_WHOLE.fullmatch(word) for word in words):
             found = repr(self.positions)
             raise ConfigError("cannot read --positions", expected="two, like 3,-1", found=found)
         one, two = map(int, words)
@@ -195,15 +205,19 @@ def tokens(text: TextOptions, parts: NLAOptions) -> Answer:
 def reconstruct(explanation: str, /, parts: NLAOptions, out: Path | None = None) -> None:
     """Rebuild the activation that an explanation describes, and print it as JSON."""
     read = read_text(explanation)
-    vector = parts.open().reconstruct([read])[0]
+    if out is not None:
+        output_file(out)
+    rows = parts.open().reconstruct([read])
     if out is None:
-        values = [round(value, 6) for value in vector.tolist()]
-        print_json({"d_model": len(vector), "activation": values})
+        values = [round(value, 6) for value in rows[0].tolist()]
+        print_json({"d_model": len(values), "activation": values})
         return
     from safetensors.torch import save_file
 
-    save_file({"activation": vector}, out)
+    with replaced_file(out) as temporary:
+        save_file({"activation": rows.contiguous()}, temporary)
     print(out)
+    next_command(f"gloss explain --activations {out}")
 
 
 def score(

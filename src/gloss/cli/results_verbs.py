@@ -11,6 +11,8 @@ import typer
 
 from gloss.cli.options import AtLeast1
 from gloss.cli.output import Answer, next_command, note, table
+from gloss.contract.files import RESULTS_NAME
+from gloss.durable import output_file
 from gloss.errors import ConfigError
 
 _CONTEXT_SHOWN, _WORDINGS_SHOWN = 70, 3
@@ -71,6 +73,8 @@ def report(run_dir: Path, /, out: Path | None = None) -> None:
     """Write one self-contained HTML page from a run's results."""
     if not run_dir.is_dir():
         raise ConfigError("no such folder", where=run_dir, expected="a run's folder")
+    if out is not None:
+        output_file(out, unlike=run_dir / RESULTS_NAME)
     from gloss.report import write_report
 
     print(write_report(run_dir, out))
@@ -78,6 +82,7 @@ def report(run_dir: Path, /, out: Path | None = None) -> None:
 
 def import_(file: Path, /, *, out: Path) -> None:
     """Turn Neuronpedia's cache JSON into a table of explanations."""
+    output_file(out, unlike=file)
     from gloss.reading.neuronpedia import import_neuronpedia
 
     print(f"{out}: {len(import_neuronpedia(file, out))} explanations")
@@ -86,6 +91,7 @@ def import_(file: Path, /, *, out: Path) -> None:
 
 def export(file: Path, /, *, out: Path, doc: str | None = None) -> None:
     """Write the explanations of one text as Neuronpedia's cache JSON."""
+    output_file(out, unlike=file)
     from gloss.reading.neuronpedia import export_neuronpedia
     from gloss.reading.tables import read_results
 

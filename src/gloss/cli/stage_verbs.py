@@ -8,6 +8,7 @@ from typing import Any
 from gloss.cli.checks import check_half, check_sources
 from gloss.cli.options import ConfigOptions
 from gloss.cli.output import next_command, print_json
+from gloss.durable import output_file, output_folder
 from gloss.errors import ConfigError
 from gloss.store.shards import shard_files
 
@@ -15,6 +16,7 @@ from gloss.store.shards import shard_files
 def extract(given: ConfigOptions, *, out: Path) -> None:
     """Corpus → raw activations with provenance."""
     settings = given.read()
+    output_folder(out)
     check_sources(settings)
     from gloss.data import extract as run_extract
     from gloss.plugins import target_place
@@ -32,6 +34,7 @@ def extract(given: ConfigOptions, *, out: Path) -> None:
 def split(given: ConfigOptions, *, activations: Path, out: Path) -> None:
     """Activations → four parts, by document."""
     settings = given.read()
+    output_folder(out)
     shard_files(activations)
     from gloss.data import split as run_split
 
@@ -46,6 +49,7 @@ def split(given: ConfigOptions, *, activations: Path, out: Path) -> None:
 def label(parquet: Path, /, given: ConfigOptions, *, out: Path) -> None:
     """Activations → with a label each."""
     settings = given.read().label
+    output_file(out, unlike=parquet)
     shard_files(parquet)
     from gloss.data import label as run_label
 
@@ -58,6 +62,9 @@ def label(parquet: Path, /, given: ConfigOptions, *, out: Path) -> None:
 def build(inputs: list[str], /, given: ConfigOptions, *, out: Path) -> None:
     """Labelled and plain activations → prompts and responses to train on."""
     settings, named = given.read(), _named(inputs)
+    output_folder(out)
+    for name, file in named.items():
+        output_file(out / f"{name}.parquet", unlike=file)
     check_sources(settings, corpus=False)
     from gloss.data import build as run_build
     from gloss.plugins import target_place
@@ -106,6 +113,7 @@ def joint(
 ) -> None:
     """Joint RL: GRPO for the AV, regression for the AR, on the same explanations."""
     settings = given.read().joint
+    output_folder(out)
     check_half(av, "av")
     check_half(ar, "ar")
     for file in (dataset, *([] if heldout is None else [heldout])):
@@ -121,6 +129,7 @@ def joint(
 def _warm_start(given: ConfigOptions, dataset: Path, out: Path) -> tuple[Any, dict[str, Any]]:
     """The settings, and what SFT of a half reads and writes."""
     settings = given.read()
+    output_folder(out)
     check_sources(settings, corpus=False)
     shard_files(dataset)
     from gloss.plugins import target_place

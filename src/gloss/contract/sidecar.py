@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +37,9 @@ Role = Literal["av", "ar"]
 Dialect = Literal["released", "internal"]
 _AR_BLOCKS = ("critic", "ar")
 _INTERNAL: dict[str, str] = {"av": "actor", "ar": "critic"}
+_API_SUMMARIES = {"model": "", "max_tokens": 0, "temperature": 0.0, "instruction_prompt": ""}
+"""What the reference reads of labels, and what stands there where no model was asked for them."""
+_OWN_FIELDS = ("norm_statistics", "labels")
 _ROLES: dict[Any, Role] = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 
 _Errors = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], wanted("a list of direction MSEs")]
@@ -120,9 +123,9 @@ class DatasetSidecar:
     positions_per_doc: Annotated[Count | None, Key("extraction.positions_per_doc", null=True)] = (
         None
     )
-    norm_statistics: Annotated[dict[str, Positive], Key("extraction.norm_statistics")] = field(
-        default_factory=dict
-    )
+    norm_statistics: Annotated[
+        dict[str, Positive], Key("gloss.norm_statistics", also="extraction.norm_statistics")
+    ] = field(default_factory=dict)
     marker: _Marker = None
     ar_suffix_ids: _SuffixIds = None
     av_template: Annotated[Text | None, Key("prompt_templates.actor", "prompt_templates.av")] = None
@@ -197,18 +200,31 @@ def read_dataset_sidecar(parquet: Path) -> DatasetSidecar:
     """The sidecar beside a Parquet file or in a folder; SidecarError names file and key."""
     file = SidecarFile(sidecar_path(parquet), kind="nla_dataset", versions=(_DATASET_VERSION,))
     file.checked("gloss.extract.min_position", Count | None)  # goes into the trust record
-    return file.read(DatasetSidecar, others={"keep_debug_metadata", "git_commit"})
+    sidecar = file.read(DatasetSidecar, others={"keep_debug_metadata", "git_commit"})
+    own = {name: value for name, value in file.block("gloss").items() if name not in _OWN_FIELDS}
+    if (labels := file.checked("gloss.labels", Values | None)) is not None:
+        sidecar = replace(sidecar, labels=labels)
+    return replace(sidecar, extra={**sidecar.extra, "gloss": own}) if own else sidecar
 
 
 def write_dataset_sidecar(sidecar: DatasetSidecar, parquet: Path) -> Path:
-    """Writes the sidecar beside a Parquet file, with the reference's keys."""
+    """Writes the sidecar beside a Parquet file: the reference's keys as its data stages read them,
+    and what is Gloss's own under ``gloss``."""
     values = file_values(sidecar, kind="nla_dataset", schema_version=_DATASET_VERSION)
+    own = {name: value for name, value in values.pop("gloss").items() if value}
     if sidecar.marker is None and sidecar.ar_suffix_ids is None:
         del values["tokens"]
     if not sidecar.labels:
         del values["api_summaries"]
+    else:
+        values["api_summaries"] = {
+            name: sidecar.labels.get(name, unsaid) for name, unsaid in _API_SUMMARIES.items()
+        }
+        if values["api_summaries"] != dict(sidecar.labels):
+            own["labels"] = dict(sidecar.labels)
     values |= {"keep_debug_metadata": True, "git_commit": "", **sidecar.extra}
-    return write_yaml(values, sidecar_path(parquet))
+    own |= sidecar.extra.get("gloss", {})
+    return write_yaml(values | ({"gloss": own} if own else {}), sidecar_path(parquet))
 
 
 def check_same_activations(first: ModelSidecar, *others: ModelSidecar | DatasetSidecar) -> None:

@@ -1,9 +1,11 @@
-"""Prompt templates of AV and AR, filled and tokenized as training and reading share it."""
+"""Prompt templates of AV and AR, filled by Python's format rules, and tokenized, as training and
+reading share it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 from gloss.contract.foreign_text import Spans, encode_texts
@@ -12,7 +14,7 @@ from gloss.errors import MarkerError, TemplateError
 MARKER_FIELD, EXPLANATION_FIELD = "injection_char", "explanation"
 INJECT = "<INJECT>"
 """Where the activation goes in a prompt of the user's own; all else is literal, braces too."""
-_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+_DOUBLED = re.compile(r"\{\{|\}\}|\{\w*\}")
 
 DEFAULT_AV_TEMPLATE = (
     "Here is one activation of a language model, taken at one token of a text:"
@@ -24,43 +26,58 @@ DEFAULT_AR_TEMPLATE = "What a language model has in mind: <text>{explanation}</t
 
 
 def fill(template: str, **fields: str) -> str:
-    """The template with each ``{name}`` replaced, or TemplateError; braces in values stay text."""
-    if "{{" in template or "}}" in template:
-        what, remedy = (
-            "doubled braces in a template",
-            "Gloss fills {names} only; write single braces",
-        )
-        raise TemplateError(what, found="'{{' or '}}'", remedy=remedy)
-    names = set(_FIELD.findall(template))
+    """The template with each ``{name}`` replaced and ``{{``, ``}}`` as single braces, by Python's
+    format rules; braces in values stay text. Raises: TemplateError."""
+    pieces = _pieces(template)
+    names = {name for _, name in pieces if name is not None}
     if names != set(fields):
-        what = "wrong fields in a template"
-        raise TemplateError(what, expected=sorted(fields), found=sorted(names))
-    rest = _FIELD.sub("", template)
-    if "{" in rest or "}" in rest:
-        at = next(i for i, char in enumerate(rest) if char in "{}")
-        found = repr(rest[max(0, at - 20) : at + 20])
-        raise TemplateError("stray brace in a template", found=found)
-    return _FIELD.sub(lambda match: fields[match[1]], template)
+        raise TemplateError(
+            "wrong fields in a template",
+            expected=sorted(fields),
+            found=sorted(names),
+            remedy="Double a brace that is text: {{ and }}" if names - set(fields) else None,
+        )
+    return "".join(text + ("" if name is None else fields[name]) for text, name in pieces)
+
+
+def around_field(template: str, field: str) -> tuple[str, str]:
+    """The texts before and behind a field that stands there once. Raises: TemplateError."""
+    pieces = _pieces(template)
+    if (count := sum(name == field for _, name in pieces)) != 1:
+        raise TemplateError(f"wrong number of {{{field}}} in a template", expected=1, found=count)
+    at = next(i for i, (_, name) in enumerate(pieces) if name == field) + 1
+    return "".join(text for text, _ in pieces[:at]), "".join(text for text, _ in pieces[at:])
+
+
+def _pieces(template: str) -> list[tuple[str, str | None]]:
+    """Texts, each with the name of the field behind it, or None."""
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        at = next((i for i, char in enumerate(_DOUBLED.sub("xx", template)) if char in "{}"), 0)
+        found, remedy = repr(template[max(0, at - 20) : at + 20]), "Double it if it is text"
+        what = f"stray brace in a template ({error})"
+        raise TemplateError(what, found=found, remedy=remedy) from error
+    for _, name, form, conversion in parsed:
+        if name is not None and (form or conversion):
+            shown = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+            what, expected = "a field with a format in a template", f"{{{name}}}"
+            raise TemplateError(what, expected=expected, found=f"{{{shown}}}")
+    return [(text, name) for text, name, _, _ in parsed]
 
 
 def validate_av_template(template: str) -> None:
     """Raises TemplateError unless ``{injection_char}``, and it alone, is to be filled, once."""
-    _validate(template, MARKER_FIELD)
+    fill(template, **{MARKER_FIELD: ""})
+    around_field(template, MARKER_FIELD)
 
 
 def validate_ar_template(template: str) -> None:
     """Raises TemplateError unless ``{explanation}`` stands there once, with text behind it."""
-    _validate(template, EXPLANATION_FIELD)
-    if not template.split("{" + EXPLANATION_FIELD + "}")[1].strip():
+    fill(template, **{EXPLANATION_FIELD: ""})
+    if not around_field(template, EXPLANATION_FIELD)[1].strip():
         what = "the AR template ends with the explanation"
         raise TemplateError(what, expected="text behind {explanation}")
-
-
-def _validate(template: str, field: str) -> None:
-    fill(template, **{field: ""})
-    count = template.count("{" + field + "}")
-    if count != 1:
-        raise TemplateError(f"wrong number of {{{field}}} in a template", expected=1, found=count)
 
 
 def render_chat_ids(
@@ -105,7 +122,7 @@ def ar_ids(tokenizer: Any, template: str, prompt: str) -> list[int]:
 
 def check_ar_prompt(template: str, prompt: str) -> None:
     """Raises TemplateError unless ``prompt`` can be the AR template around some explanation."""
-    before, _, after = template.partition("{" + EXPLANATION_FIELD + "}")
+    before, after = around_field(template, EXPLANATION_FIELD)
     long_enough = len(prompt) >= len(before) + len(after)
     if not (long_enough and prompt.startswith(before) and prompt.endswith(after)):
         raise TemplateError(

@@ -198,11 +198,12 @@ def _read_parquet(file: CorpusFile, text_field: str) -> Iterator[Record]:
 def _parquet_records(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, with those of the columns that it has."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gloss.store.native_files import parquet_file
 
     what = "not a Parquet file"
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with parquet_file(path, page_checksum_verification=True) as file:
             what, rest = "a damaged Parquet file", file.metadata.num_rows
             names = [name for name in columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=names):

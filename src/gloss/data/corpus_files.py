@@ -86,9 +86,9 @@ def _of_folder(folder: Path) -> CorpusFiles:
         kind, compression = _kind(path)
         assert kind is not None
         stem = _stem_of(path)
-        stem = path.as_posix() if shared[stem] > 1 else stem
+        stem = _as_text(path.as_posix()) if shared[stem] > 1 else stem
         files.append(CorpusFile(folder / path, stem, kind, compression))
-    left_out = ((p.relative_to(folder).as_posix(), reason) for p, reason in skipped)
+    left_out = ((_as_text(p.relative_to(folder).as_posix()), why) for p, why in skipped)
     return CorpusFiles(tuple(files), tuple(left_out))
 
 
@@ -107,7 +107,12 @@ def _stem(path: Path) -> str:
 def _stem_of(path: Path) -> str:
     """The path without the suffixes that say what it is."""
     path = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return path.with_suffix("").as_posix()
+    return _as_text(path.with_suffix("").as_posix())
+
+
+def _as_text(name: str) -> str:
+    """A file's name as text, another for every name: what is no UTF-8 in it becomes \\xe9."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _reason_to_skip(path: Path, folder: Path) -> str | None:

@@ -6,11 +6,10 @@ row       = output of block K there, unless its norm is far above what is usual 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from gloss.data.extract_counts import (
 from gloss.data.settings import ExtractConfig
 from gloss.data.staging import StageRun, stage_run
 from gloss.errors import ConfigError, CorpusError, ResumeError
+from gloss.foreign import json_text
 from gloss.seeds import keyed_bits
 from gloss.store.activations import (
     VECTOR_COLUMN,
@@ -118,7 +118,19 @@ def extract(
         for line in (*corpus_lines(source), *left_out.lines(total_counts)):
             print(f"{run.name}: {line}", file=sys.stderr)
         write_dataset_sidecar(sidecar, out_dir)
+        for shard, found in zip(shards, norms, strict=True):
+            write_dataset_sidecar(_shard_sidecar(sidecar, shard, found), out_dir / shard["file"])
         return ExtractResult(out_dir, total_counts, sidecar)
+
+
+def _shard_sidecar(whole: DatasetSidecar, shard: Mapping[str, Any], norms: Norms) -> DatasetSidecar:
+    """One shard's own sidecar, for tools that are given the file alone."""
+    return replace(
+        whole,
+        dataset_id=f"{whole.dataset_id}__{Path(shard['file']).stem}",
+        row_count=shard["rows"],
+        norm_statistics=norm_statistics(norms),
+    )
 
 
 def _changed(out_dir: Path, found: str) -> ResumeError:
@@ -193,7 +205,7 @@ def _digest(documents: Sequence[Document]) -> str:
         options = dict(document.template_options)
         content += [options] if options else []
         content += [document.rendered] if document.rendered else []
-        digest.update(json.dumps(content, default=str).encode())
+        digest.update(json_text(content, only_ascii=True).encode())
     return digest.hexdigest()
 
 

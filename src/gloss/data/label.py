@@ -21,8 +21,10 @@ from gloss.data.settings import LabelConfig
 from gloss.data.staging import stage_run
 from gloss.durable import write_text
 from gloss.errors import DatasetError, LabelError
+from gloss.foreign import json_text
 from gloss.providers import Labeller, LabelRequest
 from gloss.store.activations import iter_activations, read_schema
+from gloss.text.document import clean_text
 
 if TYPE_CHECKING:
     from gloss.target_model import Target
@@ -57,7 +59,7 @@ def label(
     ``out_path`` was begun with other settings; LockError, StorageError."""
     parent, schema = read_dataset_sidecar(Path(parquet)), read_schema(parquet)
     _check_input(labeller, parquet, schema, target)
-    described = json.loads(json.dumps(dict(labeller.settings), default=str))
+    described = json.loads(json_text(dict(labeller.settings), default=str))
     settings = {
         "labeller": labeller.name,
         **described,
@@ -120,10 +122,11 @@ def _chunk(
         if isinstance(found, list) and len(found) == len(table):
             return found
     labels = labeller.label(_requests(table, labeller.needs_next_tokens, target))
+    labels = [clean_text(one) if isinstance(one, str) else one for one in labels]
     if len(labels) != len(table):
         what, expected = f"the labeller {labeller.name!r} answered wrongly", f"{len(table)} labels"
         raise LabelError(what, expected=expected, found=len(labels))
-    write_text(stored, json.dumps(labels, ensure_ascii=True))
+    write_text(stored, json_text(labels, only_ascii=True))
     return labels
 
 

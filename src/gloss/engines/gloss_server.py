@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from gloss.engines.engine import Rollout
 from gloss.engines.servers import Call, RemoteEngine, Sampling, not_this_kind, probe_activation
 from gloss.engines.transport import RefusedRequest, Transport, secret
 from gloss.errors import EngineError
+from gloss.foreign import json_text
 
 PATH = "/v1/rollouts"
 ROWS_PER_REQUEST = 32
@@ -39,7 +39,12 @@ class GlossEngine(RemoteEngine):
             "seeds": seeds,
             "num_samples": sampling.num_draws,
         }
-        return Call(PATH, json.dumps(body).encode(), len(rows) * sampling.num_draws, self._read)
+        return Call(
+            PATH,
+            json_text(body, only_ascii=True).encode(),
+            len(rows) * sampling.num_draws,
+            self._read,
+        )
 
     def _read(self, answer: Any) -> list[Rollout]:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from gloss.engines.servers import (
     not_this_kind,
 )
 from gloss.engines.transport import RefusedRequest, Transport
+from gloss.foreign import json_text
 from gloss.models import PromptEmbedder
 
 PATH = "/generate"
@@ -55,7 +55,7 @@ class SGLangEngine(EmbeddedPromptEngine):
             kind = reason["type"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise not_this_kind(self.url, "SGLang", answer) from error
-        finished = self.ended(kind, json.dumps(reason))
+        finished = self.ended(kind, json_text(reason, only_ascii=True))
         return [self.rollout(ids, finished=finished, matched=reason.get("matched"))]
 
     async def _first_steps(self, transport: Transport, activation: Tensor) -> FirstSteps:
@@ -69,7 +69,7 @@ class SGLangEngine(EmbeddedPromptEngine):
             raise not_this_kind(self.url, "SGLang", answer) from error
 
     async def _load_weights(self, transport: Transport, folder: str) -> None:
-        body = json.dumps({"model_path": folder, "flush_cache": True}).encode()
+        body = json_text({"model_path": folder, "flush_cache": True}).encode()
         answer = await transport.send("/update_weights_from_disk", body)
         if not answer["success"]:
             raise RefusedRequest(self.url, 200, str(answer["message"]))
@@ -95,5 +95,5 @@ def _json_row(row: Tensor) -> bytes:
 
 
 def _body(embeds: bytes, sampling_params: dict[str, Any], **further: bool) -> bytes:
-    rest = json.dumps({"sampling_params": sampling_params, **further}).encode()
+    rest = json_text({"sampling_params": sampling_params, **further}, only_ascii=True).encode()
     return b"".join((b'{"input_embeds":', embeds, b",", rest[1:]))

@@ -23,6 +23,7 @@ from tenacity import (
 )
 
 from gloss.errors import EngineError
+from gloss.foreign import json_text
 
 _CONNECTION_FAULTS = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout)
 _BUSY = (429, 503)
@@ -185,4 +186,4 @@ def _message(content: bytes) -> str:
     for key in ("error", "message", "detail"):
         if isinstance(values, dict) and key in values:
             values = values[key]
-    return values if isinstance(values, str) else json.dumps(values)
+    return values if isinstance(values, str) else json_text(values, only_ascii=True)

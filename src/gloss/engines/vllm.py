@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from gloss.engines.servers import (
     not_this_kind,
 )
 from gloss.engines.transport import Transport
+from gloss.foreign import json_text
 
 PATH = "/v1/completions"
 _EMBEDS = "Start it with --enable-prompt-embeds"
@@ -54,7 +54,7 @@ class VLLMEngine(EmbeddedPromptEngine):
         torch.save(embeds, buffer)
         encoded = base64.b64encode(buffer.getvalue()).decode()
         settings = {"return_token_ids": True, **self.settings(temperature), **further}
-        return json.dumps({"prompt_embeds": encoded, **settings}).encode()
+        return json_text({"prompt_embeds": encoded, **settings}, only_ascii=True).encode()
 
     def _read(self, answer: Any) -> list[Rollout]:
         try:
@@ -83,5 +83,5 @@ class VLLMEngine(EmbeddedPromptEngine):
 
     async def _load_weights(self, transport: Transport, folder: str) -> None:
         call = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
-        await transport.send("/collective_rpc", json.dumps(call).encode())
+        await transport.send("/collective_rpc", json_text(call, only_ascii=True).encode())
         await transport.send("/reset_prefix_cache", b"")

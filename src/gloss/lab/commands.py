@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gloss.foreign import json_text
 
 app = typer.Typer(
     help="The laboratory: a micro-world with known truth.",
@@ -48,4 +49,5 @@ def documents(
 
 
 def _print(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    encoding = (sys.stdout.encoding or "utf-8").lower()
+    print(json_text(value, indent=1, only_ascii=encoding != "utf-8"))

@@ -9,7 +9,6 @@ loss        = next-token cross-entropy
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 import statistics
@@ -23,9 +22,11 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from gloss.durable import replaced_folder
+from gloss.foreign import json_text
 from gloss.lab.tokenizer import END_OF_TEXT, build_tokenizer
 from gloss.lab.world import training_texts
 from gloss.models import autocast, length_chunks, right_pad
+from gloss.models.both_majors import write_for_both
 from gloss.progress import Stage
 from gloss.target_model import quiet_loading
 
@@ -82,8 +83,9 @@ def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]
         with quiet_loading():
             model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        write_for_both(temporary)
         record = {"config": config.model_dump(), **losses}
-        (temporary / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (temporary / RECORD_NAME).write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
     return {**losses, "seconds": time.monotonic() - started}
 
 

@@ -20,6 +20,7 @@ from gloss.durable import replaced_folder
 from gloss.errors import CheckpointError
 from gloss.models.ar import ActivationReconstructor
 from gloss.models.av import ActivationVerbalizer
+from gloss.models.both_majors import write_for_both
 from gloss.target_model import (
     UNREADABLE,
     LoadOptions,
@@ -43,6 +44,7 @@ def save_av(av: ActivationVerbalizer, folder: Path) -> None:
         with quiet_loading():
             av.model.save_pretrained(temporary)
         av.tokenizer.save_pretrained(temporary)
+        write_for_both(temporary)
         write_model_sidecar(av.sidecar, temporary)
 
 
@@ -60,6 +62,7 @@ def save_ar(ar: ActivationReconstructor, folder: Path) -> None:
             {"weight": ar.head.weight.detach().cpu().contiguous()}, temporary / VALUE_HEAD_NAME
         )
         ar.tokenizer.save_pretrained(temporary)
+        write_for_both(temporary)
         write_model_sidecar(ar.sidecar, temporary)
 
 

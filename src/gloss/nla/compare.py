@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from torch import Tensor
 
@@ -82,5 +82,5 @@ async def _explained(
 def _side(side: Any) -> Side:
     if isinstance(side, Side):
         return side
-    paired = isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], int)
+    paired = isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], SupportsIndex)
     return Side(*side) if paired else Side(side)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from gloss.engines import TextRequest
 from gloss.engines.engine_names import check_temperature
 from gloss.errors import ActivationError, ConfigError, GlossError
 from gloss.models import cosine, direction_mse
+from gloss.nla import boundary
 from gloss.nla.compare import compare
 from gloss.nla.executor import Executor
 from gloss.nla.explaining import Explaining
@@ -198,7 +199,7 @@ class Questions:
         Raises: ConfigError for what is no text.
         """
         self.require("ar")
-        texts = [explanations] if isinstance(explanations, str) else list(explanations)
+        texts = boundary.texts("explanations", explanations)
         self.check_values(len(texts))
         return await self.executor.reconstruct(texts)
 
@@ -211,7 +212,7 @@ class Questions:
         Raises: ActivationError if the counts or widths differ; PositionError, CorpusError.
         """
         self.require("ar")
-        texts = [explanations] if isinstance(explanations, str) else list(explanations)
+        texts = boundary.texts("explanations", explanations)
         selection = Selection(positions=position) if is_text(source) else Selection()
         vectors = (await choose(self, source, selection)).vectors
         if len(vectors) not in (1, len(texts)):
@@ -245,14 +246,13 @@ class Questions:
 
         Raises: CorpusError, PositionError if it does not fit into the target's context.
         """
+        sampling: dict[str, Any] = {
+            "max_new_tokens": boundary.whole("max_new_tokens", max_new_tokens, least=1),
+            "temperature": boundary.finite("temperature", temperature, least=0),
+            "seed": boundary.seed_of(seed),
+        }
         read = self.read(source)
-        written = self.continuation(
-            read,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            with_end=with_end,
-        )
+        written = self.continuation(read, with_end=with_end, **sampling)
         tokens = [*read.tokens, *[token async for token in written]]
         text = read.text + text_of_tokens(tokens[len(read.tokens) :])
         return TextContinuation(tuple(tokens), len(read.tokens), text)

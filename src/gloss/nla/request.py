@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gloss.engines.engine_names import check_temperature
 from gloss.errors import ConfigError
+from gloss.nla import boundary
 from gloss.text.document import Document
-from gloss.text.positions import check_positions, check_selection
+from gloss.text.positions import (
+    check_positions,
+    check_selection,
+    plain_positions,
+    whole_position,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, str]]
 """A chat: role and content of each message."""
 Text = str | Messages | Document
-Positions = str | int | Sequence[int]
+Positions = str | int | slice | Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +41,19 @@ class Selection:
     minus_position: int | None = None
 
     def __post_init__(self) -> None:
+        if self.positions is not None:
+            object.__setattr__(self, "positions", plain_positions(self.positions))
         if isinstance(self.positions, str):
             check_positions(self.positions)
+        if self.minus_position is not None:
+            object.__setattr__(self, "minus_position", whole_position(self.minus_position))
+        if self.max_activations is not None:
+            most = boundary.whole("max_activations", self.max_activations, least=1)
+            object.__setattr__(self, "max_activations", most)
+        if self.pool not in (None, "mean"):
+            raise ConfigError("pool", expected="mean", found=repr(self.pool)[:80])
         if self.tokens is not None:
-            check_selection(self.tokens)
+            check_selection(boundary.text("tokens", self.tokens))
             if self.positions is not None:
                 what = "positions and tokens both say what to explain"
                 raise ConfigError(what, expected="one of them")
@@ -66,11 +81,19 @@ class Sampling:
     prompt: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("samples", "best_of"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, expected="at least 1", found=getattr(self, name))
+        for name in ("samples", "best_of", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None or name != "max_new_tokens":
+                object.__setattr__(self, name, boundary.whole(name, value, least=1))
+        object.__setattr__(self, "seed", boundary.seed_of(self.seed))
         if self.temperature is not None:
-            check_temperature(self.temperature)
+            temperature = boundary.finite("temperature", self.temperature, least=0)
+            check_temperature(temperature)
+            object.__setattr__(self, "temperature", temperature)
+        if self.score not in (None, True, False):
+            raise ConfigError("score", expected="true or false", found=repr(self.score)[:80])
+        if self.prompt is not None:
+            object.__setattr__(self, "prompt", boundary.text("prompt", self.prompt))
         if self.best_of > 1 and self.temperature == 0:
             what, expected = "best-of needs different responses", "a temperature above 0"
             raise ConfigError(what, expected=expected, found=0)

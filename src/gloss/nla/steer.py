@@ -12,6 +12,7 @@ from torch import Tensor
 from gloss.engines import ResidualEdit, Rollout, TextRequest
 from gloss.errors import ActivationError, ConfigError
 from gloss.models import steering_offset
+from gloss.nla import boundary
 from gloss.nla.request import Positions, Sampling, Text
 from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
 from gloss.nla.selection import bare_rows
@@ -51,6 +52,11 @@ async def steer(
     it changes nothing.
     """
     self.require("ar", "target")
+    edit, unrelated = boundary.pair("edit", edit), boundary.pair("unrelated", unrelated)
+    edited, original = (boundary.text_or_none("explanation", one) for one in (edited, original))
+    alphas, seed = boundary.finite_numbers("alphas", alphas), boundary.seed_of(seed)
+    max_new_tokens = boundary.whole("max_new_tokens", max_new_tokens, least=1)
+    (top_tokens,) = boundary.wholes(top_tokens=top_tokens)
     read = self.read(source)
     sites = parse_positions(positions, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)

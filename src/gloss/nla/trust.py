@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 
 from gloss.errors import ConfigError
+from gloss.nla import boundary
 from gloss.nla.request import Sampling, Text
 from gloss.nla.results import Claim, Control, Neighbour, Sample, Score, Trust, Verdict
 from gloss.nla.selection import bare_rows
-from gloss.text.positions import parse_positions
+from gloss.text.positions import parse_positions, whole_position
 from gloss.text.tokens import ReadText
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ async def trust(
     Raises: PositionError, CorpusError; ConfigError if none can be extracted.
     """
     self.require("av", "ar", "target")
+    samples, neighbours = boundary.wholes(samples=samples, neighbours=neighbours)
+    seed, explanation = boundary.seed_of(seed), boundary.text_or_none("explanation", explanation)
     read = self.read(source)
-    (site,) = parse_positions(position, len(read.tokens))
+    (site,) = parse_positions(whole_position(position), len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
     near, far = _sites(len(vectors), site, neighbours)
     asked = [site, *near, *far]
@@ -58,10 +61,8 @@ async def trust(
     if explanation is None:
         what, remedy = "no explanation could be extracted here", "Choose another token"
         raise ConfigError(what, found=greedy[0].response, remedy=remedy)
-    drawn = []
-    if samples:
-        sampling = Sampling(temperature=1.0, samples=samples, seed=seed)
-        drawn = await self.explain_chosen(bare_rows(vectors[[site]], [site]), sampling)
+    draws = Sampling(temperature=1.0, samples=samples or 1, seed=seed)
+    drawn = await self.explain_chosen(bare_rows(vectors[[site]], [site]), draws) if samples else []
     said, nearby = _known(one.text for one in drawn), _known(texts[p] for p in near)
     claims = split_claims(explanation) or [explanation]
     (own, empty, shuffled), prefixes, without, others = await _scored(

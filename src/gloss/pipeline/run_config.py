@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -17,6 +16,7 @@ from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
 from gloss.data.settings import MANY, Seed, Settings
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
+from gloss.foreign import json_text
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class RunConfig(Settings):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that identify all settings."""
-        values = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = json_text(self.model_dump(mode="json"), sort_keys=True, only_ascii=True)
         return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 

@@ -7,7 +7,6 @@ back as they were, and what was not changed comes back to the letter."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 from gloss import __version__
 from gloss.durable import write_text
 from gloss.errors import ConfigError, CorpusError, first_line
+from gloss.foreign import json_text
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
 from gloss.text.document import clean_text, json_value, read_json_file
 
@@ -61,7 +61,7 @@ def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None
 
     Raises: ConfigError if the table does not hold the text, or several and none is named."""
     document = to_neuronpedia(results, doc_id=doc_id)
-    write_text(out, json.dumps(document) + "\n")
+    write_text(out, json_text(document, only_ascii=True) + "\n")
     return document
 
 
@@ -157,7 +157,7 @@ def _positions(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json_text(value, compact=True)
 
 
 def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

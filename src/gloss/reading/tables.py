@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
 from gloss.errors import DatasetError, first_line
+from gloss.foreign import json_text
 from gloss.nla.results import Explanations, TokenExplanation
+from gloss.store.native_files import parquet_file, parquet_writer
 
 METADATA_KEY = b"gloss.reading"
 FORMAT = 1
@@ -79,11 +81,11 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
 
 def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, Any]) -> int:
     """Writes tables of ``RESULT_SCHEMA``, a row group each, and returns the number of rows."""
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, **header}).encode()}
+    metadata = {METADATA_KEY: json_text({"format": FORMAT, **header}, only_ascii=True).encode()}
     schema, rows = RESULT_SCHEMA.with_metadata(metadata), 0
     with (
         replaced_file(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+        parquet_writer(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         for table in tables:
             rest = table.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)
@@ -131,7 +133,7 @@ def write_json_lines(path: Path, tables: Iterable[pa.Table]) -> None:
     """The same rows as JSON lines. Raises: StorageError."""
     with replaced_file(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for table in tables:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+            out.writelines(json_text(row) + "\n" for row in table.to_pylist())
 
 
 def _opened(path: Path) -> pq.ParquetFile:
@@ -142,7 +144,7 @@ def _opened(path: Path) -> pq.ParquetFile:
             remedy="Make one with: gloss explain --activations … --out …",
         )
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return parquet_file(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from error
 
@@ -160,7 +162,7 @@ def _header(parquet: pq.ParquetFile, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(raw)
         found = header["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
     if found != FORMAT:
         what = "unknown format of explanations"

@@ -27,6 +27,7 @@ from gloss.contract import (
 from gloss.durable import replaced_folder, write_json
 from gloss.errors import CheckpointError, ConfigError, MissingExtraError
 from gloss.models import ActivationReconstructor, ActivationVerbalizer, save_ar, save_av
+from gloss.models.both_majors import write_for_both
 from gloss.models.saving import linear_head, read_head
 from gloss.release.dcp import is_dcp, model_names, read_dcp
 from gloss.release.parts import parts_of, stream_tensors
@@ -146,6 +147,7 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
                 shutil.copyfile(path, temporary / path.name)
         if options.dtype is not None:
             write_json(temporary / "config.json", _with_dtype(config, options.dtype))
+        write_for_both(temporary, saved_here=False)
         write_model_sidecar(sidecar, temporary, dialect=options.dialect)
 
 

@@ -16,6 +16,7 @@ from gloss.contract.checkpoint_rules import (
     warning,
 )
 from gloss.errors import CheckpointError, SidecarError
+from gloss.models.both_majors import lost_in_4
 from gloss.release.card import licence_of
 from gloss.release.parts import Half, parts_of
 from gloss.target_model.architectures import architecture_of
@@ -102,6 +103,16 @@ def _per_block_lists_fit(half: Half) -> str:
     return ", ".join(f"{name} has {blocks} entries" for name in lists) or "none in this family"
 
 
+def _both_majors_read_it(half: Half) -> str:
+    if lost := lost_in_4(half.folder):
+        raise CheckpointError(
+            "Transformers 4, which SGLang and the reference use, reads another model here",
+            found="; ".join(lost),
+            remedy="Write it in the form of both majors: gloss nla convert PLACE OUT",
+        )
+    return "in the form of both majors"
+
+
 def _licence_is_named(half: Half) -> str | Finding:
     return licence_of(half.folder) or warning(
         "no licence", remedy="Name the base model's: gloss nla card PLACE --license ID"
@@ -112,6 +123,7 @@ FILE_RULES = (
     Rule("files", _files_are_safe),
     Rule("config", _config_is_known),
     Rule("per-block config", _per_block_lists_fit, ("config",)),
+    Rule("Transformers 4", _both_majors_read_it, ("config",)),
     Rule("licence", _licence_is_named),
 )
 

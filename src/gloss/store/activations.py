@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
 from gloss.errors import DatasetError, first_line
+from gloss.store.native_files import parquet_file, parquet_writer
 from gloss.store.shards import shard_files as shard_files
 
 VECTOR_COLUMN = "activation_vector"
@@ -67,7 +68,7 @@ class ActivationWriter:
         others = [leaf for leaf in _leaves(self.schema) if not leaf.startswith(f"{VECTOR_COLUMN}.")]
         with ExitStack() as stack:
             self._writer = stack.enter_context(
-                pq.ParquetWriter(
+                parquet_writer(
                     stack.enter_context(replaced_file(self.path)),
                     self.schema,
                     compression="zstd" if self._compress_vectors else dict.fromkeys(others, "zstd"),
@@ -205,7 +206,7 @@ def read_schema(path: Path | str) -> pa.Schema:
 def open_parquet(file: Path) -> pq.ParquetFile:
     """A Parquet file of activations, its columns checked. Raises: DatasetError."""
     with _named(file, "not a Parquet file"):
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        parquet = parquet_file(file, page_checksum_verification=True)
         try:
             with _named(file, "a damaged Parquet file"):
                 _check_footer(parquet)

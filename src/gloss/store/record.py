@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from gloss.durable import write_json
 from gloss.errors import ResumeError
+from gloss.foreign import json_text
 
 
 @dataclass
@@ -24,7 +25,7 @@ class StageRecord:
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any], **more: Any) -> Self:
         """Begins or continues a record. Raises: ResumeError for other settings, or a torn one."""
-        record = cls(path, json.loads(json.dumps(settings)), **more)
+        record = cls(path, json.loads(json_text(settings)), **more)
         if not path.exists():
             return record
         try:
@@ -44,7 +45,7 @@ class StageRecord:
 
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that identify a JSON value."""
-    text = json.dumps(value, sort_keys=True, default=str)
+    text = json_text(value, sort_keys=True, only_ascii=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

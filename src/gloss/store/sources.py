@@ -24,6 +24,7 @@ from gloss.store.activations import (
     row_positions,
     shard_files,
 )
+from gloss.store.native_files import parquet_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,8 +152,6 @@ def file_fingerprint(path: Path) -> str:
 
 
 def _from_parquet(path: Path) -> VectorSource:
-    import pyarrow.parquet as pq
-
     if path.is_file() and path.suffix != ".parquet":
         what, expected = "unknown kind of activations", ".parquet, .npy or .safetensors"
         raise DatasetError(what, where=path, expected=expected, found=path.suffix)
@@ -172,7 +171,7 @@ def _from_parquet(path: Path) -> VectorSource:
         if pending is not None and len(pending):
             yield _table_rows(path, layer, start, pending)
 
-    num_rows = sum(pq.read_metadata(file).num_rows for file in files)
+    num_rows = sum(parquet_file(file).metadata.num_rows for file in files)
     width, identity = schema.field(VECTOR_COLUMN).type.list_size, map(file_fingerprint, files)
     return VectorSource(num_rows, width, layer, list(identity), chunks)
 

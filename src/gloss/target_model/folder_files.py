@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gloss.errors import CheckpointError, GlossError, first_line
+from gloss.foreign import json_text
 
 UNREADABLE = (Exception,)
 """What a damaged model folder raises: the libraries that read it have no narrower kind."""
@@ -46,7 +47,7 @@ def refuse_unsafe_files(folder: Path) -> None:
                 )
     config = folder / "config.json"
     kernel = json_object(config).get("attn_implementation") if config.is_file() else None
-    if isinstance(kernel, str | dict) and "/" in json.dumps(kernel):
+    if isinstance(kernel, str | dict) and "/" in json_text(kernel):
         what = "config.json names an attention kernel to be fetched"
         remedy = "Remove attn_implementation from the file"
         raise CheckpointError(what, where=config, found=repr(kernel)[:80], remedy=remedy)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gloss.errors import CorpusError, first_line
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
+from gloss.foreign import without_surrogates
 
 PLAIN_FIELDS = frozenset({"role", "content", "channel", "id", "tool_call_id"})
 """Fields of a message that a template may leave out: they say nothing, or are kept beside it."""
@@ -135,4 +132,4 @@ def json_value(text: str, *, where: object) -> Any:
 
 def clean_text(text: str) -> str:
     """The text with lone surrogates, which no tokenizer or file takes, replaced by U+FFFD."""
-    return _LONE_SURROGATE.sub("\ufffd", text)
+    return without_surrogates(text)

@@ -3,34 +3,80 @@ their content."""
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any, SupportsIndex
 
 from gloss.errors import PositionError
 
 SELECTIONS = "all, last, every:N or regex:PATTERN"
 _EXPECTED = "-1, all, or 3,7-9"
-_ONE = r"\s*(?:\d+-\d+|-?\d+)\s*"
+_SHOWN_CHARS = 80
+_NUMBER = "[0-9]{1,18}"
+_ONE = rf"\s*(?:{_NUMBER}-{_NUMBER}|-?{_NUMBER})\s*"
 _POSITIONS = re.compile(rf"{_ONE}(?:,{_ONE})*")
+_EVERY = re.compile(r"every:0*[1-9][0-9]{0,17}")
 
 
-def parse_positions(positions: str | int | Sequence[int], num_tokens: int) -> list[int]:
+def parse_positions(
+    positions: str | int | slice | Iterable[SupportsIndex], num_tokens: int
+) -> list[int]:
     """Non-negative positions, in the order given, each once; negative ones count from the end.
 
+    Numbers and arrays of numpy and torch are taken as what they are; a slice as Python takes it.
     Raises: PositionError for one that the text does not have, or what cannot be read."""
-    if isinstance(positions, str):
-        wanted = _parse(positions, num_tokens)
-    else:
-        wanted = [positions] if isinstance(positions, int) else list(positions)
+    wanted = plain_positions(positions)
+    if isinstance(wanted, str):
+        wanted = _parse(wanted, num_tokens)
+    elif isinstance(wanted, slice):
+        wanted = list(range(num_tokens)[wanted])
+    elif isinstance(wanted, int):
+        wanted = [wanted]
     if not wanted:
-        raise PositionError("no position given", expected=_EXPECTED, found=repr(positions))
+        raise PositionError("no position given", expected=_EXPECTED, found=_shown(positions))
     return list(dict.fromkeys(_checked(position, num_tokens) for position in wanted))
+
+
+def plain_positions(positions: Any) -> str | int | slice | list[int]:
+    """Positions as Python's own values, whichever library's numbers they are.
+
+    Raises: PositionError for what is no position: True, 1.5, None, a mapping."""
+    if isinstance(positions, str):
+        return positions
+    if isinstance(positions, slice):
+        parts = (positions.start, positions.stop, positions.step)
+        start, stop, step = (one if one is None else whole_position(one) for one in parts)
+        if step == 0:
+            raise PositionError("a slice without a step", expected=_EXPECTED, found=positions)
+        return slice(start, stop, step)
+    found = positions.tolist() if callable(getattr(positions, "tolist", None)) else positions
+    if isinstance(found, Iterable) and not isinstance(found, str | bytes | bytearray | Mapping):
+        return [whole_position(one) for one in found]
+    return whole_position(found)
+
+
+def whole_position(value: Any) -> int:
+    """A whole number of any library; True is none. Raises: PositionError."""
+    value = value.tolist() if callable(getattr(value, "tolist", None)) else value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError as error:
+        what, expected = "no position", "whole numbers, or text like 3,7-9"
+        raise PositionError(what, expected=expected, found=_shown(value)) from error
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}…"
 
 
 def check_positions(text: str) -> None:
     """Raises PositionError for a specification that no text could meet."""
     if text.strip() != "all" and not _POSITIONS.fullmatch(text):
-        raise PositionError("cannot read positions", expected=_EXPECTED, found=repr(text))
+        raise PositionError("cannot read positions", expected=_EXPECTED, found=_shown(text))
 
 
 def _checked(position: int, num_tokens: int) -> int:
@@ -43,11 +89,10 @@ def _checked(position: int, num_tokens: int) -> int:
 def check_selection(selection: str) -> None:
     """Raises PositionError for a selection that ``choose_tokens`` does not know."""
     kind, _, argument = selection.partition(":")
-    every = kind == "every" and argument.isdigit() and int(argument) > 0
+    every = _EVERY.fullmatch(selection)
     if not (selection in ("all", "last") or every or (kind == "regex" and argument)):
-        raise PositionError(
-            "cannot read the selection of tokens", expected=SELECTIONS, found=repr(selection)
-        )
+        what = "cannot read the selection of tokens"
+        raise PositionError(what, expected=SELECTIONS, found=_shown(selection))
 
 
 def _parse(text: str, num_tokens: int) -> list[int]:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from gloss.contract import Explanation, check_same_activations
+from gloss.data.document_sample import sample_documents
 from gloss.durable import folder_lock
 from gloss.engines import (
     LOCAL,
@@ -276,7 +277,7 @@ def _train(
     places = out_dir / "av", out_dir / "ar"
     settings = {} if config.engine == LOCAL else {"engine": parse_engine(config.engine)[0]}
     rows = read_training_rows(dataset, text_column=None)
-    measured = read_training_rows(heldout, text_column=None) if heldout else None
+    measured = _measured_rows(config, heldout) if heldout else None
     kernel = config.attn_implementation
     halves = load_av(av, attn_implementation=kernel), load_ar(ar, attn_implementation=kernel)
     learner = _Learner(config, *halves)
@@ -339,10 +340,16 @@ def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path
         )
 
 
+def _measured_rows(config: JointConfig, heldout: Path) -> TrainingRows:
+    """The held-out rows that are measured while training: of documents drawn at random."""
+    rows = read_training_rows(heldout, text_column=None)
+    return rows.take(sample_documents(rows.doc_ids, config.evaluate_rows, seed=config.seed))
+
+
 @torch.inference_mode()
 def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> float:
     """Greedy round-trip FVE on held-out activations; failed extractions count as orthogonal."""
-    activations = torch.from_numpy(rows.vectors[: config.evaluate_rows])
+    activations = torch.from_numpy(rows.vectors)
     learner.update_engine()
     rollouts = learner.engine.generate(
         activations, temperature=0.0, max_new_tokens=config.max_new_tokens, seed=0

@@ -11,6 +11,7 @@ from typing import Any, Self, TextIO
 
 from gloss.durable import storage_errors, write_text
 from gloss.errors import MissingExtraError
+from gloss.foreign import json_text
 
 
 class MetricsLog:
@@ -46,7 +47,7 @@ class MetricsLog:
 
     def _write(self, file: TextIO, values: Mapping[str, Any]) -> None:
         with storage_errors(Path(file.name)):
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            file.write(json_text(values) + "\n")
             file.flush()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

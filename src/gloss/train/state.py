@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from gloss.durable import read_json, replaced_file, write_json
 from gloss.errors import first_line
+from gloss.foreign import json_text
 from gloss.progress import Stage
 from gloss.stopping import StopRequest, deferred_stop
 from gloss.store.digests import check_digests, digests_of
@@ -53,7 +54,7 @@ class TrainingState:
     ) -> None:
         self.folder, self.parts = folder, parts
         start = {name: weights_fingerprint(part.module) for name, part in parts.items()}
-        self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "start": start}))
+        self.settings: dict[str, Any] = json.loads(json_text({**settings, "start": start}))
         self.first_step = 0
 
     @property
@@ -66,9 +67,9 @@ class TrainingState:
         tensors = dict(self._tensors())
         metadata = {
             "step": str(step),
-            "settings": json.dumps(self.settings),
-            "skipped": json.dumps({n: part.optimizer.skipped for n, part in self.parts.items()}),
-            "checksums": json.dumps({key: _checksum(tensor) for key, tensor in tensors.items()}),
+            "settings": json_text(self.settings, only_ascii=True),
+            "skipped": json_text({n: part.optimizer.skipped for n, part in self.parts.items()}),
+            "checksums": json_text({key: _checksum(tensor) for key, tensor in tensors.items()}),
         }
         with replaced_file(self.folder / f"state-{step:08d}.safetensors") as temporary:
             save_file(tensors, temporary, metadata=metadata)

@@ -84,6 +84,8 @@ def change(tmp_path):
         ("extraction", "layer_index", True),
         ("extraction", "norm_statistics", {"mean": "large"}),
         ("extraction", "norm_statistics", {"p75": float("nan")}),
+        ("gloss", {"norm_statistics": {"p75": -1.0}}),
+        ("gloss", {"labels": ["a"]}),
         ("gloss", "text"),
         ("gloss", {"extract": [1]}),
         ("gloss", {"extract": {"min_position": "50"}}),
@@ -94,6 +96,86 @@ def change(tmp_path):
 def test_a_bad_value_is_refused(change, path_and_value):
     with pytest.raises(SidecarError, match=r"rows\.parquet\.nla_meta\.yaml"):
         read_dataset_sidecar(change(*path_and_value))
+
+
+REFERENCE_KEYS = {
+    "dataset_id",
+    "stage",
+    "row_count",
+    "extraction",
+    "kind",
+    "schema_version",
+    "keep_debug_metadata",
+    "prompt_templates",
+    "api_summaries",
+    "parent_datasets",
+    "created_at",
+    "created_by",
+    "git_commit",
+}
+EXTRACTION_KEYS = {
+    "base_model",
+    "d_model",
+    "layer_index",
+    "norm",
+    "corpus",
+    "corpus_slice",
+    "positions_per_doc",
+}
+
+
+@pytest.mark.invariant("older-2")
+def test_only_the_references_keys_stand_outside_of_gloss(tmp_path):
+    sidecar = DatasetSidecar(
+        dataset_id="d",
+        row_count=3,
+        d_model=8,
+        layer=1,
+        norm_statistics={"p75": 2.5},
+        labels={"model": "extractive", "keywords": 4, "seed": 7},
+        extra={"gloss": {"extract": {"min_position": 12}, "counts": {"rows": 3}}},
+    )
+    parquet = tmp_path / "rows.parquet"
+    values = yaml.safe_load(write_dataset_sidecar(sidecar, parquet).read_text(encoding="utf-8"))
+    own = values.pop("gloss")
+    assert set(values) == REFERENCE_KEYS
+    assert set(values["extraction"]) == EXTRACTION_KEYS
+    assert values["api_summaries"] == {
+        "model": "extractive",
+        "max_tokens": 0,
+        "temperature": 0.0,
+        "instruction_prompt": "",
+    }
+    assert own == {
+        "norm_statistics": {"p75": 2.5},
+        "labels": {"model": "extractive", "keywords": 4, "seed": 7},
+        "extract": {"min_position": 12},
+        "counts": {"rows": 3},
+    }
+    assert read_dataset_sidecar(parquet) == sidecar
+
+
+def test_the_references_own_labels_are_written_once(tmp_path):
+    asked = {"model": "m", "max_tokens": 300, "temperature": 0.5, "instruction_prompt": "Say {x}"}
+    sidecar = DatasetSidecar(dataset_id="d", row_count=3, d_model=8, layer=1, labels=asked)
+    file = write_dataset_sidecar(sidecar, tmp_path / "rows.parquet")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert values["api_summaries"] == asked
+    assert "gloss" not in values
+    assert read_dataset_sidecar(tmp_path / "rows.parquet") == sidecar
+
+
+def test_a_sidecar_of_an_earlier_gloss_is_still_read(change):
+    parquet = change("extraction", "norm_statistics", {"mean": 1.5, "p75": 2.0})
+    file = parquet.with_name("rows.parquet.nla_meta.yaml")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    values["api_summaries"] = {"model": "lab", "seed": 0, "error_rate": 0.08}
+    values["gloss"] = {"extract": {"min_position": 10}}
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    sidecar = read_dataset_sidecar(parquet)
+    assert sidecar.norm_statistics == {"mean": 1.5, "p75": 2.0}
+    assert sidecar.labels == {"model": "lab", "seed": 0, "error_rate": 0.08}
+    assert sidecar.extra == {"gloss": {"extract": {"min_position": 10}}}
 
 
 @pytest.mark.invariant("1")

@@ -6,6 +6,7 @@ from gloss.contract import (
     DEFAULT_AR_TEMPLATE,
     DEFAULT_AV_TEMPLATE,
     ar_prompt_ids,
+    check_ar_prompt,
     fill,
     prompt_ids,
     render_chat_ids,
@@ -34,14 +35,14 @@ def test_a_value_is_never_filled_again(first, second):
     assert filled == "{right}" + first + "|{left}" + second
 
 
+@pytest.mark.invariant("older-4")
 @given(st.text(alphabet="ab{}_ 0"))
-def test_a_template_is_either_filled_or_refused(template):
+def test_a_template_is_filled_as_python_formats_it_or_refused(template):
     try:
-        filled = fill(template, a="X")
+        filled = fill(template, a="{X}")
     except TemplateError:
         return
-    assert "{" not in filled
-    assert filled == template.replace("{a}", "X")
+    assert filled == template.format(a="{X}")
 
 
 @pytest.mark.parametrize(
@@ -60,10 +61,42 @@ def test_a_template_with_wrong_fields_is_refused(template):
         fill(template, explanation="x")
 
 
-@pytest.mark.invariant("template-braces")
-def test_doubled_braces_are_refused_with_a_remedy():
-    with pytest.raises(TemplateError, match=r"doubled braces.*single braces"):
-        fill("{{literal}} {explanation}", explanation="x")
+@pytest.mark.invariant("older-4", "template-braces")
+def test_a_doubled_brace_is_a_brace():
+    template = 'Answer {{"words": "{explanation}"}} }}'
+    assert fill(template, explanation="a {b}") == 'Answer {"words": "a {b}"} }'
+    validate_ar_template(template)
+    validate_av_template("{{x}} <c>{injection_char}</c> {{{{y}}}}")
+    check_ar_prompt(template, 'Answer {"words": "any {text}"} }')
+    with pytest.raises(TemplateError, match="another template"):
+        check_ar_prompt(template, 'Answer {{"words": "any"}} }}')
+
+
+@pytest.mark.invariant("older-4")
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{explanation!r} so", "expected {explanation}, found {explanation!r}"),
+        ("{explanation:>9} so", "expected {explanation}, found {explanation:>9}"),
+        ("{explanation.upper} so", "found ['explanation.upper']"),
+        ("{explanation[0]} so", "found ['explanation[0]']"),
+        ("a { b } {explanation} so", "found [' b ', 'explanation']"),
+        ("{explanation so", "expected '}' before end"),
+        ("{explanation} so }", "Single '}'"),
+        ("{a{explanation}} so", "unexpected '{'"),
+    ],
+)
+def test_what_python_would_format_otherwise_is_refused_in_one_line(template, says):
+    with pytest.raises(TemplateError) as caught:
+        validate_ar_template(template)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_behind_an_explanation_may_be_a_brace():
+    validate_ar_template("{explanation}}}")
+    with pytest.raises(TemplateError, match="text behind"):
+        validate_ar_template("{{ {explanation} ")
 
 
 def test_a_stray_brace_is_shown_with_its_surroundings():

@@ -74,6 +74,19 @@ def test_sidecar_tells_layer_counts_and_norms_of_the_rows(tmp_path):
     assert sidecar.norm_statistics == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.invariant("older-2")
+def test_every_shard_has_a_sidecar_of_its_own(tmp_path):
+    whole, files = run(tmp_path).sidecar, sorted(tmp_path.glob("*.parquet"))
+    assert len(files) == 3
+    for file in files:
+        sidecar, table = read_dataset_sidecar(file), read_activations(file)
+        norms = np.linalg.norm(vectors_as_array(table).astype(np.float64), axis=1)
+        assert sidecar.row_count == len(table)
+        assert sidecar.norm_statistics["p75"] == pytest.approx(np.percentile(norms, 75), rel=1e-6)
+        assert sidecar.dataset_id == f"{whole.dataset_id}__{file.stem}"
+        assert (sidecar.layer, sidecar.d_model) == (whole.layer, whole.d_model)
+
+
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     run(tmp_path / "a")
     run(tmp_path / "b", documents=iter(DOCUMENTS))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
 import httpx2
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from gloss.nla.questions import Questions
 from gloss.nla.remote.answers import ArrayAnswer
 from gloss.store.sources import VectorRows
 from gloss.text.document import Document
+from gloss.text.positions import plain_positions
 
 Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
@@ -174,9 +175,20 @@ def body_of(
             body[name] = _source(value)
         elif name == "explanations" and isinstance(value, str):
             body[name] = [value]
+        elif name in ("positions", "position", "minus_position") and value is not None:
+            body[name] = _positions(value)
         else:
             body[name] = value if value is None or isinstance(value, _SCALARS) else list(value)
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _positions(value: Any) -> str | int | list[int]:
+    """Positions as JSON has them. Raises: PositionError; a slice means nothing to a server."""
+    plain = plain_positions(value)
+    if isinstance(plain, slice):
+        what, expected = "a slice of a text that the server reads", "positions, or text like 3,7-9"
+        raise errors.PositionError(what, expected=expected, found=plain)
+    return plain
 
 
 def _source(source: Any) -> dict[str, Any]:
@@ -196,11 +208,11 @@ def _source(source: Any) -> dict[str, Any]:
 
 
 def _side(side: Any) -> dict[str, Any]:
-    if isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], int):
+    if isinstance(side, tuple) and len(side) == 2 and isinstance(side[1], SupportsIndex):
         side = Side(*side)
     if isinstance(side, Side):
         named = {} if side.questions is None else {"nla": side.questions.name}
-        return {**_side(side.source), "position": side.position, **named}
+        return {**_side(side.source), "position": _positions(side.position), **named}
     if isinstance(side, Tensor):
         return {"activation": side.float().flatten().tolist()}
     return _source(side)

@@ -1,0 +1,97 @@
+"""Options of questions as callers give them, whichever library's numbers they are: read as Python's
+own or refused in one line."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gloss.errors import ConfigError
+from gloss.foreign import without_surrogates
+
+_LARGEST = 2**63 - 1
+
+
+def whole(name: str, value: Any, *, least: int = 0, most: int = _LARGEST) -> int:
+    """A whole number. Raises: ConfigError for any other value; True is none."""
+    plain = _plain(value)
+    try:
+        if isinstance(plain, bool):
+            raise TypeError
+        number = operator.index(plain)
+    except TypeError as error:
+        raise ConfigError(name, expected="a whole number", found=_shown(value)) from error
+    if not least <= number <= most:
+        expected = f"{least} or more" if number < least else f"at most {most}"
+        raise ConfigError(name, expected=expected, found=_shown(number))
+    return number
+
+
+def wholes(**values: Any) -> list[int]:
+    """Several whole numbers. Raises: ConfigError that names the first that is none."""
+    return [whole(name, value) for name, value in values.items()]
+
+
+def seed_of(value: Any) -> int:
+    """A seed. Raises: ConfigError."""
+    return whole("seed", value, least=-_LARGEST)
+
+
+def finite(name: str, value: Any, *, least: float = -math.inf) -> float:
+    """A finite number. Raises: ConfigError for any other value."""
+    plain = _plain(value)
+    good = isinstance(plain, int | float) and not isinstance(plain, bool)
+    if not good or not math.isfinite(plain) or abs(plain) > _LARGEST:
+        raise ConfigError(name, expected="a finite number", found=_shown(value))
+    if plain < least:
+        raise ConfigError(name, expected=f"{least:g} or more", found=_shown(value))
+    return float(plain)
+
+
+def finite_numbers(name: str, values: Any) -> list[float]:
+    """One finite number or several. Raises: ConfigError."""
+    plain = _plain(values)
+    several = isinstance(plain, Iterable) and not isinstance(plain, str | bytes | Mapping)
+    return [finite(name, one) for one in (plain if several else [plain])]
+
+
+def text(name: str, value: Any) -> str:
+    """A text, without half characters. Raises: ConfigError for what is none."""
+    if not isinstance(value, str):
+        raise ConfigError(name, expected="a text", found=_shown(value))
+    return without_surrogates(value)
+
+
+def text_or_none(name: str, value: Any) -> str | None:
+    """A text, or None. Raises: ConfigError."""
+    return None if value is None else text(name, value)
+
+
+def texts(name: str, values: Any) -> list[str]:
+    """One text or several. Raises: ConfigError."""
+    if isinstance(values, str):
+        return [text(name, values)]
+    if not isinstance(values, Iterable) or isinstance(values, bytes | Mapping):
+        raise ConfigError(name, expected="a text, or several", found=_shown(values))
+    return [text(name, one) for one in values]
+
+
+def pair(name: str, value: Any) -> tuple[str, str] | None:
+    """Two texts, or None. Raises: ConfigError."""
+    if value is None:
+        return None
+    found = [] if isinstance(value, str) else texts(name, value)
+    if len(found) != 2:
+        raise ConfigError(name, expected="two texts, before and after", found=_shown(value))
+    return found[0], found[1]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if callable(getattr(value, "tolist", None)) else value
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:80]}…"
