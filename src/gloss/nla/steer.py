@@ -49,7 +49,7 @@ async def steer(
     it changes nothing.
     """
     self.require("ar", "target")
-    read = self.read(source)
+    read = await self.read(source)
     sites = parse_positions(positions, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
     if original is None:

@@ -47,7 +47,7 @@ async def trust(
     Raises: PositionError, CorpusError; ConfigError if none can be extracted.
     """
     self.require("av", "ar", "target")
-    read = self.read(source)
+    read = await self.read(source)
     (site,) = parse_positions(position, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
     near, far = _sites(len(vectors), site, neighbours)
