@@ -190,7 +190,7 @@ def test_what_is_no_address_is_refused():
 
 
 def test_a_server_that_is_not_there_is_an_error_with_its_remedy(monkeypatch):
-    monkeypatch.setattr("gloss.nla.remote.wire._BACKOFF_S", 0.01)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
     with pytest.raises(ServerError, match="gloss serve"):
         gloss.connect("http://127.0.0.1:9").tokens("a")
 
@@ -264,12 +264,14 @@ def test_a_server_that_has_answered_is_waited_for_longer_but_not_for_ever(nla, m
     never = RemoteNLA(Connection(url="http://127.0.0.1:9", max_wait_s=7.0))
     with pytest.raises(ServerError, match="no server can be reached"):
         never.tokens("a")
-    assert waits == [0.25, 0.5, 1.0, 2.0]
+    assert all(0.5 <= found / w <= 1 for found, w in zip(waits, (0.25, 0.5, 1, 2), strict=True))
+    assert len(waits) == 4
     waits.clear()
     never._known = True
     with pytest.raises(ServerError, match="no server can be reached"):
         never.tokens("a")
-    assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
+    assert len(waits) >= 5
+    assert sum(waits) <= 7.0
 
 
 def test_a_client_outlives_a_restart_of_its_server(nla):

@@ -1,32 +1,21 @@
-"""JSON over HTTP: connection faults are tried again, a busy server is waited for."""
+"""JSON over HTTP; when a request is sent again is said in ``retries``."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    wait_exponential,
-)
+from tenacity import AsyncRetrying
 
+from gloss.engines.retries import Busy, RetryRule, checked
 from gloss.errors import EngineError
 from gloss.foreign import json_text
 
-_CONNECTION_FAULTS = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout)
-_BUSY = (429, 503)
 _SHOWN_BYTES = 4000
 KEY_VARIABLE = "GLOSS_ENGINE_KEY"
 """Environment variable with the key of an engine's server; without it no key is sent."""
@@ -37,9 +26,7 @@ class Limits:
     """How long and how often an engine tries.
 
     ``concurrency``: requests under way at once. ``timeout_s``: silence after which a request has
-    failed. ``retries``: attempts after a connection fault, the first after ``backoff_s``, each
-    later one after twice as long. ``max_wait_s``: how long one request waits in all for a server
-    that answers 429 or 503 with Retry-After."""
+    failed. ``retries``, ``backoff_s``, ``max_wait_s``: as ``RetryRule`` has them."""
 
     concurrency: int = 32
     timeout_s: float = 600.0
@@ -89,49 +76,44 @@ class Transport:
         Raises: RefusedRequest for an error status, EngineError if the server cannot be reached, is
         silent or speaks no JSON."""
         limits = self._limits
-        connecting = AsyncRetrying(
-            retry=retry_if_exception_type(_CONNECTION_FAULTS),
-            stop=stop_after_attempt(limits.retries + 1),
-            wait=wait_exponential(limits.backoff_s, max=math.inf),
-            retry_error_callback=self._unreachable,
+        rule = RetryRule(
+            max_wait_s=limits.max_wait_s, retries=limits.retries, backoff_s=limits.backoff_s
         )
-        waiting = AsyncRetrying(
-            retry=retry_if_result(lambda response: _retry_after_s(response) is not None),
-            stop=lambda state: state.idle_for + state.upcoming_sleep > limits.max_wait_s,
-            wait=lambda state: _retry_after_s(_outcome(state)) or 0.0,
-            retry_error_callback=_outcome,
-        )
-        return self._read(await waiting(connecting, self._request, path, body), path)
+        attempts = AsyncRetrying(**rule.options())
+        try:
+            response = await attempts(self._request, path, body)
+        except Busy as busy:
+            response = busy.response
+        except httpx2.TransportError as fault:
+            raise self._unreachable(fault, attempts.statistics["attempt_number"]) from fault
+        return self._read(response, path)
 
     async def _request(self, path: str, body: bytes | None) -> httpx2.Response:
         method = "GET" if body is None else "POST"
         headers = {} if body is None else {"content-type": "application/json"}
-        try:
-            return await self._client.request(
-                method, self.url + path, content=body, headers=headers
-            )
-        except httpx2.ConnectTimeout:
-            raise
-        except httpx2.TimeoutException as error:
-            raise EngineError(
+        return checked(
+            await self._client.request(method, self.url + path, content=body, headers=headers)
+        )
+
+    def _unreachable(self, fault: httpx2.TransportError, attempts: int) -> EngineError:
+        if isinstance(fault, httpx2.TimeoutException) and not isinstance(
+            fault, httpx2.ConnectTimeout
+        ):
+            return EngineError(
                 "the server does not answer in time",
                 where=self.url,
                 expected=f"an answer within {self._limits.timeout_s:g} s",
                 remedy="Look at its log and load; allow more time, or fewer requests at once",
-            ) from error
-
-    def _unreachable(self, state: RetryCallState) -> None:
-        assert state.outcome is not None
-        fault = state.outcome.exception()
+            )
         connected = not isinstance(fault, httpx2.ConnectError | httpx2.ConnectTimeout)
-        raise EngineError(
+        return EngineError(
             "the connection breaks off" if connected else "no server can be reached",
             where=self.url,
-            found=f"{str(fault) or type(fault).__name__}, {state.attempt_number} times",
+            found=f"{str(fault) or type(fault).__name__}, {attempts} times",
             remedy="The server may have died: look at its log"
             if connected
             else "Start the server, or check host and port",
-        ) from fault
+        )
 
     def _read(self, response: httpx2.Response, path: str) -> Any:
         if not response.is_success:
@@ -146,11 +128,6 @@ class Transport:
             ) from error
 
 
-def _outcome(state: RetryCallState) -> Any:
-    assert state.outcome is not None
-    return state.outcome.result()
-
-
 def bearer() -> dict[str, str]:
     """The header with the server's key as SGLang and vLLM want it; empty where none is set."""
     return {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY_VARIABLE)) else {}
@@ -159,21 +136,6 @@ def bearer() -> dict[str, str]:
 def secret() -> dict[str, str]:
     """The header with the server's key as a Gloss server wants it; empty where none is set."""
     return {"X-SECRET-KEY": key} if (key := os.environ.get(KEY_VARIABLE)) else {}
-
-
-def _retry_after_s(response: httpx2.Response) -> float | None:
-    """How long a busy server asks to wait, in seconds; None if the answer is final."""
-    asked = response.headers.get("retry-after")
-    if response.status_code not in _BUSY or asked is None:
-        return None
-    if asked.strip().isdigit():
-        return float(asked)
-    try:
-        until = parsedate_to_datetime(asked)
-    except ValueError:
-        return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
 
 def _message(content: bytes) -> str:

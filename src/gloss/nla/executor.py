@@ -7,7 +7,7 @@ A question is a coroutine over an ``Executor``. The one of this process never wa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -48,6 +48,10 @@ class Executor(Protocol):
     Rows are accepted or refused when a method is called; closing an iterator aborts its rows.
     """
 
+    async def aside(self, function: Callable[[], Answer]) -> Answer:
+        """What a function returns that asks no model but may take its time."""
+        ...
+
     async def activations(self, token_ids: Sequence[int]) -> Tensor:
         """Raw activations of all tokens of a text; [tokens, d_model]."""
         ...
@@ -79,6 +83,10 @@ class LocalExecutor:
 
     def __init__(self, nla: NLA, *, max_rows: int = 256) -> None:
         self.nla, self.max_rows = nla, max_rows
+
+    async def aside(self, function: Callable[[], Answer]) -> Answer:
+        """See ``Executor``."""
+        return function()
 
     async def activations(self, token_ids: Sequence[int]) -> Tensor:
         """See ``Executor``."""

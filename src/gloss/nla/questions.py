@@ -93,9 +93,12 @@ class Questions:
             if part in self.missing:
                 raise self.missing[part]
 
-    def read(self, source: Text) -> ReadText:
+    async def read(self, source: Text) -> ReadText:
         """The tokens of a text or a chat. Raises: CorpusError."""
         self.require("target")
+        return await self.executor.aside(lambda: self._read(source))
+
+    def _read(self, source: Text) -> ReadText:
         target = self.nla.target
         config = target.model.config.get_text_config()
         longest = getattr(config, "max_position_embeddings", None)
@@ -106,14 +109,14 @@ class Questions:
 
         Raises: CorpusError if it is empty, too long, or refused by the chat template.
         """
-        return self.read(source)
+        return await self.read(source)
 
     async def activations(self, source: Text, positions: Positions = "all") -> Tensor:
         """Raw activations of tokens of a text; [positions, d_model].
 
         Raises: CorpusError, PositionError.
         """
-        read = self.read(source)
+        read = await self.read(source)
         chosen = parse_positions(positions, len(read.tokens))
         self.check_values(len(chosen))
         return (await self.executor.activations(read.token_ids))[chosen]
@@ -251,7 +254,7 @@ class Questions:
             "temperature": boundary.finite("temperature", temperature, least=0),
             "seed": boundary.seed_of(seed),
         }
-        read = self.read(source)
+        read = await self.read(source)
         written = self.continuation(read, with_end=with_end, **sampling)
         tokens = [*read.tokens, *[token async for token in written]]
         text = read.text + text_of_tokens(tokens[len(read.tokens) :])

@@ -80,7 +80,7 @@ async def choose(
     fit the source, or for more responses than one question may ask for.
     """
     if is_text(source):
-        chosen = await _of_text(questions, questions.read(source), selection, draws)
+        chosen = await _of_text(questions, await questions.read(source), selection, draws)
     elif selection.of_text:
         what, expected = "only a text has tokens to choose", "a text or a chat"
         raise ConfigError(what, expected=expected, found="activations")
@@ -110,7 +110,8 @@ async def _of_text(
     pooled, groups = selection.pool is not None, dict[int | None, list[int]]()
     if selection.positions is None:
         default = "every:1" if pooled else "last"
-        positions = choose_tokens(read, selection.tokens or default)
+        tokens = selection.tokens or default
+        positions = await questions.executor.aside(lambda: choose_tokens(read, tokens))
     else:
         positions = parse_positions(selection.positions, len(read.tokens))
     for position in positions:
@@ -153,7 +154,7 @@ async def _minus(questions: Questions, chosen: Chosen, selection: Selection) -> 
     if selection.minus is not None and not is_text(selection.minus):
         other = questions.nla.checked(selection.minus)
     else:
-        read = chosen.read if selection.minus is None else questions.read(selection.minus)
+        read = chosen.read if selection.minus is None else await questions.read(selection.minus)
         assert read is not None
         place = parse_positions(-1 if site is None else site, len(read.tokens))
         other = (await questions.executor.activations(read.token_ids))[place]

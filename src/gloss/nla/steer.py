@@ -57,7 +57,7 @@ async def steer(
     alphas, seed = boundary.finite_numbers("alphas", alphas), boundary.seed_of(seed)
     max_new_tokens = boundary.whole("max_new_tokens", max_new_tokens, least=1)
     (top_tokens,) = boundary.wholes(top_tokens=top_tokens)
-    read = self.read(source)
+    read = await self.read(source)
     sites = parse_positions(positions, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
     if original is None:

@@ -50,7 +50,7 @@ async def trust(
     self.require("av", "ar", "target")
     samples, neighbours = boundary.wholes(samples=samples, neighbours=neighbours)
     seed, explanation = boundary.seed_of(seed), boundary.text_or_none("explanation", explanation)
-    read = self.read(source)
+    read = await self.read(source)
     (site,) = parse_positions(whole_position(position), len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
     near, far = _sites(len(vectors), site, neighbours)

@@ -13,8 +13,10 @@ from fastapi.responses import JSONResponse, Response
 
 from gloss import __version__
 from gloss.serve.access import Access
+from gloss.serve.bodies import Bodies
 from gloss.serve.guard import Guard
 from gloss.serve.interop import interop_router
+from gloss.serve.limits import json_bounds
 from gloss.serve.reference import reference_routes
 from gloss.serve.replies import handle_errors
 from gloss.serve.service import Service
@@ -22,6 +24,7 @@ from gloss.serve.telemetry import CONTENT_TYPE
 from gloss.serve.v1 import v1_router
 
 HEALTH_PATHS = ("/healthz", "/readyz")
+FILE_PATHS = frozenset({"/v1/vectors"})
 _OPTIONS: Any = {
     "version": __version__,
     "docs_url": None,
@@ -48,7 +51,6 @@ def create_app(service: Service, access: Access) -> FastAPI:
             " /v1/openapi.json."
         ),
         lifespan=lifespan,
-        max_body_size=service.limits.max_body_bytes,
         **_OPTIONS,
     )
     own = FastAPI(
@@ -63,6 +65,13 @@ def create_app(service: Service, access: Access) -> FastAPI:
         handle_errors(one, service.telemetry)
     _add_health(app, service)
     app.mount("/v1", own)
+    widest = max(one.nla.sidecar.d_model for one in service.questions.values())
+    app.add_middleware(
+        Bodies,
+        limits=service.limits,
+        json_bounds=json_bounds(widest),
+        files=FILE_PATHS,
+    )
     app.add_middleware(
         Guard,
         secret=access.secret,

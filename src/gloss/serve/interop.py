@@ -25,8 +25,10 @@ from gloss.nla.results import (
 )
 from gloss.serve import interop_models as m
 from gloss.serve import limits as bounds
+from gloss.serve.json_route import json_route
 from gloss.serve.requests import as_vectors
 from gloss.serve.service import PARTS, Service
+from gloss.text.document import Document
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadToken
 
@@ -37,7 +39,8 @@ async def declared_secret(x_secret_key: Annotated[str | None, Header()] = None) 
 
 def interop_router(service: Service) -> APIRouter:
     """The paths, over a service."""
-    router = APIRouter(dependencies=[Depends(declared_secret)])
+    route_class = json_route(service.scheduler.reader)
+    router = APIRouter(dependencies=[Depends(declared_secret)], route_class=route_class)
 
     @router.get("/", response_model=m.HealthResponse)
     async def root() -> Any:
@@ -53,16 +56,22 @@ def _add_texts(router: APIRouter, service: Service) -> None:
     questions, answer = service.default, service.answer
 
     @router.post("/tokenize", response_model=m.TokenizeResponse)
-    async def tokenize(body: m.TokenizeRequest) -> Any:
+    async def tokenize(body: m.TokenizeRequest, request: Request) -> Any:
         """Tokenize a text, or chat messages by the target's chat template."""
-        read = questions.read(body.document())
-        tokens = _infos(read.tokens, body)
-        return m.TokenizeResponse(tokens=tokens, prompt_length=len(tokens), text=read.text)
+        return await answer(
+            request,
+            questions.tokens(body.document()),
+            lambda read: m.TokenizeResponse(
+                tokens=_infos(read.tokens, body), prompt_length=len(read.tokens), text=read.text
+            ),
+        )
 
     @router.post("/extract", response_model=m.ExtractResponse)
     async def extract(body: m.ExtractRequest, request: Request) -> Any:
         """The raw activation of every token."""
-        return await answer(request, _extract(questions, body))
+        layer = questions.nla.layer
+        work = _extract(questions, body)
+        return await answer(request, work, lambda found: _extracted(layer, found))
 
     @router.post("/explain", response_model=m.ExplainResponse)
     async def explain(body: m.ExplainRequest, request: Request) -> Any:
@@ -71,7 +80,9 @@ def _add_texts(router: APIRouter, service: Service) -> None:
 
         ``stream`` answers with server-sent events: a frame about the whole, partial texts, a result
         per token, [DONE]."""
-        frames = _explained(questions, body)
+        document = body.document()
+        read = await service.read(request, questions, document)
+        frames = _explained(questions, body, document, len(read.tokens))
         if body.stream:
             return await service.stream(request, frames)
         layer = questions.nla.layer
@@ -111,7 +122,8 @@ def _add_activations(router: APIRouter, service: Service) -> None:
     async def describe(body: m.DescribeRequest, request: Request) -> Any:
         """Explain activations. ``stream`` answers with server-sent events: partial texts, a result
         per activation, [DONE]."""
-        vectors = as_vectors(body.activations, questions.nla.sidecar.d_model)
+        width = questions.nla.sidecar.d_model
+        vectors = await service.aside(as_vectors, body.activations, width)
         events = questions.explain_events(
             vectors, sampling=_sampling(body), partial=body.stream, raw=True
         )
@@ -189,12 +201,19 @@ def _health(service: Service) -> m.HealthResponse:
     )
 
 
-async def _extract(questions: Questions, body: m.ExtractRequest) -> m.ExtractResponse:
-    tokens = questions.read(body.document()).tokens
-    vectors = await questions.activations(body.document())
-    norms = vectors.double().norm(dim=1).tolist()
+Extracted = tuple[Sequence[ReadToken], torch.Tensor]
+
+
+async def _extract(questions: Questions, body: m.ExtractRequest) -> Extracted:
+    tokens = (await questions.read(body.document())).tokens
+    return tokens, await questions.activations(body.document())
+
+
+def _extracted(layer: int, found: Extracted) -> m.ExtractResponse:
+    tokens, vectors = found
+    rows, norms = map(torch.Tensor.tolist, vectors), vectors.double().norm(dim=1).tolist()
     return m.ExtractResponse(
-        layer_index=questions.nla.layer,
+        layer_index=layer,
         tokens=[
             m.TokenActivation(
                 token=token.token,
@@ -203,15 +222,15 @@ async def _extract(questions: Questions, body: m.ExtractRequest) -> m.ExtractRes
                 activation=vector,
                 l2_norm=norm,
             )
-            for token, vector, norm in zip(tokens, vectors.tolist(), norms, strict=True)
+            for token, vector, norm in zip(tokens, rows, norms, strict=True)
         ],
     )
 
 
-def _explained(questions: Questions, body: m.ExplainRequest) -> AsyncIterator[BaseModel]:
+def _explained(
+    questions: Questions, body: m.ExplainRequest, document: Document, num_tokens: int
+) -> AsyncIterator[BaseModel]:
     """The frames of explained tokens. Raises: PositionError, CorpusError."""
-    document = body.document()
-    num_tokens = len(questions.read(document).tokens)
     asked = [
         position
         for one in body.positions or range(num_tokens)
@@ -308,7 +327,7 @@ async def completion_frames(
     questions: Questions, body: m.TextRequest, options: dict[str, Any]
 ) -> AsyncIterator[BaseModel]:
     """The frames of a text that the target goes on with: prompt, each token, the whole text."""
-    read = questions.read(body.document())
+    read = await questions.read(body.document())
     infos, text = _infos(read.tokens, body), read.text
     written = questions.continuation(read, **options)
     token = await anext(written, None)  # whoever is refused hears it before the stream begins

@@ -3,15 +3,18 @@ to its description."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from gloss.errors import ConfigError
+from gloss.nla import TooLarge
 from gloss.serve import limits
 from gloss.text.document import Document, chat_messages, clean_text
 
 Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
+Numbers = Annotated[list[float], Field(fail_fast=True)]
 Stream = Annotated[bool, Field(default=False, description="Answer with server-sent events")]
 
 
@@ -28,7 +31,7 @@ class TextRequest(BaseModel):
     renders."""
 
     text: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
-    messages: list[ChatMessageInput] | None = Field(
+    messages: Annotated[list[ChatMessageInput], Field(fail_fast=True)] | None = Field(
         default=None, description="Rendered by the target's chat template, instead of `text`"
     )
     add_generation_prompt: bool = True
@@ -38,6 +41,7 @@ class TextRequest(BaseModel):
     def document(self) -> Document:
         """The chat, or else the text. Raises: ConfigError if there is neither; CorpusError."""
         if self.messages is not None:
+            _check_size(self.messages)
             messages = [message.model_dump(exclude_none=True) for message in self.messages]
             options: dict[str, object] = {"add_generation_prompt": self.add_generation_prompt}
             if self.continue_final_message:
@@ -48,6 +52,17 @@ class TextRequest(BaseModel):
         if self.text is None:
             raise ConfigError("nothing to read", expected="text or messages", found="neither")
         return Document("text", clean_text(self.text))
+
+
+def _check_size(messages: Sequence[ChatMessageInput]) -> None:
+    """Raises: TooLarge for a chat beyond the bounds of one request."""
+    if len(messages) > limits.MAX_MESSAGES:
+        expected = f"at most {limits.MAX_MESSAGES}"
+        raise TooLarge("too many messages", expected=expected, found=len(messages))
+    size = sum(len(text) for one in messages for text in (one.role, one.content, one.channel or ""))
+    if size > limits.MAX_CHAT_CHARS:
+        expected = f"at most {limits.MAX_CHAT_CHARS} characters"
+        raise TooLarge("the chat is too long", expected=expected, found=size)
 
 
 class Scored(BaseModel):
@@ -75,7 +90,7 @@ class ExtractRequest(TextRequest):
 class ExplainRequest(TextRequest, Sampled):
     """A text whose tokens are to be explained."""
 
-    positions: list[int] | None = Field(
+    positions: Annotated[list[int], Field(fail_fast=True)] | None = Field(
         default=None,
         max_length=limits.MAX_POSITIONS,
         description="Token positions; negative ones count from the end. Omitted or empty: all.",
@@ -122,7 +137,7 @@ class TokenActivation(BaseModel):
     token: str
     token_id: int
     position: int
-    activation: list[float]
+    activation: Numbers
     l2_norm: float
 
 
@@ -151,7 +166,9 @@ class ExplainResponse(BaseModel):
 class DescribeRequest(Sampled):
     """Activations to be explained."""
 
-    activations: list[list[float]] = Field(min_length=1, max_length=limits.MAX_DESCRIBE_BATCH)
+    activations: Annotated[list[Numbers], Field(fail_fast=True)] = Field(
+        min_length=1, max_length=limits.MAX_DESCRIBE_BATCH
+    )
     stream: Stream
 
 
@@ -171,7 +188,7 @@ class ScoreRequest(BaseModel):
     """A text and the activation it is to describe."""
 
     description: str = Field(max_length=limits.MAX_EXPLANATION_CHARS)
-    activation: list[float]
+    activation: Numbers
 
 
 class ScoreResponse(BaseModel):
@@ -184,8 +201,8 @@ class ScoreResponse(BaseModel):
 class CompareRequest(Sampled):
     """Two activations."""
 
-    activation_a: list[float]
-    activation_b: list[float]
+    activation_a: Numbers
+    activation_b: Numbers
 
 
 class CompareResponse(Scored):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,11 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
-from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
 import gloss.errors as errors
 from gloss.errors import CheckpointError, EngineError, GlossError, ServerBusyError, ServerError
 from gloss.nla import TooLarge
+from gloss.serve.json_text import answer_bytes, json_bytes
 from gloss.serve.scheduler import ShuttingDown
 from gloss.serve.telemetry import Telemetry
 
@@ -100,8 +101,18 @@ def handle_errors(app: FastAPI, telemetry: Telemetry) -> None:
             )
         return JSONResponse({"detail": found}, status_code=422)
 
+    def client_left(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=CLIENT_LEFT)
+
     app.add_exception_handler(GlossError, gloss_error)
+    app.add_exception_handler(ClientDisconnect, client_left)
     app.add_exception_handler(RequestValidationError, wrong_body)
+
+
+def json_response(found: Any, wrap: Callable[[Any], Any] | None = None) -> Response:
+    """An answer, wrapped, as JSON."""
+    answer = found if wrap is None else wrap(found)
+    return Response(answer_bytes(answer), media_type="application/json")
 
 
 async def within_time(
@@ -157,7 +168,7 @@ async def event_stream(
 
 
 def _event(frame: Any) -> bytes:
-    return format_sse_event(data_str=to_json(frame).decode())
+    return format_sse_event(data_str=json_bytes(frame).decode())
 
 
 def _error_event(error: GlossError, telemetry: Telemetry) -> bytes:

@@ -14,17 +14,21 @@ from gloss.nla import Sampling, Selection
 from gloss.nla.remote.answers import decode_array
 from gloss.nla.request import parts_of
 from gloss.serve import limits
-from gloss.serve.interop_models import TextRequest
+from gloss.serve.interop_models import Numbers, TextRequest
 from gloss.store.sources import VectorRows
 from gloss.text.document import Document
 
 ExplanationText = Annotated[str, Field(max_length=limits.MAX_EXPLANATION_CHARS)]
-Texts = Annotated[list[ExplanationText], Field(min_length=1, max_length=limits.MAX_DESCRIBE_BATCH)]
-Positions = Annotated[list[int], Field(max_length=limits.MAX_POSITIONS)] | int | str
+Texts = Annotated[
+    list[ExplanationText], Field(min_length=1, max_length=limits.MAX_DESCRIBE_BATCH, fail_fast=True)
+]
+Positions = Annotated[list[int], Field(max_length=limits.MAX_POSITIONS, fail_fast=True)] | int | str
 Seed = Annotated[int, Field(ge=0, lt=2**48)]
 Temperature = Annotated[float, Field(ge=0.0, le=limits.MAX_TEMPERATURE)]
 NewTokens = Annotated[int, Field(gt=0, le=limits.MAX_ASKED_TOKENS)]
 Samples = Annotated[int, Field(ge=1, le=16)]
+Strings = Annotated[list[str], Field(fail_fast=True)]
+Whole = Annotated[list[int], Field(fail_fast=True)]
 Given = TypeVar("Given")
 Alpha = Annotated[float, Field(ge=-100, le=100)]
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -75,18 +79,18 @@ class RowColumns(BaseModel):
 
     model_config = _STRICT
 
-    doc_id: list[str] | None = None
-    position: list[int] | None = None
-    token: list[str] | None = None
-    token_id: list[int] | None = None
-    context: list[str] | None = None
-    flags: list[list[str]] | None = None
+    doc_id: Strings | None = None
+    position: Whole | None = None
+    token: Strings | None = None
+    token_id: Whole | None = None
+    context: Strings | None = None
+    flags: Annotated[list[Strings], Field(fail_fast=True)] | None = None
 
 
 class SourceFields(TextFields):
     """A text or a chat, or activations."""
 
-    activations: list[list[float]] | str | None = None
+    activations: Annotated[list[Numbers], Field(fail_fast=True)] | str | None = None
     """Activations [n, d_model]: lists of numbers, or base64 of little-endian float32 with their
     ``shape``."""
     shape: tuple[int, int] | None = None
@@ -239,7 +243,7 @@ class SideFields(OwnRequest, TextFields):
     default that of the comparison."""
 
     position: int = -1
-    activation: list[float] | None = None
+    activation: Numbers | None = None
 
     def source(self, width: int) -> Document | Tensor:
         """What is meant. Raises: ConfigError for nothing or both; CorpusError, ActivationError."""
@@ -260,7 +264,7 @@ class RolloutsRequest(OwnRequest):
     shape: tuple[int, int]
     temperature: Temperature = 0.0
     max_new_tokens: NewTokens = 150
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(fail_fast=True)]
     """One for each activation; its sample s is drawn with s more."""
     num_samples: int = Field(default=1, ge=1, le=64)
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,9 +31,11 @@ from gloss.serve.model_queue import (
     PendingRequest,
 )
 from gloss.serve.shared_work import WorkCache, read_texts, reconstruct_groups
+from gloss.serve.side_thread import SideThread
 from gloss.serve.telemetry import Telemetry
 from gloss.target_model import check_positions
 
+Answer = TypeVar("Answer")
 log = logging.getLogger("gloss.serve")
 _TEXTS_PER_TURN, _READ_TOKENS_PER_TURN = 256, 8192
 _LONGEST_RETRY_S = 30
@@ -96,6 +98,8 @@ class Scheduler:
             n: ContinuationQueue(n, nla, **self._shared) for n, nla in nlas.items()
         }
         self.readings, self.reconstructions = deque[_Job](), deque[_Job]()
+        self.reader = SideThread("gloss-reader", limits.max_queued_jobs)
+        self.writer = SideThread("gloss-writer", limits.max_queued_rows)
         self._closing, self._deadline = False, math.inf
         self._pace = _Pace()
         self._thread: threading.Thread | None = None
@@ -103,22 +107,30 @@ class Scheduler:
     @property
     def is_ready(self) -> bool:
         """Whether work is taken on."""
-        return self._thread is not None and self._thread.is_alive() and not self._closing
+        return self._thread is not None and self._thread.is_alive() and self._deadline == math.inf
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the thread; its events go to ``loop``."""
         self._events = EventQueue(loop)
+        self.reader.start()
+        self.writer.start()
         self._thread = threading.Thread(target=self._work, name="gloss-models", daemon=True)
         self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Work goes on for so many seconds, for requests that are under way; what is left fails."""
+        with self._wake:
+            self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def close(self) -> None:
         """Refuses new work, finishes what can be finished in the time of grace, fails the rest.
         Blocks; not in the event loop."""
+        self.stop(self.limits.grace_s)
         with self._wake:
-            self._closing, self._deadline = True, time.monotonic() + self.limits.grace_s
+            self._closing = True
             self._wake.notify()
         if self._thread is not None:
-            self._thread.join(timeout=self.limits.grace_s + 5.0)
+            self._thread.join(timeout=max(0.0, self._deadline - time.monotonic()) + 1.0)
 
     def enqueue(
         self, find: Callable[[], ModelQueue[Any]], rows: Sequence[Any], *, streaming: bool
@@ -162,7 +174,7 @@ class Scheduler:
         return self.explanations[key]
 
     def _refuse_if(self, full: bool, waiting: int) -> None:
-        if self._closing:
+        if self._closing or time.monotonic() > self._deadline:
             raise ShuttingDown
         if full:
             error = ServerBusyError(
@@ -216,7 +228,8 @@ class Scheduler:
         with self._wake:
             while self._is_idle and not self._closing:
                 self._wake.wait()
-            return not (self._closing and (self._is_idle or time.monotonic() > self._deadline))
+            is_over = self._closing and self._is_idle
+            return not is_over and time.monotonic() <= self._deadline
 
     def _advance(self, queue: ModelQueue[Any], *, admits: bool) -> None:
         try:
@@ -294,6 +307,10 @@ class ScheduledExecutor:
         self._key = name if prompt is None else f"{name}\0{prompt}"
         if prompt is not None:
             self._nla = self._nla.with_prompt(prompt)
+
+    async def aside(self, function: Callable[[], Answer]) -> Answer:
+        """See ``Executor``."""
+        return await self._scheduler.reader.run(function)
 
     async def activations(self, token_ids: Sequence[int]) -> Tensor:
         """See ``Executor``."""

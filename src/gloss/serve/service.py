@@ -6,17 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from gloss.errors import ConfigError, GlossError
 from gloss.nla import NLA, Bounds, Questions
 from gloss.plugins import KnownTruth
 from gloss.serve.limits import MAX_POSITIONS, Limits
-from gloss.serve.replies import PartMissing, event_stream, within_time
+from gloss.serve.replies import PartMissing, event_stream, json_response, within_time
 from gloss.serve.scheduler import ScheduledExecutor, Scheduler
 from gloss.serve.telemetry import Telemetry
+from gloss.text.document import Document
+from gloss.text.tokens import ReadText
+
+Answer = TypeVar("Answer")
 
 PARTS = ("av", "ar", "target")
 
@@ -56,9 +61,27 @@ class Service:
         work: Coroutine[Any, Any, Any],
         wrap: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """What the work gives, wrapped, within the time of a request, unless the client leaves."""
-        found = await within_time(request, work, self.limits.request_timeout_s)
-        return found if wrap is None or isinstance(found, Response) else wrap(found)
+        """What the work gives, wrapped and written as JSON beside the event loop, within the time
+        of a request, unless the client leaves."""
+
+        async def written() -> Response:
+            found = await work
+            if isinstance(found, Response):
+                return found
+            return await self.scheduler.writer.run(json_response, found, wrap)
+
+        return await within_time(request, written(), self.limits.request_timeout_s)
+
+    async def read(self, request: Request, questions: Questions, document: Document) -> ReadText:
+        """A text or a chat as tokens, within the time of a request, unless the client leaves."""
+        found = await within_time(request, questions.read(document), self.limits.request_timeout_s)
+        if isinstance(found, Response):
+            raise ClientDisconnect
+        return found
+
+    async def aside(self, function: Callable[..., Answer], *args: Any) -> Answer:
+        """What a function returns that takes its time, beside the event loop."""
+        return await self.scheduler.reader.run(function, *args)
 
     async def stream(self, request: Request, frames: AsyncIterator[Any]) -> Any:
         """Frames as an event stream."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from gloss.engines import Rollout, RowRequest
 from gloss.errors import ConfigError
@@ -23,11 +23,11 @@ from gloss.nla.remote.answers import (
 from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
 from gloss.serve import requests as r
 from gloss.serve.interop import completion_frames, declared_secret, shown_place
+from gloss.serve.json_route import json_route
 from gloss.serve.runs import list_runs, read_run
 from gloss.serve.service import PARTS, Service
-from gloss.serve.uploads import Upload, read_upload
-from gloss.text.document import Document
-from gloss.text.tokens import ReadText, choose_tokens
+from gloss.serve.uploads import Upload, UploadReader
+from gloss.text.tokens import ReadText
 
 NLAName = Annotated[str | None, Query()]
 
@@ -56,7 +56,8 @@ class ExamplesAnswer:
 
 def v1_router(service: Service) -> APIRouter:
     """The paths, over a service."""
-    router = APIRouter(dependencies=[Depends(declared_secret)])
+    route_class = json_route(service.scheduler.reader)
+    router = APIRouter(dependencies=[Depends(declared_secret)], route_class=route_class)
     _add_reading(router, service)
     _add_checking(router, service)
     _add_files(router, service)
@@ -70,9 +71,9 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         return NLAsAnswer([_loaded(questions) for questions in service.questions.values()])
 
     @router.post("/tokens", response_model=ReadText)
-    async def tokens(body: r.TokensRequest) -> Any:
+    async def tokens(body: r.TokensRequest, request: Request) -> Any:
         """The tokens of a text or a chat, as the target reads it."""
-        return await service.of(body.nla).tokens(body.document())
+        return await service.answer(request, service.of(body.nla).tokens(body.document()))
 
     @router.post("/activations", response_model=ArrayAnswer)
     async def activations(body: r.ActivationsRequest, request: Request) -> Any:
@@ -89,12 +90,8 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         last."""
         questions = service.of(body.nla)
         width = questions.nla.sidecar.d_model
-        source, selection, sampling = body.source(width), *body.parts(width)
-        if isinstance(source, Document) and selection.tokens and selection.positions is None:
-            # a pattern is a client's and takes its time, beside the event loop
-            read = questions.read(source)
-            positions = await asyncio.to_thread(choose_tokens, read, selection.tokens)
-            selection = replace(selection, positions=positions, tokens=None)
+        source = await service.aside(body.source, width)
+        selection, sampling = await service.aside(body.parts, width)
         if body.stream:
             frames = questions.explain_events(source, selection, sampling, partial=True)
             return await service.stream(request, frames)
@@ -130,7 +127,7 @@ def _add_checking(router: APIRouter, service: Service) -> None:
     async def score(body: r.ScoreRequest, request: Request) -> Any:
         """How well explanations rebuild a token's activation, or given activations."""
         questions = service.of(body.nla)
-        source = body.source(questions.nla.sidecar.d_model)
+        source = await service.aside(body.source, questions.nla.sidecar.d_model)
         work = questions.score(body.explanations, source, position=body.position)
         return await service.answer(request, work, ScoresAnswer)
 
@@ -160,14 +157,18 @@ def _add_checking(router: APIRouter, service: Service) -> None:
 
 
 def _add_files(router: APIRouter, service: Service) -> None:
+    uploads = UploadReader(service.limits)
+
     @router.post("/vectors", response_model=Upload)
     async def vectors(request: Request, nla: NLAName = None) -> Any:
         """The activations in an uploaded .npy, .safetensors or Parquet file (the body), to be
         explained by /v1/explain."""
-        questions, data = service.of(nla), await request.body()
-        found = await asyncio.to_thread(read_upload, data, questions.nla.sidecar.d_model)
-        questions.check_values(len(found.vectors))
-        return found
+        data, width = await request.body(), service.of(nla).nla.sidecar.d_model
+
+        async def read() -> Response:
+            return Response(await uploads.read(data, width), media_type="application/json")
+
+        return await service.answer(request, read())
 
     @router.get("/examples", response_model=ExamplesAnswer)
     async def examples(nla: NLAName = None) -> Any:

@@ -163,7 +163,7 @@ def test_a_busy_server_is_waited_for(kind, av, folder):
     assert found == LocalEngine(av).generate(_activations(), **GREEDY)
 
 
-@pytest.mark.parametrize("retry_after", [None, "3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
+@pytest.mark.parametrize("retry_after", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
 def test_a_server_that_is_busy_for_too_long_is_not(av, folder, retry_after):
     with _stand_in("vllm", av, busy=1, retry_after=retry_after) as server:
         with pytest.raises(EngineError, match="HTTP 429: found too many requests"):

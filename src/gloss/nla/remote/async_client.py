@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx2
 from tenacity import AsyncRetrying
 
+from gloss.engines.retries import Busy, checked
 from gloss.nla.questions import Questions
 from gloss.nla.remote.answers import (
     ArrayAnswer,
@@ -21,7 +22,7 @@ from gloss.nla.remote.answers import (
     RunsAnswer,
     ScoresAnswer,
 )
-from gloss.nla.remote.wire import Busy, Connection, Question, body_of, checked
+from gloss.nla.remote.wire import Connection, Question, body_of
 from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
 from gloss.text.tokens import ReadText
 

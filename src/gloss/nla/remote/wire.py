@@ -10,10 +10,10 @@ from typing import Any, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
 import httpx2
 from pydantic import ValidationError
-from tenacity import RetryCallState
 from torch import Tensor
 
 import gloss.errors as errors
+from gloss.engines.retries import Busy, RetryRule
 from gloss.errors import AccessError, ConfigError, GlossError, ServerBusyError, ServerError
 from gloss.nla.compare import Side
 from gloss.nla.presentation import adapter
@@ -26,23 +26,12 @@ from gloss.text.positions import plain_positions
 Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
 Question = Callable[Concatenate[Questions, Params], Coroutine[Any, Any, Answer]]
-_BUSY = (429, 503)
-_RETRIES, _BACKOFF_S, _LONGEST_BACKOFF_S = 4, 0.25, 2.0
 _KIND_OF_STATUS: dict[int, type[GlossError]] = {
     401: AccessError,
     403: AccessError,
     429: ServerBusyError,
 }
 _SCALARS = (str, int, float)
-_FINAL_FAULTS = (httpx2.ReadTimeout, httpx2.UnsupportedProtocol)
-
-
-class Busy(Exception):
-    """A server that wants the request again after ``delay_s``."""
-
-    def __init__(self, response: httpx2.Response, delay_s: float) -> None:
-        self.response, self.delay_s = response, delay_s
-        super().__init__(response.status_code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +39,8 @@ class Connection:
     """Where a server is and how long to try.
 
     ``timeout_s``: silence after which a request has failed. ``max_wait_s``: how long one request
-    waits in all for a busy server, or for one to come back that has answered before. A server that
-    never answered is tried again four times, after 0.25, 0.5, 1 and 2 seconds. Sending a request
-    twice does no harm: answers depend on it alone."""
+    waits in all for a busy server, or for one to come back that has answered before; see
+    ``RetryRule``. Sending a request twice does no harm: answers depend on it alone."""
 
     url: str
     secret: str | None = None
@@ -78,25 +66,7 @@ class Connection:
 
     def retries(self, *, known: bool) -> dict[str, Any]:
         """Arguments of tenacity's loop; ``known`` says that the server has answered before."""
-
-        def passes(state: RetryCallState) -> bool:
-            fault = _fault(state)
-            return isinstance(fault, Busy | httpx2.TransportError) and not isinstance(
-                fault, _FINAL_FAULTS
-            )
-
-        def wait_s(state: RetryCallState) -> float:
-            fault = _fault(state)
-            if isinstance(fault, Busy):
-                return fault.delay_s
-            return min(_BACKOFF_S * 2.0 ** (state.attempt_number - 1), _LONGEST_BACKOFF_S)
-
-        def is_over(state: RetryCallState) -> bool:
-            if isinstance(_fault(state), Busy):
-                return state.idle_for + state.upcoming_sleep > self.max_wait_s
-            return state.idle_for >= self.max_wait_s if known else state.attempt_number > _RETRIES
-
-        return {"retry": passes, "wait": wait_s, "stop": is_over, "reraise": True}
+        return RetryRule(max_wait_s=self.max_wait_s).options(known=known)
 
     def error_of(self, fault: Busy | httpx2.TransportError) -> GlossError:
         """The error of a request that was given up."""
@@ -145,18 +115,6 @@ class Connection:
             kind = named
         line = detail or f"the server answers with HTTP {response.status_code}"
         return kind(line, where=self.url)
-
-
-def _fault(state: RetryCallState) -> BaseException | None:
-    return None if state.outcome is None else state.outcome.exception()
-
-
-def checked(response: httpx2.Response) -> httpx2.Response:
-    """The response. Raises: Busy if the server is busy."""
-    delay_s = response.headers.get("retry-after", "")
-    if response.status_code in _BUSY and delay_s.isdigit():
-        raise Busy(response, float(delay_s))
-    return response
 
 
 def body_of(
