@@ -109,9 +109,8 @@ async def _of_text(
 ) -> Chosen:
     pooled, groups = selection.pool is not None, dict[int | None, list[int]]()
     if selection.positions is None:
-        default = "every:1" if pooled else "last"
-        tokens = selection.tokens or default
-        positions = await questions.executor.aside(lambda: choose_tokens(read, tokens))
+        wanted = selection.tokens or ("every:1" if pooled else "last")
+        positions = await questions.executor.aside(lambda: choose_tokens(read, wanted))
     else:
         positions = parse_positions(selection.positions, len(read.tokens))
     for position in positions:
