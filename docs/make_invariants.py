@@ -21,8 +21,9 @@ HEAD = """\
 
 What an NLA gets wrong silently, what Gloss does about it, and the tests that fail if it stops doing
 so. Test ids are below `tests/`; a test names its rule with `@pytest.mark.invariant("ID")`, and
-`make docs` writes this page from those marks and from `docs/invariants.toml`. `make mutants` breaks
-the code in each of these ways and shows that the suite notices.
+`make docs` writes this page from those marks and from `docs/invariants.toml`. `make mutants-named`
+breaks the code in each of these ways and shows that the suite notices; `make mutants` in ways that
+nobody chose.
 """
 
 

@@ -1,4 +1,4 @@
-"""Breaks the code on purpose, one way at a time, and shows that a test notices: ``make mutants``.
+"""Breaks the code on purpose, one way at a time; shows that a test notices: ``make mutants-named``.
 
     for each mutant of mutants.toml:
         copy        = the source tree and the tests as they were at the start, in a temporary folder

@@ -35,7 +35,7 @@ class Documents:
     @property
     def count(self) -> int:
         """How many documents there are."""
-        return self.drawn.shape[1]
+        return int(self.drawn.shape[1])
 
     def sums(self, values: Numbers) -> Numbers:
         """The sum of ``values`` [n rows] over every resample's rows; [resamples]."""

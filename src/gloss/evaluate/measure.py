@@ -126,12 +126,11 @@ def _round_trips(
 ) -> tuple[dict[str, RoundTrip], ActivationReconstructor, ActivationReconstructor]:
     """The trips of both AVs, greedy and sampled, and both ARs: that of SFT and that of RL."""
     activations, kernel = torch.from_numpy(rows.vectors), config.attn_implementation
-    trips, ars = {}, []
+    trips, ars = dict[str, RoundTrip](), list[ActivationReconstructor]()
     for name, av, ar in (("sft", nla.av_sft, nla.ar_sft), ("rl", nla.av, nla.ar)):
         ars.append(load_ar(ar, attn_implementation=kernel))
         engine = LocalEngine(load_av(av, attn_implementation=kernel))
-        sidecars = (engine.av.sidecar, *(one.sidecar for one in ars), rows.sidecar)
-        check_same_activations(*sidecars)
+        check_same_activations(engine.av.sidecar, *(one.sidecar for one in ars), rows.sidecar)
         for suffix, temperature in (("", 0.0), ("_sampled", 1.0)):
             trips[name + suffix] = round_trip(
                 engine,

@@ -125,8 +125,8 @@ def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
             )
             n_claims, n_known = (int(score.get(name) or 0) for name in ("n_claims", "n_known"))
             shares = precision, recall, ceiling, chance
-            above = interval_of(values.get("above_chance_ci95"))
-            rows.append(KindScores(kind, *shares, n_claims, n_known, above))
+            interval = interval_of(values.get("above_chance_ci95"))
+            rows.append(KindScores(kind, *shares, n_claims, n_known, interval))
     above = {row.kind: (row.precision or 0.0) - (row.chance or 0.0) for row in rows}
     return tuple(sorted(rows, key=lambda row: (-above[row.kind], row.kind)))
 

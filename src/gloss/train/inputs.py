@@ -61,7 +61,9 @@ class TrainingRows:
         """The rows of these indices."""
         names = ("texts", "doc_ids", "contexts", "positions", "tokens")
         columns = {name: column for name in names if (column := getattr(self, name))}
-        taken = {name: [column[row] for row in rows] for name, column in columns.items()}
+        taken: dict[str, Any] = {
+            name: [column[row] for row in rows] for name, column in columns.items()
+        }
         return replace(self, vectors=self.vectors[list(rows)], **taken)
 
 
