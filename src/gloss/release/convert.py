@@ -32,7 +32,9 @@ from gloss.release.dcp import is_dcp, model_names, read_dcp
 from gloss.release.parts import parts_of, stream_tensors
 from gloss.release.weight_rules import belongs_to_ar
 from gloss.target_model import (
+    ADAPTER_CONFIG,
     ModelPlace,
+    add_adapter,
     backbone_of,
     blocks_of,
     load_tokenizer,
@@ -48,7 +50,6 @@ from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import TEXT_FILES
 
 MAX_SHARD_SIZE = "5GB"
-_ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _Half = ActivationVerbalizer | ActivationReconstructor
 
 
@@ -202,29 +203,28 @@ def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch
 
 
 def _is_adapter(folder: Path) -> bool:
-    return (folder / _ADAPTER).is_file() and not (folder / "model.safetensors").is_file()
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "model.safetensors").is_file()
 
 
 def _merged_half(folder: Path, sidecar: ModelSidecar, base: str | None) -> _Half:
     """The half that an adapter makes of its base (for an AR: or of the target), in float32."""
     if find_spec("peft") is None:
         raise MissingExtraError("peft", "lora")
-    name = base or str(json_object(folder / _ADAPTER).get("base_model_name_or_path") or "")
+    name = base or str(json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
     if not name:
         remedy = "Name it: --base MODEL"
         raise CheckpointError("the adapter names no base", where=folder, remedy=remedy)
     place = ModelPlace.of(name)
     base_folder = place.folder()
-    if not (folder / _ADAPTER_WEIGHTS).is_file():
-        what, remedy = "no adapter weights in safetensors", "Save the adapter again with peft"
-        raise CheckpointError(what, where=folder, expected=_ADAPTER_WEIGHTS, remedy=remedy)
     model, missing = load_weights(place, head=sidecar.role == "av")
-    refuse_missing(missing if sidecar.role == "av" else [], where=name)
+    family, is_av = model.config.model_type, sidecar.role == "av"
+    needed = [weight for weight in missing if is_av or belongs_to_ar(weight, family)]
+    refuse_missing(needed, where=name)
     own_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if own_tokenizer else place)
     if sidecar.role == "av":
-        return ActivationVerbalizer(_merge(model, folder), tokenizer, sidecar)
-    merged = _merge(_truncated(model, sidecar, where=name), folder)
+        return ActivationVerbalizer(_merge(model, folder, base_folder), tokenizer, sidecar)
+    merged = _merge(_truncated(model, sidecar, where=name), folder, base_folder)
     own_head = (folder / VALUE_HEAD_NAME).is_file()
     head = read_head((folder if own_head else base_folder) / VALUE_HEAD_NAME, sidecar.d_model)
     return ActivationReconstructor(merged, linear_head(head.float()), tokenizer, sidecar)
@@ -243,17 +243,12 @@ def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
     return backbone
 
 
-def _merge(model: Any, folder: Path) -> Any:
-    """peft leaves adapters that fit nothing aside with a warning; here that is an error."""
-    from peft import PeftModel
-
-    wanted = {name for name, _ in stream_tensors(folder, _ADAPTER_WEIGHTS)}
+def _merge(model: Any, folder: Path, base: Path) -> Any:
+    config = json_object(base / "config.json")
+    with quiet_loading():
+        adapted = add_adapter(model, folder, of_wrapper="text_config" in config)
     with readable("the adapter cannot be merged", folder):
-        with quiet_loading():
-            adapted = PeftModel.from_pretrained(model, str(folder))
-        held = {name.replace(".default.", ".") for name in adapted.state_dict()}
-        if lost := sorted(wanted - held):
-            found = f"{len(lost)} of {len(wanted)} weights have no place, such as {lost[0]}"
-            what, remedy = "the adapter does not fit its base", "Name the base it was trained on"
-            raise CheckpointError(what, where=folder, found=found, remedy=f"{remedy}: --base MODEL")
-        return adapted.merge_and_unload(safe_merge=True).requires_grad_(False)
+        merged = adapted.merge_and_unload(safe_merge=True).requires_grad_(False)
+    # Else Transformers would look for an adapter to save.
+    merged._hf_peft_config_loaded = False
+    return merged
