@@ -53,6 +53,8 @@ class ExtractCounts:
     """Documents without text."""
     without_positions: int = 0
     """Documents that are too short to take an activation from."""
+    without_row: int = 0
+    """Documents refused for a token that has no row in the target's embedding."""
     rows: int = 0
     outliers: int = 0
     """Activations left out for their norm."""
@@ -198,12 +200,18 @@ def _write_shard(
     from gloss.models.capture import read_all
 
     config = work.config
-    encoded = [document for document in work.encoder.encode(documents) if len(document.ids)]
+    full = [document for document in work.encoder.encode(documents) if len(document.ids)]
+    table_rows = work.target.model.get_input_embeddings().num_embeddings
+    encoded = [document for document in full if document.ids.max() < table_rows]
     jobs = [(document, job) for document in encoded if (job := _job(config, document)) is not None]
     sizes = config.model_dump(include={"batch_tokens", "batch_size", "top_next_tokens"})
     readings = dict(read_all(work.target, work.layer, [job for _, job in jobs], **sizes))
-    empty, short = len(documents) - len(encoded), len(encoded) - len(jobs)
-    counts = ExtractCounts(documents=len(documents), empty=empty, without_positions=short)
+    counts = ExtractCounts(
+        documents=len(documents),
+        empty=len(documents) - len(full),
+        without_positions=len(encoded) - len(jobs),
+        without_row=len(full) - len(encoded),
+    )
     schema = activation_schema(work.target.d_model, top_next_tokens=config.top_next_tokens > 0)
     with ActivationWriter(path, schema) as writer:
         for i, (document, job) in enumerate(jobs):

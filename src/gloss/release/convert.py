@@ -41,6 +41,7 @@ from gloss.target_model import (
     load_weights,
     quiet_loading,
     refuse_missing,
+    refuse_outside_links,
     refuse_unsafe_files,
     remove_final_norm,
     torch_dtype,
@@ -86,7 +87,9 @@ def convert(
         parts = parts_of(name, revision=revision)
         places = {out / r if len(parts) > 1 else out: half.place for r, half in parts.items()}
     for folder, place in places.items():
-        _convert_half(place.folder(), folder, options)
+        source = place.folder()
+        refuse_outside_links(source)
+        _convert_half(source, folder, options)
     return list(places)
 
 
@@ -103,15 +106,33 @@ def _convert_half(folder: Path, out: Path, options: ConvertOptions) -> None:
         _copy(folder, sidecar, out, options)
 
 
+def _cast(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """A weight in another type; CheckpointError where that is too narrow for it."""
+    cast = tensor.to(dtype)
+    lost = torch.isfinite(tensor) & ~torch.isfinite(cast)
+    if bool(lost.any()):
+        what, most = f"{name} does not fit into the type asked for", torch.finfo(cast.dtype).max
+        found, remedy = f"{float(tensor[lost].abs().max()):g}", "Use --dtype bfloat16"
+        raise CheckpointError(what, expected=f"at most {most:g}", found=found, remedy=remedy)
+    return cast
+
+
+def _refuse_narrow(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    for name, weight in module.named_parameters():
+        _cast(weight.detach(), dtype, name)
+
+
 def _save(half: _Half, out: Path, options: ConvertOptions) -> None:
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
     if isinstance(half, ActivationReconstructor):
         if dtype is not None:
+            _refuse_narrow(half, dtype)
             half.to(dtype)
             half.backbone.config.dtype = dtype
         save_ar(half, out)
     else:
         if dtype is not None:
+            _refuse_narrow(half.model, dtype)
             half.model.to(dtype)
         save_av(half, out)
     if options.dialect != "released":
@@ -130,7 +151,7 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
     def weights(*files: str) -> dict[str, torch.Tensor]:
         tensors = (pair for file in files for pair in stream_tensors(folder, file))
         return {
-            name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+            name: _cast(tensor, dtype, name) if dtype and tensor.is_floating_point() else tensor
             for name, tensor in tensors
             if sidecar.role == "av" or belongs_to_ar(name, family)
         }

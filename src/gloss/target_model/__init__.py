@@ -15,11 +15,16 @@ if TYPE_CHECKING:
         known_families,
         output_logits,
         remove_final_norm,
+        text_name,
         truncate_blocks,
         unwrapped,
     )
     from gloss.target_model.embedding_rows import read_embedding_rows
-    from gloss.target_model.folder_files import UNREADABLE, refuse_unsafe_files
+    from gloss.target_model.folder_files import (
+        UNREADABLE,
+        refuse_outside_links,
+        refuse_unsafe_files,
+    )
     from gloss.target_model.hooks import (
         capture_activations,
         edit_residual,
@@ -39,6 +44,10 @@ if TYPE_CHECKING:
         weights_fingerprint,
     )
     from gloss.target_model.tokenizer_files import load_tokenizer
-    from gloss.target_model.weight_checks import refuse_missing, refuse_not_finite
+    from gloss.target_model.weight_checks import (
+        refuse_missing,
+        refuse_not_finite,
+        refuse_without_row,
+    )
 
 lazy_package(__name__)

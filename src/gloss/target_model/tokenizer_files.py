@@ -9,6 +9,7 @@ from typing import Any
 from gloss.errors import CheckpointError
 from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import ModelPlace
+from gloss.target_model.template_limits import with_bounded_template
 
 _PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _FILE = "tokenizer.json"
@@ -33,8 +34,13 @@ def load_tokenizer(name: str | Path | ModelPlace, *, trust_remote_code: bool = F
     AutoTokenizer rebuilds some families' tokenizers with the family's own splitting rules, whatever
     the file says. A folder whose class gives other ids than the file, and one that records the
     plain class, is loaded with the plain class, which takes the file as it is.
+    Its chat template may run for a few seconds of a chat, and no longer.
     Raises: CheckpointError if there is none, if no class gives the file's ids, or if its
     normalizer makes texts too long."""
+    return with_bounded_template(_loaded(name, trust_remote_code=trust_remote_code))
+
+
+def _loaded(name: str | Path | ModelPlace, *, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gloss.errors import CheckpointError
+from gloss.errors import CheckpointError, CorpusError
 from gloss.target_model.architectures import Architecture, text_name
 
 _COMPUTED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.masked_bias)$")
@@ -58,3 +59,17 @@ def _is_finite(weight: Tensor) -> bool:
     if not is_plain or weight.is_meta or not weight.numel():
         return True
     return bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all())
+
+
+def refuse_without_row(ids: Iterable[int], model: Any, tokenizer: Any, *, where: object) -> None:
+    """Raises CorpusError for a token that was added to the tokenizer and not to the embedding."""
+    rows = model.get_input_embeddings().num_embeddings
+    if (beyond := next((int(i) for i in ids if i >= rows), None)) is not None:
+        token = tokenizer.convert_ids_to_tokens(beyond)
+        raise CorpusError(
+            "a token without a row in the embedding",
+            where=where,
+            expected=f"ids below {rows}",
+            found=f"{token!r}, id {beyond}",
+            remedy="Take this token out of the text, or use the tokenizer of these weights",
+        )
