@@ -237,8 +237,10 @@ def score(
         document = source.document()
         names, found = [document.doc_id], parts.open().score([read], document, position=position)
     else:
-        opened = source.vectors()
-        nla, chunk = parts.open(), next(opened.chunks(limit or 100))
+        from gloss.reading.explain import open_for
+
+        nla = parts.open()
+        chunk = next(open_for(nla, source.activations).chunks(limit or 100))
         names = list(chunk.columns.get("doc_id", [None] * len(chunk.vectors)))
         found = nla.score([read] * len(names), chunk.vectors)
     rows = [(i, name, one) for i, (name, one) in enumerate(zip(names, found, strict=True))]

@@ -47,8 +47,9 @@ def search(
         hits = list(islice(every, limit))
         if more := sum(1 for _ in every):
             note(f"{limit} of {limit + more} explanations are shown; see more with --limit")
-    shown = [_hits_table(hits)] if hits else []
-    return Answer([hit.to_dict() for hit in hits], shown, exit_code=0 if hits else 1)
+    if not hits:
+        note("no explanation matches")
+    return Answer([hit.to_dict() for hit in hits], [_hits_table(hits)] if hits else [])
 
 
 def themes(

@@ -215,7 +215,7 @@ def _write_shard(
     from gloss.models.capture import read_all
 
     config = work.config
-    read, refused = _encode(work, documents, left_out)
+    read, refused = _with_rows(work, *_encode(work, documents, left_out), left_out)
     encoded = [document for document in read if len(document.ids)]
     jobs = [(document, job) for document in encoded if (job := _job(config, document)) is not None]
     sizes = config.model_dump(include={"batch_tokens", "batch_size", "top_next_tokens"})
@@ -251,6 +251,21 @@ def _encode(
             left_out.add(str(error))
             refused += 1
     return read, refused
+
+
+def _with_rows(
+    work: _Extraction, read: Sequence[EncodedDocument], refused: int, left_out: LeftOut
+) -> tuple[list[EncodedDocument], int]:
+    """Those whose tokens all have a row in the target's embedding, and how many are refused."""
+    rows, kept = work.target.model.get_input_embeddings().num_embeddings, []
+    for document in read:
+        beyond = document.ids[document.ids >= rows]
+        if len(beyond):
+            token = work.encoder.token_text(int(beyond[0]))
+            left_out.add(f"{document.doc_id}: token {token!r} has no row in the target's embedding")
+        else:
+            kept.append(document)
+    return kept, refused + len(read) - len(kept)
 
 
 def sample_positions(

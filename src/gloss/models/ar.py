@@ -21,6 +21,7 @@ from gloss.target_model import (
     backbone_of,
     kernel_for_short_rows,
     last_block_at,
+    refuse_without_row,
     remove_final_norm,
     truncate_blocks,
 )
@@ -99,7 +100,10 @@ class ActivationReconstructor(nn.Module):
         assert template is not None
         for place, text in enumerate(explanations):
             _check_text(text, place)
-        return [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
+        rows = [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
+        for place, ids in enumerate(rows):
+            refuse_without_row(ids, self.backbone, self.tokenizer, where=f"explanation {place}")
+        return rows
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of AR prompts that already hold their explanation, as datasets store them.

@@ -33,6 +33,7 @@ from gloss.nla.steer import steer
 from gloss.nla.trust import trust
 from gloss.plugins import KnownTruth
 from gloss.seeds import row_seed
+from gloss.target_model import refuse_without_row
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import GlyphMerger, ReadText, ReadToken, read_tokens, text_of_tokens
 
@@ -102,7 +103,9 @@ class Questions:
         target = self.nla.target
         config = target.model.config.get_text_config()
         longest = getattr(config, "max_position_embeddings", None)
-        return read_tokens(target.tokenizer, document_of(source), max_tokens=longest)
+        read = read_tokens(target.tokenizer, document_of(source), max_tokens=longest)
+        refuse_without_row(read.token_ids, target.model, target.tokenizer, where=read.doc_id)
+        return read
 
     async def tokens(self, source: Text) -> ReadText:
         """A text or a chat as the target reads it: its tokens, and the text as rendered.

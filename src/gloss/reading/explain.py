@@ -226,9 +226,9 @@ def _shard(
 def _run_of_file(
     nla: NLA, source: Activations, config: ExplainConfig, minus: Activations | None
 ) -> _Run:
-    opened = _opened(nla, source)
+    opened = open_for(nla, source)
     if minus is not None:
-        opened = difference(opened, _opened(nla, minus))
+        opened = difference(opened, open_for(nla, minus))
     if not opened.num_rows:
         where = source if isinstance(source, Path) else None
         raise ActivationError("there are no activations to explain", where=where)
@@ -244,8 +244,8 @@ def _run_of_file(
     return _Run(questions, num_rows, chunks(), config, _header(questions, config, opened.identity))
 
 
-def _opened(nla: NLA, source: Activations) -> VectorSource:
-    """Opens activations; refuses those of another width or layer, as far as the input says."""
+def open_for(nla: NLA, source: Activations) -> VectorSource:
+    """Opens activations; ActivationError for another width or layer, as far as the input says."""
     opened, file = open_source(source), source if isinstance(source, str | Path) else None
     width, layer = opened.d_model, opened.layer
     if width != nla.sidecar.d_model:

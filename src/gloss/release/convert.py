@@ -33,13 +33,16 @@ from gloss.release.dcp import is_dcp, model_names, read_dcp
 from gloss.release.parts import parts_of, stream_tensors
 from gloss.release.weight_rules import belongs_to_ar
 from gloss.target_model import (
+    ADAPTER_CONFIG,
     ModelPlace,
+    add_adapter,
     backbone_of,
     blocks_of,
     load_tokenizer,
     load_weights,
     quiet_loading,
     refuse_missing,
+    refuse_outside_links,
     refuse_unsafe_files,
     remove_final_norm,
     torch_dtype,
@@ -49,7 +52,6 @@ from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import TEXT_FILES
 
 MAX_SHARD_SIZE = "5GB"
-_ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _Half = ActivationVerbalizer | ActivationReconstructor
 
 
@@ -86,7 +88,9 @@ def convert(
         parts = parts_of(name, revision=revision)
         places = {out / r if len(parts) > 1 else out: half.place for r, half in parts.items()}
     for folder, place in places.items():
-        _convert_half(place.folder(), folder, options)
+        source = place.folder()
+        refuse_outside_links(source)
+        _convert_half(source, folder, options)
     return list(places)
 
 
@@ -103,15 +107,33 @@ def _convert_half(folder: Path, out: Path, options: ConvertOptions) -> None:
         _copy(folder, sidecar, out, options)
 
 
+def _cast(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """A weight in another type; CheckpointError where that is too narrow for it."""
+    cast = tensor.to(dtype)
+    lost = torch.isfinite(tensor) & ~torch.isfinite(cast)
+    if bool(lost.any()):
+        what, most = f"{name} does not fit into the type asked for", torch.finfo(cast.dtype).max
+        found, remedy = f"{float(tensor[lost].abs().max()):g}", "Use --dtype bfloat16"
+        raise CheckpointError(what, expected=f"at most {most:g}", found=found, remedy=remedy)
+    return cast
+
+
+def _refuse_narrow(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    for name, weight in module.named_parameters():
+        _cast(weight.detach(), dtype, name)
+
+
 def _save(half: _Half, out: Path, options: ConvertOptions) -> None:
     dtype = None if options.dtype is None else torch_dtype(options.dtype)
     if isinstance(half, ActivationReconstructor):
         if dtype is not None:
+            _refuse_narrow(half, dtype)
             half.to(dtype)
             half.backbone.config.dtype = dtype
         save_ar(half, out)
     else:
         if dtype is not None:
+            _refuse_narrow(half.model, dtype)
             half.model.to(dtype)
         save_av(half, out)
     if options.dialect != "released":
@@ -130,7 +152,7 @@ def _copy(folder: Path, sidecar: ModelSidecar, out: Path, options: ConvertOption
     def weights(*files: str) -> dict[str, torch.Tensor]:
         tensors = (pair for file in files for pair in stream_tensors(folder, file))
         return {
-            name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+            name: _cast(tensor, dtype, name) if dtype and tensor.is_floating_point() else tensor
             for name, tensor in tensors
             if sidecar.role == "av" or belongs_to_ar(name, family)
         }
@@ -204,29 +226,28 @@ def _head(tensors: dict[str, torch.Tensor], d_model: int, folder: Path) -> torch
 
 
 def _is_adapter(folder: Path) -> bool:
-    return (folder / _ADAPTER).is_file() and not (folder / "model.safetensors").is_file()
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "model.safetensors").is_file()
 
 
 def _merged_half(folder: Path, sidecar: ModelSidecar, base: str | None) -> _Half:
     """The half that an adapter makes of its base (for an AR: or of the target), in float32."""
     if find_spec("peft") is None:
         raise MissingExtraError("peft", "lora")
-    name = base or str(json_object(folder / _ADAPTER).get("base_model_name_or_path") or "")
+    name = base or str(json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
     if not name:
         remedy = "Name it: --base MODEL"
         raise CheckpointError("the adapter names no base", where=folder, remedy=remedy)
     place = ModelPlace.of(name)
     base_folder = place.folder()
-    if not (folder / _ADAPTER_WEIGHTS).is_file():
-        what, remedy = "no adapter weights in safetensors", "Save the adapter again with peft"
-        raise CheckpointError(what, where=folder, expected=_ADAPTER_WEIGHTS, remedy=remedy)
     model, missing = load_weights(place, head=sidecar.role == "av")
-    refuse_missing(missing if sidecar.role == "av" else [], where=name)
+    family, is_av = model.config.model_type, sidecar.role == "av"
+    needed = [weight for weight in missing if is_av or belongs_to_ar(weight, family)]
+    refuse_missing(needed, where=name)
     own_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if own_tokenizer else place)
     if sidecar.role == "av":
-        return ActivationVerbalizer(_merge(model, folder), tokenizer, sidecar)
-    merged = _merge(_truncated(model, sidecar, where=name), folder)
+        return ActivationVerbalizer(_merge(model, folder, base_folder), tokenizer, sidecar)
+    merged = _merge(_truncated(model, sidecar, where=name), folder, base_folder)
     own_head = (folder / VALUE_HEAD_NAME).is_file()
     head = read_head((folder if own_head else base_folder) / VALUE_HEAD_NAME, sidecar.d_model)
     return ActivationReconstructor(merged, linear_head(head.float()), tokenizer, sidecar)
@@ -245,17 +266,12 @@ def _truncated(model: Any, sidecar: ModelSidecar, *, where: str) -> Any:
     return backbone
 
 
-def _merge(model: Any, folder: Path) -> Any:
-    """peft leaves adapters that fit nothing aside with a warning; here that is an error."""
-    from peft import PeftModel
-
-    wanted = {name for name, _ in stream_tensors(folder, _ADAPTER_WEIGHTS)}
+def _merge(model: Any, folder: Path, base: Path) -> Any:
+    config = json_object(base / "config.json")
+    with quiet_loading():
+        adapted = add_adapter(model, folder, of_wrapper="text_config" in config)
     with readable("the adapter cannot be merged", folder):
-        with quiet_loading():
-            adapted = PeftModel.from_pretrained(model, str(folder))
-        held = {name.replace(".default.", ".") for name in adapted.state_dict()}
-        if lost := sorted(wanted - held):
-            found = f"{len(lost)} of {len(wanted)} weights have no place, such as {lost[0]}"
-            what, remedy = "the adapter does not fit its base", "Name the base it was trained on"
-            raise CheckpointError(what, where=folder, found=found, remedy=f"{remedy}: --base MODEL")
-        return adapted.merge_and_unload(safe_merge=True).requires_grad_(False)
+        merged = adapted.merge_and_unload(safe_merge=True).requires_grad_(False)
+    # Else Transformers would look for an adapter to save.
+    merged._hf_peft_config_loaded = False
+    return merged

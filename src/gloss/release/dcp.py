@@ -4,7 +4,8 @@ their index is a pickle, and the unpickler here knows nothing but the classes of
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from gloss.errors import CheckpointError
+from gloss.target_model.architectures import unwrapped
 from gloss.target_model.folder_files import UNREADABLE, readable
 
 _INDEX = ".metadata"
+_BLOCK = re.compile(r"\.\d+\.")
 _PATHS = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path"}
 _ALLOWED = {
     "torch.distributed.checkpoint.metadata": {
@@ -103,12 +106,13 @@ def model_names(
     tensors: Mapping[str, Tensor], wanted: set[str], *, where: Path
 ) -> dict[str, Tensor]:
     """The tensors under the names ``wanted`` of a model's files, without what wrappers prepend."""
-    plain = {_unwrapped(name): tensor for name, tensor in tensors.items()}
+    plain = {unwrapped(name): tensor for name, tensor in tensors.items()}
     sample = min(wanted)
     places = [name for name in plain if name == sample or name.endswith(f".{sample}")]
     for prefix in sorted((name[: -len(sample)] for name in places), key=len) or [""]:
         found = {name: plain[prefix + name] for name in wanted if prefix + name in plain}
         if len(found) == len(wanted):
+            _refuse_further_blocks(plain.keys() - {prefix + name for name in wanted}, prefix, where)
             return found
     lacking = sorted(name for name in wanted if not any(key.endswith(name) for key in plain))
     raise CheckpointError(
@@ -120,7 +124,10 @@ def model_names(
     )
 
 
-def _unwrapped(name: str) -> str:
-    """A name without what torch.compile, FSDP and DDP add."""
-    wrappers = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
-    return ".".join(part for part in name.split(".") if part not in wrappers)
+def _refuse_further_blocks(unused: Set[str], prefix: str, where: Path) -> None:
+    """Blocks that the config does not know would be left out without a word."""
+    lost = [name for name in sorted(unused) if name.startswith(prefix) and _BLOCK.search(name)]
+    if lost:
+        what, found = "weights without a place in the model", f"{lost[0]} ({len(lost)} in all)"
+        remedy = "Name the folder with the config.json of the model that was trained: --like FOLDER"
+        raise CheckpointError(what, where=where, found=found, remedy=remedy)

@@ -20,7 +20,7 @@ from gloss.models.both_majors import lost_in_4
 from gloss.release.card import licence_of
 from gloss.release.parts import Half, parts_of
 from gloss.target_model.architectures import architecture_of
-from gloss.target_model.folder_files import refuse_unsafe_files
+from gloss.target_model.folder_files import refuse_outside_links, refuse_unsafe_files
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".distcp", ".npy", ".joblib")
 _CODE = (".py", ".so", ".sh")
@@ -67,6 +67,7 @@ def validate(
 
 def _files_are_safe(half: Half) -> str | Finding:
     refuse_unsafe_files(half.folder)
+    refuse_outside_links(half.folder)
     for name in half.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:

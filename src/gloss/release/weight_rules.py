@@ -14,7 +14,7 @@ from gloss.errors import CheckpointError
 from gloss.models.saving import read_head
 from gloss.progress import Stage
 from gloss.release.parts import Half, stream_tensors
-from gloss.target_model import architecture_of
+from gloss.target_model import architecture_of, text_name
 
 _FLOATS = ("F32", "BF16", "F16")
 _CONFIG_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -26,7 +26,7 @@ def _every_block_is_there(half: Half) -> str:
     architecture = architecture_of(str(half.config.get("model_type")))
     pattern = re.compile(rf"(?:^|\.){re.escape(architecture.blocks)}\.(\d+)\.(.+)")
     inside: dict[int, set[str]] = {}
-    for match in filter(None, map(pattern.search, half.headers)):
+    for match in filter(None, map(pattern.search, _text_weights(half))):
         inside.setdefault(int(match[1]), set()).add(match[2])
     wanted = set(range(config_integer(half, "num_hidden_layers")))
     if set(inside) != wanted:
@@ -44,6 +44,12 @@ def _every_block_is_there(half: Half) -> str:
             what = f"block {block} lacks a weight that the others have"
             raise CheckpointError(what, found=f"no {absent[0]}", remedy="Save it again")
     return f"{len(wanted)} blocks of {len(usual)} tensors"
+
+
+def _text_weights(half: Half) -> list[str]:
+    """Names of the text model's weights, without what a multimodal wrapper has beside it."""
+    wrapped = [name for name in half.headers if text_name(name) != name]
+    return wrapped or list(half.headers)
 
 
 def _ends_as_an_ar(half: Half) -> str | Finding:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
+    from gloss.target_model.adapters import ADAPTER_CONFIG, add_adapter
     from gloss.target_model.architectures import (
         Architecture,
         architecture_of,
@@ -14,10 +15,16 @@ if TYPE_CHECKING:
         known_families,
         output_logits,
         remove_final_norm,
+        text_name,
         truncate_blocks,
+        unwrapped,
     )
     from gloss.target_model.embedding_rows import read_embedding_rows
-    from gloss.target_model.folder_files import UNREADABLE, refuse_unsafe_files
+    from gloss.target_model.folder_files import (
+        UNREADABLE,
+        refuse_outside_links,
+        refuse_unsafe_files,
+    )
     from gloss.target_model.hooks import (
         capture_activations,
         edit_residual,
@@ -30,13 +37,17 @@ if TYPE_CHECKING:
         LoadOptions,
         Target,
         load_target,
-        load_tokenizer,
         load_weights,
         quiet_loading,
         read_config,
-        refuse_missing,
         torch_dtype,
         weights_fingerprint,
+    )
+    from gloss.target_model.tokenizer_files import load_tokenizer
+    from gloss.target_model.weight_checks import (
+        refuse_missing,
+        refuse_not_finite,
+        refuse_without_row,
     )
 
 lazy_package(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,22 @@ _REGISTRY = {
         Architecture("gpt_oss"),
     )
 }
+
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+
+
+def text_name(name: str) -> str:
+    """A weight's name in the text model of a multimodal wrapper; others stay as they are."""
+    for pattern, replacement in _TEXT_KEYS:
+        if re.search(pattern, name):
+            return re.sub(pattern, replacement, name)
+    return name
+
+
+def unwrapped(name: str) -> str:
+    """A name without what torch.compile, FSDP and DDP add."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def known_families() -> tuple[str, ...]:

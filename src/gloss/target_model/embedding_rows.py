@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from gloss.errors import CheckpointError
-from gloss.target_model.architectures import Architecture, architecture_of
+from gloss.target_model.architectures import Architecture, architecture_of, text_name
 from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import ModelPlace
 from gloss.target_model.loading import read_config, text_config
@@ -56,7 +55,8 @@ def _find_table(
     else:
         with _opened(file) as opened:
             files = dict.fromkeys(opened.keys(), _FILE)
-    names = {_text_name(key, architecture): key for key in files}
+    of_wrapper = bool(architecture.text_keys)
+    names = {text_name(key) if of_wrapper else key: key for key in files}
     backbone = "model" if architecture.text_keys else architecture.backbone
     wanted = [f"{backbone}.{architecture.embedding}.weight", f"{architecture.embedding}.weight"]
     wanted += ["lm_head.weight"] if tied else []
@@ -66,14 +66,6 @@ def _find_table(
         others = f"{len(files)} other weights"
         raise CheckpointError("no embedding table", where=place, expected=wanted[0], found=others)
     return found, key
-
-
-def _text_name(key: str, architecture: Architecture) -> str:
-    """A weight's name in the text model; for a wrapper, the first pattern that fits renames it."""
-    for pattern, replacement in architecture.text_keys:
-        if re.search(pattern, key):
-            return re.sub(pattern, replacement, key)
-    return key
 
 
 def _read_rows(

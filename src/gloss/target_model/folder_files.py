@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gloss.errors import CheckpointError, GlossError, first_line
-from gloss.foreign import json_text
 
 UNREADABLE = (Exception,)
 """What a damaged model folder raises: the libraries that read it have no narrower kind."""
+
+
+_KERNEL_KEYS = ("attn_implementation", "kernel_config", "experts_implementation")
 
 
 @contextmanager
@@ -46,11 +48,36 @@ def refuse_unsafe_files(folder: Path) -> None:
                     remedy=remedy,
                 )
     config = folder / "config.json"
-    kernel = json_object(config).get("attn_implementation") if config.is_file() else None
-    if isinstance(kernel, str | dict) and "/" in json_text(kernel):
+    kernel = _kernel_named(json_object(config)) if config.is_file() else None
+    if kernel is not None:
         what = "config.json names an attention kernel to be fetched"
         remedy = "Remove attn_implementation from the file"
-        raise CheckpointError(what, where=config, found=repr(kernel)[:80], remedy=remedy)
+        raise CheckpointError(what, where=config, found=kernel[:80], remedy=remedy)
+
+
+def _kernel_named(values: Any, *, of_kernel: bool = False) -> str | None:
+    """What any key for attention or other kernels, at any depth, names of a repository."""
+    if isinstance(values, str):
+        return values if of_kernel and "/" in values else None
+    if isinstance(values, list):
+        return next(filter(None, (_kernel_named(one, of_kernel=of_kernel) for one in values)), None)
+    if not isinstance(values, dict):
+        return None
+    for key, value in values.items():
+        of_one = of_kernel or any(part in str(key) for part in _KERNEL_KEYS)
+        if found := _kernel_named(value, of_kernel=of_one):
+            return found
+    return None
+
+
+def refuse_outside_links(folder: Path) -> None:
+    """Raises CheckpointError for links to files outside the folder; the hub's cache has its own."""
+    snapshot = folder.resolve()
+    inside = snapshot.parent.parent if snapshot.parent.name == "snapshots" else snapshot
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            what, remedy = "a link to a file outside the folder", "Put the file itself in its place"
+            raise CheckpointError(what, where=folder, found=path.name, remedy=remedy)
 
 
 def json_object(file: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,11 +13,13 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from gloss.errors import CheckpointError, ConfigError, GlossError, MissingExtraError, first_line
+from gloss.target_model.adapters import ADAPTER_CONFIG, add_adapter
 from gloss.target_model.architectures import Architecture, architecture_of, blocks_of
-from gloss.target_model.folder_files import UNREADABLE, json_object, readable
+from gloss.target_model.folder_files import UNREADABLE, json_object
 from gloss.target_model.hub import ModelPlace
+from gloss.target_model.tokenizer_files import load_tokenizer
+from gloss.target_model.weight_checks import refuse_missing, refuse_not_finite, refuse_unused
 
-_PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _QUANTIZATIONS = {
     "bitsandbytes-8bit": "bitsandbytes",
@@ -97,23 +99,6 @@ def torch_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def load_tokenizer(name: str | Path | ModelPlace, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer saved with a model, exactly as its ``tokenizer.json`` says.
-
-    AutoTokenizer rebuilds some families' tokenizers with the family's own splitting rules, whatever
-    the file says; a folder that records the plain class is therefore loaded with it.
-    Raises: CheckpointError if there is none."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-
-    folder = str(ModelPlace.of(name).folder(with_code=trust_remote_code))
-    remedy = "Name a Hugging Face folder or id with tokenizer files"
-    with readable("no tokenizer could be loaded", name, remedy):
-        if get_tokenizer_config(folder).get("tokenizer_class") in _PLAIN_TOKENIZERS:
-            return PreTrainedTokenizerFast.from_pretrained(folder)
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-
-
 def load_target(name: str | Path | ModelPlace, **options: Unpack[LoadOptions]) -> Target:
     """Loads the target language model and its tokenizer; see ``LoadOptions``.
 
@@ -166,23 +151,21 @@ def load_weights(
                 trust_remote_code=trust,
                 **{key: value for key, value in arguments.items() if value is not None},
             )
-            if options.get("adapter") is not None:
-                model.load_adapter(str(options["adapter"]))
     except UNREADABLE as error:
         raise _weights_error(error, name) from error
     if architecture.text_keys:
         # Else saving would turn the text model's names back into the wrapper's.
         model._weight_conversions = None
-    if device_map is None and quantization is None and not getattr(model, "is_quantized", False):
+    is_quantized = quantization is not None or getattr(model, "is_quantized", False)
+    if not is_quantized:
+        refuse_unused(info["unexpected_keys"], architecture, head=head, where=name)
+    refuse_not_finite(dict(model.named_parameters()), where=name)
+    if (adapter := options.get("adapter")) is not None:
+        with quiet_loading():
+            add_adapter(model, adapter, of_wrapper=bool(architecture.text_keys))
+    if device_map is None and not is_quantized:
         model.to(device)
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
-
-
-def refuse_missing(weights: Sequence[str], *, where: object) -> None:
-    """Raises CheckpointError if any weight is missing."""
-    if weights:
-        found = f"no {weights[0]} ({len(weights)} in all)"
-        raise CheckpointError("weights are missing", where=where, found=found)
 
 
 def _device(options: LoadOptions) -> str:
@@ -254,7 +237,7 @@ def _weights_error(error: Exception, name: object) -> GlossError:
 
 def _base_of_adapter(folder: Path) -> str | None:
     """The model that an adapter belongs to, where a folder holds an adapter and no model."""
-    adapter = folder / "adapter_config.json"
+    adapter = folder / ADAPTER_CONFIG
     if not adapter.is_file() or (folder / "config.json").is_file():
         return None
     base = json_object(adapter).get("base_model_name_or_path")
