@@ -52,6 +52,7 @@ TESTS = (
     *(f"tests/unit/{name}" for name in ("evaluate", "contract", "models", "train", "data", "nla")),
     *(f"tests/contract/test_golden_{n}.py" for n in ("numbers", "sidecars", "errors", "common")),
     "tests/serve/test_access.py",
+    "tests/unit/test_shape.py",
 )
 """The tests that may judge: those of the measured packages and what the golden data says."""
 SLOWEST_TEST_S, FIRST_TESTS_S, ALL_TESTS_S, NO_END_S = 5.0, 3.0, 10.0, 100.0
@@ -139,7 +140,9 @@ class Covering:
         lines = self._lines.get(mutant.file, {})
         wanted = statement_lines((SOURCE / mutant.file).read_text("utf-8"), mutant.line)
         found = self._named(context for line in wanted for context in lines.get(line, ()))
-        found = found or self._named(context for each in lines.values() for context in each)
+        if not found:
+            found = self._named(context for each in lines.values() for context in each)
+            found |= {test for test in self._seconds if test.startswith("tests/unit/test_shape.py")}
         near = f"/{Path(mutant.file).parent.as_posix()}/"
         ordered = sorted(found, key=lambda test: (near not in test, self._seconds[test], test))
         groups: list[list[str]] = [[], []]

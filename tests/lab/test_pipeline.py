@@ -16,6 +16,7 @@ from gloss.pipeline import stages
 from gloss.pipeline.run_config import read_config
 from gloss.pipeline.runner import run
 from gloss.progress import Stage
+from gloss.report.trust_sections import findings
 from gloss.train import train_joint
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
 
@@ -56,9 +57,16 @@ def test_explanations_learned_in_a_minute_beat_their_controls(small_run):
     assert results["fve"]["ar_on_labels"] > max(results["controls"].values()) + 0.3
 
 
-def test_the_smoke_preset_shows_rl_above_the_warm_start(small_run):
-    fve = json.loads((small_run / "results.json").read_text())["fve"]
-    assert fve["rl_sampled"] > fve["sft_sampled"]
+@pytest.mark.invariant("numbers-7")
+def test_a_minute_of_rl_is_said_to_have_helped_only_as_far_as_twenty_documents_show(small_run):
+    results = json.loads((small_run / "results.json").read_text())
+    fve, gain = results["fve"], results["gains"]["rl_over_sft_sampled"]
+    assert gain["fve"] == pytest.approx(fve["rl_sampled"] - fve["sft_sampled"])
+    low, high = gain["ci95"]
+    assert low <= gain["fve"] <= high
+    titles = {finding.title for finding in findings(results)}
+    assert ("RL helped" in titles) == (low > 0)
+    assert ("RL did not help" in titles) == (high < 0)
 
 
 @pytest.mark.invariant("2")

@@ -1,7 +1,11 @@
 """The shape of the source: file names, modules and functions that can be found and read."""
 
 import ast
+import dataclasses
+import importlib
 from pathlib import Path
+
+import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "gloss"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -29,3 +33,20 @@ def test_no_function_is_too_long_to_be_read():
     found = [(file.name, *one) for file in FILES for one in functions(file)]
     assert len(found) > 1000
     assert [one for one in found if one[2] > LONGEST_FUNCTION] == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(f"gloss.contract.{name}" for name in ("explanation", "marker", "sidecar")),
+        *(f"gloss.evaluate.{name}" for name in ("claims", "intervals", "measure", "round_trip")),
+        "gloss.data.split",
+        "gloss.nla.results",
+    ],
+)
+def test_what_is_measured_and_recorded_cannot_be_changed_afterwards(module):
+    found = vars(importlib.import_module(module)).values()
+    own = [each for each in found if isinstance(each, type) and each.__module__ == module]
+    records = [each for each in own if dataclasses.is_dataclass(each)]
+    assert records
+    assert all(each.__dataclass_params__.frozen for each in records)

@@ -23,8 +23,7 @@ export default function TranscriptView({ nla, params }) {
   return html`
     <h1>Transcript</h1>
     <p class="lead">
-      Explain many tokens in one go, then search what was said. What is repeated over a text is more
-      often true than what is said once.
+      Explain many tokens in one go, then search what was said.
     </p>
     <${Identity} nla=${nla} />
     <${TextView} nla=${nla} params=${params} clears=${["sel"]} body=${Transcript} />

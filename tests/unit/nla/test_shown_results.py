@@ -1,0 +1,33 @@
+"""What tables of results show, and how their numbers are printed."""
+
+from gloss.nla.results import ExplainPart, Explanations, Score, TokenExplanation
+
+
+def _row(**fields):
+    return TokenExplanation(
+        **{"position": 7, "text": "said", "response": "r", "norm": 1.0, **fields}
+    )
+
+
+def test_a_table_of_explanations_shows_token_place_text_and_number():
+    rows = (
+        _row(token=" cat", fve=-0.25, flags=("early position",), doc_id="a", section="content"),
+        _row(position=None, row=3, text=None, response="cut", doc_id="b"),
+    )
+    heads, cells = Explanations(rows, layer=2)._shown()
+    assert list(heads) == ["document", "pos", "token", "in", "explanation", "FVE", "flags"]
+    assert cells == [
+        ("a", "7", "·cat", "content", "said", "−0.25", "early position"),
+        ("b", "3", "", "", "cut", "—", ""),
+    ]
+    heads, _ = Explanations(rows[1:], layer=2)._shown()
+    assert list(heads) == ["pos", "token", "explanation", "FVE", "flags"]
+
+
+def test_scores_have_three_digits_and_a_true_minus_sign():
+    assert Score(0.5, -0.1234, None, 99.6)._shown()[1] == [["−0.123", "—", "100"]]
+
+
+def test_a_part_is_not_done_and_an_explanation_is():
+    assert ExplainPart(1, 0, "so far").done is False
+    assert _row().done is True
