@@ -27,7 +27,13 @@ from gloss.data.settings import INJECT_PLACEHOLDER, BuildConfig
 from gloss.data.split import check_document_disjoint
 from gloss.data.staging import stage_run
 from gloss.errors import DatasetError
-from gloss.store.activations import VECTOR_COLUMN, iter_activations, read_schema
+from gloss.store.activations import (
+    PROVENANCE,
+    VECTOR_COLUMN,
+    iter_activations,
+    read_schema,
+    require_columns,
+)
 
 _CHAT_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _PROVENANCE = ("detokenized_text_truncated", "position", "token_id", "token")
@@ -121,6 +127,7 @@ def _input_schema(name: str, path: Path) -> pa.Schema:
     if name not in _KINDS:
         raise DatasetError(f"unknown dataset {name!r}", expected=f"some of {', '.join(_KINDS)}")
     schema = read_schema(path)
+    require_columns(schema, PROVENANCE, path)
     if _KINDS[name].needs_labels and LABEL_COLUMN not in schema.names:
         remedy = "Label these activations with: gloss data label"
         raise DatasetError(f"no column {LABEL_COLUMN!r}", where=path, remedy=remedy)

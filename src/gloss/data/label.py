@@ -23,7 +23,7 @@ from gloss.durable import write_text
 from gloss.errors import DatasetError, LabelError
 from gloss.foreign import json_text
 from gloss.providers import Labeller, LabelRequest
-from gloss.store.activations import iter_activations, read_schema
+from gloss.store.activations import PROVENANCE, iter_activations, read_schema, require_columns
 from gloss.text.document import clean_text
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def label(
     Raises: LabelError without them, or if the labeller answers wrongly or never; ResumeError if
     ``out_path`` was begun with other settings; LockError, StorageError."""
     parent, schema = read_dataset_sidecar(Path(parquet)), read_schema(parquet)
+    require_columns(schema, PROVENANCE, parquet)
     _check_input(labeller, parquet, schema, target)
     described = json.loads(json_text(dict(labeller.settings), default=str))
     settings = {

@@ -21,11 +21,13 @@ from gloss.data.staging import stage_run
 from gloss.errors import DatasetError
 from gloss.seeds import keyed_fraction
 from gloss.store.activations import (
+    PROVENANCE,
     VECTOR_COLUMN,
     ActivationWriter,
     iter_activations,
     open_parquet,
     read_schema,
+    require_columns,
     row_group_tables,
     shard_files,
 )
@@ -60,6 +62,7 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     Raises: DatasetError if the input is no dataset, or a part with a share gets no document;
     ResumeError, LockError, StorageError."""
     parent, schema = read_dataset_sidecar(Path(activations)), read_schema(activations)
+    require_columns(schema, PROVENANCE, activations)
     origin = {"parent": parent.dataset_id, "parent_rows": parent.row_count}
     settings = {**config.model_dump(mode="json"), **origin}
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}

@@ -18,15 +18,27 @@ import pyarrow.parquet as pq
 
 from gloss.durable import replaced_file
 from gloss.errors import DatasetError, first_line
+from gloss.store.foreign_columns import (
+    VECTOR_COLUMN,
+    check_growth,
+    is_number,
+    is_text,
+    is_vector_list,
+    plain,
+    rows_at_once,
+    vector_type,
+    vector_width,
+    with_vectors,
+)
 from gloss.store.native_files import parquet_file, parquet_writer
 from gloss.store.shards import shard_files as shard_files
 
-VECTOR_COLUMN = "activation_vector"
 ROW_GROUP_BYTES = 16 * 2**20
 _VALUES_AT_ONCE = 2**20
 _DICTIONARY_COLUMNS = ["doc_id", "token"]
 _TEXT, _COUNT, _LAYER = "detokenized_text_truncated", "n_raw_tokens", "activation_layer"
-_REQUIRED = (VECTOR_COLUMN, "doc_id", _COUNT, _TEXT, _LAYER)
+PROVENANCE = ("doc_id", _COUNT, _TEXT, _LAYER)
+"""What the stages that make datasets need beside the vectors; to explain, none of it is."""
 _TEXT_COLUMNS = ("doc_id", _TEXT, "token", "response", "api_explanation")
 _NUMBER_COLUMNS = (_COUNT, _LAYER, "position", "token_id")
 _NESTED_COLUMNS = ("prompt", "top_next_tokens")
@@ -152,9 +164,10 @@ def iter_activations(
 ) -> Iterator[pa.Table]:
     """Tables of at most ``batch_rows`` rows, in order, in bounded memory. Raises: DatasetError."""
     for file in shard_files(path):
-        with open_parquet(file) as parquet:
+        with open_parquet(file, columns) as parquet:
+            width = vector_width(parquet, file)
             for group in range(parquet.metadata.num_row_groups):
-                rows = row_group_tables(parquet, file, group, columns, batch_rows)
+                rows = row_group_tables(parquet, file, group, columns, batch_rows, width)
                 yield from rows
 
 
@@ -164,32 +177,32 @@ def row_group_tables(
     group: int,
     columns: Sequence[str] | None = None,
     batch_rows: int = 4096,
+    width: int | None = None,
 ) -> Iterator[pa.Table]:
     """The rows of one row group; asked for several, Arrow keeps them all in memory."""
     names = None if columns is None else list(columns)
-    batches = parquet.iter_batches(batch_size=batch_rows, row_groups=[group], columns=names)
-    rest = parquet.metadata.row_group(group).num_rows
+    width, metadata = width or vector_width(parquet, file), parquet.metadata
+    size = rows_at_once(batch_rows, width)
+    batches = parquet.iter_batches(batch_size=size, row_groups=[group], columns=names)
+    first = sum(metadata.row_group(before).num_rows for before in range(group))
+    rest = metadata.row_group(group).num_rows
     while rest:
         with _named(file, "a damaged Parquet file"):
             batch = next(batches, None)
             if batch is None or len(batch) > rest:
                 raise ValueError(f"{rest} rows are missing or too many")
             batch.validate(full=True)
-            table = _plain(pa.Table.from_batches([batch]))
-        rest -= len(batch)
+        with _named(file, "values that do not fit their column"):
+            table = plain(pa.Table.from_batches([batch]), _TEXT_COLUMNS, _NUMBER_COLUMNS)
+            table = with_vectors(table, width, file, first)
+        first, rest = first + len(batch), rest - len(batch)
         yield table
 
 
 def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole dataset, Gloss's or the reference's. Raises: DatasetError."""
-    tables = []
-    for file in shard_files(path):
-        with open_parquet(file) as parquet, _named(file, "a damaged Parquet file"):
-            table = parquet.read(columns=None if columns is None else list(columns))
-            table.validate(full=True)
-            if len(table) != parquet.metadata.num_rows:
-                raise ValueError(f"{len(table)} rows instead of {parquet.metadata.num_rows}")
-            tables.append(_plain(table))
+    """A whole dataset, Gloss's, the reference's or another tool's. Raises: DatasetError."""
+    tables = [read_schema(path, columns).empty_table()]
+    tables += iter_activations(path, columns=columns)
     try:
         return pa.concat_tables(tables)
     except pa.ArrowInvalid as error:
@@ -197,20 +210,56 @@ def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) 
         raise DatasetError("shards with different columns", where=path, found=found) from error
 
 
-def read_schema(path: Path | str) -> pa.Schema:
-    """The columns of a dataset. Raises: DatasetError if it is no dataset of activations."""
-    with open_parquet(shard_files(path)[0]) as parquet:
-        return _plain(parquet.schema_arrow.empty_table()).schema
+def read_schema(path: Path | str, columns: Sequence[str] | None = None) -> pa.Schema:
+    """The columns of a dataset, as they are read. Raises: DatasetError if it has no vectors."""
+    file = shard_files(path)[0]
+    with open_parquet(file, columns) as parquet:
+        return schema_of(parquet, file, columns)
 
 
-def open_parquet(file: Path) -> pq.ParquetFile:
-    """A Parquet file of activations, its columns checked. Raises: DatasetError."""
+def schema_of(
+    parquet: pq.ParquetFile, file: Path, columns: Sequence[str] | None = None
+) -> pa.Schema:
+    """The columns of one opened file, as they are read."""
+    table = parquet.schema_arrow.empty_table()
+    if columns is not None:
+        table = table.select([name for name in table.column_names if name in columns])
+    schema = plain(table, _TEXT_COLUMNS, _NUMBER_COLUMNS).schema
+    if (at := schema.get_field_index(VECTOR_COLUMN)) >= 0:
+        kind = vector_type(vector_width(parquet, file))
+        schema = schema.set(at, pa.field(VECTOR_COLUMN, kind))
+    return schema
+
+
+def require_columns(schema: pa.Schema, names: Sequence[str], where: object) -> None:
+    """Raises DatasetError that names the first column that is missing."""
+    missing = [name for name in names if name not in schema.names]
+    if missing:
+        raise DatasetError(
+            f"no column {missing[0]!r}", where=where, expected=list(names), found=schema.names
+        )
+
+
+def open_parquet(file: Path, columns: Sequence[str] | None = None) -> pq.ParquetFile:
+    """A Parquet file of activations of which ``columns`` will be read, its columns and its growth
+    checked. Raises: DatasetError."""
     with _named(file, "not a Parquet file"):
-        parquet = parquet_file(file, page_checksum_verification=True)
+        with parquet_file(file) as plainly:
+            leaves = map(plainly.schema.column, range(len(plainly.schema)))
+            texts = [c.path for c in leaves if c.physical_type == "BYTE_ARRAY"]
+            metadata = plainly.metadata
+        parquet = parquet_file(
+            file,
+            metadata=metadata,
+            page_checksum_verification=True,
+            read_dictionary=[name for name in _TEXT_COLUMNS if name in texts],
+        )
         try:
             with _named(file, "a damaged Parquet file"):
                 _check_footer(parquet)
-            _check_columns(parquet.schema_arrow, file)
+                _check_columns(parquet.schema_arrow, file)
+                check_growth(file, columns)
+                vector_width(parquet, file)
         except BaseException:
             parquet.close()
             raise
@@ -235,25 +284,13 @@ def _check_footer(parquet: pq.ParquetFile) -> None:
         raise ValueError(f"columns called {written.names} and {found.names}")
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    plain = (f.with_type(pa.string()) if _is_wide_text(f.type) else f for f in table.schema)
-    return table.cast(pa.schema(plain))
-
-
-def _is_wide_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _check_columns(schema: pa.Schema, file: Path) -> None:
-    missing = [name for name in _REQUIRED if name not in schema.names]
-    if missing:
-        raise DatasetError(
-            f"no column {missing[0]!r}", where=file, expected=list(_REQUIRED), found=schema.names
-        )
+    require_columns(schema, [VECTOR_COLUMN], file)
     kinds: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        VECTOR_COLUMN: ("fixed_size_list<float>[d_model]", _is_vector),
-        **dict.fromkeys(_TEXT_COLUMNS, ("text", _is_text)),
-        **dict.fromkeys(_NUMBER_COLUMNS, ("whole numbers", pa.types.is_integer)),
+        VECTOR_COLUMN: ("a list of floats, of one length", is_vector_list),
+        **dict.fromkeys(_TEXT_COLUMNS, ("text", is_text)),
+        **dict.fromkeys(_NUMBER_COLUMNS, ("whole numbers", is_number)),
+        "doc_id": ("text or whole numbers", lambda k: is_text(k) or pa.types.is_integer(k)),
     }
     for name, (meaning, fits) in kinds.items():
         if schema.names.count(name) > 1:
@@ -261,17 +298,15 @@ def _check_columns(schema: pa.Schema, file: Path) -> None:
                 f"column {name!r} is there more than once", where=file, found=schema.names
             )
         if name in schema.names and not fits(kind := schema.field(name).type):
-            raise DatasetError(f"wrong type of {name}", where=file, expected=meaning, found=kind)
-
-
-def _is_vector(kind: Any) -> bool:
-    fixed = pa.types.is_fixed_size_list(kind)
-    return bool(fixed and kind.value_type == pa.float32() and kind.list_size > 0)
-
-
-def _is_text(kind: Any) -> bool:
-    stored = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(stored) or _is_wide_text(stored))
+            raise DatasetError(
+                f"wrong type of {name}",
+                where=file,
+                expected=meaning,
+                found=kind,
+                remedy=f"Write {name} so, or without that column"
+                if name != VECTOR_COLUMN
+                else None,
+            )
 
 
 @contextmanager
@@ -284,11 +319,17 @@ def _named(file: Path, what: str) -> Iterator[None]:
         raise DatasetError(what, where=file, found=found, remedy=_READ_AGAIN) from error
 
 
-def row_positions(table: pa.Table) -> list[int]:
-    """The token index of every row; the reference's datasets have the length of its text."""
-    if "position" in table.schema.names:
-        return table["position"].to_pylist()  # type: ignore[no-any-return]
-    return [count - 1 for count in table[_COUNT].to_pylist()]
+def row_positions(table: pa.Table) -> list[int | None]:
+    """The token index of every row, None where nothing tells it; the reference's datasets have the
+    length of its text."""
+    nothing = [None] * len(table)
+    names = table.schema.names
+    found = table["position"].to_pylist() if "position" in names else nothing
+    counts = table[_COUNT].to_pylist() if _COUNT in names else nothing
+    return [
+        (None if n is None else n - 1) if at is None else at
+        for at, n in zip(found, counts, strict=True)
+    ]
 
 
 def vectors_as_array(table: pa.Table, *, where: object = None) -> Vectors:

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gloss.errors import ActivationError, DatasetError, first_line
 from gloss.store.activations import (
     VECTOR_COLUMN,
     iter_activations,
+    open_parquet,
     raw_vectors,
     read_schema,
     row_positions,
+    schema_of,
     shard_files,
 )
-from gloss.store.native_files import parquet_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,7 @@ DIFFERENCE = "difference"
 CONTEXT_CHARS = 160
 _COLUMNS = ("doc_id", "position", "token", "token_id")
 _CONTEXT_COLUMN, _LAYER_COLUMN = "detokenized_text_truncated", "activation_layer"
+_COUNT_COLUMN = "n_raw_tokens"
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
@@ -155,15 +158,22 @@ def _from_parquet(path: Path) -> VectorSource:
     if path.is_file() and path.suffix != ".parquet":
         what, expected = "unknown kind of activations", ".parquet, .npy or .safetensors"
         raise DatasetError(what, where=path, expected=expected, found=path.suffix)
-    schema, files = read_schema(path), shard_files(path)
-    names = [VECTOR_COLUMN, "n_raw_tokens", _CONTEXT_COLUMN, _LAYER_COLUMN]
-    names += [name for name in _COLUMNS if name in schema.names]
-    first = next(iter_activations(path, columns=[_LAYER_COLUMN], batch_rows=1), None)
-    layer = None if first is None else first[_LAYER_COLUMN][0].as_py()
+    names = (VECTOR_COLUMN, _COUNT_COLUMN, _CONTEXT_COLUMN, _LAYER_COLUMN, *_COLUMNS)
+    files, schema = shard_files(path), read_schema(path, names)
+    num_rows = 0
+    for file in files:
+        with open_parquet(file, names) as parquet:
+            if parquet.metadata.num_rows and (found := schema_of(parquet, file, names)) != schema:
+                raise _other_columns(file, schema, found)
+            num_rows += parquet.metadata.num_rows
+    width = schema.field(VECTOR_COLUMN).type.list_size
+    if not width:
+        raise DatasetError("no activations", where=path, expected="a row at least", found="none")
+    layer = _layer_of(path) if _LAYER_COLUMN in schema.names else None
 
     def chunks(size: int) -> Iterator[VectorRows]:
         start, pending = 0, None
-        for table in iter_activations(path, columns=names, batch_rows=size):
+        for table in iter_activations(path, columns=schema.names, batch_rows=size):
             pending = table if pending is None else pa.concat_tables([pending, table])
             while len(pending) >= size:
                 yield _table_rows(path, layer, start, pending.slice(0, size))
@@ -171,24 +181,47 @@ def _from_parquet(path: Path) -> VectorSource:
         if pending is not None and len(pending):
             yield _table_rows(path, layer, start, pending)
 
-    num_rows = sum(parquet_file(file).metadata.num_rows for file in files)
-    width, identity = schema.field(VECTOR_COLUMN).type.list_size, map(file_fingerprint, files)
-    return VectorSource(num_rows, width, layer, list(identity), chunks)
+    identity = list(map(file_fingerprint, files))
+    return VectorSource(num_rows, width, layer, identity, chunks)
+
+
+def _other_columns(file: Path, expected: pa.Schema, found: pa.Schema) -> DatasetError:
+    here = {field.name: field.type for field in found}
+    there = {field.name: field.type for field in expected}
+    name = next(name for name in {**there, **here} if there.get(name) != here.get(name))
+    return DatasetError(
+        f"shards with different columns: {name}",
+        where=file,
+        expected=there.get(name, "none, as in the first shard"),
+        found=here.get(name, "none"),
+        remedy="Give shards of one dataset",
+    )
+
+
+def _layer_of(path: Path) -> int | None:
+    """The layer of the first row that names one."""
+    for table in iter_activations(path, columns=[_LAYER_COLUMN]):
+        for layer in pc.unique(table[_LAYER_COLUMN]).to_pylist():
+            if layer is not None:
+                return int(layer)
+    return None
 
 
 def _table_rows(path: Path, layer: int | None, first: int, table: pa.Table) -> VectorRows:
     import torch
 
     vectors = torch.from_numpy(raw_vectors(table, where=path).copy())
-    known = [name for name in _COLUMNS if name in table.schema.names]
-    columns: dict[str, Sequence[Any]] = {name: table[name].to_pylist() for name in known}
-    columns["context"] = [text[-CONTEXT_CHARS:] for text in table[_CONTEXT_COLUMN].to_pylist()]
-    columns["position"] = row_positions(table)
-    layers = set(table[_LAYER_COLUMN].to_pylist())
-    if layers != {layer}:
-        raise DatasetError(
-            "activations of several layers", where=path, found=sorted({*layers, layer})
-        )
+    names = table.schema.names
+    columns: dict[str, Sequence[Any]] = {n: table[n].to_pylist() for n in _COLUMNS if n in names}
+    if _CONTEXT_COLUMN in names:
+        texts = table[_CONTEXT_COLUMN].to_pylist()
+        columns["context"] = [(text or "")[-CONTEXT_CHARS:] for text in texts]
+    if {"position", _COUNT_COLUMN} & set(names):
+        columns["position"] = row_positions(table)
+    layers = set(table[_LAYER_COLUMN].to_pylist()) - {None} if _LAYER_COLUMN in names else set()
+    if layers - {layer}:
+        found = sorted({*layers, layer} - {None})
+        raise DatasetError("activations of several layers", where=path, found=found)
     return VectorRows(first, vectors, columns)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from gloss.contract import (
@@ -45,7 +46,7 @@ class TrainingRows:
     texts: Sequence[str]
     doc_ids: Sequence[str]
     contexts: Sequence[str]
-    positions: Sequence[int]
+    positions: Sequence[int | None]
     tokens: Sequence[str]
     sidecar: DatasetSidecar
 
@@ -82,12 +83,19 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
         path=path,
         vectors=vectors_as_array(table, where=path).copy(),
         texts=table[text_column].to_pylist() if text_column else [],
-        doc_ids=table["doc_id"].to_pylist(),
-        contexts=table["detokenized_text_truncated"].to_pylist(),
+        doc_ids=_texts(table, "doc_id"),
+        contexts=_texts(table, "detokenized_text_truncated"),
         positions=row_positions(table),
-        tokens=table["token"].to_pylist() if "token" in table.column_names else [""] * len(table),
+        tokens=_texts(table, "token"),
         sidecar=read_dataset_sidecar(path),
     )
+
+
+def _texts(table: pa.Table, name: str) -> list[str]:
+    """A column of texts, empty ones where there is none: rows of no known document are of one."""
+    if name not in table.column_names:
+        return [""] * len(table)
+    return [text or "" for text in table[name].to_pylist()]
 
 
 def new_av(

@@ -134,7 +134,7 @@ def test_what_is_no_dataset_is_said_in_one_line(tmp_path):
     (tmp_path / "junk.parquet").write_bytes(b"PAR1 junk")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     wrong = table_of(np.ones((2, 3))).set_column(
-        2, "activation_vector", pa.array([[1.0], [2.0]], pa.list_(pa.float64(), 1))
+        2, "activation_vector", pa.array([["a"], ["b"]], pa.list_(pa.string()))
     )
     pq.write_table(wrong, tmp_path / "wrong.parquet")
     (tmp_path / "empty").mkdir()
