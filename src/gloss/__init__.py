@@ -26,6 +26,7 @@ def load(
     ar: str | Path | None = None,
     target: str | Path | None = None,
     engine: str | Engine = "local",
+    force: bool = False,
     **options: Unpack[LoadOptions],
 ) -> NLA:
     """Opens an NLA: a folder with ``av/`` and ``ar/``, or a hub id such as
@@ -33,14 +34,15 @@ def load(
 
     Its parts are fetched and loaded when first used. ``av``, ``ar`` and ``target`` name parts that
     stand elsewhere; ``engine`` is
-    ``local`` or the server that runs the AV, such as ``vllm+http://host:8000``; ``options`` are
+    ``local`` or the server that runs the AV, such as ``vllm+http://host:8000``; ``force`` goes on
+    with another target than the recorded one, with a warning of what differs; ``options`` are
     revision (of AV and AR), dtype, device, device_map, attn_implementation, quantization, adapter
     and trust_remote_code.
     Raises: ConfigError if nothing is named, or no engine is called so; CheckpointError if there is
     no NLA, or the hub cannot be reached; SidecarError."""
     from gloss.nla import NLA
 
-    return NLA(name, av=av, ar=ar, target=target, engine=engine, **options)
+    return NLA(name, av=av, ar=ar, target=target, engine=engine, force=force, **options)
 
 
 @overload

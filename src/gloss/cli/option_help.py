@@ -34,6 +34,7 @@ HELP: Mapping[str, str] = {
     "av": "Folder or hub id of the AV, where it stands elsewhere.",
     "ar": "Folder or hub id of the AR, where it stands elsewhere.",
     "target": "Target model, where it does not stand beside the NLA.",
+    "force": "Go on with a target that is not the recorded one, and say what differs.",
     "revision": "Branch, tag or commit of AV and AR on the hub.",
     "engine": "What runs the AV: local, sglang+http://host:port, vllm+http://…, gloss+http://…, or"
     " http://… to find out.",

@@ -141,6 +141,7 @@ class NLAOptions:
     engine: str = "local"
     dtype: str = "float32"
     device: str = "auto"
+    force: bool = False
 
     def places(self) -> NLAPlaces:
         """Where its parts are; refuses all that can be refused before anything is loaded.

@@ -30,6 +30,7 @@ from gloss.contract.sidecar import (
     DatasetSidecar,
     Dialect,
     ModelSidecar,
+    TargetRecord,
     TrustRecord,
     check_same_activations,
     read_dataset_sidecar,

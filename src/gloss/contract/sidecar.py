@@ -42,13 +42,28 @@ _API_SUMMARIES = {"model": "", "max_tokens": 0, "temperature": 0.0, "instruction
 _OWN_FIELDS = ("norm_statistics", "labels")
 _ROLES: dict[Any, Role] = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 
-_Errors = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], wanted("a list of direction MSEs")]
+_Errors = Annotated[
+    tuple[Annotated[Number, Field(ge=0, le=4.001)], ...], wanted("a list of direction MSEs, 0 to 4")
+]
+_FVE = Annotated[Number, Field(le=1), wanted("a finite number of at most 1")]
 _Marker = Annotated[
     InjectionMarker | None, Key("tokens", record=InjectionMarker, prefix="injection_")
 ]
 _SuffixIds = Annotated[
     TokenIds | None, Key("tokens.critic_suffix_ids", also="tokens.ar_suffix_ids", null=True)
 ]
+
+
+class TargetRecord(BaseModel):
+    """Which target was trained on: values of some of its weights, their type, its tokenizer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    weights: Annotated[
+        dict[str, tuple[Number, ...]], wanted("a mapping from names to lists of finite numbers")
+    ]
+    dtype: Text
+    tokenizer: Text
 
 
 class TrustRecord(BaseModel):
@@ -65,9 +80,11 @@ class TrustRecord(BaseModel):
     min_position: Count | None = None
     """The first position of a text that was trained on."""
     dataset: Text | None = None
+    target: TargetRecord | None = None
+    """What tells the target from others."""
     max_new_tokens: Width | None = None
     """How long explanations may be."""
-    fve: Number | None = None
+    fve: _FVE | None = None
     heldout_errors: _Errors | None = None
     """Direction MSE of held-out activations, for percentiles."""
 

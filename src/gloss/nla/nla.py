@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Coroutine
 from copy import copy
 from functools import cached_property, update_wrapper
@@ -35,7 +36,15 @@ from gloss.nla.executor import LocalExecutor, run_now
 from gloss.nla.flags import activation_flags
 from gloss.nla.place import NLAPlaces, find_nla
 from gloss.nla.questions import Questions
-from gloss.target_model import LoadOptions, ModelPlace, Target, load_target, load_tokenizer
+from gloss.target_model import (
+    LoadOptions,
+    ModelPlace,
+    Target,
+    difference,
+    identity_of,
+    load_target,
+    load_tokenizer,
+)
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
@@ -60,7 +69,8 @@ class NLA:
     and ``target`` name parts that stand elsewhere; the default target is the sidecar's.
     ``options`` are those of ``LoadOptions`` for every part; ``revision`` is that of AV and AR (any
     hub id can carry its own behind an @). ``engine`` says what runs the AV: ``local``, or a server
-    (see ``engine_of``), with which the AV's weights are never loaded here.
+    (see ``engine_of``), with which the AV's weights are never loaded here. ``force`` goes on with a
+    target that is not the one recorded, with a warning of what differs.
     Raises: ConfigError if nothing is named; CheckpointError if there is no NLA, or the hub cannot
     be reached; SidecarError."""
 
@@ -73,11 +83,12 @@ class NLA:
         target: str | Path | None = None,
         max_new_tokens: int | None = None,
         engine: str | Engine = LOCAL,
+        force: bool = False,
         **options: Unpack[LoadOptions],
     ) -> None:
         if isinstance(engine, str) and engine != LOCAL:
             parse_engine(engine)
-        self._engine = engine
+        self._engine, self._force = engine, force
         self.places = find_nla(
             name, av=av, ar=ar, target=target, revision=options.pop("revision", None)
         )
@@ -116,7 +127,16 @@ class NLA:
     @cached_property
     def target(self) -> Target:
         """The target model."""
-        return load_target(self.places.target or self.sidecar.base_checkpoint, **self._options)
+        target = load_target(self.places.target or self.sidecar.base_checkpoint, **self._options)
+        if (recorded := self.recorded.target) is not None and not self._options.get("quantization"):
+            found = identity_of(target.model, target.tokenizer)
+            differs = difference(recorded.model_dump(), found)
+            if differs is not None and not self._force:
+                what, remedy = "not the target of this NLA", "Name that one, or go on: force=True"
+                raise CheckpointError(what, where=target.name, found=differs, remedy=remedy)
+            if differs is not None:
+                warnings.warn(f"{target.name}: not the target of this NLA: {differs}", stacklevel=2)
+        return target
 
     def _place(self, half: str, place: ModelPlace | None) -> ModelPlace:
         if place is not None:

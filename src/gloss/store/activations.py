@@ -201,8 +201,8 @@ def row_group_tables(
 
 def read_activations(path: Path | str, *, columns: Sequence[str] | None = None) -> pa.Table:
     """A whole dataset, Gloss's, the reference's or another tool's. Raises: DatasetError."""
-    tables = [read_schema(path, columns).empty_table()]
-    tables += iter_activations(path, columns=columns)
+    tables = [*iter_activations(path, columns=columns)]
+    tables = tables or [read_schema(path, columns).empty_table()]
     try:
         return pa.concat_tables(tables)
     except pa.ArrowInvalid as error:

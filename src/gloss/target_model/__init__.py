@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         next_token_logits,
     )
     from gloss.target_model.hub import ModelPlace, commit_of
+    from gloss.target_model.identity import difference, identity_of
     from gloss.target_model.loading import (
         LoadOptions,
         Target,

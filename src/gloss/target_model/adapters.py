@@ -55,7 +55,7 @@ def add_adapter(model: Any, place: str | Path | ModelPlace, *, of_wrapper: bool 
     with readable("the adapter does not fit its base", folder, "Name the model it was trained on"):
         tuner = LoraModel(model, _config_for(model, config, names), _ADAPTER_NAME)
         weights = {names[name]: tensor for name, tensor in file.items() if name in names}
-        result = set_peft_model_state_dict(model, weights, adapter_name=_ADAPTER_NAME)
+        result: Any = set_peft_model_state_dict(model, weights, adapter_name=_ADAPTER_NAME)
     model._hf_peft_config_loaded = True
     if result.unexpected_keys:
         raise _does_not_fit(folder, file, result.unexpected_keys)

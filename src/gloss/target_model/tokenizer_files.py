@@ -52,10 +52,10 @@ def _loaded(name: str | Path | ModelPlace, *, trust_remote_code: bool) -> Any:
         if not plain:
             auto: Any = AutoTokenizer
             found = auto.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-            if expected is None or _ids_of(found) == expected:
+            if expected is None or ids_of_probes(found) == expected:
                 return found
         found = PreTrainedTokenizerFast.from_pretrained(str(folder))
-    if expected is not None and (ids := _ids_of(found)) != expected:
+    if expected is not None and (ids := ids_of_probes(found)) != expected:
         i = next(i for i, _ in enumerate(_PROBES) if ids[i] != expected[i])
         raise CheckpointError(
             "the tokenizer gives other ids than its own tokenizer.json",
@@ -67,7 +67,8 @@ def _loaded(name: str | Path | ModelPlace, *, trust_remote_code: bool) -> Any:
     return found
 
 
-def _ids_of(tokenizer: Any) -> list[list[int]]:
+def ids_of_probes(tokenizer: Any) -> list[list[int]]:
+    """Ids of texts that tell tokenizers apart."""
     return [list(tokenizer.encode(text, add_special_tokens=False)) for text in _PROBES]
 
 

@@ -16,6 +16,7 @@ import torch
 from gloss.contract import (
     DatasetSidecar,
     ModelSidecar,
+    TargetRecord,
     TrustRecord,
     add_marker_token,
     read_dataset_sidecar,
@@ -29,7 +30,7 @@ from gloss.models import (
     mean_direction,
 )
 from gloss.store.activations import read_activations, row_positions, vectors_as_array
-from gloss.target_model import load_target
+from gloss.target_model import Target, identity_of, load_target
 from gloss.train.config import JointConfig, SFTConfig
 
 NOT_IN_RESULT = {"checkpoint_every", "tensorboard", "engine"}
@@ -111,7 +112,7 @@ def new_av(
     scale = injection_scale
     if scale is None:
         scale = float(rows.sidecar.norm_statistics["p75"])
-    sidecar = _sidecar("av", target_name, rows, injection_scale=scale)
+    sidecar = _sidecar("av", target_name, rows, target, injection_scale=scale)
     if (marker := sidecar.marker) is not None:
         if marker.token_id >= target.model.get_input_embeddings().num_embeddings:
             target.model.resize_token_embeddings(marker.token_id + 1)
@@ -130,14 +131,14 @@ def new_ar(
 
     Raises: CheckpointError, SidecarError, ArchitectureError if the dataset is of another target."""
     target = load_target(target_name, attn_implementation=attn_implementation)
-    sidecar = _sidecar("ar", target_name, rows, injection_scale=None)
+    sidecar = _sidecar("ar", target_name, rows, target, injection_scale=None)
     verify_model_sidecar(sidecar, tokenizer=target.tokenizer, d_model=target.d_model)
     return ActivationReconstructor.from_target(
         target.model, rows.sidecar.layer, target.tokenizer, sidecar
     )
 
 
-def trust_record(rows: TrainingRows) -> TrustRecord:
+def trust_record(rows: TrainingRows, target: Target | None = None) -> TrustRecord:
     """What a reader needs to judge an activation: variance, mean direction, usual norms."""
     dataset = rows.sidecar
     mean = mean_direction(torch.from_numpy(rows.vectors)).tolist()
@@ -148,11 +149,19 @@ def trust_record(rows: TrainingRows) -> TrustRecord:
         norm_statistics=dict(dataset.norm_statistics),
         min_position=extraction.get("min_position"),
         dataset=dataset.dataset_id,
+        target=None
+        if target is None
+        else TargetRecord(**identity_of(target.model, target.tokenizer)),
     )
 
 
 def _sidecar(
-    role: Any, target_name: str, rows: TrainingRows, *, injection_scale: float | None
+    role: Any,
+    target_name: str,
+    rows: TrainingRows,
+    loaded: Target,
+    *,
+    injection_scale: float | None,
 ) -> ModelSidecar:
     dataset, target = rows.sidecar, Path(target_name)
     return ModelSidecar(
@@ -163,7 +172,7 @@ def _sidecar(
         base_checkpoint=str(target.resolve()) if target.is_dir() else target_name,
         trained_on=(dataset.dataset_id,),
         created_by=f"gloss {version('gloss-nla')}",
-        trust=trust_record(rows),
+        trust=trust_record(rows, loaded),
         **{name: getattr(dataset, name) for name in _INHERITED},
     )
 

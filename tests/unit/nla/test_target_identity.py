@@ -1,0 +1,56 @@
+"""The target that reads must be the one that was trained on; force says what differs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_nla import write_nla
+
+import gloss
+from gloss.contract import TargetRecord, read_model_sidecar, write_model_sidecar
+from gloss.errors import CheckpointError
+from gloss.target_model import identity_of, load_target
+
+pytestmark = pytest.mark.invariant("loading-8")
+
+
+@pytest.fixture
+def recorded(tmp_path, lab_tokenizer):
+    """An NLA with its target's record, and the target."""
+    folder = write_nla(tmp_path / "nla", lab_tokenizer)
+    target = load_target(folder / "target")
+    record = TargetRecord(**identity_of(target.model, target.tokenizer))
+    sidecar = read_model_sidecar(folder / "av")
+    trust = sidecar.trust.model_copy(update={"target": record})
+    write_model_sidecar(replace(sidecar, trust=trust), folder / "av")
+    return folder, target
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_recorded_target_is_taken_in_every_type(recorded, dtype):
+    assert gloss.load(recorded[0], dtype=dtype).target.d_model > 0
+
+
+def test_other_weights_are_refused_and_force_says_what_differs(recorded):
+    folder, target = recorded
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in target.model.parameters():
+            weight.mul_(1 + 0.01 * torch.rand(weight.shape))
+    target.model.save_pretrained(folder / "target")
+    with pytest.raises(CheckpointError, match=r"not the target of this NLA.*was recorded"):
+        _ = gloss.load(folder).target
+    with pytest.warns(UserWarning, match="not the target of this NLA: embedding holds"):
+        assert gloss.load(folder, force=True).target.d_model == target.d_model
+
+
+def test_permuted_ids_are_refused(recorded):
+    folder, _ = recorded
+    file = folder / "target" / "tokenizer.json"
+    rules = json.loads(file.read_text())
+    vocab = rules["model"]["vocab"]
+    vocab[20], vocab[21] = vocab[21], vocab[20]
+    file.write_text(json.dumps(rules))
+    with pytest.raises(CheckpointError, match="tokenizer gives other ids"):
+        _ = gloss.load(folder).target
