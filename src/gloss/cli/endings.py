@@ -38,7 +38,7 @@ def one_line(ended: Callable[[int], BaseException], *, debug: bool = False) -> I
             ("typer.", "click.")
         ):  # a usage error, shown with its usage
             raise
-        line, code = _told(error)
+        line, code = _line_of(error)
         if isinstance(error, OSError):
             _drop_output()
         if debug:
@@ -47,7 +47,7 @@ def one_line(ended: Callable[[int], BaseException], *, debug: bool = False) -> I
         raise ended(code) from error
 
 
-def _told(error: BaseException) -> tuple[str, int]:
+def _line_of(error: BaseException) -> tuple[str, int]:
     """The line that tells of an error, and the exit code."""
     if isinstance(error, GlossError):
         return str(error), error.exit_code

@@ -42,6 +42,8 @@ def encode_texts(
     """Ids of texts in whose ``foreign`` spans (None: all of it) special tokens are plain text.
 
     Raises: TemplateError where the tokenizer cannot tell the two apart."""
+    if not texts:
+        return []
     twin = _twin_of(tokenizer)
     apart = [i for i, text in enumerate(texts) if twin.names_special(text, foreign[i])]
     found = list(_plain(tokenizer, texts, add_special_tokens))

@@ -70,12 +70,23 @@ def text_or_none(name: str, value: Any) -> str | None:
 
 
 def texts(name: str, values: Any) -> list[str]:
-    """One text or several. Raises: ConfigError."""
+    """One text or several, as they are: what cannot be scored is refused, not mended.
+
+    Raises: ConfigError that names the first that is none, or holds half a character.
+    """
     if isinstance(values, str):
-        return [text(name, values)]
+        values = [values]
     if not isinstance(values, Iterable) or isinstance(values, bytes | Mapping):
-        raise ConfigError(name, expected="a text, or several", found=_shown(values))
-    return [text(name, one) for one in values]
+        raise ConfigError(f"{name}s", expected="a text, or several", found=_shown(values))
+    found = list(values)
+    for place, one in enumerate(found):
+        if not isinstance(one, str):
+            what, kind = f"{name} {place} is not a text", type(one).__name__
+            raise ConfigError(what, expected="str", found=kind)
+        if one != without_surrogates(one):
+            what, expected = f"{name} {place} holds half a character", "Unicode text"
+            raise ConfigError(what, expected=expected, found=_shown(one))
+    return found
 
 
 def pair(name: str, value: Any) -> tuple[str, str] | None:

@@ -205,7 +205,7 @@ class Questions:
         Raises: ConfigError for what is no text.
         """
         self.require("ar")
-        texts = boundary.texts("explanations", explanations)
+        texts = boundary.texts("explanation", explanations)
         self.check_values(len(texts))
         return await self.executor.reconstruct(texts)
 
@@ -218,7 +218,7 @@ class Questions:
         Raises: ActivationError if the counts or widths differ; PositionError, CorpusError.
         """
         self.require("ar")
-        texts = boundary.texts("explanations", explanations)
+        texts = boundary.texts("explanation", explanations)
         selection = Selection(positions=position) if is_text(source) else Selection()
         vectors = (await choose(self, source, selection)).vectors
         if len(vectors) not in (1, len(texts)):

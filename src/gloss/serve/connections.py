@@ -143,14 +143,14 @@ class Server(uvicorn.Server):
         """See ``uvicorn.Server``."""
         rest = min(1.0, 0.2 * self._grace_s)
         self._stop(self._grace_s - rest)
-        leaving = asyncio.get_running_loop().call_later(self._grace_s - 0.5 * rest, self._leave)
+        leaving = asyncio.get_running_loop().call_later(self._grace_s - 0.5 * rest, self._abort_rest)
         try:
             await super().shutdown(sockets)
         finally:
             leaving.cancel()
-            self._leave()
+            self._abort_rest()
 
-    def _leave(self) -> None:
+    def _abort_rest(self) -> None:
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
