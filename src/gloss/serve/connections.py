@@ -124,9 +124,11 @@ class Connection(H11Protocol):
             self._later(self._limits.write_timeout_s)
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Nothing, in place of a timer."""
     if timer is not None:
         timer.cancel()
+    return None
 
 
 class Server(uvicorn.Server):

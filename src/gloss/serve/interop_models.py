@@ -41,7 +41,7 @@ class TextRequest(BaseModel):
     def document(self) -> Document:
         """The chat, or else the text. Raises: ConfigError if there is neither; CorpusError."""
         if self.messages is not None:
-            _check_size(self.messages)
+            _check_chat(self.messages)
             messages = [message.model_dump(exclude_none=True) for message in self.messages]
             options: dict[str, object] = {"add_generation_prompt": self.add_generation_prompt}
             if self.continue_final_message:
@@ -54,8 +54,9 @@ class TextRequest(BaseModel):
         return Document("text", clean_text(self.text))
 
 
-def _check_size(messages: Sequence[ChatMessageInput]) -> None:
-    """Raises: TooLarge for a chat beyond the bounds of one request."""
+def _check_chat(messages: Sequence[ChatMessageInput]) -> None:
+    """Raises: TooLarge for a chat beyond the bounds of one request, ConfigError for a role that
+    no template means."""
     if len(messages) > limits.MAX_MESSAGES:
         expected = f"at most {limits.MAX_MESSAGES}"
         raise TooLarge("too many messages", expected=expected, found=len(messages))
@@ -63,6 +64,9 @@ def _check_size(messages: Sequence[ChatMessageInput]) -> None:
     if size > limits.MAX_CHAT_CHARS:
         expected = f"at most {limits.MAX_CHAT_CHARS} characters"
         raise TooLarge("the chat is too long", expected=expected, found=size)
+    if unknown := {one.role for one in messages} - limits.ROLES:
+        expected = f"one of {', '.join(sorted(limits.ROLES))}"
+        raise ConfigError("unknown role", expected=expected, found=repr(min(unknown))[:80])
 
 
 class Scored(BaseModel):

@@ -15,6 +15,9 @@ DEFAULT_NEW_TOKENS = 200
 MAX_COMPLETION_TOKENS = 512
 # Gloss's own.
 MAX_MESSAGES = 1024
+ROLES = frozenset(
+    {"system", "developer", "user", "assistant", "model", "tool", "function", "ipython"}
+)
 MAX_CHAT_CHARS = 8 * MAX_TEXT_CHARS
 _TEXT_BYTES, _NUMBER_BYTES, _TEXT_COMMAS = 16 * 2**20, 32, 2**18
 

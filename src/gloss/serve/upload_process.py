@@ -31,9 +31,14 @@ def main(file: str, d_model: str, max_rows: str, max_bytes: str) -> int:
     try:
         found = read_upload(Path(file), int(d_model), max_rows=int(max_rows))
     except GlossError as error:
-        said = {"kind": type(error).__name__, "what": error.what, "where": "upload"}
-        said |= {"expected": _shown(error.expected), "found": _shown(error.found)}
-        said |= {"remedy": error.remedy}
+        said: dict[str, str | None] = {
+            "kind": type(error).__name__,
+            "what": error.what,
+            "where": "upload",
+            "expected": _shown(error.expected),
+            "found": _shown(error.found),
+            "remedy": error.remedy,
+        }
         sys.stdout.buffer.write(json.dumps(said).encode())
         return 2
     sys.stdout.buffer.write(answer_bytes(found))

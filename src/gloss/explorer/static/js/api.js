@@ -77,7 +77,8 @@ export async function linesOf(nla, source, reading, signal) {
   const lines = claimLines(reading.text);
   const texts = [
     ...lines.map((_, i) => lines.slice(0, i + 1).join("\n")),
-    ...(lines.length > 1 ? lines.map((_, i) => lines.filter((_, j) => j !== i).join("\n")) : []),
+    ...lines.map((_, i) => lines.filter((_, j) => j !== i).join("\n")),
+    "",
   ];
   const { scores } = await call(
     "/v1/score",
@@ -85,12 +86,13 @@ export async function linesOf(nla, source, reading, signal) {
     { signal },
   );
   const fve = scores.map((/** @type {any} */ score) => score.fve);
-  const whole = fve[lines.length - 1];
+  const whole = fve[lines.length - 1],
+    wordless = fve.at(-1);
   const known = fve.every((/** @type {unknown} */ one) => one !== null);
   const weighed = lines.map((text, i) => ({
     text,
-    adds: !known ? null : i ? fve[i] - fve[i - 1] : fve[0],
-    loses: known && lines.length > 1 ? whole - fve[lines.length + i] : null,
+    adds: known ? fve[i] - (i ? fve[i - 1] : wordless) : null,
+    loses: known ? whole - fve[lines.length + i] : null,
   }));
   return { lines: weighed, percentile: scores[lines.length - 1].percentile ?? null };
 }

@@ -1,6 +1,6 @@
 // Results as files: JSON, and one HTML page that works offline, without a script.
 import { fetchFile } from "./connection.js";
-import { fixed, fveReading, norm, scaleStep, signed } from "./numbers.js";
+import { counted, fixed, fveReading, norm, scaleStep, signed } from "./numbers.js";
 import { claimLines, escapeHtml, visible } from "./text.js";
 
 /** @typedef {import("./types.js").Reading} Reading */
@@ -83,13 +83,13 @@ export async function asParquet(text, readings) {
 const STYLE = `
 :root {
   color-scheme: light dark;
-  --paper: #fbfaf8; --ink: #1f2328; --muted: #565d66; --rule: #dedbd4; --accent: #1f6f8b;
+  --paper: #fbfaf8; --ink: #1f2328; --muted: #565d66; --rule: #dedbd4; --accent: #1f6f8b; --bad: #a3341f;
   --q0: #eaf3f7; --q1: #d7eaf2; --q2: #c3e1ed; --q3: #aed8e7; --q4: #9acee2; --q5: #85c5dd;
   --q6: #6fbcd8;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --paper: #16181b; --ink: #e9e7e1; --muted: #a7adb5; --rule: #31363c; --accent: #67b7d3;
+    --paper: #16181b; --ink: #e9e7e1; --muted: #a7adb5; --rule: #31363c; --accent: #67b7d3; --bad: #f0907c;
     --q0: #1f272a; --q1: #223239; --q2: #243e48; --q3: #254a58; --q4: #255668; --q5: #236379;
     --q6: #20708b;
   }
@@ -108,6 +108,8 @@ p { margin: 0.3rem 0; }
 .text a, .text span {
   color: inherit; text-decoration: none; border-radius: 2px; padding: 0.14em 0;
 }
+.text .q-under, .text .failed { text-decoration: underline wavy var(--bad); }
+.n.bad { color: var(--bad); }
 .text a:hover, .text a:focus { outline: 2px solid var(--accent); }
 ${[0, 1, 2, 3, 4, 5, 6].map((step) => `.q${step} { background: var(--q${step}); }`).join("\n")}
 article { border-top: 1px solid var(--rule); padding: 1rem 0; }
@@ -121,7 +123,11 @@ td.v, th.v { text-align: right; white-space: nowrap; }
 
 const WHAT_FVE_IS =
   "FVE is the share of the variance of directions that an explanation rebuilds: 1 is perfect, " +
-  "guessing the mean gives 0. A high FVE does not make a sentence true.";
+  "guessing the mean gives 0 on average. A high FVE does not make a sentence true.";
+
+const NOT_EXTRACTED =
+  "No explanation could be extracted: this is what the AV wrote. It counts as orthogonal, never as" +
+  " missing.";
 
 /**
  * A page for sharing: every text escaped, no script, nothing loaded.
@@ -138,7 +144,7 @@ export function asPage(text, readings) {
       escapeHtml(visible(token.token)) + (token.token.includes("\n") ? "<br>" : "<wbr>");
     const step = scaleStep(reading?.fve, [0, 1]);
     return reading
-      ? `<a href="#p${position}"${step && step !== "under" ? ` class="q${step}"` : ""}>${shown}</a>`
+      ? `<a href="#p${position}"${classOf(reading, step)}>${shown}</a>`
       : `<span>${shown}</span>`;
   });
   const name = escapeHtml(nla.name);
@@ -155,6 +161,7 @@ export function asPage(text, readings) {
 <h1>What activations say</h1>
 <p class="lead">NLA ${name}, target ${escapeHtml(nla.target)}, output of block ${nla.layer}.
 ${WHAT_FVE_IS}</p>
+<p class="n">${summaryOf(readings)}</p>
 <div class="text" dir="auto">${tokens.join("")}</div>
 ${readings.map(articleOf).join("\n")}
 </body>
@@ -162,9 +169,29 @@ ${readings.map(articleOf).join("\n")}
 `;
 }
 
+/** How many are shown, and how many of them are bad. @param {Reading[]} readings */
+function summaryOf(readings) {
+  const below = readings.filter((one) => !one.failed && one.fve !== null && one.fve < 0).length;
+  const failed = readings.filter((one) => one.failed).length;
+  return (
+    `${counted(readings.length, "explanation")}, ${below} of them below an FVE of 0 and ${failed}` +
+    " that could not be extracted (both underlined)."
+  );
+}
+
+/**
+ * Colour by FVE; what is below 0 or could not be extracted is marked, not left blank.
+ * @param {Reading} reading
+ * @param {string | undefined} step
+ */
+function classOf(reading, step) {
+  if (reading.failed) return ' class="failed"';
+  return step ? ` class="q${step === "under" ? "-under" : step}"` : "";
+}
+
 /** @param {Reading} reading */
 function articleOf(reading) {
-  const { position, lines, flags } = reading;
+  const { position, lines, flags, failed } = reading;
   const head = `<tr><th></th><th class="v">adds</th><th class="v">lost without it</th></tr>`;
   const rows = lines
     ? lines.map((line) => [line.text, signed(line.adds), fixed(line.loses)])
@@ -180,7 +207,7 @@ function articleOf(reading) {
 <h2 dir="auto">${escapeHtml(visible(reading.token))}</h2>
 <table>${lines ? head : ""}${rows.map(rowOf).join("")}</table>
 <p class="n">${numbers.join(" · ")}</p>
-<p class="n">${escapeHtml(fveReading(reading.fve))}</p>
+<p class="n${failed ? " bad" : ""}">${escapeHtml(failed ? NOT_EXTRACTED : fveReading(reading.fve))}</p>
 </article>`;
 }
 

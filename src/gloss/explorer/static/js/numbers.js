@@ -53,13 +53,13 @@ export function fveReading(fve) {
   const shown = fixed(fve);
   if (fve < 0)
     return (
-      "Worse than guessing the mean, which gives 0; 1 is perfect. These words mislead the" +
-      " reconstruction."
+      "Worse than 0, which guessing the mean gives on average; 1 is perfect. These words mislead" +
+      " the reconstruction."
     );
-  if (fve < 0.05) return "About what guessing the mean gives (0); 1 is perfect.";
+  if (fve < 0.05) return "About 0, which guessing the mean gives on average; 1 is perfect.";
   return (
     `${shown} of the variance of directions is rebuilt from these words; guessing the mean gives` +
-    " 0. It does not say that they are true."
+    " 0 on average. It does not say that they are true."
   );
 }
 

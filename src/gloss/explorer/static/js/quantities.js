@@ -40,7 +40,7 @@ export function colourings(text, readings, params) {
       say: (v) => `FVE ${fixed(v)}`,
       meaning:
         "FVE: the share of the variance of directions that an explanation rebuilds; guessing the" +
-        " mean gives 0. Tokens without colour are not explained yet.",
+        " mean gives 0 on average. Tokens without colour are not explained yet.",
     },
     {
       key: "norm",

@@ -39,7 +39,7 @@ export class ReadText {
   /** @param {number} position @param {Partial<Reading>} change */
   #change(position, change) {
     const before = this.now.get(position) ?? blank(position, this.tokens[position]?.token ?? "");
-    this.now.set(position, { ...before, ...change });
+    this.now.set(position, { ...before, stopped: false, ...change });
     this.renewing ||= setTimeout(() => this.#renew(), RENEW_MS);
   }
 
@@ -83,7 +83,10 @@ export class ReadText {
     } finally {
       for (const position of wanted) this.busy.delete(position);
       for (const [position, reading] of this.now)
-        if (!reading.done && !this.busy.has(position)) this.now.delete(position);
+        if (!reading.done && !this.busy.has(position)) {
+          if (reading.text) this.now.set(position, { ...reading, stopped: true });
+          else this.now.delete(position);
+        }
       this.#renew();
     }
   }
@@ -133,6 +136,7 @@ export function blank(position, token) {
     token,
     text: "",
     done: false,
+    stopped: false,
     failed: false,
     fve: null,
     baseline: null,

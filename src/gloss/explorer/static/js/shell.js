@@ -48,7 +48,12 @@ export function Shell() {
     };
   }, [name]);
 
-  const nla = known?.find((one) => one.name === params.nla) ?? known?.[0] ?? null;
+  const named = known?.find((one) => one.name === params.nla) ?? null;
+  const absent = Boolean(known && params.nla && !named);
+  const nla = absent ? null : (named ?? known?.[0] ?? null);
+  useEffect(() => {
+    if (nla && !params.nla && (params.t || params.chat)) setParams({ nla: nla.name });
+  }, [nla, params.nla, params.t, params.chat]);
   const ready = loaded?.view === name && (nla || name === "runs") && known;
   return html`
     <${Top} view=${name} params=${params} known=${known} nla=${nla} />
@@ -60,15 +65,35 @@ export function Shell() {
           ? html`
             <${loaded.component} key=${`${name} ${nla?.name ?? ""}`} nla=${nla} params=${params} />
           `
-          : known && !nla && name !== "runs"
-            ? html`
+          : absent && name !== "runs"
+            ? html`<${Absent} name=${params.nla} known=${known} />`
+            : known && !nla && name !== "runs"
+              ? html`
               <p class="lead">
                 No NLA is loaded. Start the server with --nla, or look at <a href="#/runs">runs</a>.
               </p>
             `
-            : html`<p class="lead" role="status">Loading…</p>`
+              : html`<p class="lead" role="status">Loading…</p>`
       }
     </main>
+  `;
+}
+
+/**
+ * A link to an NLA that is not loaded: another one is opened only by who asks for it.
+ * @param {{name: string, known: import("./types.js").NlaInfo[]}} props
+ */
+function Absent({ name, known }) {
+  return html`
+    <${Problem} error=${`This link is about the NLA ${name}, which this server does not hold.`} />
+    <p class="bar">
+      Open it with another one:
+      ${known.map(
+        (one) => html`
+          <button key=${one.name} onClick=${() => setParams({ nla: one.name })}>${one.name}</button>
+        `,
+      )}
+    </p>
   `;
 }
 

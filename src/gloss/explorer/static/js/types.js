@@ -31,6 +31,7 @@
  * @property {string} token
  * @property {string} text
  * @property {boolean} done
+ * @property {boolean} stopped whether it was given up while it was written
  * @property {boolean} failed
  * @property {number | null} fve
  * @property {number | null} baseline the FVE that the position's mean direction has

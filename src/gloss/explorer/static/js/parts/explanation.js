@@ -40,6 +40,10 @@ export function ExplanationCard({ reading, nla, onWeigh, actions, children, unit
         )}
       </header>
       <${Said} reading=${reading} />
+      ${
+        reading.stopped &&
+        html`<p class="aside">Stopped here: not finished, and not scored. Choose it again to go on.</p>`
+      }
       ${done && html`<${Measures} reading=${reading} />`}
       ${done && actions && html`<div class="actions">${actions}</div>`}
       ${children}
@@ -62,7 +66,8 @@ const FLAG_MEANINGS = {
  * @param {{reading: Reading}} props
  */
 function Said({ reading }) {
-  const { text, lines, done, failed } = reading;
+  const { text, lines, failed } = reading;
+  const done = reading.done || reading.stopped;
   const rows = lines ?? claimLines(text).map((line) => ({ text: line, adds: null, loses: null }));
   const weighed = lines !== null && lines.length > 0;
   const widest = Math.max(
@@ -171,7 +176,7 @@ export function Measures({ reading }) {
       <div class="main"><dt>FVE</dt><dd>${fixed(fve)}</dd></div>
       ${
         baseline !== null &&
-        html`<div><dt>mean direction here</dt><dd>${fixed(baseline)}</dd></div>`
+        html`<div><dt>mean direction, at this token</dt><dd>${fixed(baseline)}</dd></div>`
       }
       <div title=${cosineReading(cosine)}><dt>cosine</dt><dd>${fixed(cosine)}</dd></div>
       ${
@@ -185,7 +190,8 @@ export function Measures({ reading }) {
       ${fveReading(fve)}
       ${
         reading.lines && reading.lines.length > 1
-          ? " A line adds what it brings to those before it; the first is counted from 0."
+          ? " A line adds what it brings to those before it; the first is counted from a text" +
+            " without words."
           : ""
       }
     </p>

@@ -241,10 +241,10 @@ function Turns({ turns, onChange }) {
             <select
               aria-label=${`Role of turn ${i + 1}`}
               value=${turn.role}
-              onChange=${(/** @type {any} */ e) => edit(i, { role: e.target.value })}
+              onChange=${(/** @type {any} */ e) => e.target.value && edit(i, { role: e.target.value })}
             >
               ${[...new Set([...ROLES, turn.role])].map(
-                (role) => html`<option key=${role}>${role}</option>`,
+                (role) => html`<option key=${role} value=${role}>${role}</option>`,
               )}
             </select>
             <textarea

@@ -42,6 +42,7 @@ export function TrustPanel({ text, position }) {
 function Evidence({ trust, fve }) {
   return html`
     <h3>Against controls</h3>
+    <p class="reading">0 is what guessing the mean gives on average; "mean direction" is what it gives here.</p>
     <${Dots}
       rows=${[
         ["this explanation", fve, true],
@@ -55,7 +56,6 @@ function Evidence({ trust, fve }) {
         <h3>${trust.samples.length} samples at temperature 1</h3>
         <p class="reading">
           ${trust.agreement !== null && `Agreement ${fixed(trust.agreement)} ${AGREEMENT} `}
-          Claims that come back in every sample are more often true.
         </p>
         <table>
           <thead><tr><th scope="col">sample</th><th scope="col" class="num">FVE</th></tr></thead>
@@ -200,7 +200,7 @@ function Dots({ rows }) {
           </g>
         `,
       )}
-      <text x=${x(0)} y=${height - 5} text-anchor="middle">0, the mean</text>
+      <text x=${x(0)} y=${height - 5} text-anchor="middle">0</text>
       <text x=${x(1)} y=${height - 5} text-anchor="middle">1</text>
     </svg>
   `;

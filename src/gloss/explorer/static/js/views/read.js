@@ -166,7 +166,7 @@ function Reader({ text, params, onEdit }) {
               <a
                 href=${formatHash("transcript", {
                   ...sourceParams(text.source),
-                  nla: params.nla,
+                  nla: text.nla.name,
                   sel: params.sel,
                 })}
               >
@@ -216,7 +216,7 @@ function OneToken({ text, position, params, only, onProblem }) {
     const others = parsePositions(params.trust).filter((p) => p !== position);
     setParams({ trust: formatPositions(on ? [...others, position] : others) });
   };
-  const link = { ...sourceParams(text.source), nla: params.nla };
+  const link = { ...sourceParams(text.source), nla: text.nla.name };
   return html`
     <${ExplanationCard}
       reading=${reading}

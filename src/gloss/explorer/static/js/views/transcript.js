@@ -295,7 +295,7 @@ function Themes({ matching, params }) {
  */
 function Rows({ text, matching, found, params, at, onJump }) {
   const [more, setMore] = useState(1);
-  const link = { ...sourceParams(text.source), nla: params.nla };
+  const link = { ...sourceParams(text.source), nla: text.nla.name };
   const hidden = matching.length - more * ROWS_AT_ONCE;
   return html`
     <ul class="rows">

@@ -13,7 +13,8 @@ import { setParams } from "../route.js";
 
 /** @typedef {import("../types.js").Reading} Reading */
 
-const LARGEST_MB = 256;
+/** As the server has it. */
+export const LARGEST_MB = 64;
 const ROWS = 16;
 
 /** @param {{nla: import("../types.js").NlaInfo, params: Record<string, string>}} props */
@@ -74,8 +75,8 @@ export default function VectorsView({ nla, params }) {
       onDrop=${drop}
     >
       <p>
-        Drop a <code>.npy</code>, <code>.safetensors</code> or <code>.parquet</code> file here,
-        or${" "}
+        Drop a <code>.npy</code>, <code>.safetensors</code> or <code>.parquet</code> file of at
+        most ${LARGEST_MB} MB here, or${" "}
         <button class="plain" onClick=${() => input.current?.click()}>choose one</button>.
       </p>
       <input
@@ -143,6 +144,7 @@ function Loaded({ nla, params, file, found }) {
       );
     } catch (error) {
       if (!isAbort(error)) setProblem(error);
+      setReadings(now.map((one) => ({ ...one, stopped: !one.done && one.text !== "" })));
     }
     setStop(null);
   };
