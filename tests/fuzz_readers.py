@@ -1,7 +1,7 @@
-"""Fuzzes every reader of files: damaged input is read or refused with a GlossError of one line,
-nothing else.
+"""Fuzzes every reader of files and every other way in (``fuzz_boundaries.py``): damaged input is
+read or refused with a GlossError of one line, nothing else.
 
-    case i = a reader, one of its good inputs, and mutations, all drawn from (seed, i)
+    case i = a reader, one of its good inputs, and mutations, all drawn from (seed, i); or a door
 Cases run in a child process with limits on memory and time, so that a crash of a native library is
 a finding too. A finding is saved with its case number; ``python tests/fuzz_readers.py --seed S
 --case I`` runs that case alone. Not a test by itself: ``make fuzz`` runs it for FUZZ_SECONDS, a
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from fuzz_boundaries import Door, doors
 
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden"
 MEMORY_BYTES, CASE_SECONDS = 12 * 2**30, 20
@@ -410,7 +412,7 @@ class Finding:
 
 
 def run_case(
-    seed: int, case: int, folder: Path, all_readers: Sequence[Reader] | None = None
+    seed: int, case: int, folder: Path, all_readers: Sequence[Reader | Door] | None = None
 ) -> tuple[str, str, str]:
     """Runs one case in ``folder``: (reader, ``fine`` or the GlossError's name or ``other``,
     details).
@@ -418,17 +420,14 @@ def run_case(
     from gloss.errors import GlossError
 
     rng = random.Random(f"{seed}:{case}")
-    chosen = all_readers or readers()
+    chosen = all_readers or [*readers(), *doors()]
     reader = rng.choices(chosen, [r.weight for r in chosen])[0]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    name = rng.choice(reader.mutated)
-    for file, data in rng.choice(reader.inputs).items():
-        (folder / file).write_bytes(damaged(data, file, rng) if file == name else data)
-    where = folder / name if reader.name == "Parquet schema" else folder
     try:
-        result = reader.read(where)
-        if reader.intact is not None and not reader.intact(result):
+        if isinstance(reader, Door):
+            reader.knock(folder, rng)
+        elif not _read_as_it_was(reader, folder, rng):
             return reader.name, "other", "changed data were read without an error"
         return reader.name, "fine", ""
     except GlossError as error:
@@ -442,6 +441,15 @@ def run_case(
         return reader.name, "other", traceback.format_exc()
 
 
+def _read_as_it_was(reader: Reader, folder: Path, rng: random.Random) -> bool:
+    """Reads damaged files; False if what was read is not what was written."""
+    name = rng.choice(reader.mutated)
+    for file, data in rng.choice(reader.inputs).items():
+        (folder / file).write_bytes(damaged(data, file, rng) if file == name else data)
+    result = reader.read(folder / name if reader.name == "Parquet schema" else folder)
+    return reader.intact is None or reader.intact(result)
+
+
 def _worker(seed: int, first: int, until: float, folder: str, current: Any, results: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
@@ -449,7 +457,7 @@ def _worker(seed: int, first: int, until: float, folder: str, current: Any, resu
         raise BaseException(f"more than {CASE_SECONDS} s")
 
     signal.signal(signal.SIGALRM, too_slow)
-    all_readers, case = readers(), first
+    all_readers, case = [*readers(), *doors()], first
     while time.time() < until:
         current.value = case
         signal.alarm(CASE_SECONDS)

@@ -100,7 +100,7 @@ def _place(path: Path, *, wanted: str, fits: Callable[[int], bool]) -> Path:
 
 def _check_parents(place: Path) -> None:
     """Raises OSError if the first folder above that is there is none."""
-    above = next(folder for folder in place.parents if os.path.lexists(folder))
+    above = next((one for one in place.parents if os.path.lexists(one)), place)
     if not above.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
 
@@ -164,9 +164,9 @@ def read_json(path: Path) -> Any:
     """The value in a JSON file that Gloss wrote. Raises: ResumeError if it is no JSON any more."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        remedy = "Remove it, or the folder if it describes a run"
-        raise ResumeError(f"not a JSON file ({error})", where=path, remedy=remedy) from error
+    except (ValueError, RecursionError) as error:
+        what, remedy = f"not a JSON file ({first_line(error)})", "Remove it, or the run's folder"
+        raise ResumeError(what, where=path, remedy=remedy) from error
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def _owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / OWNER_NAME).read_text(encoding="utf-8"))
         return "process {pid} on {host} since {since}: {command}".format_map(owner)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "a process that has not said which"
 
 

@@ -44,10 +44,12 @@ def json_text(
     sort_keys: bool = False,
     only_ascii: bool = False,
     compact: bool = False,
+    to_the_letter: bool = False,
     default: Callable[[Any], Any] | None = None,
 ) -> str:
     """JSON that every reader takes: null where a number is NaN or infinite, U+FFFD for a lone
-    surrogate, numbers of numpy and torch as numbers, a path as its text.
+    surrogate (``to_the_letter`` its escape, as others wrote it), numbers of numpy and torch as
+    numbers, a path as its text.
 
     Raises: TypeError for any other kind of value, unless ``default`` makes one of these of it."""
     write = partial(
@@ -59,10 +61,12 @@ def json_text(
         allow_nan=False,
     )
     try:
-        text = without_surrogates(write(value))
+        text = write(value)
     except (TypeError, ValueError):
-        text = without_surrogates(write(_plain(value, default)))
-    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if only_ascii else text
+        text = write(_plain(value, default))
+    text = text if to_the_letter else without_surrogates(text)
+    escaped = only_ascii or to_the_letter
+    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if escaped else text
 
 
 def _plain(value: Any, default: Callable[[Any], Any] | None) -> Any:

@@ -24,6 +24,7 @@ PASSES = {
     "av.template_word_drift_outside_slot": (
         "other words, but the marker stands between the recorded neighbours"
     ),
+    "av.template_escaped_braces": "a doubled brace is a brace",
     "av.schema_version_missing": "read as the current one",
     "av.role_missing": "the documented minimal sidecar of an AV has none",
     "av.scale_sentinel": "sqrt_d_model is a number's name",

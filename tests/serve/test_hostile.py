@@ -129,7 +129,7 @@ def test_a_connection_that_never_finishes_its_headers_is_ended(hostile, begun):
 @pytest.mark.invariant("server-3")
 def test_headers_that_trickle_in_gain_no_time(hostile):
     connection, started = raw(hostile, b"GET /healthz HTTP/1.1\r\n"), time.monotonic()
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError):  # noqa: PT012
         while time.monotonic() - started < 8:
             connection.sendall(b"x")
             time.sleep(0.1)
@@ -180,7 +180,7 @@ def test_a_client_that_does_not_take_its_answer_is_left(nla):
         connection.connect((client.base_url.host, client.base_url.port))
         request = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         deadline, held = time.monotonic() + 20, client.server.server_state.connections
-        with pytest.raises(OSError):
+        with pytest.raises(OSError):  # noqa: PT012
             while time.monotonic() < deadline:
                 connection.settimeout(2)
                 connection.sendall(request * 50)

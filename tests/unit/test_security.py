@@ -146,7 +146,7 @@ def test_remote_code_is_never_trusted_by_default_and_weights_are_safetensors():
     assert found == []
 
 
-def test_the_environment_is_read_in_five_places_and_never_for_settings():
+def test_the_environment_is_read_in_six_places_and_never_for_settings():
     readers = {
         path.relative_to(SOURCE).as_posix()
         for path, tree in TREES.items()
@@ -159,6 +159,7 @@ def test_the_environment_is_read_in_five_places_and_never_for_settings():
         "cli/threads.py",
         "pipeline/last_run.py",
         "engines/transport.py",
+        "serve/uploads.py",
     }
 
 

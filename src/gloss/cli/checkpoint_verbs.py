@@ -68,9 +68,9 @@ def convert(
     """Turn training shards, a LoRA adapter or another dialect or dtype into one Hugging Face
     folder."""
     check_dtype(dtype)
-    check_new_folder(out)
     if not Path(place).expanduser().is_dir():  # shards and adapters are no NLA to be found
         _check(place, revision)
+    check_new_folder(out)
     from gloss.release.convert import ConvertOptions
     from gloss.release.convert import convert as run_convert
 

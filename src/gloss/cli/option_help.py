@@ -28,7 +28,7 @@ HELP: Mapping[str, str] = {
     "minus": "Subtract the activations of this file, row by row (one row: from all).",
     "minus_text": "Subtract the activation of a token of this text, its last one.",
     "minus_position": "Which token that is; without --minus-text, of the text itself.",
-    "limit": "Only the first so many rows.",
+    "limit": "Only the first so many rows; all of them if not given.",
     # with what
     "nla": "Folder or hub id of the NLA; the last quickstart if not given.",
     "av": "Folder or hub id of the AV, where it stands elsewhere.",
@@ -75,7 +75,7 @@ HELP: Mapping[str, str] = {
     "preset": "smoke (a minute), standard (five) or thorough (twenty).",
     "quickstart.out": "Folder of the run; gloss-runs/PRESET if not given.",
     "run.out": "Folder of the run, where a stopped run goes on; gloss-runs/NAME if not given.",
-    "max_rows": "Held-out activations that are explained, taken document by document.",
+    "max_rows": "Held-out activations that are explained, from documents drawn at random.",
     "run_dir": "Folder of a finished run.",
     # data and training
     "extract.out": "Folder for the shards.",

@@ -19,7 +19,7 @@ from gloss.cli.options import (
     TextOptions,
     read_text,
 )
-from gloss.cli.output import Answer, next_command, print_json, table
+from gloss.cli.output import Answer, next_command, note, print_json, table
 from gloss.durable import output_file, replaced_file
 from gloss.errors import ConfigError
 from gloss.nla.request import Sampling, Selection
@@ -27,9 +27,13 @@ from gloss.nla.request import Sampling, Selection
 if TYPE_CHECKING:
     from gloss.nla import NLA
     from gloss.nla.presentation import Result
+    from gloss.nla.results import Score
 
 SHOWN_WITHOUT_OUT = 1000
 _WHOLE = re.compile(r"\s*-?[0-9]{1,18}\s*")
+
+SCORED_TOGETHER = 1024
+"""Rows of a file that are scored at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,11 +232,14 @@ def score(
     position: int = -1,
     limit: AtLeast1 | None = None,
 ) -> Answer:
-    """Score how well one explanation rebuilds the activation of a token, or each of the first 100
-    of a file."""
+    """Score how well one explanation rebuilds the activation of a token, or each of a file."""
     from gloss.formatting import decimal
 
+    if source.activations is not None and not source.activations.exists():
+        source.vectors()  # says in its own words what is not there
+
     read, names = read_text(explanation), list[str | None]()
+    found: list[Score]
     if source.activations is None:
         document = source.document()
         names, found = [document.doc_id], parts.open().score([read], document, position=position)
@@ -240,9 +247,16 @@ def score(
         from gloss.reading.explain import open_for
 
         nla = parts.open()
-        chunk = next(open_for(nla, source.activations).chunks(limit or 100))
-        names = list(chunk.columns.get("doc_id", [None] * len(chunk.vectors)))
-        found = nla.score([read] * len(names), chunk.vectors)
+        given, found = open_for(nla, source.activations), []
+        rest = given.num_rows if limit is None else min(limit, given.num_rows)
+        if rest < given.num_rows:
+            note(f"the first {rest} of {given.num_rows} rows are scored")
+        for chunk in given.chunks(min(rest, SCORED_TOGETHER)):
+            some = chunk.vectors[: rest - len(found)]
+            names += list(chunk.columns.get("doc_id", [None] * len(some)))[: len(some)]
+            found += nla.score([read] * len(some), some)
+            if len(found) == rest:
+                break
     rows = [(i, name, one) for i, (name, one) in enumerate(zip(names, found, strict=True))]
     cells = ((i, name, decimal(one.cosine, 3), decimal(one.fve, 3)) for i, name, one in rows)
     as_json = [{"row": i, "doc_id": name, **asdict(one)} for i, name, one in rows]

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from gloss.errors import TemplateError
+from gloss.errors import CorpusError, TemplateError, foreign_faults
 
 Spans = Sequence[tuple[int, int]]
 Tokens = tuple[list[int], list[tuple[int, int]] | None]
@@ -44,11 +44,12 @@ def encode_texts(
     Raises: TemplateError where the tokenizer cannot tell the two apart."""
     if not texts:
         return []
-    twin = _twin_of(tokenizer)
-    apart = [i for i, text in enumerate(texts) if twin.names_special(text, foreign[i])]
-    found = list(_plain(tokenizer, texts, add_special_tokens))
-    for i in apart:
-        found[i] = twin.encode(texts[i], foreign[i], add_special_tokens)
+    with foreign_faults(CorpusError, "the tokenizer fails", where=f"the text {texts[0][:40]!r}"):
+        twin = _twin_of(tokenizer)
+        apart = [i for i, text in enumerate(texts) if twin.names_special(text, foreign[i])]
+        found = list(_plain(tokenizer, texts, add_special_tokens))
+        for i in apart:
+            found[i] = twin.encode(texts[i], foreign[i], add_special_tokens)
     return found
 
 

@@ -116,7 +116,7 @@ def ar_prompt_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
 
 def ar_ids(tokenizer: Any, template: str, prompt: str) -> list[int]:
     """Token ids of an AR prompt that holds its explanation; in that, control tokens are text."""
-    before, _, after = template.partition("{" + EXPLANATION_FIELD + "}")
+    before, after = around_field(template, EXPLANATION_FIELD)
     return text_ids(tokenizer, prompt, [(len(before), len(prompt) - len(after))])
 
 

@@ -81,7 +81,7 @@ class Transport:
         )
         attempts = AsyncRetrying(**rule.options())
         try:
-            response = await attempts(self._request, path, body)
+            response: httpx2.Response = await attempts(self._request, path, body)
         except Busy as busy:
             response = busy.response
         except httpx2.TransportError as fault:

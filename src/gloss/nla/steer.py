@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ async def steer(
     self.require("ar", "target")
     edit, unrelated = boundary.pair("edit", edit), boundary.pair("unrelated", unrelated)
     edited, original = (boundary.text_or_none("explanation", one) for one in (edited, original))
-    alphas, seed = boundary.finite_numbers("alphas", alphas), boundary.seed_of(seed)
+    alphas, seed = _strengths(alphas), boundary.seed_of(seed)
     max_new_tokens = boundary.whole("max_new_tokens", max_new_tokens, least=1)
     (top_tokens,) = boundary.wholes(top_tokens=top_tokens)
     read = await self.read(source)
@@ -65,8 +65,6 @@ async def steer(
     original, edited = _edit(original, edit, edited)
     unrelated = unrelated or await _unrelated(self, vectors, sites)
     directions = await _directions(self, (original, edited), unrelated, seed)
-    for alpha in alphas:
-        check_alpha(alpha)
     moved = vectors[sites]
     offsets = [torch.zeros_like(moved)]
     for direction, alpha in product(directions.values(), alphas):
@@ -91,11 +89,14 @@ async def steer(
     )
 
 
-def check_alpha(alpha: float) -> None:
-    """Raises ConfigError for a strength that says nothing: not finite, or beyond any use."""
-    if alpha != 0 and not MIN_ALPHA <= abs(alpha) <= MAX_ALPHA:
-        expected = f"0, or {MIN_ALPHA:g} to {MAX_ALPHA:g} of either sign"
-        raise ConfigError("alpha", expected=expected, found=alpha)
+def _strengths(alphas: Any) -> list[float]:
+    """The strengths. Raises: ConfigError for one that says nothing: not finite, beyond any use."""
+    found = boundary.finite_numbers("alphas", alphas)
+    for alpha in found:
+        if alpha != 0 and not MIN_ALPHA <= abs(alpha) <= MAX_ALPHA:
+            expected = f"0, or {MIN_ALPHA:g} to {MAX_ALPHA:g} of either sign"
+            raise ConfigError("alpha", expected=expected, found=alpha)
+    return found
 
 
 def _edit(original: str | None, edit: Pair | None, edited: str | None) -> Pair:

@@ -145,7 +145,9 @@ class Server(uvicorn.Server):
         """See ``uvicorn.Server``."""
         rest = min(1.0, 0.2 * self._grace_s)
         self._stop(self._grace_s - rest)
-        leaving = asyncio.get_running_loop().call_later(self._grace_s - 0.5 * rest, self._abort_rest)
+        leaving = asyncio.get_running_loop().call_later(
+            self._grace_s - 0.5 * rest, self._abort_rest
+        )
         try:
             await super().shutdown(sockets)
         finally:

@@ -21,6 +21,7 @@ from gloss.nla.results import (
     ExplainEvent,
     ExplainPart,
     ExplainStart,
+    TextContinuation,
     TokenExplanation,
 )
 from gloss.serve import interop_models as m
@@ -104,15 +105,8 @@ def _add_texts(router: APIRouter, service: Service) -> None:
         }
         if body.stream:
             return await service.stream(request, completion_frames(questions, body, options))
-        return await answer(
-            request,
-            questions.continue_text(body.document(), **options),
-            lambda found: m.TokenizeResponse(
-                tokens=_infos(found.tokens, body),
-                prompt_length=found.prompt_length,
-                text=found.text,
-            ),
-        )
+        work = questions.continue_text(body.document(), **options)
+        return await answer(request, work, lambda found: _completed(found, body))
 
 
 def _add_activations(router: APIRouter, service: Service) -> None:
@@ -225,6 +219,11 @@ def _extracted(layer: int, found: Extracted) -> m.ExtractResponse:
             for token, vector, norm in zip(tokens, rows, norms, strict=True)
         ],
     )
+
+
+def _completed(found: TextContinuation, body: m.TextRequest) -> m.TokenizeResponse:
+    tokens = _infos(found.tokens, body)
+    return m.TokenizeResponse(tokens=tokens, prompt_length=found.prompt_length, text=found.text)
 
 
 def _explained(

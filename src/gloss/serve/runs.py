@@ -76,6 +76,6 @@ def _results(folder: Path) -> dict[str, Any] | None:
 def _preset(folder: Path) -> str | None:
     try:
         name = json.loads((folder / _CONFIG_NAME).read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return cleaned(name) if isinstance(name, str) else None

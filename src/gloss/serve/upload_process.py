@@ -5,7 +5,6 @@ or a user's error with exit status 2."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
@@ -20,6 +19,7 @@ def main(file: str, d_model: str, max_rows: str, max_bytes: str) -> int:
     import torch
 
     from gloss.errors import GlossError
+    from gloss.foreign import json_text
     from gloss.serve.json_text import answer_bytes
     from gloss.serve.uploads import read_upload
 
@@ -39,7 +39,7 @@ def main(file: str, d_model: str, max_rows: str, max_bytes: str) -> int:
             "found": _shown(error.found),
             "remedy": error.remedy,
         }
-        sys.stdout.buffer.write(json.dumps(said).encode())
+        sys.stdout.buffer.write(json_text(said).encode())
         return 2
     sys.stdout.buffer.write(answer_bytes(found))
     return 0

@@ -31,7 +31,7 @@ class StageRecord:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             settings_found, record.done = dict(found["settings"]), dict(found["done"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             what = "the record of an earlier run cannot be read"
             remedy = "Remove it and the files it describes"
             raise ResumeError(what, where=path, remedy=remedy) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gloss.contract.files import RESULTS_NAME
-from gloss.errors import ConfigError
+from gloss.errors import ConfigError, first_line
 from gloss.formatting import cleaned
 
 METRICS_NAME, SAMPLES_NAME = "metrics.jsonl", "samples.jsonl"
@@ -55,8 +55,9 @@ def read_run_results(path: Path) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise wrong("the results are not JSON", where=where, found=error.msg) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise wrong("the results cannot be read", where=path, found=error) from error
+    except (OSError, ValueError, RecursionError) as error:
+        found = first_line(error)
+        raise wrong("the results cannot be read", where=path, found=found) from error
     if not isinstance(results, dict):
         found = type(results).__name__
         raise wrong("wrong results", where=path, expected="a JSON object", found=found)
@@ -80,7 +81,7 @@ def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
 def _row(line: str) -> Mapping[str, Any] | None:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return cleaned(row) if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 

@@ -22,9 +22,9 @@ def readable(what: str, where: object, remedy: str | None = None) -> Iterator[No
     """Turns what reading a damaged folder raises into CheckpointError: ``what`` and the reason."""
     try:
         yield
-    except GlossError:
+    except (GlossError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except UNREADABLE as error:
+    except BaseException as error:  # a panic of Rust is no Exception
         line = f"{what} ({first_line(error)})"
         raise CheckpointError(line, where=where, remedy=remedy) from error
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from gloss.foreign import json_text
 from gloss.target_model.architectures import blocks_of
 from gloss.target_model.tokenizer_files import ids_of_probes
 
@@ -20,7 +20,9 @@ _EXACT, _ROUNDED = 1e-6, 2**-7
 def identity_of(model: Any, tokenizer: Any) -> dict[str, Any]:
     """What is recorded of a target: values of some weights by name, their type, the tokenizer's
     digest."""
-    entries = json.dumps([sorted(tokenizer.get_vocab().items()), ids_of_probes(tokenizer)])
+    entries = json_text(
+        [sorted(tokenizer.get_vocab().items()), ids_of_probes(tokenizer)], only_ascii=True
+    )
     return {
         "weights": dict(_sampled(model)),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -111,7 +111,7 @@ def test_a_reconstruction_is_printed_or_written(gloss, tmp_path):
     assert len(json.loads(printed)["activation"]) == json.loads(printed)["d_model"]
     out = tmp_path / "v.safetensors"
     assert gloss("nla", "reconstruct", "It rains.", "--nla", "nla", "--out", out)[1] == f"{out}\n"
-    assert load_file(out)["activation"].shape == (json.loads(printed)["d_model"],)
+    assert load_file(out)["activation"].shape == (1, json.loads(printed)["d_model"])
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_positions_prompt_and_best_of_work_on_a_text(gloss):
         ),
         (["--chat", "text.txt"], "text.txt: not JSON"),
         (["--chat", "missing.json"], "missing.json: cannot be read (No such file or directory)"),
-        (["--text-file", "rows.npy"], "not a text file"),
+        (["--text-file", "rows.npy"], "not a text"),
         (["--activations", "many.npy"], "too many activations to print"),
         (["--activations", "missing.npy"], "no such file of activations"),
         (["--activations", "chat.json"], "unknown kind of activations"),
@@ -141,7 +141,7 @@ def test_bad_requests_have_one_line_and_exit_code_two(gloss, arguments, message)
     assert errors.count("\n") == 1
 
 
-def test_search_shows_hits_and_ends_with_one_without_any(gloss, tmp_path):
+def test_search_shows_hits_and_says_if_there_is_none(gloss, tmp_path):
     out = tmp_path / "out.parquet"
     explain(gloss, "--chat", "chat.json", "--tokens", "all", "--out", out)
     code, printed, _ = gloss("results", "search", "MOOD", out)
@@ -153,7 +153,11 @@ def test_search_shows_hits_and_ends_with_one_without_any(gloss, tmp_path):
     assert every > 2
     assert f"2 of {every} explanations are shown" in errors
     assert [hit["text"][slice(*hit["spans"][0])] for hit in hits] == ["mood", "mood"]
-    assert gloss("results", "search", "reward hacking", out)[:2] == (1, "")
+    assert gloss("results", "search", "reward hacking", out) == (
+        0,
+        "",
+        "gloss: no explanation matches\n",
+    )
     assert gloss("results", "search", "(", out)[0] == 2
     assert (
         "--semantic and --model together"
