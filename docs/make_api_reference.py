@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast, get_type_hints
 
 from fastapi.routing import APIRoute
@@ -16,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from gloss.nla.results import ExplainPart, ExplainStart, TokenExplanation
 from gloss.serve import interop_models as m
+from gloss.serve.limits import Limits
 from gloss.serve.replies import ErrorFrame
 from gloss.serve.requests import OwnRequest, SamplingFields, SourceFields, TextFields
 from gloss.serve.service import Service
@@ -65,11 +67,15 @@ class Schemas:
         return found
 
 
+_NO_SERVICE = cast(
+    Service, SimpleNamespace(limits=Limits(), scheduler=SimpleNamespace(reader=None))
+)
+"""The paths are described without anything that answers them."""
+
+
 def reference() -> str:
     """The generated part."""
-    routes = [
-        route for route in v1_router(cast(Service, None)).routes if isinstance(route, APIRoute)
-    ]
+    routes = [route for route in v1_router(_NO_SERVICE).routes if isinstance(route, APIRoute)]
     requests = {route.path: _body(route) for route in routes}
     answers = {route.path: cast(type[Any], route.response_model) for route in routes}
     bodies = {*SHARED, *(body for body in requests.values() if body), *answers.values(), *_frames()}
