@@ -12,8 +12,6 @@ from gloss.contract import TargetRecord, read_model_sidecar, write_model_sidecar
 from gloss.errors import CheckpointError
 from gloss.target_model import identity_of, load_target
 
-pytestmark = pytest.mark.invariant("loading-8")
-
 
 @pytest.fixture
 def recorded(tmp_path, lab_tokenizer):
@@ -27,11 +25,13 @@ def recorded(tmp_path, lab_tokenizer):
     return folder, target
 
 
+@pytest.mark.invariant("loading-8")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_recorded_target_is_taken_in_every_type(recorded, dtype):
     assert gloss.load(recorded[0], dtype=dtype).target.d_model > 0
 
 
+@pytest.mark.invariant("loading-8")
 def test_other_weights_are_refused_and_force_says_what_differs(recorded):
     folder, target = recorded
     torch.manual_seed(5)
@@ -45,6 +45,7 @@ def test_other_weights_are_refused_and_force_says_what_differs(recorded):
         assert gloss.load(folder, force=True).target.d_model == target.d_model
 
 
+@pytest.mark.invariant("loading-8")
 def test_permuted_ids_are_refused(recorded):
     folder, _ = recorded
     file = folder / "target" / "tokenizer.json"

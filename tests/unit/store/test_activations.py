@@ -149,3 +149,51 @@ def test_what_is_no_dataset_is_said_in_one_line(tmp_path):
             read_activations(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.invariant("older-3")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pa.list_(pa.float64()),
+        pa.large_list(pa.float32()),
+        pa.list_(pa.float16(), 3),
+        pa.list_(pa.float64(), 3),
+    ],
+    ids=str,
+)
+def test_vectors_of_any_list_of_floats_are_read_and_nothing_else_is_needed(tmp_path, kind):
+    vectors = np.asarray([[1, 2, 3], [4, 5, 0.5]], dtype=np.float16)
+    item = vectors.astype(kind.value_type.to_pandas_dtype())
+    column = pa.array([list(row) for row in item], kind)
+    pq.write_table(pa.table({"activation_vector": column}), tmp_path / "a.parquet")
+    found = read_activations(tmp_path / "a.parquet")
+    assert found["activation_vector"].type == pa.list_(pa.float32(), 3)
+    assert found["activation_vector"].to_pylist() == vectors.astype(np.float32).tolist()
+
+
+@pytest.mark.invariant("older-3")
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([[1.0, 2.0], [1.0, 2.0, 3.0]], "row 1: no activation.*found 3 numbers"),
+        ([[1.0, 2.0], None], "row 1: no activation.*found null"),
+        ([[1.0, 2.0], [1.0, None]], "row 1: no activation.*null among its numbers"),
+    ],
+)
+def test_a_row_without_a_vector_of_the_common_width_is_named(tmp_path, rows, found):
+    column = pa.array(rows, pa.list_(pa.float32()))
+    pq.write_table(pa.table({"activation_vector": column}), tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match=found):
+        read_activations(tmp_path / "a.parquet")
+
+
+@pytest.mark.invariant("older-3")
+def test_a_small_file_that_decodes_to_gigabytes_is_refused_before_it_is_decoded(tmp_path):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(90_000_000, np.float32)), 1000)
+    file = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"activation_vector": column}), file, compression="zstd")
+    assert file.stat().st_size < 1_000_000
+    with pytest.raises(DatasetError, match="a file that grows out of proportion"):
+        read_activations(file)

@@ -16,7 +16,6 @@ from gloss.target_model import backbone_of, load_target
 
 pytest.importorskip("peft", reason="peft is not installed")
 IDS = torch.arange(20, 36)[None]
-pytestmark = pytest.mark.invariant("loading-1")
 
 
 def trained_adapter(model, folder, **settings):
@@ -56,6 +55,7 @@ def same(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.invariant("loading-1")
 @pytest.mark.parametrize(
     "change",
     [
@@ -78,6 +78,7 @@ def test_names_of_wrappers_lead_to_the_models_own_places(base, tmp_path, change)
     same(logits(load_target(base, adapter=tmp_path / "lora").model), expected)
 
 
+@pytest.mark.invariant("loading-1")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -96,6 +97,7 @@ def test_every_kind_of_lora_gives_what_peft_gives(base, tmp_path, settings):
     same(logits(load_target(base, adapter=tmp_path / "lora").model), expected)
 
 
+@pytest.mark.invariant("loading-1")
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -112,6 +114,7 @@ def test_a_file_that_does_not_fit_is_refused(base, tmp_path, change, line):
         load_target(base, adapter=tmp_path / "lora")
 
 
+@pytest.mark.invariant("loading-1")
 def test_an_adapter_of_another_width_kind_or_with_nan_is_refused(base, tmp_path, lab_tokenizer):
     wide = random_model(vocab_size=len(lab_tokenizer), d_model=48)
     trained_adapter(wide, tmp_path / "wide")
@@ -130,6 +133,7 @@ def test_an_adapter_of_another_width_kind_or_with_nan_is_refused(base, tmp_path,
         load_target(base, adapter=tmp_path / "lora")
 
 
+@pytest.mark.invariant("loading-1")
 @pytest.mark.parametrize("targets", [["q_proj", "up_proj"], r".*language_model.*(q|up)_proj"])
 def test_a_gemma_adapter_trained_on_the_wrapper_reaches_its_text_model(
     tmp_path, lab_tokenizer, targets
@@ -151,6 +155,7 @@ def test_a_gemma_adapter_trained_on_the_wrapper_reaches_its_text_model(
     same(logits(load_target(tmp_path / "lora").model), expected)
 
 
+@pytest.mark.invariant("loading-1")
 def test_an_ar_takes_an_adapter_of_the_whole_model_as_far_as_it_reaches(tmp_path, lab_tokenizer):
     nla_folder = write_nla(tmp_path / "nla", lab_tokenizer)
     whole = load_target(nla_folder / "target").model
@@ -169,6 +174,7 @@ def test_an_ar_takes_an_adapter_of_the_whole_model_as_far_as_it_reaches(tmp_path
         load_ar(nla_folder / "ar", adapter=tmp_path / "lora")
 
 
+@pytest.mark.invariant("loading-1")
 def test_pickled_adapter_weights_are_not_read(base, tmp_path):
     trained_adapter(load_target(base).model, tmp_path / "lora")
     file = tmp_path / "lora/adapter_model.safetensors"
