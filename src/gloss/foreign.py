@@ -44,11 +44,11 @@ def json_text(
     sort_keys: bool = False,
     only_ascii: bool = False,
     compact: bool = False,
-    to_the_letter: bool = False,
+    keep_surrogates: bool = False,
     default: Callable[[Any], Any] | None = None,
 ) -> str:
     """JSON that every reader takes: null where a number is NaN or infinite, U+FFFD for a lone
-    surrogate (``to_the_letter`` its escape, as others wrote it), numbers of numpy and torch as
+    surrogate (its escape with ``keep_surrogates``), numbers of numpy and torch as
     numbers, a path as its text.
 
     Raises: TypeError for any other kind of value, unless ``default`` makes one of these of it."""
@@ -64,8 +64,8 @@ def json_text(
         text = write(value)
     except (TypeError, ValueError):
         text = write(_plain(value, default))
-    text = text if to_the_letter else without_surrogates(text)
-    escaped = only_ascii or to_the_letter
+    text = text if keep_surrogates else without_surrogates(text)
+    escaped = only_ascii or keep_surrogates
     return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if escaped else text
 
 

@@ -329,9 +329,12 @@ def test_a_side_thread_outlives_errors_and_is_bounded():
         with pytest.raises(ZeroDivisionError):
             await thread.run(lambda: 1 / 0)
         assert await thread.run(lambda a, b=0: a - b, 7, b=2) == 5
-        gate = threading.Event()
-        blocked = [asyncio.ensure_future(thread.run(gate.wait)) for _ in range(3)]
-        await asyncio.sleep(0.1)
+        gate, runs = threading.Event(), threading.Event()
+        blocked = [asyncio.ensure_future(thread.run(lambda: runs.set() or gate.wait()))]
+        await asyncio.sleep(0)
+        assert runs.wait(10)  # it has left the queue before the others fill that
+        blocked += [asyncio.ensure_future(thread.run(gate.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
         with pytest.raises(Exception, match="too many requests"):
             await thread.run(time.sleep, 0)
         gate.set()

@@ -61,7 +61,7 @@ def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None
 
     Raises: ConfigError if the table does not hold the text, or several and none is named."""
     document = to_neuronpedia(results, doc_id=doc_id)
-    write_text(out, json_text(document, to_the_letter=True) + "\n")
+    write_text(out, json_text(document, keep_surrogates=True) + "\n")
     return document
 
 
