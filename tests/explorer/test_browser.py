@@ -62,7 +62,10 @@ def test_lines_say_what_they_add(tab, server):
     rows = tab.locator(".lines tbody tr")
     adds = [float(row.locator(".num").first.inner_text().replace("−", "-")) for row in rows.all()]
     whole = float(tab.locator(".measures .main dd").inner_text().replace("−", "-"))
-    assert sum(adds) == pytest.approx(whole, abs=0.01 * (len(adds) + 1))
+    asked = {"text": POEM, "position": 9, "explanations": [""]}
+    answer = tab.request.post(f"{server.url}/v1/score", data=asked).json()
+    wordless = answer["scores"][0]["fve"]
+    assert wordless + sum(adds) == pytest.approx(whole, abs=0.01 * (len(adds) + 1))
 
 
 def test_shift_drag_and_control_choose_several_tokens(tab, server):

@@ -10,6 +10,7 @@ import torch
 
 from gloss.errors import ActivationError, ConfigError, CorpusError, PositionError
 from gloss.models import direction_mse
+from gloss.text.document import Document
 
 TEXT = (
     "Leo felt joyful that dawn. He fixed the bait and his mother pulled the trout. Leo mended"
@@ -61,7 +62,8 @@ def test_explanations_print_as_table_json_and_html_and_escape_model_text(nla):
 def test_a_norm_outlier_and_a_special_token_are_flagged(nla):
     vector = nla.activations(TEXT)[12] * 100
     assert "norm outlier" in nla.explain(vector.unsqueeze(0))[0].flags
-    assert "special token" in nla.explain("<|im_start|>user\nhello there", positions=0)[0].flags
+    rendered = Document("chat", "<|im_start|>user\nhello there", rendered=True)
+    assert "special token" in nla.explain(rendered, positions=0)[0].flags
 
 
 def test_scores_do_not_depend_on_the_norm(nla):

@@ -45,7 +45,7 @@ class StageRun(StageRecord):
 
     def finish(self, *paths: Path, **done: Any) -> None:
         """Records that all files are written, and the digests of ``paths``."""
-        files = {_FILES: digests_of(paths, self.path.parent)} if paths else {}
+        files = {_FILES: digests_of(paths, self.path.parent, times=False)} if paths else {}
         self.done = {**done, **files}
         self.save()
 

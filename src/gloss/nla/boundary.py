@@ -93,7 +93,8 @@ def pair(name: str, value: Any) -> tuple[str, str] | None:
     """Two texts, or None. Raises: ConfigError."""
     if value is None:
         return None
-    found = [] if isinstance(value, str) else texts(name, value)
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    found = [text(name, one) for one in value] if several else []
     if len(found) != 2:
         raise ConfigError(name, expected="two texts, before and after", found=_shown(value))
     return found[0], found[1]

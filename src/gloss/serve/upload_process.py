@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 _CPU_S = 120
+_NO_MEMORY = ("Resource temporarily unavailable", "Cannot allocate memory", "malloc of size")
+"""What libraries say in errors of their own where memory or threads run out."""
 
 
 def main(file: str, d_model: str, max_rows: str, max_bytes: str) -> int:
@@ -31,6 +33,8 @@ def main(file: str, d_model: str, max_rows: str, max_bytes: str) -> int:
     try:
         found = read_upload(Path(file), int(d_model), max_rows=int(max_rows))
     except GlossError as error:
+        if any(one in str(error) for one in _NO_MEMORY):
+            return 1
         said: dict[str, str | None] = {
             "kind": type(error).__name__,
             "what": error.what,

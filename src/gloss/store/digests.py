@@ -15,15 +15,19 @@ Digests = dict[str, list[Any]]
 """By path inside of a folder: size in bytes, time of change in ns, digest of the content."""
 
 
-def digests_of(paths: Iterable[Path], folder: Path) -> Digests:
+def digests_of(paths: Iterable[Path], folder: Path, *, times: bool = True) -> Digests:
     """Digests of files, and of all files in folders but hidden ones; names are relative to
-    ``folder`` where they are inside of it."""
+    ``folder`` where they are inside of it. Without ``times`` equal files have equal records."""
     found: Digests = {}
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and not any(part.startswith(".") for part in _parts(file, path)):
                 stat = file.stat()
-                found[_name(file, folder)] = [stat.st_size, stat.st_mtime_ns, _digest(file)]
+                found[_name(file, folder)] = [
+                    stat.st_size,
+                    stat.st_mtime_ns if times else None,
+                    _digest(file),
+                ]
     return found
 
 
