@@ -64,9 +64,14 @@ def json_text(
         text = write(value)
     except (TypeError, ValueError):
         text = write(_plain(value, default))
-    text = text if keep_surrogates else without_surrogates(text)
-    escaped = only_ascii or keep_surrogates
-    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if escaped else text
+    if keep_surrogates:
+        text = _LONE_SURROGATE.sub(_escape, text)
+    text = without_surrogates(text)
+    return _NOT_ASCII.sub(_escape, text) if only_ascii else text
+
+
+def _escape(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def _plain(value: Any, default: Callable[[Any], Any] | None) -> Any:

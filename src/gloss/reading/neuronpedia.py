@@ -61,7 +61,7 @@ def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None
 
     Raises: ConfigError if the table does not hold the text, or several and none is named."""
     document = to_neuronpedia(results, doc_id=doc_id)
-    write_text(out, json_text(document, keep_surrogates=True) + "\n")
+    write_text(out, json_text(document, only_ascii=True, keep_surrogates=True) + "\n")
     return document
 
 
@@ -157,7 +157,7 @@ def _positions(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _compact(value: Any) -> str:
-    return json_text(value, compact=True)
+    return json_text(value, compact=True, keep_surrogates=True)
 
 
 def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
