@@ -81,7 +81,9 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
 
 def write_results(path: Path, tables: Iterable[pa.Table], header: Mapping[str, Any]) -> int:
     """Writes tables of ``RESULT_SCHEMA``, a row group each, and returns the number of rows."""
-    metadata = {METADATA_KEY: json_text({"format": FORMAT, **header}, keep_surrogates=True).encode()}
+    metadata = {
+        METADATA_KEY: json_text({"format": FORMAT, **header}, keep_surrogates=True).encode()
+    }
     schema, rows = RESULT_SCHEMA.with_metadata(metadata), 0
     with (
         replaced_file(path) as temporary,
