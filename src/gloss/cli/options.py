@@ -16,8 +16,9 @@ from gloss.cli.option_help import HELP, SPELLED
 from gloss.cli.output import Answer, next_command, print_json, print_rich
 from gloss.engines.engine_names import LOCAL, parse_engine
 from gloss.errors import ConfigError, first_line
+from gloss.foreign import without_surrogates
 from gloss.pipeline.last_run import last_quickstart
-from gloss.text.document import Document, clean_text, load_transcript
+from gloss.text.document import Document, load_transcript
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
@@ -109,7 +110,7 @@ def _sound(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_sound(name, one) for one in value]
     if isinstance(value, str):
-        return value if name in _PLACES else clean_text(value)
+        return value if name in _PLACES else without_surrogates(value)
     if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
         option = SPELLED.get(name, f"--{name.replace('_', '-')}")
         expected = "a finite number" if isinstance(value, float) else "at most 18 digits"
@@ -191,8 +192,8 @@ class TextOptions:
         """The text or chat. Raises: ConfigError, CorpusError."""
         if self.chat is not None:
             return load_transcript(self.chat)
-        name = "text" if self.text_file is None else clean_text(self.text_file.stem)
-        return Document(name, clean_text(read_text(self.text, self.text_file)))
+        name = "text" if self.text_file is None else without_surrogates(self.text_file.stem)
+        return Document(name, without_surrogates(read_text(self.text, self.text_file)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,7 @@ def read_text(text: str | None, file: Path | None = None) -> str:
     """
     if file is not None:
         text = _utf8(file.read_bytes(), where=file)
-    read = _standard_input() if text is None or text == "-" else clean_text(text)
+    read = _standard_input() if text is None or text == "-" else without_surrogates(text)
     if not read.strip():
         expected = "some text, as an argument or on standard input"
         raise ConfigError("the text is empty", expected=expected)

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from gloss.data.corpus_files import CorpusFile, corpus_files, open_text, unreadable
+from gloss.data.refusals import Refusals
 from gloss.errors import CorpusError, GlossError, MissingExtraError, first_line
-from gloss.text.document import TEMPLATE_DATA, Document, chat_document, clean_text, json_value
+from gloss.foreign import without_surrogates
+from gloss.text.document import TEMPLATE_DATA, Document, chat_document, json_value
 
 HUB_PREFIX = "hf:"
 _PARQUET_BATCH_ROWS = 1024
-_TOO_FEW_TO_JUDGE = 100
 _NAMED = 3
 
 Record = Document | CorpusError
@@ -29,30 +30,18 @@ Record = Document | CorpusError
 class CorpusCounts:
     """What became of a corpus: documents read, records refused, files skipped with the reason."""
 
+    refusals: Refusals
     read: int = 0
-    refused: int = 0
-    reasons: list[str] = field(default_factory=list)
-    """Of the first refused records."""
     skipped_files: tuple[tuple[str, str], ...] = ()
 
-    def refuse(self, reason: str) -> None:
-        """Counts one refused record."""
-        self.refused += 1
-        if len(self.reasons) < _NAMED:
-            self.reasons.append(reason)
+    @property
+    def refused(self) -> int:
+        """Records that cannot be read."""
+        return self.refusals.count
 
-    def check(self, where: object, max_refused: float, *, at_end: bool) -> None:
-        """Raises CorpusError if more than a share of the records was refused."""
-        total = self.read + self.refused
-        if (at_end or total >= _TOO_FEW_TO_JUDGE) and self.refused > max_refused * total:
-            if self.refused == total == 1 or (at_end and not self.read and self.refused == 1):
-                raise CorpusError(self.reasons[0])
-            raise CorpusError(
-                f"{self.refused} of {total} records cannot be read ({self.reasons[0]})",
-                where=where,
-                expected=f"at most {max_refused:.0%}",
-                remedy="Mend them, or allow more with corpus.max_refused",
-            )
+    def check(self, *, at_end: bool = False) -> None:
+        """Raises CorpusError if too many records were refused."""
+        self.refusals.check(self.refused, self.read + self.refused, at_end=at_end)
 
     def lines(self) -> list[str]:
         """What a user reads of it, one line each; none if all was read."""
@@ -62,7 +51,7 @@ class CorpusCounts:
             more = " …" if len(self.skipped_files) > _NAMED else ""
             lines.append(f"{len(self.skipped_files)} files skipped: {some}{more}")
         if self.refused:
-            lines.append(f"{self.refused} records refused, such as {self.reasons[0]}")
+            lines.append(f"{self.refused} records refused, such as {self.refusals.first}")
         return lines
 
 
@@ -72,9 +61,9 @@ class Corpus(Iterator[Document]):
     def __init__(
         self, records: Iterator[Record], source: str, limit: int | None, max_refused: float
     ) -> None:
-        self.counts = CorpusCounts()
-        self._records, self._source = records, source
-        self._limit, self._max_refused = limit, max_refused
+        refusals = Refusals("records", source, max_refused, "corpus.max_refused")
+        self.counts = CorpusCounts(refusals)
+        self._records, self._source, self._limit = records, source, limit
 
     def __next__(self) -> Document:
         if self.counts.read == self._limit:
@@ -83,9 +72,9 @@ class Corpus(Iterator[Document]):
             if isinstance(record, Document):
                 self.counts.read += 1
                 return record
-            self.counts.refuse(str(record))
-            self.counts.check(self._source, self._max_refused, at_end=False)
-        self.counts.check(self._source, self._max_refused, at_end=True)
+            self.counts.refusals.add(str(record))
+            self.counts.check()
+        self.counts.check(at_end=True)
         if not self.counts.read:
             what, expected = "the corpus is empty", "at least one document"
             raise CorpusError(what, where=self._source, expected=expected)
@@ -249,7 +238,11 @@ def _checked_document(record: Any, default_id: str, text_field: str, where: str)
         found = type(record).__name__
         raise CorpusError("not a JSON object", where=where, expected="an object", found=found)
     named = record.get("id", record.get("doc_id"))
-    doc_id = clean_text(str(named)) if isinstance(named, str | int) and str(named) else default_id
+    doc_id = (
+        without_surrogates(str(named))
+        if isinstance(named, str | int) and str(named)
+        else default_id
+    )
     value = record.get(text_field)
     if isinstance(value, list) or (value is None and record.get("messages") is not None):
         messages = value if isinstance(value, list) else record["messages"]
@@ -265,4 +258,4 @@ def _checked_document(record: Any, default_id: str, text_field: str, where: str)
     if value is not None and not isinstance(value, str):
         what, found = f"field {text_field!r} is no text", type(value).__name__
         raise CorpusError(what, where=where, expected="a string", found=found)
-    return Document(doc_id, clean_text(value or ""))
+    return Document(doc_id, without_surrogates(value or ""))

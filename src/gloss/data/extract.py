@@ -103,8 +103,8 @@ def extract(
                     norms.append(_norms_in(path))
                 else:
                     counts, found = _write_shard(work, new, path, left_out)
-                    counts += ExtractCounts(documents=len(window) - len(new))
-                    counts += ExtractCounts(repeated=len(window) - len(new))
+                    again = len(window) - len(new)
+                    counts += ExtractCounts(documents=again, repeated=again)
                     shards.append({"file": path.name, "digest": digest, **asdict(counts)})
                     norms.append(found)
                     run.finish(shards=shards + before[len(shards) :])
@@ -248,7 +248,7 @@ def _encode(
         try:
             read += work.encoder.encode([document])
         except CorpusError as error:
-            left_out.add(str(error))
+            left_out.refusals.add(str(error))
             refused += 1
     return read, refused
 
@@ -262,7 +262,8 @@ def _with_rows(
         beyond = document.ids[document.ids >= rows]
         if len(beyond):
             token = work.encoder.token_text(int(beyond[0]))
-            left_out.add(f"{document.doc_id}: token {token!r} has no row in the target's embedding")
+            reason = f"token {token!r} has no row in the target's embedding"
+            left_out.refusals.add(f"{document.doc_id}: {reason}")
         else:
             kept.append(document)
     return kept, refused + len(read) - len(kept)

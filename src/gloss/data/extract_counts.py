@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gloss.data.refusals import Refusals
 from gloss.data.settings import ExtractConfig
 from gloss.errors import CorpusError
 from gloss.text.document import Document
-
-_TOO_FEW_TO_JUDGE, _NAMED_REASONS = 100, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +41,9 @@ class LeftOut:
     """Documents that are left out: counted, reported, and too many of them refused."""
 
     def __init__(self, config: ExtractConfig) -> None:
-        self._config, self._ids = config, set[bytes]()
-        self._reasons: list[str] = []
+        where = config.corpus or None
+        self.refusals = Refusals("documents", where, config.max_refused, "extract.max_refused")
+        self._ids = set[bytes]()
 
     def without_repeated(self, documents: Sequence[Document]) -> list[Document]:
         """Those whose id no earlier one had."""
@@ -51,27 +51,16 @@ class LeftOut:
         for document in documents:
             key = hashlib.blake2b(document.doc_id.encode(), digest_size=12).digest()
             if key in self._ids:
-                self.add(f"{document.doc_id}: the id of an earlier document")
+                self.refusals.add(f"{document.doc_id}: the id of an earlier document")
             else:
                 self._ids.add(key)
                 new.append(document)
         return new
 
-    def add(self, reason: str) -> None:
-        """Keeps the first reasons."""
-        self._reasons += [reason] if len(self._reasons) < _NAMED_REASONS else []
-
     def check(self, counts: ExtractCounts, *, at_end: bool = False) -> None:
-        """Raises CorpusError if more than ``max_refused`` of the documents were left out."""
-        most, found = self._config.max_refused, counts.refused + counts.repeated
-        if (at_end or counts.documents >= _TOO_FEW_TO_JUDGE) and found > most * counts.documents:
-            raise CorpusError(
-                f"{found} of {counts.documents} documents cannot be read"
-                f" ({(self._reasons or ['in an earlier run'])[0]})",
-                where=self._config.corpus or None,
-                expected=f"at most {most:.0%}",
-                remedy="Mend them, or allow more with extract.max_refused",
-            )
+        """Raises CorpusError if too many of the documents were left out."""
+        left_out = counts.refused + counts.repeated
+        self.refusals.check(left_out, counts.documents, at_end=at_end)
 
     def lines(self, counts: ExtractCounts) -> list[str]:
         """What a user reads, one line each."""
@@ -82,7 +71,7 @@ class LeftOut:
             "too short": counts.without_positions,
         }
         causes = [f"{number} {what}" for what, number in parts.items() if number]
-        named = f", such as {self._reasons[0]}" if self._reasons else ""
+        named = f", such as {self.refusals.first}" if self.refusals.count else ""
         lines = [f"of {counts.documents} documents {', '.join(causes)}{named}"] if causes else []
         if counts.not_finite:
             lines.append(f"{counts.not_finite} activations left out: NaN, infinite or zero")

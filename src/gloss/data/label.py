@@ -21,10 +21,9 @@ from gloss.data.settings import LabelConfig
 from gloss.data.staging import stage_run
 from gloss.durable import write_text
 from gloss.errors import DatasetError, LabelError
-from gloss.foreign import json_text
+from gloss.foreign import json_text, without_surrogates
 from gloss.providers import Labeller, LabelRequest
 from gloss.store.activations import PROVENANCE, iter_activations, read_schema, require_columns
-from gloss.text.document import clean_text
 
 if TYPE_CHECKING:
     from gloss.target_model import Target
@@ -123,7 +122,7 @@ def _chunk(
         if isinstance(found, list) and len(found) == len(table):
             return found
     labels = labeller.label(_requests(table, labeller.needs_next_tokens, target))
-    labels = [clean_text(one) if isinstance(one, str) else one for one in labels]
+    labels = [without_surrogates(one) if isinstance(one, str) else one for one in labels]
     if len(labels) != len(table):
         what, expected = f"the labeller {labeller.name!r} answered wrongly", f"{len(table)} labels"
         raise LabelError(what, expected=expected, found=len(labels))

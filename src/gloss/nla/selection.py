@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from gloss.errors import ActivationError, ConfigError
+from gloss.foreign import without_surrogates
 from gloss.models.injection import injection_rows
 from gloss.nla.request import Selection, Text
 from gloss.nla.results import DIFFERENCE, POOLED, TEMPLATE_TOKEN
 from gloss.store.sources import CONTEXT_CHARS, VectorRows
-from gloss.text.document import Document, chat_messages, clean_text
+from gloss.text.document import Document, chat_messages
 from gloss.text.positions import parse_positions
 from gloss.text.tokens import ReadText, ReadToken, choose_tokens, thin_out
 
@@ -60,7 +61,7 @@ def document_of(source: Text) -> Document:
     if isinstance(source, Document):
         return source
     if isinstance(source, str):
-        return Document("text", clean_text(source))
+        return Document("text", without_surrogates(source))
     return Document("chat", None, chat_messages(source, "chat"))
 
 

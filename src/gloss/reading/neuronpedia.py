@@ -16,9 +16,9 @@ import pyarrow as pa
 from gloss import __version__
 from gloss.durable import write_text
 from gloss.errors import ConfigError, CorpusError, first_line
-from gloss.foreign import json_text
+from gloss.foreign import json_text, without_surrogates
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
-from gloss.text.document import clean_text, json_value, read_json_file
+from gloss.text.document import json_value, read_json_file
 
 _KINDS: Mapping[str, tuple[Any, str]] = {
     "text": (str, "a text"),
@@ -174,7 +174,7 @@ def _record(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]
 
 def _stored(value: Any) -> Any:
     """A value as a table holds it: a lone surrogate, half of an emoji, is no text there."""
-    return clean_text(value) if isinstance(value, str) else value
+    return without_surrogates(value) if isinstance(value, str) else value
 
 
 def _payload(document: Any, where: object) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from gloss.errors import ConfigError
+from gloss.foreign import without_surrogates
 from gloss.nla import TooLarge
 from gloss.serve import limits
-from gloss.text.document import Document, chat_messages, clean_text
+from gloss.text.document import Document, chat_messages
 
 Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
 Numbers = Annotated[list[float], Field(fail_fast=True)]
@@ -51,7 +52,7 @@ class TextRequest(BaseModel):
             return Document("chat", None, chat_messages(messages, "messages"), options)
         if self.text is None:
             raise ConfigError("nothing to read", expected="text or messages", found="neither")
-        return Document("text", clean_text(self.text))
+        return Document("text", without_surrogates(self.text))
 
 
 def _check_chat(messages: Sequence[ChatMessageInput]) -> None:

@@ -83,9 +83,9 @@ def has_words(message: Mapping[str, Any]) -> bool:
 def clean_value(value: Any) -> Any:
     """A value of JSON with all of its texts cleaned."""
     if isinstance(value, str):
-        return clean_text(value)
+        return without_surrogates(value)
     if isinstance(value, Mapping):
-        return {clean_text(str(name)): clean_value(one) for name, one in value.items()}
+        return {without_surrogates(str(name)): clean_value(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [clean_value(one) for one in value]
     return value
@@ -110,7 +110,7 @@ def load_transcript(path: Path | str) -> Document:
     Raises: CorpusError if there is none.
     """
     path = Path(path)
-    return chat_document(clean_text(path.stem), read_json_file(path), str(path))
+    return chat_document(without_surrogates(path.stem), read_json_file(path), str(path))
 
 
 def read_json_file(path: Path) -> Any:
@@ -128,8 +128,3 @@ def json_value(text: str, *, where: object) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"not JSON ({first_line(error)})", where=where) from error
-
-
-def clean_text(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer or file takes, replaced by U+FFFD."""
-    return without_surrogates(text)

@@ -11,8 +11,9 @@ import numpy as np
 
 from gloss.contract.foreign_text import Tokens, encode_texts, special_token_ids
 from gloss.errors import CorpusError, TemplateError, first_line
+from gloss.foreign import without_surrogates
 from gloss.text.content_spans import Span, content_spans
-from gloss.text.document import PLAIN_FIELDS, TEMPLATE_DATA, Document, clean_text, has_words
+from gloss.text.document import PLAIN_FIELDS, TEMPLATE_DATA, Document, has_words
 from gloss.text.token_texts import text_of_ids
 
 _TOKENIZED_TOGETHER = 64
@@ -112,7 +113,7 @@ class DocumentEncoder:
 
     def _render(self, document: Document) -> _Rendered:
         if document.messages is None:
-            plain = clean_text(document.text or "")
+            plain = without_surrogates(document.text or "")
             if not document.rendered:
                 return _Rendered(plain, None, None, True)
             begun = self._added_bos is not None and plain.startswith(self._added_bos)
