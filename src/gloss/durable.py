@@ -29,6 +29,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _WRONG_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _WRONG_PLACE |= {errno.EBUSY, errno.ENXIO, errno.EXDEV}
+_MODELS = ("config.json", "nla_meta.yaml", "stages.json")
+"""Where one of these stands, the folder is a model or a run."""
+_PARTS = (
+    *("config.", "generation_config.", "nla_meta.", "tokenizer", "special_tokens", "chat_template"),
+    *("adapter_", "model.", "vocab", "merges", "stages.", "results.", "evaluation.", "finished."),
+)
+"""How the names of their files begin."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISREG, "a file"),
@@ -61,15 +68,23 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def output_file(path: Path | str, *, unlike: Path | str | None = None) -> Path:
-    """The file that is written where ``path`` is asked for: what a link points to, or the path.
+    """The file that is written where somebody asked for ``path``: what a link points to, or the
+    path.
 
-    Raises: StorageError if something else than a file stands there, it may not be written, or it
-    is ``unlike``, the input."""
-    place = _place(Path(path), wanted="a file", fits=stat.S_ISREG)
+    Raises: StorageError if something else than a file stands there, it may not be written, it is
+    ``unlike``, the input, or a part of a model or a run."""
+    place, remedy = _file(path), "Choose another name"
     if unlike is not None and place.exists() and place.samefile(os.path.realpath(unlike)):
-        remedy = "Choose another name"
         raise StorageError("the output is the input", where=path, remedy=remedy)
+    is_part = place.suffix == ".safetensors" or place.name.startswith(_PARTS)
+    if is_part and place.exists() and any((place.parent / name).exists() for name in _MODELS):
+        what = "the output would replace a part of a model or a run"
+        raise StorageError(what, where=path, remedy=remedy)
     return place
+
+
+def _file(path: Path | str) -> Path:
+    return _place(Path(path), wanted="a file", fits=stat.S_ISREG)
 
 
 def output_folder(path: Path | str) -> Path:
@@ -110,7 +125,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     """A temporary path that takes ``path``'s place when the block ends; gone if it fails.
 
     Raises: StorageError, as ``output_file`` does."""
-    place = output_file(path)
+    place = _file(path)
     temporary = place.with_name(f".{place.name}.tmp")
     with storage_errors(path):
         place.parent.mkdir(parents=True, exist_ok=True)

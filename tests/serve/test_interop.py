@@ -222,3 +222,28 @@ def test_health_tells_the_bounds_and_the_models_as_they_were_named(client, nla):
     assert health["verbalizer_model"] == nla.name
     assert health["source_model"] == nla.target.name
     assert health["limits"]["max_new_tokens"] == 4096
+
+
+WITH_FIELDS = (
+    "{% for t in tools or [] %}<{{ t.name }}>{% endfor %}"
+    "{% for m in messages %}{{ m.role }}: {% if m.reasoning_content %}({{ m.reasoning_content }})"
+    "{% endif %}{{ m.content or '' }}{% for c in m.tool_calls or [] %}[{{ c.function.name }}]"
+    "{% endfor %};{% endfor %}"
+)
+
+
+@pytest.mark.invariant("words-3")
+@pytest.mark.parametrize("path", ["/tokenize", "/v1/tokens"])
+def test_every_field_of_a_chat_reaches_the_template_or_is_refused(client, nla, path, monkeypatch):
+    thought = {"role": "assistant", "reasoning_content": "two and two", "content": "four"}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "rain"}}]}
+    asked = {"messages": [thought, called], "tools": [{"name": "weather"}]}
+    refused = client.post(path, json=asked)
+    assert refused.status_code == 400
+    assert "the chat template leaves out" in refused.json()["detail"]
+    monkeypatch.setattr(nla.target.tokenizer, "chat_template", WITH_FIELDS)
+    text = client.post(path, json={**asked, "add_generation_prompt": False}).json()["text"]
+    assert text == "<weather>assistant: (two and two)four;assistant: [rain];"
+    for silent in (None, [], {"a": 1}):
+        empty = {"messages": [{"role": "assistant", "content": silent}]}
+        assert client.post(path, json=empty).status_code == 422

@@ -132,3 +132,22 @@ def test_nobody_waits_for_a_reader_of_a_pipe(tmp_path):
     writer.start()
     writer.join(timeout=10)
     assert not writer.is_alive()
+
+
+@pytest.mark.invariant("edges-1")
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "nla_meta.yaml", "x.safetensors"]
+)
+def test_a_part_of_a_model_is_no_output(tmp_path, name):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(b"weights")
+    with pytest.raises(StorageError, match="would replace a part of a model"):
+        output_file(tmp_path / name)
+    link = tmp_path / "elsewhere" / "link"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / name)
+    with pytest.raises(StorageError, match="would replace a part of a model"):
+        output_file(link)
+    assert (tmp_path / name).read_bytes() == b"weights"
+    assert output_file(tmp_path / "table.parquet") == tmp_path / "table.parquet"
+    assert output_file(tmp_path / "new.safetensors") == tmp_path / "new.safetensors"

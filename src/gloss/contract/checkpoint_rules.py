@@ -121,10 +121,16 @@ def verify_model_sidecar(
             rule.check(half)
 
 
+_ALSO = {"hidden_size": ("n_embd",), "num_hidden_layers": ("n_layer",)}
+"""What GPT-2 calls them."""
+
+
 def config_integer(half: Any, name: str) -> int:
     """An integer of the config; CheckpointError if it is missing or none."""
-    value = half.config.get(name)
-    if not isinstance(value, int):
+    value = next(
+        (half.config[key] for key in (name, *_ALSO.get(name, ())) if key in half.config), 0
+    )
+    if not isinstance(value, int) or not value:
         remedy = "Copy config.json from the model it belongs to"
         raise CheckpointError(f"config.json has no {name}", remedy=remedy)
     return value
@@ -132,6 +138,7 @@ def config_integer(half: Any, name: str) -> int:
 
 def _sidecar_is_readable(half: Half) -> str:
     sidecar = half.sidecar
+    require(sidecar.role, half.role, "the sidecar of the other half", "Put its own one there")
     template = sidecar.av_template if half.role == "av" else sidecar.ar_template
     return f"schema {sidecar.schema_version}, a template of {len(template or '')} characters"
 

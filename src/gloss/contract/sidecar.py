@@ -45,6 +45,9 @@ _ROLES: dict[Any, Role] = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"
 _Errors = Annotated[
     tuple[Annotated[Number, Field(ge=0, le=4.001)], ...], wanted("a list of direction MSEs, 0 to 4")
 ]
+_Variance = Annotated[
+    Number, Field(gt=0, le=1.001), wanted("a variance of directions, above 0 and at most 1")
+]
 _FVE = Annotated[Number, Field(le=1), wanted("a finite number of at most 1")]
 _Marker = Annotated[
     InjectionMarker | None, Key("tokens", record=InjectionMarker, prefix="injection_")
@@ -71,7 +74,7 @@ class TrustRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
-    direction_variance: Positive | None = None
+    direction_variance: _Variance | None = None
     """Variance of the training activations' directions: what FVE is measured against."""
     mean_direction: Annotated[tuple[Number, ...], wanted("a list of finite numbers")] | None = None
     """Their mean at norm √d [d_model]: what an FVE of 0 predicts."""

@@ -101,11 +101,6 @@ def text_ids(tokenizer: Any, text: str, foreign: Spans = ()) -> list[int]:
     """Token ids of a plain text: one BOS where the tokenizer adds one, no end-of-text token; in
     ``foreign`` spans of it control tokens are text."""
     ids, _ = encode_texts(tokenizer, [text], [foreign], add_special_tokens=True)[0]
-    eos = getattr(tokenizer, "eos_token_id", None)
-    if ids and ids[-1] == eos:
-        plain, _ = encode_texts(tokenizer, [text], [foreign])[0]
-        if ids[len(ids) - 1 - len(plain) : -1] == plain:
-            ids = ids[:-1]
     return _one_bos(tokenizer, [int(i) for i in ids])
 
 

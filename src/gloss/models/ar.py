@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gloss.contract import ModelSidecar, ar_ids, ar_prompt_ids, check_ar_prompt
-from gloss.errors import CheckpointError, ConfigError, SidecarError
+from gloss.errors import CheckpointError, ConfigError, CorpusError, SidecarError
 from gloss.models.prefix import (
     SharedPrefix,
     common_prefix_length,
@@ -101,8 +101,21 @@ class ActivationReconstructor(nn.Module):
         for place, text in enumerate(explanations):
             _check_text(text, place)
         rows = [ar_prompt_ids(self.tokenizer, template, text) for text in explanations]
+        return self._readable(rows)
+
+    def _readable(self, rows: list[list[int]]) -> list[list[int]]:
+        """The encoded prompts. Raises: CorpusError for one that the backbone cannot read."""
+        config = self.backbone.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None)
         for place, ids in enumerate(rows):
-            refuse_without_row(ids, self.backbone, self.tokenizer, where=f"explanation {place}")
+            where = f"explanation {place}"
+            refuse_without_row(ids, self.backbone, self.tokenizer, where=where)
+            if longest is not None and len(ids) > longest:
+                what, remedy = "too long for the AR", "Shorten it"
+                expected = f"at most {longest} tokens with the prompt around it"
+                raise CorpusError(
+                    what, where=where, expected=expected, found=len(ids), remedy=remedy
+                )
         return rows
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -114,7 +127,7 @@ class ActivationReconstructor(nn.Module):
         assert template is not None
         for prompt in prompts:
             check_ar_prompt(template, prompt)
-        return [ar_ids(self.tokenizer, template, prompt) for prompt in prompts]
+        return self._readable([ar_ids(self.tokenizer, template, prompt) for prompt in prompts])
 
     def reconstruct_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Reconstructed activations of encoded prompts, read at each last real token; [n, d_model],

@@ -4,15 +4,15 @@ to its description."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gloss.errors import ConfigError
 from gloss.foreign import without_surrogates
 from gloss.nla import TooLarge
 from gloss.serve import limits
-from gloss.text.document import Document, chat_messages
+from gloss.text.document import PLAIN_FIELDS, Document, chat_messages, clean_value
 
 Temperature = Annotated[float, Field(default=0.7, ge=0.0, le=limits.MAX_TEMPERATURE)]
 Numbers = Annotated[list[float], Field(fail_fast=True)]
@@ -20,16 +20,30 @@ Stream = Annotated[bool, Field(default=False, description="Answer with server-se
 
 
 class ChatMessageInput(BaseModel):
-    """One message of a chat."""
+    """One message of a chat. What else it says, such as ``reasoning_content`` or ``tool_calls``, is
+    for the chat template, which is refused if it leaves that out."""
+
+    model_config = ConfigDict(extra="allow")
 
     role: str = Field(description="Chat role, e.g. user / assistant / system")
     content: str = Field(default="", description="Message text")
     channel: str | None = Field(default=None, description="Harmony channel, of assistant turns")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_beside_other_fields(cls, value: Any) -> Any:
+        """A content of null is none, where the message says something else."""
+        if not isinstance(value, dict) or value.get("content", "") is not None:
+            return value
+        said = {k: v for k, v in value.items() if k not in PLAIN_FIELDS and v not in (None, [], "")}
+        return {k: v for k, v in value.items() if k != "content"} if said else value
+
 
 class TextRequest(BaseModel):
     """What every request about a text has: the text, or a chat that the target's template
-    renders."""
+    renders. ``tools`` beside the messages are for the template too."""
+
+    model_config = ConfigDict(extra="allow")
 
     text: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
     messages: Annotated[list[ChatMessageInput], Field(fail_fast=True)] | None = Field(
@@ -49,10 +63,19 @@ class TextRequest(BaseModel):
                 options = {"continue_final_message": True}
             if self.enable_thinking is not None:
                 options["enable_thinking"] = self.enable_thinking
+            if tools := getattr(self, "tools", None):
+                options["tools"] = _checked_tools(tools)
             return Document("chat", None, chat_messages(messages, "messages"), options)
         if self.text is None:
             raise ConfigError("nothing to read", expected="text or messages", found="neither")
         return Document("text", without_surrogates(self.text))
+
+
+def _checked_tools(tools: object) -> Any:
+    """Raises: ConfigError for what is no list of tools."""
+    if not isinstance(tools, list) or not all(isinstance(one, dict) for one in tools):
+        raise ConfigError("tools", expected="a list of objects", found=repr(tools)[:80])
+    return clean_value(tools)
 
 
 def _check_chat(messages: Sequence[ChatMessageInput]) -> None:
@@ -62,6 +85,7 @@ def _check_chat(messages: Sequence[ChatMessageInput]) -> None:
         expected = f"at most {limits.MAX_MESSAGES}"
         raise TooLarge("too many messages", expected=expected, found=len(messages))
     size = sum(len(text) for one in messages for text in (one.role, one.content, one.channel or ""))
+    size += sum(len(repr(one.model_extra)) for one in messages if one.model_extra)
     if size > limits.MAX_CHAT_CHARS:
         expected = f"at most {limits.MAX_CHAT_CHARS} characters"
         raise TooLarge("the chat is too long", expected=expected, found=size)

@@ -62,6 +62,8 @@ class TextFields(TextRequest):
 
     add_generation_prompt: bool = False
     """Whether the chat template opens an answer behind the messages."""
+    tools: list[dict[str, Any]] | None = None
+    """Tools that the chat template writes into the chat."""
 
     def document_or(self, activations: Given | None) -> Document | Given:
         """The text or chat, or the activations. Raises: ConfigError for nothing or both."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gloss.contract.foreign_text import free_characters
+from gloss.errors import CorpusError
+
 Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message]], str]
 Span = tuple[int, int] | None
 
-_MARKS = 0xF0000
-_MOST_MARKED = 0x7FFF
+_MOST_MARKED = 2**14
 _PROBES = 16
 
 
@@ -25,12 +27,14 @@ def content_spans(render: Render, messages: Sequence[Message], text: str) -> tup
     ``render`` may raise for a chat with marks; then nothing is known of what they mark."""
     contents = [_content(message) for message in messages]
     trimmed = [_core(content) for content in contents]
-    spans = _marked_together(render, messages, trimmed, text)
+    count = 2 * min(len(messages), _MOST_MARKED)
+    mark = free_characters("".join([text, *contents]), count)
+    spans = _marked_together(render, messages, trimmed, text, mark)
     if spans is None:
-        found = (_Content(render, messages, index, text) for index in range(len(messages)))
+        found = (_Content(render, messages, index, text, mark) for index in range(len(messages)))
         return tuple(one.span() for one in found)
     return tuple(
-        _Content(render, messages, index, text).widened(span) if _has_edges(content) else span
+        _Content(render, messages, index, text, mark).widened(span) if _has_edges(content) else span
         for index, (content, span) in enumerate(zip(contents, spans, strict=True))
     )
 
@@ -63,15 +67,17 @@ def _marked_together(
     messages: Sequence[Message],
     cores: Sequence[tuple[int, int]],
     text: str,
+    mark: int,
 ) -> list[Span] | None:
-    """The spans if one render with all contents marked says it all, else None."""
+    """The spans if one render with all contents marked, by two characters from ``mark`` on each,
+    says it all, else None."""
     if len(messages) > _MOST_MARKED:
         return None
     marked = []
     for index, (message, (start, end)) in enumerate(zip(messages, cores, strict=True)):
         content = message.get("content")
         if isinstance(content, str):
-            first, last = chr(_MARKS + 2 * index), chr(_MARKS + 2 * index + 1)
+            first, last = chr(mark + 2 * index), chr(mark + 2 * index + 1)
             content = content[:start] + first + content[start:end] + last + content[end:]
         marked.append({**message, "content": content})
     rendered = _rendered(render, marked)
@@ -79,8 +85,8 @@ def _marked_together(
         return None
     places, plain = dict[int, int](), list[str]()
     for char in rendered:
-        if _MARKS <= ord(char) < _MARKS + 2 * len(messages):
-            places.setdefault(ord(char) - _MARKS, len(plain))
+        if mark <= ord(char) < mark + 2 * len(messages):
+            places.setdefault(ord(char) - mark, len(plain))
         else:
             plain.append(char)
     if "".join(plain) != text or any((place ^ 1) not in places for place in places):
@@ -93,8 +99,6 @@ def _marked_together(
 
 
 def _rendered(render: Render, messages: Sequence[Message]) -> str | None:
-    from gloss.errors import CorpusError
-
     try:
         return render(messages)
     except CorpusError:
@@ -104,8 +108,11 @@ def _rendered(render: Render, messages: Sequence[Message]) -> str | None:
 class _Content:
     """One message's content, asked place by place where it went."""
 
-    def __init__(self, render: Render, messages: Sequence[Message], index: int, text: str) -> None:
+    def __init__(
+        self, render: Render, messages: Sequence[Message], index: int, text: str, mark: int
+    ) -> None:
         self._render, self._messages, self._index, self._text = render, messages, index, text
+        self._mark = chr(mark)
         self._content = _content(messages[index])
         self._known: dict[int, int | None] = {}
 
@@ -137,7 +144,7 @@ class _Content:
     def place(self, offset: int) -> int | None:
         """Where a place of the content went; None if it did not."""
         if offset not in self._known:
-            mark, content = chr(_MARKS), self._content
+            mark, content = self._mark, self._content
             marked = content[:offset] + mark + content[offset:]
             messages = _with_content(self._messages, self._index, marked)
             rendered = _rendered(self._render, messages) or ""

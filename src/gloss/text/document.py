@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,20 @@ def has_words(message: Mapping[str, Any]) -> bool:
     return bool((isinstance(content, str) and content.strip()) or message.keys() - PLAIN_FIELDS)
 
 
-def clean_value(value: Any) -> Any:
-    """A value of JSON with all of its texts cleaned."""
+def changed_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A value of JSON with every text in it changed."""
     if isinstance(value, str):
-        return without_surrogates(value)
+        return change(value)
     if isinstance(value, Mapping):
-        return {without_surrogates(str(name)): clean_value(one) for name, one in value.items()}
+        return {change(str(name)): changed_texts(one, change) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [clean_value(one) for one in value]
+        return [changed_texts(one, change) for one in value]
     return value
+
+
+def clean_value(value: Any) -> Any:
+    """A value of JSON without half characters."""
+    return changed_texts(value, without_surrogates)
 
 
 def chat_document(doc_id: str, value: Any, where: str) -> Document:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gloss.contract.foreign_text import Tokens, encode_texts, special_token_ids
+from gloss.contract.foreign_text import (
+    Tokens,
+    control_tokens,
+    encode_texts,
+    free_characters,
+    special_token_ids,
+)
 from gloss.errors import CorpusError, TemplateError, first_line
 from gloss.foreign import without_surrogates
 from gloss.text.content_spans import Span, content_spans
-from gloss.text.document import PLAIN_FIELDS, TEMPLATE_DATA, Document, has_words
+from gloss.text.document import PLAIN_FIELDS, TEMPLATE_DATA, Document, changed_texts, has_words
 from gloss.text.token_texts import text_of_ids
 
 _TOKENIZED_TOGETHER = 64
@@ -73,11 +79,6 @@ class DocumentEncoder:
         ids = self.tokenizer.encode("a", add_special_tokens=True)
         return self.tokenizer.bos_token if bos is not None and ids and ids[0] == bos else None
 
-    @cached_property
-    def _adds_eos(self) -> bool:
-        ids = self.tokenizer.encode("a", add_special_tokens=True)
-        return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
-
     def encode(self, documents: Sequence[Document]) -> list[EncodedDocument]:
         """The documents in order; an empty one has no tokens."""
         rendered = [self._render(document) for document in documents]
@@ -128,9 +129,10 @@ class DocumentEncoder:
                 remedy="Use plain documents for a base model",
             )
         text, spans = self.chat(document)
-        self._check_fields(document, text, spans)
-        add_special = self._added_bos is not None and not text.startswith(self._added_bos)
         placed = tuple(span for span in spans if span is not None)
+        self._check_fields(document, text)
+        self._check_control_tokens(document, text, placed)
+        add_special = self._added_bos is not None and not text.startswith(self._added_bos)
         own = placed if self.exclude_template_tokens else None
         return _Rendered(text, own, placed, add_special)
 
@@ -157,25 +159,19 @@ class DocumentEncoder:
         end = spans[-1][1]
         return text[:end], tuple(s if s is None or s[1] <= end else None for s in spans)
 
-    def _check_fields(self, document: Document, text: str, spans: Sequence[Span]) -> None:
-        """Raises CorpusError if the template leaves out what a message says besides its content, or
-        writes it where a control token in it could not be told from the template's own."""
+    def _check_fields(self, document: Document, text: str) -> None:
+        """Raises CorpusError if the template leaves out what a message says besides its content."""
         assert document.messages is not None
         for index, message in enumerate(document.messages):
-            where = f"{document.doc_id}, message {index}"
             for name in sorted(message.keys() - PLAIN_FIELDS):
                 rest = {key: value for key, value in message.items() if key != name}
-                messages = _replaced(document.messages, index, rest)
-                self._check_used(replace(document, messages=tuple(messages)), name, where, text)
-            hidden = dict(message) if spans[index] is None else message.keys() - {"content"}
-            said = [s for name in hidden for s in _strings(message[name])]
-            self._check_no_control_token(said, where)
+                messages = (*document.messages[:index], rest, *document.messages[index + 1 :])
+                where = f"{document.doc_id}, message {index}"
+                self._check_used(replace(document, messages=messages), name, where, text)
         for name in sorted(TEMPLATE_DATA & document.template_options.keys()):
             options = {k: v for k, v in document.template_options.items() if k != name}
             without = replace(document, template_options=options)
             self._check_used(without, name, document.doc_id, text)
-            said = list(_strings(document.template_options[name]))
-            self._check_no_control_token(said, document.doc_id)
 
     def _check_used(self, without: Document, name: str, where: str, text: str) -> None:
         """Raises CorpusError if a chat without a field is rendered to the same ``text``."""
@@ -188,12 +184,28 @@ class DocumentEncoder:
             remedy = "Remove the field, or use the template that the target was trained with"
             raise CorpusError(what, where=where, expected="a text with it", remedy=remedy)
 
-    def _check_no_control_token(self, strings: Sequence[str], where: str) -> None:
-        special = [self.tokenizer.convert_ids_to_tokens(i) for i in self.special_ids]
-        found = next((t for t in special for s in strings if t in s), None)
-        if found is not None:
+    def _check_control_tokens(self, document: Document, text: str, placed: _Spans) -> None:
+        """Raises CorpusError if a control token that somebody wrote stands outside of the contents:
+        it could not be told from the template's own, which stay when all others are broken."""
+        pattern, mark = control_tokens(self.tokenizer), chr(free_characters(text, 1))
+
+        def broken(value: str) -> str:
+            return pattern.sub(lambda match: mark + match[0][1:], value)
+
+        written = document.messages, document.template_options
+        other_messages, other_options = (changed_texts(value, broken) for value in written)
+        if (other_messages, other_options) == (list(written[0] or ()), dict(written[1])):
+            return
+        other = replace(document, messages=other_messages, template_options=other_options)
+        own = sum(1 for _ in pattern.finditer(self.chat(other)[0]))
+        outside = sum(
+            all(match.end() <= start or match.start() >= end for start, end in placed or ())
+            for match in pattern.finditer(text)
+        )
+        if own != outside:
             what = "a control token in a part of a chat that the template rewrites"
-            raise CorpusError(what, where=where, found=repr(found), remedy="Take it out")
+            remedy = "Take it out"
+            raise CorpusError(what, where=document.doc_id, remedy=remedy)
 
     def _apply_template(
         self, messages: Sequence[Mapping[str, Any]], doc_id: str, options: Mapping[str, Any]
@@ -224,17 +236,9 @@ class DocumentEncoder:
         texts = [_beginning(document.text, size) for document in documents]
         foreign = [document.foreign for document in documents]
         try:
-            tokens = encode_texts(self.tokenizer, texts, foreign, add_special_tokens=add_special)
+            return encode_texts(self.tokenizer, texts, foreign, add_special_tokens=add_special)
         except TemplateError as error:
             raise CorpusError(str(error)) from error
-        return [self._without_eos(*one) for one in tokens] if add_special else tokens
-
-    def _without_eos(self, ids: list[int], offsets: _Offsets) -> Tokens:
-        """Without the end-of-text token that a tokenizer appends: no text of a model ends so while
-        it is read."""
-        if self._adds_eos and ids and ids[-1] == self.tokenizer.eos_token_id:
-            return ids[:-1], None if offsets is None else offsets[:-1]
-        return ids, offsets
 
     def _holds_enough(self, tokens: Tokens, size: int) -> bool:
         """Whether the kept tokens end so far before the cut that it cannot have changed them."""
@@ -260,22 +264,6 @@ class DocumentEncoder:
                     inside[i] = word_start(text, int(starts[i]), int(ends[i])) >= first
             excluded |= set(np.flatnonzero(~inside).tolist())
         return EncodedDocument(doc_id, text, kept, starts, ends, frozenset(excluded))
-
-
-def _replaced(
-    messages: Sequence[Mapping[str, Any]], index: int, message: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
-    return [message if i == index else other for i, other in enumerate(messages)]
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """The texts in a value of JSON."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from (text for pair in value.items() for one in pair for text in _strings(one))
-    elif isinstance(value, list | tuple):
-        yield from (text for one in value for text in _strings(one))
 
 
 def word_start(text: str, start: int, end: int) -> int:

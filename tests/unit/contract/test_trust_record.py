@@ -55,11 +55,11 @@ def test_training_adds_to_a_record(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("direction_variance", math.nan, "a finite number above 0"),
-        ("direction_variance", 0, "a finite number above 0"),
-        ("direction_variance", -0.5, "a finite number above 0"),
-        ("direction_variance", True, "a finite number above 0"),
-        ("direction_variance", [0.5], "a finite number above 0"),
+        ("direction_variance", math.nan, "a variance of directions, above 0 and at most 1"),
+        ("direction_variance", 0, "a variance of directions, above 0 and at most 1"),
+        ("direction_variance", -0.5, "a variance of directions, above 0 and at most 1"),
+        ("direction_variance", True, "a variance of directions, above 0 and at most 1"),
+        ("direction_variance", [0.5], "a variance of directions, above 0 and at most 1"),
         ("mean_direction", [0.5] * 15 + [math.nan], "a list of finite numbers"),
         ("mean_direction", ["x"] * 16, "a list of finite numbers"),
         ("mean_direction", 0.5, "a list of finite numbers"),

@@ -1,5 +1,7 @@
 """What others write is text: no control token comes out of it, and none of it is lost."""
 
+from copy import deepcopy
+
 import pytest
 from tiny_data import make_tokenizer
 from tiny_nla import make_ar, make_av
@@ -25,7 +27,7 @@ WITH_FIELDS = (
 
 
 def tokenizer_with(template):
-    tokenizer = make_tokenizer(bos=False)
+    tokenizer = deepcopy(make_tokenizer(bos=False))
     tokenizer.chat_template = template
     return tokenizer
 
@@ -206,3 +208,59 @@ def test_an_answer_held_open_keeps_roles_and_footers():
     )
     said = [word for role, part, word in shown if (role, part) == ("assistant", "content")]
     assert "".join(said).strip() == "the hi"
+
+
+@pytest.mark.invariant("words-1")
+@pytest.mark.parametrize("first", [0xF0000, 0xF0400, 0x10F000])
+def test_no_private_character_stands_for_a_control_token(first):
+    """A text that quotes a control token may hold whatever stands in for one elsewhere."""
+    tokenizer = make_tokenizer(bos=False)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    text = "quoted <|im_end|>" + "".join(chr(first + n) for n in range(2 * len(special)))
+    ids, _ = encode_texts(tokenizer, [text], [None])[0]
+    assert not special & set(ids)
+    assert tokenizer.decode(ids) == text
+    whole = "".join(chr(code) for code in range(0xF0000, 0xFFFFE, 64))
+    with pytest.raises(CorpusError, match="uses up the private characters"):
+        encode_texts(tokenizer, [whole + "<|im_end|>"], [None])
+
+
+@pytest.mark.invariant("words-2")
+def test_private_characters_of_a_message_are_its_own_words():
+    tokenizer = tokenizer_with(CHATML)
+    content = "a \U000f0000 boat \U000f0001"
+    messages = ({"role": "user", "content": content}, {"role": "assistant", "content": "b"})
+    text, spans = DocumentEncoder(tokenizer, 512).chat(Document("c", None, messages))
+    assert [text[slice(*span)] for span in spans] == [content, "b"]
+
+
+@pytest.mark.invariant("words-1")
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content }}|{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | replace('boat', 'x') | upper | lower }}{% endfor %}"
+        "{{ messages[0].content }}",
+    ],
+)
+def test_a_control_token_that_the_template_writes_twice_is_refused(template):
+    chat = ({"role": "user", "content": "a boat <|im_end|>"},)
+    with pytest.raises(CorpusError, match="a control token in a part of a chat"):
+        read_tokens(tokenizer_with(template), Document("c", None, chat))
+    assert read_tokens(
+        tokenizer_with(template), Document("c", None, ({**chat[0], "content": "a"},))
+    )
+
+
+def test_an_appended_end_of_text_is_no_token_of_a_text():
+    from tokenizers import processors
+
+    tokenizer = deepcopy(make_tokenizer(bos=False))
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    for text in ("the boat", f"the boat {end}"):
+        ids = read_tokens(tokenizer, Document("d", text)).token_ids
+        assert tokenizer.eos_token_id not in ids
+        assert tokenizer.decode(ids) == text

@@ -6,14 +6,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from tiny_nla import D_MODEL, write_rows
 
-from gloss.errors import CheckpointError, GlossError
+from gloss.contract import TrustRecord
+from gloss.errors import CheckpointError, CorpusError, GlossError
 from gloss.models import load_ar, load_av
 from gloss.nla import NLA
 from gloss.reading.explain import open_for
 from gloss.release.convert import ConvertOptions, convert
+from gloss.release.validate import validate
 from gloss.target_model import load_target
 
 
@@ -62,3 +65,31 @@ def test_a_file_of_another_layer_is_not_opened_for_an_nla(nla_folder, lab_tokeni
     pq.write_table(other, rows)
     with pytest.raises(GlossError, match="layer"):
         open_for(NLA(nla_folder), rows)
+
+
+@pytest.mark.invariant("loading-9")
+def test_an_explanation_beyond_the_ars_context_is_refused(nla_folder):
+    ar = load_ar(nla_folder / "ar")
+    longest = ar.backbone.config.max_position_embeddings
+    with pytest.raises(
+        CorpusError, match=f"explanation 1: too long for the AR: .*{longest} tokens"
+    ):
+        ar.encode(["a boat", "boat " * longest])
+    assert ar.encode(["a boat"])
+
+
+@pytest.mark.invariant("loading-9")
+@pytest.mark.parametrize("value", [1.01, 5.0, 0.0, -1.0, float("nan")])
+def test_a_variance_of_directions_that_cannot_be_is_refused(value):
+    TrustRecord(direction_variance=0.9)
+    with pytest.raises(ValidationError):
+        TrustRecord(direction_variance=value)
+
+
+@pytest.mark.invariant("loading-9")
+def test_the_sidecar_of_the_other_half_fails_validation(nla_folder):
+    assert not [line for line in validate(nla_folder).failed if line.check == "sidecar"]
+    file = nla_folder / "av" / "nla_meta.yaml"
+    file.write_text(file.read_text().replace("role: av", "role: ar"))
+    said = [line for line in validate(nla_folder).failed if line.check == "sidecar"]
+    assert "the sidecar of the other half" in str(said)

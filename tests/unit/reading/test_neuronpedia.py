@@ -218,7 +218,7 @@ _LEAF = (
     st.none()
     | st.booleans()
     | st.integers(-(2**40), 2**40)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8)
 )
 _TEXT = st.none() | st.text(max_size=8)
@@ -227,7 +227,9 @@ _RESULT = st.fixed_dictionaries(
     optional={
         "token": _TEXT,
         "token_id": st.none() | st.integers(0, 2**31),
-        "l2_norm": st.none() | st.floats(allow_nan=False) | st.integers(0, 2**50),
+        "l2_norm": st.none()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.integers(0, 2**50),
         "description": _TEXT,
         "mse": st.none() | st.floats(0, 4),
         "generated": st.none() | st.booleans(),
