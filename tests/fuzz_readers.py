@@ -468,13 +468,21 @@ def _worker(seed: int, first: int, until: float, folder: str, current: Any, resu
         signal.alarm(0)
         results.put((case, *result))
         if result[1] == "other":
-            shutil.copytree(
-                Path(folder) / "case", Path(folder) / f"finding-{seed}-{case}", dirs_exist_ok=True
-            )
+            _keep(Path(folder), seed, case)
         case += 1
     results.put(None)
     results.close()
     results.join_thread()
+
+
+def _keep(folder: Path, seed: int, case: int) -> None:
+    """Copies the inputs of a finding, but for pipes, which have no content."""
+
+    def pipes(inside: str, names: list[str]) -> list[str]:
+        return [name for name in names if (Path(inside) / name).is_fifo()]
+
+    kept = folder / f"finding-{seed}-{case}"
+    shutil.copytree(folder / "case", kept, symlinks=True, ignore=pipes, dirs_exist_ok=True)
 
 
 def fuzz(seed: int, seconds: float, folder: Path) -> tuple[Counter[tuple[str, str]], list[Finding]]:
@@ -519,7 +527,7 @@ def fuzz(seed: int, seconds: float, folder: Path) -> tuple[Counter[tuple[str, st
             )
             if not (folder / "case").exists():
                 raise RuntimeError("the fuzzer itself could not start")
-            shutil.copytree(folder / "case", folder / f"finding-{seed}-{case}", dirs_exist_ok=True)
+            _keep(folder, seed, case)
             first = case + 1
     return counts, findings
 

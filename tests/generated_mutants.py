@@ -135,16 +135,15 @@ class Covering:
             self._lines[file] = data.contexts_by_lineno(measured)
 
     def tests(self, mutant: Mutant) -> list[list[str]]:
-        """Tests that run the mutant's statement, a few first; of one run at import alone, its
-        module's tests."""
-        lines = self._lines.get(mutant.file, {})
+        """Tests that run the mutant's statement, a few first; of one run at import alone, the tests
+        of its package."""
+        lines, near = self._lines.get(mutant.file, {}), f"/{Path(mutant.file).parent.as_posix()}/"
         wanted = statement_lines((SOURCE / mutant.file).read_text("utf-8"), mutant.line)
         found = self._named(context for line in wanted for context in lines.get(line, ()))
         if not found:
             found = self._named(context for each in lines.values() for context in each)
-            found |= {test for test in self._seconds if test.startswith("tests/unit/test_shape.py")}
-        near = f"/{Path(mutant.file).parent.as_posix()}/"
-        ordered = sorted(found, key=lambda test: (near not in test, self._seconds[test], test))
+            found |= {test for test in self._seconds if test.startswith(_OF_SHAPE) or near in test}
+        ordered = sorted(found, key=lambda test: (*_rank(test, near), self._seconds[test], test))
         groups: list[list[str]] = [[], []]
         spent = 0.0
         for test in ordered:
@@ -157,6 +156,14 @@ class Covering:
     def _named(self, contexts: Iterator[str]) -> set[str]:
         tests = {context.rpartition("|")[0] for context in contexts}
         return {test for test in tests if self._seconds.get(test, 1e9) <= SLOWEST_TEST_S}
+
+
+_OF_SHAPE = "tests/unit/test_shape.py"
+
+
+def _rank(test: str, near: str) -> tuple[bool, bool]:
+    """Where a test stands in the order: a package's own first, of the shape before all."""
+    return not test.startswith(_OF_SHAPE), near not in test
 
 
 # ── Drawing mutants ──────────────────────────────────────────────────────────────────────────────

@@ -58,13 +58,21 @@ def storage_errors(path: Path) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else message and int(message[1])
         if code in _FULL:
             remedy = "Free some space; the same command then goes on from the last saved state"
-        elif code in _NOT_ALLOWED | _WRONG_PLACE:
+        elif code in _NOT_ALLOWED | _WRONG_PLACE or _takes_no_files(error, path):
             remedy = "Choose a folder that you may write"
         else:
             raise
         raise StorageError(
             "cannot be written", where=path, found=os.strerror(code or 0), remedy=remedy
         ) from error
+
+
+def _takes_no_files(error: Exception, path: Path) -> bool:
+    """Whether the folder is there and yet nothing can be made in it, as in /proc."""
+    named = getattr(error, "filename", None)
+    if not isinstance(error, FileNotFoundError) or not isinstance(named, str | Path):
+        return False
+    return Path(named).parent == Path(os.path.realpath(path)).parent
 
 
 def output_file(path: Path | str, *, unlike: Path | str | None = None) -> Path:

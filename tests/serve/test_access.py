@@ -35,6 +35,74 @@ def test_a_missing_secret_is_401_and_a_wrong_one_403(guarded, path):
     assert bare(guarded, path, **{"X-SECRET-KEY": SECRET}).status_code in (200, 400, 404)
 
 
+@pytest.mark.invariant("guard-1")
+@pytest.mark.parametrize(
+    "near",
+    [
+        "",
+        SECRET[:1],
+        SECRET[:-1],
+        SECRET.upper(),
+        f"{SECRET} {SECRET}",
+        SECRET.replace(" ", ""),
+        "*",
+        "None",
+    ],
+)
+def test_nothing_near_the_secret_opens_anything(guarded, near):
+    answer = bare(guarded, "/v1/nlas", **{"X-SECRET-KEY": near})
+    assert answer.status_code == 403
+    assert "wrong secret" in answer.json()["detail"]
+    twice = [("X-SECRET-KEY", near), ("X-SECRET-KEY", SECRET)]
+    assert httpx2.get(f"{guarded.base_url}/v1/nlas", headers=twice).status_code == 403
+
+
+@pytest.mark.invariant("guard-1")
+def test_the_secret_counts_in_its_header_only(guarded):
+    elsewhere = {"Authorization": f"Bearer {SECRET}", "Cookie": f"X-SECRET-KEY={SECRET}"}
+    assert bare(guarded, "/v1/nlas", **elsewhere).status_code == 401
+    assert bare(guarded, f"/v1/nlas?X-SECRET-KEY={SECRET}").status_code == 401
+
+
+@pytest.mark.invariant("guard-2")
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "{own}.evil.com",
+        "{own}1",
+        "{own}@evil.com",
+        "{own}/../evil.com",
+        "{own} http://evil.com",
+        "http://evil.com/{host}",
+        "http://evil.com#{host}",
+        "http://evil.com?{own}",
+        "http://user@{host}",
+        "http://{host}:80",
+        "http://{name}",
+        "ftp://{host}",
+        "chrome-extension://{host}",
+        "//{host}",
+        "{host}",
+        "",
+        "http://[{host}",
+    ],
+)
+def test_an_origin_that_only_looks_like_our_own_is_refused(client, origin):
+    own = str(client.base_url).rstrip("/")
+    host = own.removeprefix("http://")
+    given = origin.format(own=own, host=host, name=host.partition(":")[0])
+    for path, method in (("/v1/explain", "POST"), ("/v1/nlas", "GET")):
+        answer = bare(client, path, method, Origin=given)
+        assert (answer.status_code, answer.json()["kind"]) == (403, "AccessError"), given
+
+
+@pytest.mark.invariant("guard-2")
+def test_our_own_origin_may_come_over_a_proxys_tls(client):
+    own = str(client.base_url).rstrip("/")
+    assert bare(client, "/v1/nlas", Origin=own).status_code == 200
+    assert bare(client, "/v1/nlas", Origin=own.replace("http:", "https:")).status_code == 200
+
+
 def test_access_is_refused_before_the_body_is_looked_at(guarded):
     assert bare(guarded, "/explain", "POST").status_code == 401
     assert (
@@ -50,12 +118,25 @@ def test_health_needs_no_secret(guarded, path):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:5009", "127.0.0.1.evil.example", "localhost@evil.example", ""],
+    [
+        "evil.example",
+        "evil.example:5009",
+        "127.0.0.1.evil.example",
+        "evil.127.0.0.1",
+        "notlocalhost",
+        "localhost.",
+        "localhost@evil.example",
+        "127.0.0.1, evil.example",
+        "0x7f.1",
+        "[::1].evil.example",
+        "",
+    ],
 )
 def test_another_name_is_refused_so_that_dns_rebinding_fails(client, host):
     answer = bare(client, "/v1/nlas", Host=host)
     assert answer.status_code == 403
     assert answer.json()["kind"] == "AccessError"
+    assert f"found {host or 'no Host header'}" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:5009", "[::1]:80", "LOCALHOST"])
@@ -154,6 +235,14 @@ def test_only_this_machines_own_addresses_need_no_secret(host, inside):
             access_for(host, secret=None)
         assert access_for(host, secret="s").hosts is None
         assert access_for(host, secret="s", allowed_hosts=["a.b"]).hosts == {"a.b"}
+
+
+@pytest.mark.invariant("guard-1")
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+@pytest.mark.parametrize("secret", ["", " "])
+def test_an_empty_secret_is_none(host, secret):
+    with pytest.raises(ConfigError, match="the secret is empty"):
+        access_for(host, secret=secret)
 
 
 def test_a_name_that_was_allowed_is_accepted(nla):

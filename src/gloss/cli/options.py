@@ -15,10 +15,11 @@ from gloss.cli.checks import check_dtype, check_model
 from gloss.cli.option_help import HELP, SPELLED
 from gloss.cli.output import Answer, next_command, print_json, print_rich
 from gloss.engines.engine_names import LOCAL, parse_engine
-from gloss.errors import ConfigError, first_line
+from gloss.errors import ConfigError
 from gloss.foreign import without_surrogates
 from gloss.pipeline.last_run import last_quickstart
 from gloss.text.document import Document, load_transcript
+from gloss.text.text_files import read_text_file, text_of
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
@@ -216,7 +217,7 @@ def read_text(text: str | None, file: Path | None = None) -> str:
     Raises: ConfigError if it is empty or cannot be read.
     """
     if file is not None:
-        text = _utf8(file.read_bytes(), where=file)
+        text = read_text_file(file, ConfigError)
     read = _standard_input() if text is None or text == "-" else without_surrogates(text)
     if not read.strip():
         expected = "some text, as an argument or on standard input"
@@ -226,15 +227,9 @@ def read_text(text: str | None, file: Path | None = None) -> str:
 
 def _standard_input() -> str:
     behind = getattr(sys.stdin, "buffer", None)  # bytes: a console's encoding is no file's
-    return sys.stdin.read() if behind is None else _utf8(behind.read(), where="standard input")
-
-
-def _utf8(data: bytes, *, where: object) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        expected, found = "UTF-8", first_line(error)
-        raise ConfigError("not a text", where=where, expected=expected, found=found) from error
+    if behind is None:
+        return sys.stdin.read()
+    return text_of(behind, where="standard input", error=ConfigError)
 
 
 @dataclass(frozen=True, kw_only=True)

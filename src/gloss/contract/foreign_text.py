@@ -23,6 +23,7 @@ Tokens = tuple[list[int], list[tuple[int, int]] | None]
 _PRIVATE = range(0xF0000, 0xFFFFE)
 """Characters of Unicode that stand for nothing."""
 _ROW = 1024
+_MOST_READERS = 4
 _twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _lock = Lock()
 
@@ -173,6 +174,8 @@ class _Twin:
         first = free_characters(text, len(self._added))
         with _lock:
             if first not in self._readers:
+                if len(self._readers) >= _MOST_READERS:
+                    self._readers.clear()  # each is a whole tokenizer; texts choose which
                 self._readers[first] = self._reader(first)
             return self._readers[first]
 

@@ -84,13 +84,16 @@ def marker_for(tokenizer: Any, av_template: str, char: str) -> InjectionMarker:
     """The marker that ``char`` makes in a template's prompt; MarkerError if it can be none."""
     marker = _marker(tokenizer, av_template, char)
     if marker is None:
-        what, expected = f"{char!r} cannot be the injection marker", "one token, once in the prompt"
+        what = f"{char!r} cannot be the injection marker"
+        expected = "one visible character that is one token, once in the prompt"
         found = f"ids {tokenizer.encode(char, add_special_tokens=False)}"
         raise MarkerError(what, expected=expected, found=found)
     return marker
 
 
 def _marker(tokenizer: Any, av_template: str, char: str) -> InjectionMarker | None:
+    if len(char) != 1 or char.isspace() or not char.isprintable():
+        return None
     encoded = tokenizer.encode(char, add_special_tokens=False)
     token_id = encoded[0] if len(encoded) == 1 else tokenizer.convert_tokens_to_ids(char)
     if token_id in (None, getattr(tokenizer, "unk_token_id", None)) or token_id not in encoded:

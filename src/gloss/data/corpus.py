@@ -5,7 +5,6 @@ it starts on, never from the folder: a corpus can be moved."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -156,10 +155,9 @@ def _read_json_lines(file: CorpusFile, text_field: str) -> Iterator[Record]:
 def _json_record(line: str, file: CorpusFile, number: int, text_field: str) -> Record:
     where = f"{file.path}:{number}"
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        what, remedy = f"not JSON ({first_line(error)})", "Each line holds one JSON object"
-        return CorpusError(what, where=where, remedy=remedy)
+        record = json_value(line, where=where)
+    except CorpusError as error:
+        return CorpusError(error.what, where=where, remedy="Each line holds one JSON object")
     return _document(record, f"{file.stem}:{number}", text_field, where)
 
 

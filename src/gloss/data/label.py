@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,14 @@ from gloss.durable import write_text
 from gloss.errors import DatasetError, LabelError
 from gloss.foreign import json_text, without_surrogates
 from gloss.providers import Labeller, LabelRequest
-from gloss.store.activations import PROVENANCE, iter_activations, read_schema, require_columns
+from gloss.store.activations import (
+    PROVENANCE,
+    iter_activations,
+    read_schema,
+    require_columns,
+    require_values,
+)
+from gloss.text.token_texts import text_of_ids
 
 if TYPE_CHECKING:
     from gloss.target_model import Target
@@ -82,6 +88,7 @@ def label(
                 dropped = 0
                 tables = iter_activations(parquet, batch_rows=config.chunk_rows)
                 for index, table in enumerate(tables):
+                    require_values(table, PROVENANCE, parquet)
                     texts = _chunk(table, labeller, chunks / f"{index:06d}.json", target)
                     usable = [text if _usable(text) else None for text in texts]
                     rows = table.append_column(LABEL_COLUMN, pa.array(usable, pa.string()))
@@ -154,7 +161,6 @@ def top_next_tokens(target: Target, texts: Sequence[str], count: int) -> list[tu
     from gloss.target_model import next_token_logits
 
     model, tokenizer = target.model, target.tokenizer
-    decode = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 4096
     rows = [text_ids(tokenizer, text)[-longest:] for text in texts]
     found: list[tuple[str, ...]] = [()] * len(rows)
@@ -165,7 +171,7 @@ def top_next_tokens(target: Target, texts: Sequence[str], count: int) -> list[tu
         ids, mask = right_pad([rows[i] for i in batch], 0, model.device)
         top = next_token_logits(model, ids, mask.long()).topk(count).indices.tolist()
         for i, tokens in zip(batch, top, strict=True):
-            found[i] = tuple(decode([token]) for token in tokens)
+            found[i] = tuple(text_of_ids(tokenizer, [token]) for token in tokens)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -30,6 +30,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: Any) -> Any:
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError("true or false where a number is expected")
+        return value
 
 
 class ExtractConfig(Settings):
@@ -126,7 +134,7 @@ class BuildConfig(Settings):
     """The AV's prompt, with ``{injection_char}`` once where the activation goes."""
     ar_template: str = DEFAULT_AR_TEMPLATE
     """The AR's prompt, with ``{explanation}`` once and text behind it."""
-    marker: str | None = None
+    marker: str | None = Field(default=None, min_length=1)
     """The injection marker, a rare character that is one token; searched for if not set."""
 
     @field_validator("av_template", "ar_template")

@@ -28,9 +28,11 @@ from gloss.store.activations import (
     open_parquet,
     read_schema,
     require_columns,
+    require_values,
     row_group_tables,
     shard_files,
 )
+from gloss.store.parquet_footer import column_chunks
 
 _THREADS = 2
 _LARGEST_GROUP = 64 * 2**20
@@ -81,6 +83,7 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
             pool = stack.enter_context(ThreadPoolExecutor(1))
             writing = pool.submit(_write, writers, {})
             for table in _read_ahead(activations):
+                require_values(table, PROVENANCE, activations)
                 parts = _parts(table, config, documents)
                 writing.result()
                 writing = pool.submit(_write, writers, parts)
@@ -98,6 +101,7 @@ def check_document_disjoint(parts: Mapping[str, Path]) -> None:
     part_of: dict[str, str] = {}
     for name, path in parts.items():
         for table in iter_activations(path, columns=["doc_id"]):
+            require_values(table, ["doc_id"], path)
             for doc_id in pc.unique(table["doc_id"]).to_pylist():
                 if part_of.setdefault(doc_id, name) != name:
                     raise DatasetError(
@@ -142,16 +146,10 @@ def _vectors_shrink(path: Path) -> bool:
     """Whether compression made the vectors a tenth smaller, told from the footers.
 
     It halves those computed in bfloat16; for float32 it would take most of the stage's time."""
-    stored = plain = 0
-    for file in shard_files(path):
-        with open_parquet(file) as parquet:
-            metadata = parquet.metadata
-            for group in map(metadata.row_group, range(metadata.num_row_groups)):
-                for column in map(group.column, range(group.num_columns)):
-                    if column.path_in_schema.startswith(f"{VECTOR_COLUMN}."):
-                        stored += column.total_compressed_size
-                        plain += column.total_uncompressed_size
-    return stored < 0.9 * plain
+    every = [chunk for file in shard_files(path) for chunk in column_chunks(file)]
+    vectors = [chunk for chunk in every if chunk.column == VECTOR_COLUMN]
+    stored = sum(chunk.compressed_bytes for chunk in vectors)
+    return stored < 0.9 * sum(chunk.uncompressed_bytes for chunk in vectors)
 
 
 def _read_ahead(path: Path) -> Iterator[pa.Table]:

@@ -12,6 +12,8 @@ from gloss.errors import ConfigError
 from gloss.foreign import without_surrogates
 
 _LARGEST = 2**63 - 1
+MOST = 100_000
+"""Samples, neighbours or words that one question may ask for."""
 
 
 def whole(name: str, value: Any, *, least: int = 0, most: int = _LARGEST) -> int:
@@ -29,9 +31,11 @@ def whole(name: str, value: Any, *, least: int = 0, most: int = _LARGEST) -> int
     return number
 
 
-def wholes(**values: Any) -> list[int]:
-    """Several whole numbers. Raises: ConfigError that names the first that is none."""
-    return [whole(name, value) for name, value in values.items()]
+def counts(*, least: int = 0, **values: Any) -> list[int]:
+    """How many of several things, no more than somebody means.
+
+    Raises: ConfigError that names the first that is none."""
+    return [whole(name, value, least=least, most=MOST) for name, value in values.items()]
 
 
 def seed_of(value: Any) -> int:
@@ -43,7 +47,7 @@ def finite(name: str, value: Any, *, least: float = -math.inf) -> float:
     """A finite number. Raises: ConfigError for any other value."""
     plain = _plain(value)
     good = isinstance(plain, int | float) and not isinstance(plain, bool)
-    if not good or not math.isfinite(plain) or abs(plain) > _LARGEST:
+    if not good or not abs(plain) <= _LARGEST:  # NaN is not
         raise ConfigError(name, expected="a finite number", found=_shown(value))
     if plain < least:
         raise ConfigError(name, expected=f"{least:g} or more", found=_shown(value))
@@ -53,8 +57,18 @@ def finite(name: str, value: Any, *, least: float = -math.inf) -> float:
 def finite_numbers(name: str, values: Any) -> list[float]:
     """One finite number or several. Raises: ConfigError."""
     plain = _plain(values)
-    several = isinstance(plain, Iterable) and not isinstance(plain, str | bytes | Mapping)
-    return [finite(name, one) for one in (plain if several else [plain])]
+    several = _items(plain)
+    return [finite(name, one) for one in ([plain] if several is None else several)]
+
+
+def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
+    """One of the values that are known, of their very type. Raises: ConfigError."""
+    plain = _plain(value)
+    for one in known:
+        if type(plain) is type(one) and plain == one:
+            return one
+    expected = " or ".join(str(one).lower() for one in known if one is not None)
+    raise ConfigError(name, expected=expected, found=_shown(value))
 
 
 def text(name: str, value: Any) -> str:
@@ -76,9 +90,8 @@ def texts(name: str, values: Any) -> list[str]:
     """
     if isinstance(values, str):
         values = [values]
-    if not isinstance(values, Iterable) or isinstance(values, bytes | Mapping):
+    if (found := _items(values)) is None:
         raise ConfigError(f"{name}s", expected="a text, or several", found=_shown(values))
-    found = list(values)
     for place, one in enumerate(found):
         if not isinstance(one, str):
             what, kind = f"{name} {place} is not a text", type(one).__name__
@@ -93,11 +106,20 @@ def pair(name: str, value: Any) -> tuple[str, str] | None:
     """Two texts, or None. Raises: ConfigError."""
     if value is None:
         return None
-    several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-    found = [text(name, one) for one in value] if several else []
+    found = [text(name, one) for one in _items(value) or ()]
     if len(found) != 2:
         raise ConfigError(name, expected="two texts, before and after", found=_shown(value))
     return found[0], found[1]
+
+
+def _items(value: Any) -> list[Any] | None:
+    """What several things hold; None for what is one thing, as an array without dimensions is."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        return None
+    try:
+        return list(value)
+    except TypeError:
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -50,8 +50,7 @@ class Selection:
         if self.max_activations is not None:
             most = boundary.whole("max_activations", self.max_activations, least=1)
             object.__setattr__(self, "max_activations", most)
-        if self.pool not in (None, "mean"):
-            raise ConfigError("pool", expected="mean", found=repr(self.pool)[:80])
+        object.__setattr__(self, "pool", boundary.one_of("pool", self.pool, (None, "mean")))
         if self.tokens is not None:
             check_selection(boundary.text("tokens", self.tokens))
             if self.positions is not None:
@@ -84,14 +83,14 @@ class Sampling:
         for name in ("samples", "best_of", "max_new_tokens"):
             value = getattr(self, name)
             if value is not None or name != "max_new_tokens":
-                object.__setattr__(self, name, boundary.whole(name, value, least=1))
+                object.__setattr__(self, name, boundary.counts(least=1, **{name: value})[0])
         object.__setattr__(self, "seed", boundary.seed_of(self.seed))
         if self.temperature is not None:
             temperature = boundary.finite("temperature", self.temperature, least=0)
             check_temperature(temperature)
             object.__setattr__(self, "temperature", temperature)
-        if self.score not in (None, True, False):
-            raise ConfigError("score", expected="true or false", found=repr(self.score)[:80])
+        score = boundary.one_of("score", self.score, (None, True, False))
+        object.__setattr__(self, "score", score)
         if self.prompt is not None:
             object.__setattr__(self, "prompt", boundary.text("prompt", self.prompt))
         if self.best_of > 1 and self.temperature == 0:

@@ -56,7 +56,7 @@ async def steer(
     edited, original = (boundary.text_or_none("explanation", one) for one in (edited, original))
     alphas, seed = _strengths(alphas), boundary.seed_of(seed)
     max_new_tokens = boundary.whole("max_new_tokens", max_new_tokens, least=1)
-    (top_tokens,) = boundary.wholes(top_tokens=top_tokens)
+    (top_tokens,) = boundary.counts(top_tokens=top_tokens)
     read = await self.read(source)
     sites = parse_positions(positions, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)

@@ -48,7 +48,7 @@ async def trust(
     Raises: PositionError, CorpusError; ConfigError if none can be extracted.
     """
     self.require("av", "ar", "target")
-    samples, neighbours = boundary.wholes(samples=samples, neighbours=neighbours)
+    samples, neighbours = boundary.counts(samples=samples, neighbours=neighbours)
     seed, explanation = boundary.seed_of(seed), boundary.text_or_none("explanation", explanation)
     read = await self.read(source)
     (site,) = parse_positions(whole_position(position), len(read.tokens))

@@ -22,6 +22,10 @@ def check_run(config: RunConfig) -> None:
         if not share:
             what = f"split.{name}: a run needs documents for each part"
             raise ConfigError(what, expected="a share above 0", found=share)
+    most, parts = config.corpus.max_documents, len(config.split.shares)
+    if most is not None and most < parts:
+        what = "corpus.max_documents: a run needs documents for each part"
+        raise ConfigError(what, expected=f"{parts} or more", found=most)
     for stage in KERNELS:
         _check_kernel(stage, getattr(config, stage).attn_implementation)
     if not config.corpus.source.startswith(HUB_PREFIX):

@@ -26,16 +26,20 @@ PRESETS = ("smoke", "standard", "thorough")
 SEEDED = ("extract", "split", "label", "ar_sft", "av_sft", "joint", "evaluate")
 
 
+_NAME = r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$"
+"""What one folder can be called, and no hidden one."""
+
+
 class CorpusConfig(Settings):
     """Where the documents come from."""
 
-    source: str
+    source: str = Field(min_length=1)
     """A .txt, .jsonl or .parquet file, a folder, ``hf:owner/name[:subset]``, or one installed."""
     max_documents: int | None = Field(default=None, gt=0, le=1000 * MANY)
     """Documents to read; all of them if not set (``lab`` needs it)."""
-    text_field: str = "text"
+    text_field: str = Field(default="text", min_length=1)
     """Field or column that holds the text."""
-    split: str = "train"
+    split: str = Field(default="train", min_length=1)
     """Split of a Hugging Face dataset."""
     max_refused: float = Field(default=0.05, ge=0, le=1)
     """Share of the records that may be unreadable; they are counted, more end the run."""
@@ -60,8 +64,8 @@ class CorpusConfig(Settings):
 class RunConfig(Settings):
     """A whole run, from corpus to report."""
 
-    name: str = "run"
-    """Shown in the report; also the preset's name."""
+    name: str = Field(default="run", min_length=1, max_length=100, pattern=_NAME)
+    """Shown in the report, and the folder in gloss-runs; also the preset's name."""
     target: str
     """The model to explain: a Hugging Face folder, a hub id, or an installed one, like ``lab``."""
     seed: Seed = 0

@@ -67,6 +67,11 @@ def export_neuronpedia(results: Results, out: Path, *, doc_id: str | None = None
 
 def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Results:
     """The table of a cache document. Raises: CorpusError."""
+    try:
+        json_text(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        what, found = "not a cache document of Neuronpedia", first_line(error)
+        raise CorpusError(what, where=where, expected="values of JSON", found=found) from error
     text, tokens = _field(document, "text", str, where), _field(document, "tokens", list, where)
     positions = _field(document, "sortedPositions", list, where)
     payload = _payload(document, where)
@@ -75,7 +80,8 @@ def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Res
     if not all(type(position) is int for position in positions):
         raise CorpusError("sortedPositions", where=where, expected="a list of whole numbers")
     records = _field(payload, "results", list, where)
-    rows = [_row(record, i, str(doc_id), where) for i, record in enumerate(records)]
+    doc_id = without_surrogates(str(doc_id))
+    rows = [_row(record, i, doc_id, where) for i, record in enumerate(records)]
     provenance = {
         "gloss_version": __version__,
         "nla": {"name": document.get("nlaSourceId")},
@@ -84,7 +90,7 @@ def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Res
         "sampling": {"temperature": document.get("temperature")},
         "imported_from": "neuronpedia",
     }
-    texts = {str(doc_id): {"text": text, "tokens": tokens, "messages": payload.get("messages")}}
+    texts = {doc_id: {"text": text, "tokens": tokens, "messages": payload.get("messages")}}
     header = {"provenance": provenance, "documents": texts, "neuronpedia": document}
     try:
         return Results(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), header)
@@ -96,10 +102,20 @@ def from_neuronpedia(document: Any, *, doc_id: str, where: object = None) -> Res
 def to_neuronpedia(results: Results, *, doc_id: str | None = None) -> dict[str, Any]:
     """The cache document of one text of a table. Raises: ConfigError."""
     doc_id, read = _document(results, doc_id)
-    rows = [row for row in results.to_dicts() if row["doc_id"] == doc_id and row["sample"] == 0]
+    every = results.to_dicts()
+    for row in every:
+        if row["doc_id"] is None:
+            what, found = "an explanation of no text would be lost", f"row {row['row']} without"
+            raise ConfigError(what, expected="rows with doc_id", found=found)
+    rows = [row for row in every if row["doc_id"] == doc_id and row["sample"] == 0]
     original = results.header.get("neuronpedia")
     if original is not None:
         return _updated(original, rows)
+    for row in rows:
+        if not 0 <= (-1 if row["position"] is None else row["position"]) < len(read["tokens"]):
+            what, expected = "a position outside of the text", f"0 to {len(read['tokens']) - 1}"
+            found = f"{row['position']} in row {row['row']}"
+            raise ConfigError(what, where=doc_id, expected=expected, found=found)
     provenance = results.provenance
     payload = {
         "results": [_record(row, {}) for row in rows],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from heapq import nlargest
@@ -14,6 +13,7 @@ import numpy as np
 
 from gloss.errors import CheckpointError, ConfigError, MissingExtraError, first_line
 from gloss.reading.tables import iter_results
+from gloss.text.patterns import Pattern
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Embed = Callable[[list[str]], Vectors]
@@ -51,24 +51,18 @@ def search(
 ) -> Iterator[Hit]:
     """Explanations that match a regular expression, or with ``fixed`` hold the words, in order.
 
-    Raises: ConfigError for a query that cannot be read; DatasetError.
+    Raises: ConfigError for a query that cannot be read or takes too long; DatasetError.
     """
-    flags = 0 if case_sensitive else re.IGNORECASE
-    try:
-        pattern = re.compile(re.escape(query) if fixed else query, flags)
-    except re.error as error:
-        raise ConfigError(
-            "cannot read the query as a regular expression",
-            found=f"{query!r} ({error})",
-            remedy="Search for the words themselves with --fixed",
-        ) from error
     if not query:
         raise ConfigError("the query is empty", expected="words or a regular expression")
+    remedy = "Write a simpler one" if fixed else "Search for the words themselves with --fixed"
+    pattern = Pattern(query, ConfigError, fixed=fixed, any_case=not case_sensitive, remedy=remedy)
 
     def hits() -> Iterator[Hit]:
         for file, row in _rows(files):
-            if spans := tuple(m.span() for m in pattern.finditer(row["text"]) if m.group()):
-                yield _hit(file, row, spans, None)
+            (spans,) = pattern.spans([row["text"]])
+            if spans:
+                yield _hit(file, row, tuple(spans), None)
 
     yield from islice(hits(), limit)
 

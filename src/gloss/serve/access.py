@@ -43,6 +43,8 @@ def access_for(
             raise ConfigError(
                 "--allow-host", expected="a name, or *. and a domain", found=repr(name)
             )
+    if secret is not None and not secret.strip():
+        raise ConfigError("the secret is empty", expected="a secret that nobody guesses")
     if is_loopback(host):
         return Access(secret=secret, hosts={*LOOPBACK, host, *allowed_hosts}, open_paths=open_paths)
     if secret is None:

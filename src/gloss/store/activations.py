@@ -240,6 +240,15 @@ def require_columns(schema: pa.Schema, names: Sequence[str], where: object) -> N
         )
 
 
+def require_values(table: pa.Table, names: Sequence[str], where: object) -> None:
+    """Raises DatasetError that names the first of these columns that lacks a value."""
+    for name in names:
+        if lacking := table[name].null_count:
+            what, expected = f"rows without {name}", "a value in each row"
+            found = f"none in {lacking} of {len(table)} rows"
+            raise DatasetError(what, where=where, expected=expected, found=found)
+
+
 def open_parquet(file: Path, columns: Sequence[str] | None = None) -> pq.ParquetFile:
     """A Parquet file of activations of which ``columns`` will be read, its columns and its growth
     checked. Raises: DatasetError."""

@@ -13,7 +13,7 @@ from typing import Any
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS = (4, 5, 6)
 _GROUPS, _COLUMNS, _META = 4, 1, 3
-_TYPE, _PATH, _NUM_VALUES, _UNCOMPRESSED, _NUM_ROWS = 1, 3, 5, 6, 3
+_TYPE, _PATH, _NUM_VALUES, _UNCOMPRESSED, _COMPRESSED, _NUM_ROWS = 1, 3, 5, 6, 7, 3
 _DEEPEST = 16
 _MAGIC = b"PAR1"
 
@@ -28,6 +28,7 @@ class ColumnChunk:
     physical_type: int
     num_values: int
     uncompressed_bytes: int
+    compressed_bytes: int
 
 
 def column_chunks(file: Path) -> list[ColumnChunk]:
@@ -55,7 +56,7 @@ def _chunks(index: int, group: dict[int, Any]) -> Iterator[ColumnChunk]:
     for chunk in group[_COLUMNS]:
         meta = chunk[_META]
         name = meta[_PATH][0].decode()
-        numbers = [int(meta[key]) for key in (_TYPE, _NUM_VALUES, _UNCOMPRESSED)]
+        numbers = [int(meta[key]) for key in (_TYPE, _NUM_VALUES, _UNCOMPRESSED, _COMPRESSED)]
         if min(numbers) < 0 or group[_NUM_ROWS] < 0:
             raise ValueError("negative numbers of values")
         yield ColumnChunk(index, group[_NUM_ROWS], name, *numbers)

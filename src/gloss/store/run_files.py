@@ -9,12 +9,48 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, StrictFloat, StrictInt, ValidationError
+
 from gloss.contract.files import RESULTS_NAME
 from gloss.errors import ConfigError, first_line
 from gloss.formatting import cleaned
 
 METRICS_NAME, SAMPLES_NAME = "metrics.jsonl", "samples.jsonl"
 Rows = tuple[Mapping[str, Any], ...]
+Number = StrictInt | StrictFloat | None
+Numbers = Mapping[str, Number | list[Number]] | None
+
+
+class _Example(BaseModel):
+    """Of an entry of ``examples`` what is counted with or walked through."""
+
+    position: Number = None
+    fve: Number = None
+    cosine: Number = None
+    facts: Mapping[str, Any] | None = None
+    claims: list[Mapping[str, Any]] | None = None
+    flags: list[Any] | None = None
+
+
+class _Results(BaseModel):
+    """Of ``results.json`` what is counted with or walked through."""
+
+    fve: Numbers = None
+    fve_extracted: Numbers = None
+    gains: Mapping[str, Any] | None = None
+    controls: Numbers = None
+    claims: Mapping[str, Mapping[str, Any] | None] | None = None
+    seconds: Numbers = None
+    versions: Mapping[str, Any] | None = None
+    examples: list[_Example] | None = None
+    heldout_errors: list[Number] | None = None
+    layer: Number = None
+    n_heldout: Number = None
+    n_heldout_documents: Number = None
+    extraction_failure_rate: Number = None
+    extraction_failure_rate_sampled: Number = None
+    loop_rate: Number = None
+    mean_explanation_tokens: Number = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +80,7 @@ def section(results: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def read_run_results(path: Path) -> Mapping[str, Any]:
-    """The results of a run. Raises: ConfigError if the file is missing or is not a JSON object."""
+    """The results of a run. Raises: ConfigError if they are missing, or are no measurements."""
     wrong = partial(
         ConfigError, remedy="Give the folder of a finished run; 'gloss quickstart' makes one"
     )
@@ -61,7 +97,23 @@ def read_run_results(path: Path) -> Mapping[str, Any]:
     if not isinstance(results, dict):
         found = type(results).__name__
         raise wrong("wrong results", where=path, expected="a JSON object", found=found)
+    try:
+        checked = _Results.model_validate(results)
+    except ValidationError as error:
+        raise wrong(**_what_is_wrong(error), where=path) from error
+    if not any(isinstance(value, int | float) for value in (checked.fve or {}).values()):
+        raise wrong("no results of a run", where=path, expected="an FVE, as a finished run has")
     return dict(cleaned(results))
+
+
+def _what_is_wrong(error: ValidationError) -> dict[str, str]:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if str(part) not in ("int", "float", "list")]
+    return {
+        "what": "wrong " + ".".join(part for part in place if "[" not in part),
+        "expected": first["msg"].removeprefix("Input should be "),
+        "found": repr(first["input"])[:80],
+    }
 
 
 def read_rows(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gloss.errors import CheckpointError
+from gloss.errors import CheckpointError, foreign_faults
 from gloss.target_model.folder_files import json_object, readable
 from gloss.target_model.hub import ModelPlace
 from gloss.target_model.template_limits import with_bounded_template
@@ -68,8 +68,9 @@ def _loaded(name: str | Path | ModelPlace, *, trust_remote_code: bool) -> Any:
 
 
 def ids_of_probes(tokenizer: Any) -> list[list[int]]:
-    """Ids of texts that tell tokenizers apart."""
-    return [list(tokenizer.encode(text, add_special_tokens=False)) for text in _PROBES]
+    """Ids of texts that tell tokenizers apart. Raises: CheckpointError if it cannot read them."""
+    with foreign_faults(CheckpointError, "the tokenizer cannot read a text"):
+        return [list(tokenizer.encode(text, add_special_tokens=False)) for text in _PROBES]
 
 
 def _ids_of_file(folder: Path) -> list[list[int]] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gloss.errors import CorpusError, first_line
 from gloss.foreign import without_surrogates
+from gloss.text.text_files import read_text_file
 
 PLAIN_FIELDS = frozenset({"role", "content", "channel", "id", "tool_call_id"})
 """Fields of a message that a template may leave out: they say nothing, or are kept beside it."""
@@ -46,6 +47,8 @@ def chat_messages(messages: Any, where: str) -> tuple[Mapping[str, Any], ...]:
 
 def _message(message: Any, where: str) -> Mapping[str, Any]:
     known = message if isinstance(message, Mapping) else {}
+    if not _is_json(known):
+        raise _no_chat(where, message)
     fields = {name: clean_value(value) for name, value in known.items() if value not in _EMPTY}
     fields |= {name: known[name] for name in ("content",) if known.get(name) == ""}
     if isinstance(parts := fields.get("content"), list):
@@ -63,6 +66,15 @@ def _no_chat(where: str, found: Any) -> CorpusError:
 
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON knows its type, and so every template."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) for name in value) and all(map(_is_json, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _joined(parts: Sequence[Any], where: str) -> str:
@@ -120,16 +132,23 @@ def load_transcript(path: Path | str) -> Document:
 
 def read_json_file(path: Path) -> Any:
     """The value in a JSON file of the user's. Raises: CorpusError if it is missing or no JSON."""
-    try:
-        return json_value(path.read_text(encoding="utf-8-sig"), where=path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise CorpusError(f"cannot be read ({reason})", where=path) from error
+    return json_value(read_text_file(path), where=path)
 
 
 def json_value(text: str, *, where: object) -> Any:
-    """The value of a JSON text from elsewhere. Raises: CorpusError if it is none."""
+    """The value of a JSON text from elsewhere.
+
+    Raises: CorpusError if it is none, or if an object has one key twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"not JSON ({first_line(error)})", where=where) from error
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {twice[:80]!r} more than once")
+    return found

@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeVar
 
-import regex
-
 from gloss.errors import CorpusError, PositionError
 from gloss.text.document import Document
+from gloss.text.patterns import Pattern
 from gloss.text.positions import check_selection
 from gloss.text.rendering import DocumentEncoder, EncodedDocument, word_start
 from gloss.text.token_texts import text_of_ids
@@ -29,8 +27,6 @@ _LONGEST_GLYPH = 16
 """Tokens that are waited for while a character is unfinished: it may be cut into one for each byte
 of its UTF-8, and each of these may hold a part of the next one."""
 _UNFINISHED = "\ufffd"
-_MATCHING_S = 2.0
-"""How long the pattern of a selection may take: Python's own expressions know no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,23 +159,10 @@ def _matches(
     read: ReadText, contents: Sequence[Sequence[ReadToken]], pattern: str
 ) -> list[tuple[int, int]]:
     """Where the pattern matches inside each content, in characters of the whole text."""
-    try:
-        compiled = regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError) as error:
-        what, expected = "cannot read the pattern of the selection", "a regular expression"
-        raise PositionError(what, expected=expected, found=str(error)) from error
-    found, deadline = [], time.monotonic() + _MATCHING_S
-    for tokens in contents:
-        start, end = tokens[0].start, tokens[-1].end
-        left = max(1e-6, deadline - time.monotonic())
-        try:
-            matches = list(compiled.finditer(read.text[start:end], timeout=left, concurrent=True))
-        except TimeoutError as error:
-            what, expected = "this pattern takes too long", f"at most {_MATCHING_S:g} s"
-            remedy = "Write a simpler one"
-            raise PositionError(what, expected=expected, remedy=remedy) from error
-        found += [(start + m.start(), start + m.end()) for m in matches if m.group()]
-    return found
+    starts = [tokens[0].start for tokens in contents]
+    texts = [read.text[tokens[0].start : tokens[-1].end] for tokens in contents]
+    found = zip(starts, Pattern(pattern, PositionError).spans(texts), strict=True)
+    return [(first + start, first + end) for first, spans in found for start, end in spans]
 
 
 def _tokens(

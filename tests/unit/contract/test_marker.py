@@ -1,6 +1,8 @@
 import dataclasses
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from gloss.contract import (
     DEFAULT_AV_TEMPLATE,
@@ -11,6 +13,7 @@ from gloss.contract import (
     marker_for,
     prompt_ids,
 )
+from gloss.contract.marker import CANDIDATE_RANGES
 from gloss.errors import MarkerError, TemplateError
 
 TEMPLATE = "Look: <c>{injection_char}</c>. Say what it is."
@@ -60,6 +63,49 @@ def test_the_chosen_marker_is_found_in_its_prompt_between_its_neighbours(
 def test_an_unused_character_serves_a_small_vocabulary(make_tokenizer):
     chosen = choose_marker(make_tokenizer("é™"), TEMPLATE)
     assert (chosen.marker.char, chosen.added) == ("™", False)
+
+
+def test_characters_are_tried_in_one_order_for_everybody(make_tokenizer):
+    """Which marker a tokenizer gets is part of a checkpoint: the order must never change."""
+    assert CANDIDATE_RANGES == (
+        (0x3297, 0x32B0),
+        (0x3200, 0x32FF),
+        (0x2460, 0x24FF),
+        (0x2600, 0x26FF),
+        (0x2190, 0x21FF),
+    )
+    for first, last in CANDIDATE_RANGES:
+        inside = [chr(first), chr(last)]
+        for char in inside:
+            beside = "™" if char != "™" else "®"
+            chosen = choose_marker(make_tokenizer(beside + char), TEMPLATE).marker
+            assert chosen.char == char
+
+
+def test_a_candidate_that_has_a_token_beside_a_space_comes_before_other_characters(
+    make_tokenizer, prepends_space
+):
+    """The tokenizer writes a space before every text, so that no character alone is one token."""
+    tokenizer = make_tokenizer("㈎™", normalizer=prepends_space)
+    assert len(tokenizer.encode("㈎", add_special_tokens=False)) == 2
+    assert choose_marker(tokenizer, TEMPLATE).marker.char == "㈎"
+
+
+def test_a_marker_may_be_spelled_in_bytes_behind_a_bos():
+    """As byte-level BPE has it: no token reads ™, and texts begin with BOS."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        special_tokens=["<s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["™™"] * 50, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+    (one,) = wrapped.encode("™", add_special_tokens=False)
+    assert marker_for(wrapped, TEMPLATE, "™").token_id == one
 
 
 def test_an_invisible_character_is_no_marker(make_tokenizer):

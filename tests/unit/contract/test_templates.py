@@ -7,6 +7,7 @@ from gloss.contract import (
     DEFAULT_AV_TEMPLATE,
     ar_prompt_ids,
     check_ar_prompt,
+    custom_prompt_ids,
     fill,
     prompt_ids,
     render_chat_ids,
@@ -14,6 +15,7 @@ from gloss.contract import (
     validate_ar_template,
     validate_av_template,
 )
+from gloss.contract.foreign_text import encode_texts
 from gloss.errors import MarkerError, TemplateError
 
 BOS, EOS = 1, 2
@@ -102,6 +104,77 @@ def test_text_behind_an_explanation_may_be_a_brace():
 def test_a_stray_brace_is_shown_with_its_surroundings():
     with pytest.raises(TemplateError, match="the end }"):
         fill("a long beginning " * 10 + "{explanation} the end }", explanation="x")
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "shown"),
+    [
+        ("a" * 30, "b" * 30, "a" * 20 + "}" + "b" * 19),
+        ("abcde", "b", "abcde}b"),
+        ("", "bcd", "}bcd"),
+    ],
+)
+def test_a_stray_brace_is_shown_with_20_characters_before_it(before, behind, shown):
+    with pytest.raises(TemplateError) as caught:
+        fill(before + "}" + behind)
+    assert f"found {shown!r}." in str(caught.value)
+
+
+@pytest.mark.parametrize(("length", "whole"), [(80, True), (81, False)])
+def test_a_prompt_of_another_template_is_shown_whole_up_to_80_characters(length, whole):
+    prompt = "".join(chr(97 + i % 26) for i in range(length))
+    with pytest.raises(TemplateError) as caught:
+        check_ar_prompt("<t>{explanation}</t> end", prompt)
+    assert (repr(prompt) in str(caught.value)) is whole
+    assert (f"'{prompt[:40]} … {prompt[-40:]}'" in str(caught.value)) is not whole
+
+
+def test_a_prompt_of_the_users_own_names_the_place_once(make_tokenizer):
+    tokenizer = make_tokenizer("㈎")
+    ids = custom_prompt_ids(tokenizer, "Look: <INJECT>.", "㈎")
+    assert tokenizer.decode(ids).replace(" ", "") == "Look:㈎."
+    for prompt, found in (("Look.", 0), ("<INJECT> <INJECT>", 2)):
+        with pytest.raises(TemplateError, match=f"expected 1, found {found}"):
+            custom_prompt_ids(tokenizer, prompt, "㈎")
+
+
+def test_a_template_that_writes_bos_beside_the_tokenizers_own_gives_one(make_tokenizer):
+    doubled = "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    for bos in (True, False):
+        tokenizer = make_tokenizer("㈎", bos=bos, chat_template=doubled)
+        ids = render_chat_ids(tokenizer, [{"role": "user", "content": "ab"}])
+        assert ids.count(BOS) == int(bos)
+        assert tokenizer.convert_ids_to_tokens(ids)[-2:] == ["a", "b"]
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_places_of_tokens_lose_the_appended_end_too(make_tokenizer, bos):
+    tokenizer = make_tokenizer(bos=bos, appends_eos=True)
+    ((ids, offsets),) = encode_texts(tokenizer, ["ab"], [()], add_special_tokens=True)
+    assert ids == [BOS] * bos + tokenizer.convert_tokens_to_ids(["a", "b"])
+    assert offsets == [(0, 0)] * bos + [(0, 1), (1, 2)]
+
+
+class AlwaysEnds:
+    """A tokenizer without fast offsets that ends every text, whatever it is asked for."""
+
+    eos_token_id = 9
+    all_special_ids = (9,)
+    is_fast = False
+
+    def __len__(self):
+        return 10
+
+    def encode(self, text, add_special_tokens):
+        return [*map(int, text.replace("a", "5")), 9]
+
+    def __call__(self, texts, **_options):
+        return {"input_ids": [self.encode(text, True) for text in texts]}
+
+
+def test_an_end_that_a_tokenizer_always_writes_is_not_taken_for_one_it_appends():
+    found = encode_texts(AlwaysEnds(), ["aa"], [()], add_special_tokens=True)
+    assert found == [([5, 5, 9], None)]
 
 
 def test_the_default_templates_are_valid():

@@ -4,7 +4,16 @@ import pytest
 from tiny_data import make_documents, make_target
 
 from gloss.contract import read_dataset_sidecar, sidecar_path, write_dataset_sidecar
-from gloss.data import ExtractConfig, LabelConfig, extract, label, read_activations
+from gloss.data import (
+    ExtractConfig,
+    LabelConfig,
+    SplitConfig,
+    extract,
+    label,
+    read_activations,
+    split,
+)
+from gloss.data.split import check_document_disjoint
 from gloss.errors import DatasetError, LabelError, ResumeError
 from gloss.providers import ExtractiveLabeller, ScriptedLabeller
 
@@ -37,6 +46,28 @@ def test_requests_show_text_token_and_place_and_labels_join_their_rows(activatio
     assert sidecar.labels == {"model": "scripted", "style": "plain", "seed": 0}
     assert sidecar.row_count == len(rows)
     assert [path.name for path in tmp_path.iterdir() if "chunks" in path.name] == []
+
+
+@pytest.mark.invariant("edges-9")
+@pytest.mark.parametrize("column", ["doc_id", "n_raw_tokens", "detokenized_text_truncated"])
+def test_rows_that_lack_what_every_row_has_are_refused_by_every_stage(
+    activations, tmp_path, column
+):
+    table, file = read_activations(activations), tmp_path / "holes.parquet"
+    values = [None if i in (3, 7) else v for i, v in enumerate(table[column].to_pylist())]
+    at = table.schema.get_field_index(column)
+    kind = table.schema.field(column).type
+    pq.write_table(table.set_column(at, column, pa.array(values, kind)), file)
+    write_dataset_sidecar(read_dataset_sidecar(activations), file)
+    message = f"rows without {column}: expected a value in each row, found none in 2 of"
+    with pytest.raises(DatasetError, match=message):
+        label(CONFIG, file, ScriptedLabeller(describe), tmp_path / "out.parquet")
+    with pytest.raises(DatasetError, match=message):
+        split(SplitConfig(), file, tmp_path / "parts")
+    if column == "doc_id":
+        with pytest.raises(DatasetError, match=message):
+            check_document_disjoint({"rl": file})
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_missing_empty_and_tagged_labels_are_left_out_and_counted(activations, tmp_path):

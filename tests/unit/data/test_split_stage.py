@@ -1,6 +1,9 @@
+import dataclasses
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
@@ -11,6 +14,7 @@ from gloss.data import ExtractConfig, SplitConfig, extract, read_activations, sp
 from gloss.data.split import SPLITS, assign
 from gloss.durable import folder_lock
 from gloss.errors import DatasetError, LockError, ResumeError, SidecarError
+from gloss.store.parquet_footer import column_chunks
 
 CONFIG = SplitConfig(av_sft=0.25, ar_sft=0.25, rl=0.25, heldout=0.25, seed=1)
 
@@ -51,6 +55,40 @@ def test_every_row_lands_in_one_part_and_documents_are_never_divided(activations
             <= read_dataset_sidecar(activations).norm_statistics["max"] + 1e-5
         )
     assert result.documents == {name: len(found) for name, found in ids.items()}
+
+
+@pytest.mark.parametrize(("halved", "compressed"), [(True, True), (False, False)])
+def test_vectors_are_compressed_where_that_makes_them_smaller(
+    activations, tmp_path, halved, compressed
+):
+    """Numbers of bfloat16 are half zeros; those of float32 are noise to a compressor."""
+    table = read_activations(activations)
+    vectors = np.random.default_rng(0).normal(size=(len(table), 64)).astype(np.float32)
+    if halved:
+        vectors = (vectors.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 64)
+    at = table.schema.get_field_index("activation_vector")
+    file = tmp_path / "all.parquet"
+    pq.write_table(table.set_column(at, "activation_vector", column), file, compression="zstd")
+    sidecar = dataclasses.replace(read_dataset_sidecar(activations), d_model=64)
+    write_dataset_sidecar(sidecar, file)
+    part = split(CONFIG, file, tmp_path / "parts").paths["rl"]
+    chunks = [one for one in column_chunks(part) if one.column == "activation_vector"]
+    assert chunks
+    assert all(
+        (one.compressed_bytes < 0.9 * one.uncompressed_bytes) is compressed for one in chunks
+    )
+
+
+def test_a_part_without_a_share_gets_nothing_by_rounding(monkeypatch):
+    monkeypatch.setattr(sys.modules[assign.__module__], "keyed_fraction", lambda *_, **__: 1.0)
+    shares = SplitConfig(av_sft=0.1, ar_sft=0.2, rl=0.7, heldout=0)
+    assert assign("any", shares) == "rl"
+
+
+def test_a_part_without_a_share_may_stay_empty(activations, tmp_path):
+    shares = SplitConfig(av_sft=0.5, ar_sft=0.5, rl=0, heldout=0)
+    assert split(shares, activations, tmp_path).rows["heldout"] == 0
 
 
 def test_same_seed_same_bytes_and_a_second_run_keeps_the_files(activations, tmp_path):

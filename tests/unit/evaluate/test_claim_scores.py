@@ -115,6 +115,36 @@ def test_a_probe_reads_what_is_there_whatever_the_scale_of_a_dimension():
     assert found > 0.9
 
 
+def test_a_probe_tells_three_kinds_apart_and_one_kind_is_none():
+    centres = np.array([[4, 0], [-4, 0], [0, 4]], dtype=np.float32)
+    vectors, labels = np.repeat(centres, 5, axis=0), np.repeat(list(TRUTH.values()), 5).tolist()
+    assert probe_accuracy(vectors, labels, centres, list(TRUTH.values())) == 1.0
+    assert probe_accuracy(vectors[:5], labels[:5], centres[:1], ["red"]) is None
+    assert probe_accuracy(vectors, labels, centres[:0], []) is None
+
+
+def test_claims_of_one_kind_are_scored_alone():
+    """Of two kinds, the later by name is always right; the other never."""
+
+    class TwoKinds(ColourJudge):
+        def judge(self, explanation, doc_id, context):
+            return [
+                JudgedClaim("colour", "x", 0, 0, "wrong"),
+                JudgedClaim("mood", "y", 0, 0, "right"),
+                JudgedClaim("age", "z", 0, 0, "absent"),
+            ]
+
+    rows = FactRows(np.zeros((2, 2), dtype=np.float32), [{}, {}])
+    found = score_claims(
+        TwoKinds(), ["", ""], ["a", "b"], ["", ""], heldout=rows, probe_rows=None, resamples=100
+    )
+    assert {kind: (one.n_claims, one.precision) for kind, one in found.items()} == {
+        "age": (2, 0.0),
+        "colour": (2, 0.0),
+        "mood": (2, 1.0),
+    }
+
+
 def test_the_probe_is_scored_on_the_rows_that_know_the_kind():
     """Test rows: three of which two are as trained; a row without a colour is not asked."""
     train = np.array([[1, 0], [1, 0.1], [-1, 0], [-1, 0.1]], dtype=np.float32)

@@ -3,6 +3,7 @@
 Activations are ±e1 of unequal norms, so that their direction variance is 1; a text tells the AR
 the trip and the sign, and it rebuilds the activation with the error chosen for that trip."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -214,6 +215,26 @@ def test_examples_are_drawn_without_a_look_at_how_well_they_went(scripted, monke
     assert len(found) > 35
     assert _evaluated(scripted, examples=0)["examples"] == []
     assert len(_evaluated(scripted, examples=99)["examples"]) == 10
+
+
+def test_an_example_shows_the_last_400_characters_of_its_text(scripted):
+    long = "".join(chr(97 + i % 26) for i in range(1000))
+    scripted["heldout"] = dataclasses.replace(_rows(), contexts=[long] * len(IDS))
+    examples = _evaluated(scripted, examples=3)["examples"]
+    assert [one["text"] for one in examples] == [long[-400:]] * 3
+
+
+def test_progress_ends_when_the_last_pass_does(scripted, monkeypatch):
+    stages = []
+
+    class Watched(measure.Stage):
+        def __enter__(self):
+            stages.append(self)
+            return super().__enter__()
+
+    monkeypatch.setattr(measure, "Stage", Watched)
+    _evaluated(scripted)
+    assert [(one.done, one.total) for one in stages] == [(5, 5)]
 
 
 @pytest.mark.invariant("numbers-2")

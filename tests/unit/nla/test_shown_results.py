@@ -1,6 +1,13 @@
 """What tables of results show, and how their numbers are printed."""
 
-from gloss.nla.results import ExplainPart, Explanations, Score, TokenExplanation
+from gloss.nla.results import (
+    ComparedSide,
+    Comparison,
+    ExplainPart,
+    Explanations,
+    Score,
+    TokenExplanation,
+)
 
 
 def _row(**fields):
@@ -31,3 +38,18 @@ def test_scores_have_three_digits_and_a_true_minus_sign():
 def test_a_part_is_not_done_and_an_explanation_is():
     assert ExplainPart(1, 0, "so far").done is False
     assert _row().done is True
+
+
+def test_a_comparison_shows_both_sides_and_their_difference():
+    sides = (ComparedSide(3, " cat", 12.34, None, None), ComparedSide(None, None, 5.0, "b", 0.126))
+    shown = Comparison("more", 7.05, 0.5, 0.25, 0.9, sides)._shown()
+    assert list(shown[0]) == ["", "token", "explanation", "FVE", "norm"]
+    assert shown[1] == [
+        ["first", "·cat", "", "—", "12.3"],
+        ["second", "", "b", "0.13", "5.0"],
+        ["first − second", "", "more", "0.25", "7.0"],
+    ]
+
+
+def test_an_explanation_is_the_first_sample_of_the_first_row_unless_it_says_otherwise():
+    assert (_row().sample, _row().row, _row().flags) == (0, 0, ())

@@ -1,4 +1,5 @@
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_matches_of_nothing_are_no_hits(files):
 def test_a_bad_query_has_one_clear_line(files, query, message):
     with pytest.raises(ConfigError, match=message):
         list(search(files, query))
+
+
+@pytest.mark.invariant("edges-10")
+def test_a_pattern_that_explodes_ends_in_time(tmp_path):
+    long = write_table(tmp_path / "a.parquet", [{"doc_id": "d", "text": "a" * 4000 + "!"}])
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"takes too long: expected at most 2 s.*--fixed"):
+        list(search([long], "(a|aa)+$"))
+    assert time.monotonic() - started < 10
 
 
 def test_what_is_no_table_is_refused(tmp_path):

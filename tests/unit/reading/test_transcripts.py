@@ -190,7 +190,7 @@ def test_a_transcript_is_a_list_or_an_object_of_messages(tmp_path):
     ("content", "message"),
     [
         (b"{", "a.json: not JSON"),
-        (b"\xff", "not UTF-8"),
+        (b"\xff", "not a text: expected UTF-8"),
         (b"3", "not a chat"),
         (b"{}", "not a chat"),
         (b'[{"role": "user"}]', "not a chat"),

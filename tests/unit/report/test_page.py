@@ -199,7 +199,7 @@ def test_missing_optional_files_are_noted(run_dir: Path) -> None:
 
 
 def test_results_without_any_part_still_give_a_page(run_dir: Path) -> None:
-    rewrite(run_dir, {"fve": None, "controls": {}, "claims": {}, "examples": None})
+    rewrite(run_dir, {"fve": {"rl": 0.5}, "controls": {}, "claims": {}, "examples": None})
     page = Page(read(run_dir))
     assert page.misnested == []
     for wanted in ("no known truth", "holds no examples", "holds no times", "No controls"):
@@ -258,7 +258,25 @@ def test_broken_unicode_can_be_written(run_dir: Path, results: dict[str, Any]) -
     assert "a \ufffd \ufffd\ufffd[31m b" in html
 
 
-@pytest.mark.parametrize("content", [None, "{", "[1]"])
+@pytest.mark.invariant("edges-8")
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{",
+        "[1]",
+        "{}",
+        '{"fve": {}}',
+        '{"fve": {"rl": "0.7"}}',
+        '{"fve": "0.7"}',
+        '{"fve": {"rl": 0.7}, "controls": {"empty_text": "low"}}',
+        '{"fve": {"rl": 0.7}, "examples": ["x"]}',
+        '{"fve": {"rl": 0.7}, "examples": [{"claims": ["x"]}]}',
+        '{"fve": {"rl": 0.7}, "claims": {"mood": "right"}}',
+        '{"fve": {"rl": 0.7}, "heldout_errors": "none"}',
+        '{"fve": {"rl": 0.7}, "n_heldout": "160"}',
+    ],
+)
 def test_unusable_results_say_where_and_what_to_do(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "results.json").write_text(content, encoding="utf-8")
