@@ -63,7 +63,7 @@ HELP: Mapping[str, str] = {
     "score.explanation": "An explanation; - reads standard input.",
     # what comes out
     "as_json": "Print JSON instead of text.",
-    "jsonl": "Write the table as JSON lines too, beside --out.",
+    "jsonl": "Write JSON lines: beside the table of --out, or without one as they are done.",
     "explain.out": "Write a table (Parquet); a stopped run goes on.",
     "reconstruct.out": "Write the vector as safetensors (key `activation`, [1, d_model]), which"
     " explain --activations reads.",

@@ -124,7 +124,7 @@ def _print(answer: Answer, *, as_json: bool) -> None:
         print_json(answer.as_json() if callable(answer.as_json) else answer.as_json)
     else:
         for one in answer.shown:
-            print(one) if isinstance(one, str) else print_rich(one)
+            print(one, flush=True) if isinstance(one, str) else print_rich(one)
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)
     if answer.then is not None:

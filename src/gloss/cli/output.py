@@ -20,7 +20,7 @@ class Answer:
     command that may come next, and the exit code."""
 
     as_json: Any
-    shown: Sequence[Any] = ()
+    shown: Iterable[Any] = ()
     then: str | None = None
     exit_code: int = 0
 

@@ -22,14 +22,14 @@ from gloss.cli.options import (
 from gloss.cli.output import Answer, next_command, note, print_json, table
 from gloss.durable import output_file, replaced_file
 from gloss.errors import ConfigError
+from gloss.foreign import json_text
 from gloss.nla.request import Sampling, Selection
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
     from gloss.nla.presentation import Result
-    from gloss.nla.results import Score
+    from gloss.nla.results import Score, TokenExplanation
 
-SHOWN_WITHOUT_OUT = 1000
 _WHOLE = re.compile(r"\s*-?[0-9]{1,18}\s*")
 
 SCORED_TOGETHER = 1024
@@ -70,29 +70,19 @@ class FileOptions:
         if self.out is not None and self.out.suffix != ".parquet":
             expected = "a name that ends in .parquet"
             raise ConfigError("--out names no table", expected=expected, found=self.out)
-        if self.jsonl and self.out is None:
-            raise ConfigError("--jsonl writes beside the table", expected="--out too")
         if self.out is not None:
             output_file(self.out)
         if self.out is not None and self.jsonl:
             output_file(self.out.with_suffix(".jsonl"))
 
     def check(self, source: SourceOptions) -> None:
-        """Refuses files that cannot be read, and too many rows to print."""
-        found = source.vectors().num_rows
+        """Refuses files that cannot be read, and an output that is an input."""
+        source.vectors()
         for read in (source.activations, self.minus):
             if self.out is not None and read is not None and read.is_file():
                 output_file(self.out, unlike=read)
         if self.minus is not None:
             SourceOptions(activations=self.minus).vectors()
-        if self.out is None and min(found, self.limit or found) > SHOWN_WITHOUT_OUT:
-            raise ConfigError(
-                "too many activations to print",
-                where=source.activations,
-                expected=f"at most {SHOWN_WITHOUT_OUT} rows",
-                found=found,
-                remedy="Write a table with --out, or take the first ones with --limit",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,15 +138,17 @@ def explain(
     if path is None and files.out is None:
         found = nla.explain(document, **chosen, **drawn)
         _report_speed(nla)
-        return Answer(found.to_dicts(), [found.table()])
-    from gloss.reading import ExplainConfig, explain_activations, explain_in_memory, explain_text
+        return Answer(found.to_dicts(), map(_json_line, found) if files.jsonl else [found.table()])
+    from gloss.nla.results import Explanations
+    from gloss.reading import ExplainConfig, explain_activations, explain_rows, explain_text
 
     config = ExplainConfig(**drawn, batch_size=files.batch_size, limit=files.limit)
     if path is None:
         explain_text(nla, document, files.out, selection=Selection(**chosen), config=config)
     elif files.out is None:
-        rows = explain_in_memory(nla, path, config, minus=files.minus).explanations
-        return Answer(rows.to_dicts(), [rows.table()])
+        rows = explain_rows(nla, path, config, minus=files.minus)
+        shown = (_json_line(one) if files.jsonl else one.line for one in rows)
+        return Answer(lambda: Explanations(tuple(rows), nla.layer, nla.name).to_dicts(), shown)
     else:
         explain_activations(nla, path, files.out, config, minus=files.minus)
     return _written(files)
@@ -349,6 +341,10 @@ def _written(files: FileOptions) -> Answer:
         write_json_lines(files.out.with_suffix(".jsonl"), iter_results(files.out))
     out = files.out
     return Answer(lambda: read_results(out).to_dicts(), [str(out)], f"gloss results themes {out}")
+
+
+def _json_line(one: TokenExplanation) -> str:
+    return json_text({name: value for name, value in asdict(one).items() if name != "done"})
 
 
 def _report_speed(nla: NLA) -> None:

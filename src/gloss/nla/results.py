@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
-from gloss.formatting import decimal
+from gloss.formatting import decimal, printable
 from gloss.nla.presentation import Result, Shown, visible
 from gloss.text.tokens import ReadToken, text_of_tokens
 
@@ -57,6 +57,13 @@ class TokenExplanation:
     def shown(self) -> str:
         """The explanation, or what the AV wrote where there is none."""
         return self.text if self.text is not None else self.response
+
+    @property
+    def line(self) -> str:
+        """One line of a terminal: row, token, FVE, the explanation, reasons to distrust it."""
+        known = [str(self.row), visible(self.token or ""), f"FVE {decimal(self.fve)}"]
+        said = " ".join(printable(self.shown).split())
+        return "  ".join(filter(None, [*known, said, ", ".join(self.flags)]))
 
 
 @dataclass(frozen=True)

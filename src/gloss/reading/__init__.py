@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         ExplainResult,
         explain_activations,
         explain_in_memory,
+        explain_rows,
         explain_text,
     )
     from gloss.reading.neuronpedia import (

@@ -26,6 +26,7 @@ from gloss.durable import folder_lock
 from gloss.errors import ActivationError, ConfigError, ResumeError
 from gloss.nla import NLA, Questions, Sampling, Selection, run_now
 from gloss.nla.request import Text
+from gloss.nla.results import TokenExplanation
 from gloss.nla.selection import Chosen, choose
 from gloss.progress import Stage
 from gloss.reading.tables import (
@@ -128,6 +129,22 @@ def explain_in_memory(
     return _collected(_run_of_file(nla, source, config or ExplainConfig(), minus))
 
 
+def explain_rows(
+    nla: NLA,
+    source: Activations,
+    config: ExplainConfig | None = None,
+    *,
+    minus: Activations | None = None,
+) -> Iterator[TokenExplanation]:
+    """As ``explain_activations``, without a file: each explanation when its batch is done."""
+    run = _run_of_file(nla, source, config or ExplainConfig(), minus)
+    with Stage("explain", total=run.num_rows, unit="activation") as progress:
+        for chunk in run.chunks:
+            for batch in _batches(run.questions, chunk, run.config):
+                yield from batch
+                progress.advance(len({one.row for one in batch}))
+
+
 def explain_text(
     nla: NLA,
     source: Text,
@@ -164,13 +181,20 @@ def explain_chunk(
     advance: Callable[[int], None] = lambda _: None,
 ) -> pa.Table:
     """The explanations of some activations, of columns ``RESULT_SCHEMA``."""
-    size = max(1, config.batch_size // config.num_draws)
     tables = []
-    for first in range(0, len(chosen.vectors), size):
-        batch = chosen[first : first + size]
-        tables.append(table_of(run_now(questions.explain_chosen(batch, config))))
-        advance(len(batch.vectors))
+    for batch in _batches(questions, chosen, config):
+        tables.append(table_of(batch))
+        advance(len({one.row for one in batch}))
     return joined(tables)
+
+
+def _batches(
+    questions: Questions, chosen: Chosen, config: ExplainConfig
+) -> Iterator[list[TokenExplanation]]:
+    """The explanations of as many activations at once as the settings allow."""
+    size = max(1, config.batch_size // config.num_draws)
+    for first in range(0, len(chosen.vectors), size):
+        yield run_now(questions.explain_chosen(chosen[first : first + size], config))
 
 
 def _collected(run: _Run) -> Results:

@@ -7,6 +7,7 @@ import pytest
 from speaking_nla import SAYINGS, directions, save_speaking_nla
 
 from gloss.cli.main import app
+from gloss.nla import Questions
 from gloss.reading import read_results
 
 CHAT = [
@@ -20,7 +21,6 @@ def folder(tmp_path_factory, lab_tokenizer):
     folder = tmp_path_factory.mktemp("scale")
     save_speaking_nla(folder / "nla", lab_tokenizer)
     np.save(folder / "rows.npy", np.tile(directions().numpy(), (3, 1)))
-    np.save(folder / "many.npy", np.ones((1001, 32), dtype=np.float32))
     (folder / "chat.json").write_text(json.dumps({"messages": CHAT}), encoding="utf-8")
     (folder / "text.txt").write_text("The gulls rest while it rains.", encoding="utf-8")
     (folder / "prompt.txt").write_text("Read: <concept><INJECT></concept>\n", encoding="utf-8")
@@ -43,6 +43,36 @@ def gloss(folder, monkeypatch, capsys):
 
 def explain(gloss, *arguments):
     return gloss("explain", "--nla", "nla", *arguments)
+
+
+@pytest.mark.invariant("older-8")
+def test_rows_without_a_table_are_lines_that_come_as_each_batch_is_done(
+    gloss, folder, capsys, monkeypatch
+):
+    printed, whole = [], Questions.explain_chosen
+
+    async def watched(self, chosen, sampling):
+        printed.append(capsys.readouterr().out)
+        return await whole(self, chosen, sampling)
+
+    monkeypatch.setattr(Questions, "explain_chosen", watched)
+    arguments = ["--activations", "rows.npy", "--batch-size", 3, "--limit", 8]
+    code, rest, _ = explain(gloss, *arguments)
+    assert (code, len(printed)) == (0, 3)
+    assert [len(text.splitlines()) for text in [*printed[1:], rest]] == [3, 3, 2]
+    lines = "".join([*printed, rest]).splitlines()
+    monkeypatch.setattr(Questions, "explain_chosen", whole)
+    rows = json.loads(explain(gloss, *arguments, "--json")[1])
+    for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
+        number, fve, said = line.split("  ", 2)
+        assert (int(number), row["row"]) == (i, i)
+        assert fve == f"FVE {row['fve']:.2f}".replace("-", "−")
+        assert said.startswith(" ".join(row["text"].split()))
+    as_lines = explain(gloss, *arguments, "--jsonl")[1].splitlines()
+    names = [field for field in rows[0] if field not in ("done", "layer")]
+    assert [json.loads(line) for line in as_lines] == [
+        {name: row[name] for name in names} for row in rows
+    ]
 
 
 def test_a_file_of_activations_becomes_a_table(gloss, folder, tmp_path):
@@ -119,11 +149,9 @@ def test_positions_prompt_and_best_of_work_on_a_text(gloss):
         (["--chat", "text.txt"], "text.txt: not JSON"),
         (["--chat", "missing.json"], "missing.json: cannot be read (No such file or directory)"),
         (["--text-file", "rows.npy"], "not a text"),
-        (["--activations", "many.npy"], "too many activations to print"),
         (["--activations", "missing.npy"], "no such file of activations"),
         (["--activations", "chat.json"], "unknown kind of activations"),
         (["--activations", "rows.npy", "--out", "rows.npy"], "ends in .parquet"),
-        (["--activations", "rows.npy", "--jsonl"], "--jsonl writes beside the table"),
         (
             ["--activations", "rows.npy", "--best-of", "2", "--temperature", "0"],
             "best-of needs different responses",
