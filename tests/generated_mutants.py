@@ -140,7 +140,8 @@ class Covering:
         lines, near = self._lines.get(mutant.file, {}), f"/{Path(mutant.file).parent.as_posix()}/"
         wanted = statement_lines((SOURCE / mutant.file).read_text("utf-8"), mutant.line)
         found = self._named(context for line in wanted for context in lines.get(line, ()))
-        if not found:
+        at_import = not found
+        if at_import:
             found = self._named(context for each in lines.values() for context in each)
             found |= {test for test in self._seconds if test.startswith(_OF_SHAPE) or near in test}
         ordered = sorted(found, key=lambda test: (*_rank(test, near), self._seconds[test], test))
@@ -148,7 +149,7 @@ class Covering:
         spent = 0.0
         for test in ordered:
             spent += self._seconds[test]
-            if spent > ALL_TESTS_S and groups[0]:
+            if spent > (2 if at_import else 1) * ALL_TESTS_S and groups[0]:
                 break
             groups[spent > FIRST_TESTS_S or len(groups[0]) >= FIRST_TESTS].append(test)
         return [group for group in groups if group]

@@ -203,6 +203,18 @@ def test_no_secret_and_no_text_is_logged(nla, caplog):
         assert hidden not in caplog.text + metrics
 
 
+def test_every_answer_is_counted_with_the_seconds_that_it_took(client):
+    def measured():
+        lines = client.get("/metrics").text.splitlines()
+        return [float(line.rpartition(" ")[2]) for line in lines if '_sum{path="/v1/nlas"}' in line]
+
+    bare(client, "/v1/nlas")
+    before = measured()
+    bare(client, "/v1/nlas")
+    ((first,), (second,)) = (before, measured())
+    assert 0 < second - first < 60
+
+
 def test_metrics_do_not_grow_with_the_paths_that_are_asked_for(client):
     for i in range(50):
         bare(client, f"/nowhere/{i}")

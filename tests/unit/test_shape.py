@@ -38,7 +38,10 @@ def test_no_function_is_too_long_to_be_read():
 @pytest.mark.parametrize(
     "module",
     [
-        *(f"gloss.contract.{name}" for name in ("explanation", "marker", "sidecar")),
+        *(
+            f"gloss.contract.{name}"
+            for name in ("explanation", "foreign_text", "marker", "sidecar")
+        ),
         *(f"gloss.evaluate.{name}" for name in ("claims", "intervals", "measure", "round_trip")),
         "gloss.data.split",
         "gloss.nla.results",

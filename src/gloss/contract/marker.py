@@ -114,6 +114,5 @@ def _candidates(tokenizer: Any) -> Iterator[str]:
     for char in (chr(code) for first, last in CANDIDATE_RANGES for code in range(first, last + 1)):
         if char in vocabulary or len(tokenizer.encode(char, add_special_tokens=False)) == 1:
             yield char
-    rare = (token for token in vocabulary if len(token) == 1 and ord(token) > 0x250)
-    visible = (t for t in rare if t.isprintable() and not t.isspace() and t != "▁")
-    yield from sorted(visible, key=lambda token: -vocabulary[token])
+    rare = (t for t in vocabulary if len(t) == 1 and ord(t) > 0x250 and t != "▁")
+    yield from sorted(rare, key=lambda token: -vocabulary[token])

@@ -67,6 +67,16 @@ def test_an_unused_character_serves_a_small_vocabulary(make_tokenizer):
 
 def test_characters_are_tried_in_one_order_for_everybody(make_tokenizer):
     """Which marker a tokenizer gets is part of a checkpoint: the order must never change."""
+    for first, last in CANDIDATE_RANGES:
+        for char in (chr(first), chr(last)):
+            later = "™" if char != "™" else "®"
+            assert choose_marker(make_tokenizer(char + later), TEMPLATE).marker.char == char
+    for _, last in CANDIDATE_RANGES[1:]:
+        tokenizer = make_tokenizer(chr(last + 1) + "™")
+        assert choose_marker(tokenizer, TEMPLATE).marker.char == "™"
+
+
+def test_the_ranges_of_characters_never_change():
     assert CANDIDATE_RANGES == (
         (0x3297, 0x32B0),
         (0x3200, 0x32FF),
@@ -74,12 +84,21 @@ def test_characters_are_tried_in_one_order_for_everybody(make_tokenizer):
         (0x2600, 0x26FF),
         (0x2190, 0x21FF),
     )
-    for first, last in CANDIDATE_RANGES:
-        inside = [chr(first), chr(last)]
-        for char in inside:
-            beside = "™" if char != "™" else "®"
-            chosen = choose_marker(make_tokenizer(beside + char), TEMPLATE).marker
-            assert chosen.char == char
+
+
+def test_two_characters_are_no_marker_even_as_one_token(make_tokenizer):
+    tokenizer = make_tokenizer(bos=True)
+    tokenizer.add_tokens(["㈎㈏"])
+    assert len(tokenizer.encode("㈎㈏", add_special_tokens=False)) == 1
+    with pytest.raises(MarkerError, match="one visible character"):
+        marker_for(tokenizer, TEMPLATE, "㈎㈏")
+
+
+def test_what_the_tokenizer_makes_of_a_wrong_marker_is_shown_without_bos(make_tokenizer):
+    tokenizer = make_tokenizer(bos=True)
+    ids = tokenizer.convert_tokens_to_ids(["a", "b"])
+    with pytest.raises(MarkerError, match=rf"found ids \[{ids[0]}, {ids[1]}\]"):
+        marker_for(tokenizer, TEMPLATE, "ab")
 
 
 def test_a_candidate_that_has_a_token_beside_a_space_comes_before_other_characters(
@@ -99,13 +118,15 @@ def test_a_marker_may_be_spelled_in_bytes_behind_a_bos():
     trainer = trainers.BpeTrainer(
         special_tokens=["<s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator(["™™"] * 50, trainer)
+    tokenizer.train_from_iterator(["™™", "㈎㈎"] * 50, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 0)]
     )
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
     (one,) = wrapped.encode("™", add_special_tokens=False)
     assert marker_for(wrapped, TEMPLATE, "™").token_id == one
+    chosen = choose_marker(wrapped, TEMPLATE)
+    assert (chosen.marker.char, chosen.added) == ("㈎", False)
 
 
 def test_an_invisible_character_is_no_marker(make_tokenizer):

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AddedToken
 
 from gloss.contract import (
     DEFAULT_AR_TEMPLATE,
@@ -16,7 +17,7 @@ from gloss.contract import (
     validate_av_template,
 )
 from gloss.contract.foreign_text import encode_texts
-from gloss.errors import MarkerError, TemplateError
+from gloss.errors import CorpusError, MarkerError, TemplateError
 
 BOS, EOS = 1, 2
 
@@ -153,6 +154,70 @@ def test_places_of_tokens_lose_the_appended_end_too(make_tokenizer, bos):
     ((ids, offsets),) = encode_texts(tokenizer, ["ab"], [()], add_special_tokens=True)
     assert ids == [BOS] * bos + tokenizer.convert_tokens_to_ids(["a", "b"])
     assert offsets == [(0, 0)] * bos + [(0, 1), (1, 2)]
+
+
+def test_texts_have_no_bos_unless_it_is_asked_for(make_tokenizer):
+    tokenizer = make_tokenizer(bos=True)
+    ((ids, _),) = encode_texts(tokenizer, ["ab"], [()])
+    assert ids == tokenizer.convert_tokens_to_ids(["a", "b"])
+
+
+def test_of_special_tokens_that_begin_alike_the_longest_is_read(make_tokenizer):
+    """Our own <a>b, then a foreign <a> that is text."""
+    tokenizer = make_tokenizer("🜀")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<a>", "<a>b"]})
+    ((ids, _),) = encode_texts(tokenizer, ["<a>b <a>"], [[(5, 8)]])
+    long = tokenizer.convert_tokens_to_ids("<a>b")
+    assert ids == [long, *tokenizer.convert_tokens_to_ids([" ", "<", "a", ">"])]
+
+
+def test_our_own_tokens_are_read_before_the_text_is_normalised(make_tokenizer, prepends_space):
+    """Each piece between special tokens gets its space, as where no foreign text names one."""
+    tokenizer = make_tokenizer(normalizer=prepends_space)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<x>"]})
+    plain = tokenizer.encode("ab<x>cd", add_special_tokens=False)
+    ((ids, _),) = encode_texts(tokenizer, ["ab<x>cd<x>"], [[(7, 10)]])
+    assert ids == plain + tokenizer.convert_tokens_to_ids(["<", "x", ">"])
+
+
+class Refuses:
+    """A tokenizer that knows one special token and fails at any text."""
+
+    is_fast = False
+    eos_token_id = None
+    all_special_ids = ()
+    added_tokens_decoder = {3: AddedToken("<x>", special=True)}
+
+    def __len__(self):
+        return 4
+
+    def encode(self, text, add_special_tokens):
+        return [1]
+
+    def __call__(self, texts, **_options):
+        raise RuntimeError("no")
+
+
+def test_a_text_that_cannot_be_read_is_shown_by_its_first_40_characters():
+    text = "".join(chr(97 + i % 26) for i in range(60))
+    with pytest.raises(CorpusError) as caught:
+        encode_texts(Refuses(), [text], [()])
+    assert f"the text {text[:40]!r}:" in str(caught.value)
+
+
+class Readable(Refuses):
+    """The same, but for its failing."""
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def __call__(self, texts, **_options):
+        return self._answer
+
+
+def test_a_tokenizer_that_cannot_read_a_control_token_as_text_says_which():
+    with pytest.raises(TemplateError, match=r"expected a fast tokenizer, found \['<x>'\]"):
+        encode_texts(Readable({"input_ids": [[1]]}), ["a <x>"], [[(0, 5)]])
 
 
 class AlwaysEnds:

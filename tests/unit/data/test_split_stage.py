@@ -69,7 +69,11 @@ def test_vectors_are_compressed_where_that_makes_them_smaller(
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 64)
     at = table.schema.get_field_index("activation_vector")
     file = tmp_path / "all.parquet"
-    pq.write_table(table.set_column(at, "activation_vector", column), file, compression="zstd")
+    table = table.set_column(at, "activation_vector", column)
+    long = pa.array(["The same words. " * 200] * len(table))
+    at = table.schema.get_field_index("detokenized_text_truncated")
+    table = table.set_column(at, "detokenized_text_truncated", long)
+    pq.write_table(table, file, compression="zstd", use_dictionary=False)
     sidecar = dataclasses.replace(read_dataset_sidecar(activations), d_model=64)
     write_dataset_sidecar(sidecar, file)
     part = split(CONFIG, file, tmp_path / "parts").paths["rl"]

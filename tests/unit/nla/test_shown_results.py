@@ -33,6 +33,7 @@ def test_a_table_of_explanations_shows_token_place_text_and_number():
 
 def test_scores_have_three_digits_and_a_true_minus_sign():
     assert Score(0.5, -0.1234, None, 99.6)._shown()[1] == [["−0.123", "—", "100"]]
+    assert Score(0.5, 0.5, 0.76543, None)._shown()[1] == [["0.500", "0.765", "—"]]
 
 
 def test_a_part_is_not_done_and_an_explanation_is():
