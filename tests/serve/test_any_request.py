@@ -68,7 +68,7 @@ def test_no_request_is_the_servers_fault(address, path, examples):
     assert len(answered) >= KNOWN[path]
     for label, statuses in answered.items():
         assert max(statuses) < 500, label
-    assert sum(status == 200 for statuses in answered.values() for status in statuses) > len(
+    assert sum(status == 200 for statuses in answered.values() for status in statuses) >= len(
         answered
     )
     assert httpx2.get(f"{address}/readyz").json() == {"ready": True}

@@ -14,10 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from served_nla import serving
 
+from gloss.nla import TooLarge
 from gloss.serve import limits as bounds
 from gloss.serve.bodies import Bodies
+from gloss.serve.interop_models import TextRequest
 from gloss.serve.json_text import answer_bytes, json_bytes
 from gloss.serve.limits import Limits, json_bounds
 from gloss.serve.side_thread import SideThread
@@ -383,3 +386,13 @@ def test_a_shutdown_under_load_takes_its_grace_once_and_is_quiet(nla_folder, slo
     assert len(ended) == len(rows)
     assert set(ended) & {503, 200}
     assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.invariant("server-2")
+def test_more_messages_than_a_chat_has_are_refused_before_one_of_them_is_looked_at():
+    """Each is checked in the event loop: 80 000 of them kept everybody waiting for a second."""
+    wrong = [{"role": 7, "content": []}]
+    with pytest.raises(ValidationError):
+        TextRequest.model_validate({"messages": wrong * 3})
+    with pytest.raises(TooLarge, match="at most 1024, found 1025"):
+        TextRequest.model_validate({"messages": wrong * 1025})

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gloss.errors import ConfigError
 from gloss.foreign import without_surrogates
@@ -53,6 +53,15 @@ class TextRequest(BaseModel):
     continue_final_message: bool = False
     enable_thinking: bool | None = None
 
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _are_few(cls, messages: Any) -> Any:
+        """Refuses many before any of them is looked at, which is done in the event loop."""
+        if isinstance(messages, list) and len(messages) > limits.MAX_MESSAGES:
+            expected = f"at most {limits.MAX_MESSAGES}"
+            raise TooLarge("too many messages", expected=expected, found=len(messages))
+        return messages
+
     def document(self) -> Document:
         """The chat, or else the text. Raises: ConfigError if there is neither; CorpusError."""
         if self.messages is not None:
@@ -81,9 +90,6 @@ def _checked_tools(tools: object) -> Any:
 def _check_chat(messages: Sequence[ChatMessageInput]) -> None:
     """Raises: TooLarge for a chat beyond the bounds of one request, ConfigError for a role that
     no template means."""
-    if len(messages) > limits.MAX_MESSAGES:
-        expected = f"at most {limits.MAX_MESSAGES}"
-        raise TooLarge("too many messages", expected=expected, found=len(messages))
     size = sum(len(text) for one in messages for text in (one.role, one.content, one.channel or ""))
     size += sum(len(repr(one.model_extra)) for one in messages if one.model_extra)
     if size > limits.MAX_CHAT_CHARS:
