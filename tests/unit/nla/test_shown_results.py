@@ -31,6 +31,12 @@ def test_a_table_of_explanations_shows_token_place_text_and_number():
     assert list(heads) == ["pos", "token", "explanation", "FVE", "flags"]
 
 
+def test_an_explanation_is_one_line_of_a_terminal():
+    said = _row(row=5, token=" cat", text="a cat\nsleeps", fve=0.5, flags=("difference",))
+    assert said.line == "5  ·cat  FVE 0.50  a cat sleeps  difference"
+    assert _row(text=None).line == "0  FVE —  r"
+
+
 def test_scores_have_three_digits_and_a_true_minus_sign():
     assert Score(0.5, -0.1234, None, 99.6)._shown()[1] == [["−0.123", "—", "100"]]
     assert Score(0.5, 0.5, 0.76543, None)._shown()[1] == [["0.500", "0.765", "—"]]

@@ -15,6 +15,7 @@ from gloss.errors import (
     ArchitectureError,
     CheckpointError,
     ConfigError,
+    CorpusError,
     MissingExtraError,
     SidecarError,
 )
@@ -345,7 +346,7 @@ def test_a_learned_table_of_positions_is_never_overrun(lab_tokenizer):
     ar = ActivationReconstructor.from_target(
         av.model, 2, lab_tokenizer, _sidecar(lab_tokenizer, "ar")
     )
-    with pytest.raises(ArchitectureError, match="table of positions"):
+    with pytest.raises(CorpusError, match="explanation 0: too long for the AR"):
         ar.reconstruct(["The mood is calm. " * 40])
 
 
