@@ -51,6 +51,7 @@ class Stage:
                 TimeRemainingColumn(),
                 TextColumn("[dim]{task.fields[note]}"),
                 console=self._console,
+                redirect_stdout=False,  # what is printed there may go into a file
             )
             self._bar.start()
             self._task = self._bar.add_task(

@@ -24,6 +24,7 @@ from gloss.durable import output_file, replaced_file
 from gloss.errors import ConfigError
 from gloss.foreign import json_text
 from gloss.nla.request import Sampling, Selection
+from gloss.text.text_files import read_text_file
 
 if TYPE_CHECKING:
     from gloss.nla import NLA
@@ -314,8 +315,8 @@ def _with_prompt_read(sampling: Sampling) -> Sampling:
     if sampling.prompt is None or "<INJECT>" in sampling.prompt:
         return sampling
     try:
-        text = Path(sampling.prompt).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        text = read_text_file(Path(sampling.prompt), ConfigError)
+    except (ConfigError, ValueError) as error:
         what, expected = "neither a prompt nor a readable file of one", "a text with <INJECT> once"
         raise ConfigError(what, expected=expected, found=repr(sampling.prompt)) from error
     return replace(sampling, prompt=text.strip("\n"))

@@ -29,7 +29,7 @@ def search(
     model: Path | None = None,
     limit: AtLeast1 = 50,
 ) -> Answer:
-    """Find explanations in tables of them; ends with 1 if there are none, like grep."""
+    """Find explanations in tables of them, by words, a pattern or meaning."""
     if semantic != (model is not None):
         expected = "--semantic and --model together"
         raise ConfigError("a search by meaning needs a model", expected=expected)

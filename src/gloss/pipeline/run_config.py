@@ -17,6 +17,7 @@ from gloss.data.settings import MANY, Seed, Settings
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
 from gloss.foreign import json_text
+from gloss.text.text_files import read_text_file
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises: ConfigError that names the file and the key: unreadable, unknown, or a wrong value."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the config ({error.strerror})", where=path) from error
+        values = tomllib.loads(read_text_file(path, ConfigError))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"not a TOML file ({error})", where=path) from error
     for override in overrides:

@@ -136,13 +136,12 @@ def explain_rows(
     *,
     minus: Activations | None = None,
 ) -> Iterator[TokenExplanation]:
-    """As ``explain_activations``, without a file: each explanation when its batch is done."""
+    """As ``explain_activations``, without a file: each explanation when its batch is done. They are
+    the progress."""
     run = _run_of_file(nla, source, config or ExplainConfig(), minus)
-    with Stage("explain", total=run.num_rows, unit="activation") as progress:
-        for chunk in run.chunks:
-            for batch in _batches(run.questions, chunk, run.config):
-                yield from batch
-                progress.advance(len({one.row for one in batch}))
+    for chunk in run.chunks:
+        for batch in _batches(run.questions, chunk, run.config):
+            yield from batch
 
 
 def explain_text(

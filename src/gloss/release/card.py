@@ -11,11 +11,10 @@ import yaml
 
 from gloss.contract import ModelSidecar
 from gloss.durable import write_text
-from gloss.errors import CheckpointError, ConfigError
+from gloss.errors import ConfigError
 from gloss.formatting import count, decimal, finite, interval_of, percent
 from gloss.release.parts import parts_of
-from gloss.store.run_files import section
-from gloss.target_model.folder_files import json_object
+from gloss.store.run_files import read_run_results, section
 
 CARD_NAME = "README.md"
 _ROLES = {"av": "activation verbalizer (AV)", "ar": "activation reconstructor (AR)"}
@@ -138,13 +137,8 @@ def write_cards(
 
 def read_results(file: Path) -> dict[str, Any]:
     """The results of a run; ConfigError if the file holds none."""
-    try:
-        values = json_object(file)
-    except CheckpointError as error:
-        what, expected = "cannot read the results", "a run's results.json"
-        raise ConfigError(what, where=file, expected=expected) from error
-    fve = values.get("fve")
-    fve_is_there = isinstance(fve, dict) and finite(fve.get("rl")) is not None
+    values = dict(read_run_results(file))
+    fve_is_there = finite(section(values, "fve").get("rl")) is not None
     if not fve_is_there or not isinstance(values.get("controls"), dict):
         expected = "fve.rl and controls, as gloss evaluate writes them"
         raise ConfigError("no results of a run", where=file, expected=expected)

@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel, StrictFloat, StrictInt, ValidationError
 
 from gloss.contract.files import RESULTS_NAME
-from gloss.errors import ConfigError, first_line
+from gloss.errors import ConfigError, CorpusError
 from gloss.formatting import cleaned
+from gloss.text.document import read_json_file
 
 METRICS_NAME, SAMPLES_NAME = "metrics.jsonl", "samples.jsonl"
 Rows = tuple[Mapping[str, Any], ...]
@@ -85,15 +86,9 @@ def read_run_results(path: Path) -> Mapping[str, Any]:
         ConfigError, remedy="Give the folder of a finished run; 'gloss quickstart' makes one"
     )
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise wrong("no results to report", where=path) from None
-    except json.JSONDecodeError as error:
-        where = f"{path}:{error.lineno}"
-        raise wrong("the results are not JSON", where=where, found=error.msg) from error
-    except (OSError, ValueError, RecursionError) as error:
-        found = first_line(error)
-        raise wrong("the results cannot be read", where=path, found=found) from error
+        results = read_json_file(path)
+    except CorpusError as error:
+        raise wrong(f"no results of a run: {error.what}", where=path) from error
     if not isinstance(results, dict):
         found = type(results).__name__
         raise wrong("wrong results", where=path, expected="a JSON object", found=found)

@@ -48,7 +48,7 @@ def test_version():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "missing.toml"], "missing.toml: cannot read the config"),
+        (["run", "missing.toml"], "missing.toml: cannot be read"),
         (["quickstart", "--preset", "huge"], "unknown preset"),
         (["explain", "x", "--nla", "nowhere"], "nowhere: no NLA here"),
         (["explain", "  ", "--nla", "nowhere"], "the text is empty"),

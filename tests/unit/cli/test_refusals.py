@@ -22,7 +22,7 @@ SMOKE = ("--config", str(preset_path("smoke")))
 NOWHERE = "no such dataset: expected a Parquet file"
 CASES = [
     ("quickstart --preset huge", "unknown preset"),
-    ("run nowhere.toml", "cannot read the config"),
+    ("run nowhere.toml", "cannot be read"),
     (f"run {preset_path('smoke')} --set joint.stepz=4", "unknown key 'joint.stepz'"),
     (f"run {preset_path('smoke')} --set target=no/such/model", "no such model folder"),
     (f"run {preset_path('smoke')} --set corpus.source=nowhere.txt", "no such corpus"),

@@ -1,6 +1,11 @@
 """The verbs that read at scale, through the command line's own code."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -73,6 +78,25 @@ def test_rows_without_a_table_are_lines_that_come_as_each_batch_is_done(
     assert [json.loads(line) for line in as_lines] == [
         {name: row[name] for name in names} for row in rows
     ]
+
+
+@pytest.mark.invariant("older-8")
+def test_lines_go_where_standard_output_goes_also_beside_a_terminal(folder, tmp_path):
+    """A bar on a terminal must not take over what is printed into a file."""
+    ours, theirs = pty.openpty()
+    out, command = tmp_path / "out.jsonl", "import sys; from gloss.cli.main import main; main()"
+    arguments = ["explain", "--nla", "nla", "--activations", "rows.npy", "--jsonl"]
+    with out.open("wb") as file:
+        done = subprocess.Popen(
+            [sys.executable, "-c", command, *arguments], cwd=folder, stdout=file, stderr=theirs
+        )
+    os.close(theirs)
+    with suppress(OSError):  # how a terminal says that its last writer has gone
+        while os.read(ours, 65536):
+            pass
+    os.close(ours)
+    assert done.wait() == 0
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == [*range(12)]
 
 
 def test_a_file_of_activations_becomes_a_table(gloss, folder, tmp_path):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from gloss.errors import ConfigError, GlossError, PositionError
+from gloss.errors import ConfigError, CorpusError, GlossError, PositionError
 from gloss.nla import Sampling, Selection, boundary, parse_positions
 from gloss.nla.compare import _side
 from gloss.nla.questions import Questions
 from gloss.nla.remote.wire import body_of
+from gloss.text.document import chat_messages
 from gloss.text.positions import check_selection
 
 
@@ -147,3 +148,45 @@ def test_positions_are_sent_to_a_server_as_numbers():
     assert body_of(Questions.trust, None, "t", position=np.int64(3))["position"] == 3
     with pytest.raises(PositionError, match="a slice of a text that the server reads"):
         body_of(Questions.explain, None, "text", positions=slice(3))
+
+
+ARRAYS = [np.zeros(0), np.array([1, 2]), torch.zeros(2, 0), torch.tensor([True, False])]
+
+
+@pytest.mark.invariant("edges-5")
+@pytest.mark.parametrize("given", [*ARRAYS, 1, 0, "yes", b"", object()], ids=repr)
+def test_what_is_neither_true_nor_false_is_no_score_and_no_pool(given):
+    with pytest.raises(ConfigError, match="score: expected true or false"):
+        Sampling(score=given)
+    with pytest.raises(ConfigError, match="pool: expected mean"):
+        Selection(pool=given)
+    assert Sampling(score=np.True_).score is True
+    assert Selection(pool=np.str_("mean")).pool == "mean"
+
+
+@pytest.mark.invariant("edges-5")
+def test_arrays_without_dimensions_are_one_thing_and_no_texts():
+    for given in (np.array("a"), torch.tensor(1), np.array(3.0)):
+        with pytest.raises(ConfigError, match="explanations: expected a text, or several"):
+            boundary.texts("explanation", given)
+        with pytest.raises(ConfigError, match="expected two texts"):
+            boundary.pair("edit", given)
+    with pytest.raises(ConfigError, match="a finite number"):
+        boundary.finite("temperature", 10**400)
+
+
+@pytest.mark.invariant("edges-5")
+@pytest.mark.parametrize("name", ["samples", "best_of", "max_new_tokens"])
+def test_more_than_anybody_means_is_refused(name):
+    assert getattr(Sampling(**{name: boundary.MOST}), name) == boundary.MOST
+    with pytest.raises(ConfigError, match=f"{name}: expected at most 100000"):
+        Sampling(**{name: boundary.MOST + 1})
+
+
+@pytest.mark.invariant("edges-5")
+@pytest.mark.parametrize("value", [*ARRAYS, {1: "a"}, {"a", "b"}, object(), b"x"], ids=repr)
+def test_a_message_holds_what_json_knows(value):
+    good = [{"role": "user", "content": "It rains.", "x": [1, {"a": None}]}]
+    assert chat_messages(good, "chat")[0]["x"] == [1, {"a": None}]
+    with pytest.raises(CorpusError, match="chat: not a chat"):
+        chat_messages([{"role": "user", "content": "It rains.", "x": [value]}], "chat")

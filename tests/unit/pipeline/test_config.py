@@ -67,7 +67,7 @@ def test_broken_toml_names_the_file(tmp_path):
     file.write_text("name = [")
     with pytest.raises(ConfigError, match=r"x\.toml: not a TOML file"):
         read_config(file)
-    with pytest.raises(ConfigError, match="cannot read the config"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path / "missing.toml")
 
 

@@ -214,6 +214,26 @@ def test_a_table_without_its_text_cannot_be_exported(tmp_path):
         to_neuronpedia(table)
 
 
+@pytest.mark.invariant("edges-9")
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"doc_id": None, "position": 0}, "an explanation of no text would be lost"),
+        ({"doc_id": "d", "position": None}, "outside of the text: expected 0 to 1, found None"),
+        ({"doc_id": "d", "position": -1}, "outside of the text: expected 0 to 1, found -1"),
+        ({"doc_id": "d", "position": 2}, "outside of the text: expected 0 to 1, found 2"),
+    ],
+)
+def test_an_export_that_would_lose_a_row_is_refused(row, message, tmp_path):
+    texts = {"d": {"text": "ab", "tokens": ["a", "b"], "messages": None}}
+    rows = [{"doc_id": "d", "position": 1, "text": "x"}, {"text": "y", **row}]
+    good = read_results(write_table(tmp_path / "good.parquet", rows[:1], documents=texts))
+    assert to_neuronpedia(good)["sortedPositions"] == [1]
+    table = read_results(write_table(tmp_path / "t.parquet", rows, documents=texts))
+    with pytest.raises(ConfigError, match=message):
+        to_neuronpedia(table)
+
+
 _LEAF = (
     st.none()
     | st.booleans()

@@ -278,7 +278,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(nla_folder, tmp_path):
         (["convert", "nowhere", "{new}"], "no NLA here"),
         (["inspect", "nowhere"], "no NLA here"),
         (["validate", "{nla}", "--texts", "nowhere.txt"], "cannot read the texts"),
-        (["card", "{nla}", "--results", "nowhere.json"], "cannot read the results"),
+        (["card", "{nla}", "--results", "nowhere.json"], "no results of a run"),
         (["push", "{nla}", "owner/name"], "no licence, so it is not published"),
         (["push", "nowhere", "owner/name"], "no such folder"),
         (["pull", "nowhere"], "no NLA here"),
