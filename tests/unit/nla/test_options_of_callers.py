@@ -154,7 +154,7 @@ ARRAYS = [np.zeros(0), np.array([1, 2]), torch.zeros(2, 0), torch.tensor([True, 
 
 
 @pytest.mark.invariant("edges-5")
-@pytest.mark.parametrize("given", [*ARRAYS, 1, 0, "yes", b"", object()], ids=repr)
+@pytest.mark.parametrize("given", [*ARRAYS, 1, 0, "yes", b"", object()])
 def test_what_is_neither_true_nor_false_is_no_score_and_no_pool(given):
     with pytest.raises(ConfigError, match="score: expected true or false"):
         Sampling(score=given)
@@ -184,7 +184,7 @@ def test_more_than_anybody_means_is_refused(name):
 
 
 @pytest.mark.invariant("edges-5")
-@pytest.mark.parametrize("value", [*ARRAYS, {1: "a"}, {"a", "b"}, object(), b"x"], ids=repr)
+@pytest.mark.parametrize("value", [*ARRAYS, {1: "a"}, {"a", "b"}, object(), b"x"])
 def test_a_message_holds_what_json_knows(value):
     good = [{"role": "user", "content": "It rains.", "x": [1, {"a": None}]}]
     assert chat_messages(good, "chat")[0]["x"] == [1, {"a": None}]
