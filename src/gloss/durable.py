@@ -172,6 +172,18 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             _remove(temporary)
 
 
+def copy_files(source: Path, folder: Path) -> None:
+    """Copies all files below ``source`` to the same places below ``folder``.
+
+    Raises: OSError: of the first file that cannot be copied, with its number (what copies a whole
+    tree in the standard library gathers texts, which nobody can act on).
+    """
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        place = folder / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     with replaced_file(path) as temporary:

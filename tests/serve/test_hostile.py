@@ -37,7 +37,7 @@ def hostile(nla):
 @contextmanager
 def watched(client):
     """Asks for the health all the time; yields the seconds that each answer took."""
-    found, over = [], threading.Event()
+    found, begun, over = [], threading.Event(), threading.Event()
 
     def watch():
         with httpx2.Client(base_url=client.base_url, timeout=30) as other:
@@ -45,10 +45,12 @@ def watched(client):
                 started = time.monotonic()
                 assert other.get("/healthz").status_code == 200
                 found.append(time.monotonic() - started)
+                begun.set()
                 time.sleep(0.02)
 
     thread = threading.Thread(target=watch)
     thread.start()
+    assert begun.wait(timeout=30)
     yield found
     over.set()
     thread.join()

@@ -12,14 +12,13 @@ evaluation.json, metrics.jsonl, samples.jsonl                      ← evaluate
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from gloss import plugins
 from gloss.data import build, extract, label, split
-from gloss.durable import replaced_folder, write_json, write_text
+from gloss.durable import copy_files, replaced_folder, write_json, write_text
 from gloss.evaluate import NLAFolders
 from gloss.evaluate import evaluate as evaluate_nla
 from gloss.pipeline.run_config import RunConfig
@@ -70,7 +69,7 @@ def target(config: RunConfig, out_dir: Path) -> None:
     """Copies an installed target; every target is loaded once: a wrong one ends the run at once."""
     if (installed := _installed_target(config)) is not None:
         with replaced_folder(out_dir / "target") as temporary:
-            shutil.copytree(installed, temporary, dirs_exist_ok=True)
+            copy_files(installed, temporary)
     load_target(target_of(config, out_dir), dtype=config.extract.dtype)
 
 
