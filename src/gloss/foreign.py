@@ -31,6 +31,16 @@ def printable(text: str) -> str:
     return "".join(_REPLACEMENT if _unsafe(character) else character for character in text)
 
 
+def shown(value: Any, most: int = 80) -> str:
+    """The beginning of a foreign value as Python writes it; its type where that fails (a number
+    of many thousand digits, an object whose own ``repr`` raises)."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def _unsafe(character: str) -> bool:
     if character in "\n\t":
         return False

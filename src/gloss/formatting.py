@@ -17,7 +17,10 @@ def finite(value: Any) -> float | None:
     """The value as a float, or None where it is missing, not a number or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond any float
+        return None
 
 
 def interval_of(value: Any) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gloss.durable import write_json
 from gloss.errors import ConfigError, CorpusError, first_line, foreign_faults
-from gloss.foreign import json_text, printable, without_surrogates
+from gloss.foreign import json_text, printable, shown, without_surrogates
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "gloss"
 
@@ -107,3 +107,15 @@ def test_whatever_foreign_code_raises_names_the_place():
             foreign_faults(CorpusError, "x"),
         ):
             raise passing
+
+
+class Unshowable:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+def test_a_foreign_value_is_always_shown_somehow():
+    assert shown("a") == "'a'"
+    assert shown("a" * 100, 10) == "'aaaaaaaaa…"
+    assert shown(int("f" * 9000, 16)) == "a value of type int that cannot be shown"
+    assert shown(Unshowable()) == "a value of type Unshowable that cannot be shown"

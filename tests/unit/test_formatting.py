@@ -24,6 +24,7 @@ from gloss.formatting import (
         (decimal(-0.187, 3), "−0.187"),
         (decimal(float("nan")), "—"),
         (decimal(True), "—"),
+        (decimal(10**400), "—"),
         (signed(0.3), "+0.30"),
         (signed(-0.3), "−0.30"),
         (signed(0.001), "0.00"),

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError, ValidationError
 from gloss.contract.sidecar_yaml import read_yaml
 from gloss.contract.templates import validate_ar_template, validate_av_template
 from gloss.errors import SidecarError, TemplateError
+from gloss.foreign import shown
 
 MAX_INTEGER = 2**53
 _Sidecar = TypeVar("_Sidecar", bound=Any)
@@ -94,7 +95,7 @@ class SidecarFile:
     def __init__(self, path: Path, *, kind: str, versions: tuple[int, ...]) -> None:
         self.path, self.values = path, read_yaml(path)
         if self.values.get("kind") != kind:
-            raise self.wrong("kind", repr(kind), self.values.get("kind"))
+            raise self.wrong("kind", shown(kind), self.values.get("kind"))
         version = self.values.get("schema_version")
         self.version: int = versions[-1] if version is None else version
         if type(self.version) is not int or self.version not in versions:
@@ -121,8 +122,8 @@ class SidecarFile:
 
     def wrong(self, what: str, expected: str, found: Any, **more: str) -> SidecarError:
         """The error of a value."""
-        shown = "nothing" if found is None else repr(found)[:80]
-        return SidecarError(what, where=self.path, expected=expected, found=shown, **more)
+        what_is = "nothing" if found is None else shown(found)
+        return SidecarError(what, where=self.path, expected=expected, found=what_is, **more)
 
     def read(self, kind: type[_Sidecar], *, others: set[str], **known: Any) -> _Sidecar:
         """The sidecar in the file, but for ``known`` fields; keys that are neither fields' nor in

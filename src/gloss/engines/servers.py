@@ -18,6 +18,7 @@ from torch import Tensor
 from gloss.engines.engine import Rollout, RowRequest, SamplingOptions
 from gloss.engines.transport import Limits, RefusedRequest, Transport, bearer
 from gloss.errors import EngineError, InjectionError
+from gloss.foreign import shown
 from gloss.models import ActivationVerbalizer, PromptEmbedder
 from gloss.seeds import row_seed
 
@@ -347,6 +348,6 @@ def not_this_kind(url: str, kind: str, found: object) -> EngineError:
     return EngineError(
         f"this is no {kind} server, or one of another version",
         where=url,
-        found=repr(found)[:120],
+        found=shown(found, 120),
         remedy="Name the kind of server: sglang+http://…, vllm+http://… or gloss+http://…",
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gloss.errors import ConfigError
-from gloss.foreign import without_surrogates
+from gloss.foreign import shown, without_surrogates
 
 _LARGEST = 2**63 - 1
 MOST = 100_000
@@ -24,10 +24,10 @@ def whole(name: str, value: Any, *, least: int = 0, most: int = _LARGEST) -> int
             raise TypeError
         number = operator.index(plain)
     except TypeError as error:
-        raise ConfigError(name, expected="a whole number", found=_shown(value)) from error
+        raise ConfigError(name, expected="a whole number", found=shown(value)) from error
     if not least <= number <= most:
         expected = f"{least} or more" if number < least else f"at most {most}"
-        raise ConfigError(name, expected=expected, found=_shown(number))
+        raise ConfigError(name, expected=expected, found=shown(number))
     return number
 
 
@@ -48,9 +48,9 @@ def finite(name: str, value: Any, *, least: float = -math.inf) -> float:
     plain = _plain(value)
     good = isinstance(plain, int | float) and not isinstance(plain, bool)
     if not good or not abs(plain) <= _LARGEST:  # NaN is not
-        raise ConfigError(name, expected="a finite number", found=_shown(value))
+        raise ConfigError(name, expected="a finite number", found=shown(value))
     if plain < least:
-        raise ConfigError(name, expected=f"{least:g} or more", found=_shown(value))
+        raise ConfigError(name, expected=f"{least:g} or more", found=shown(value))
     return float(plain)
 
 
@@ -68,13 +68,13 @@ def one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
         if type(plain) is type(one) and plain == one:
             return one
     expected = " or ".join(str(one).lower() for one in known if one is not None)
-    raise ConfigError(name, expected=expected, found=_shown(value))
+    raise ConfigError(name, expected=expected, found=shown(value))
 
 
 def text(name: str, value: Any) -> str:
     """A text, without half characters. Raises: ConfigError for what is none."""
     if not isinstance(value, str):
-        raise ConfigError(name, expected="a text", found=_shown(value))
+        raise ConfigError(name, expected="a text", found=shown(value))
     return without_surrogates(value)
 
 
@@ -91,14 +91,14 @@ def texts(name: str, values: Any) -> list[str]:
     if isinstance(values, str):
         values = [values]
     if (found := _items(values)) is None:
-        raise ConfigError(f"{name}s", expected="a text, or several", found=_shown(values))
+        raise ConfigError(f"{name}s", expected="a text, or several", found=shown(values))
     for place, one in enumerate(found):
         if not isinstance(one, str):
             what, kind = f"{name} {place} is not a text", type(one).__name__
             raise ConfigError(what, expected="str", found=kind)
         if one != without_surrogates(one):
             what, expected = f"{name} {place} holds half a character", "Unicode text"
-            raise ConfigError(what, expected=expected, found=_shown(one))
+            raise ConfigError(what, expected=expected, found=shown(one))
     return found
 
 
@@ -108,7 +108,7 @@ def pair(name: str, value: Any) -> tuple[str, str] | None:
         return None
     found = [text(name, one) for one in _items(value) or ()]
     if len(found) != 2:
-        raise ConfigError(name, expected="two texts, before and after", found=_shown(value))
+        raise ConfigError(name, expected="two texts, before and after", found=shown(value))
     return found[0], found[1]
 
 
@@ -124,8 +124,3 @@ def _items(value: Any) -> list[Any] | None:
 
 def _plain(value: Any) -> Any:
     return value.tolist() if callable(getattr(value, "tolist", None)) else value
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:80]}…"

@@ -16,7 +16,7 @@ from gloss.data import BuildConfig, ExtractConfig, LabelConfig, SplitConfig
 from gloss.data.settings import MANY, Seed, Settings
 from gloss.errors import ConfigError
 from gloss.evaluate import EvaluateConfig
-from gloss.foreign import json_text
+from gloss.foreign import json_text, shown
 from gloss.text.text_files import read_text_file
 from gloss.train import AVSFTConfig, JointConfig, SFTConfig
 
@@ -165,5 +165,5 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
     cause = first.get("ctx", {}).get("error")
     if cause is not None:
         return ConfigError(f"{key}{more}: {cause}", where=path)
-    found = repr(first["input"])[:120]
+    found = shown(first["input"], 120)
     return ConfigError(f"{key}{more}", where=path, expected=first["msg"], found=found)

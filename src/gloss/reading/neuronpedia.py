@@ -16,7 +16,7 @@ import pyarrow as pa
 from gloss import __version__
 from gloss.durable import write_text
 from gloss.errors import ConfigError, CorpusError, first_line
-from gloss.foreign import json_text, without_surrogates
+from gloss.foreign import json_text, shown, without_surrogates
 from gloss.reading.tables import RESULT_SCHEMA, Results, write_results
 from gloss.text.document import json_value, read_json_file
 
@@ -216,7 +216,7 @@ def _field(values: Any, name: str, kind: type, where: object) -> Any:
 
 def _row(record: Any, index: int, doc_id: str, where: object) -> dict[str, Any]:
     def wrong(field: str, expected: str) -> CorpusError:
-        found = repr(record.get(field) if isinstance(record, dict) else record)[:80]
+        found = shown(record.get(field) if isinstance(record, dict) else record)
         what = f"results[{index}].{field}".rstrip(".")
         return CorpusError(what, where=where, expected=expected, found=found)
 

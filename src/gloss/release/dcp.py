@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gloss.errors import CheckpointError
+from gloss.foreign import shown
 from gloss.target_model.architectures import unwrapped
 from gloss.target_model.folder_files import UNREADABLE, readable
 
@@ -63,7 +64,7 @@ def read_dcp_metadata(folder: Path) -> Any:
     for path in paths:
         beside = isinstance(path, str) and path == PurePosixPath(path).name
         if not beside or not path.endswith(".distcp"):
-            raise CheckpointError("a shard outside the folder", where=file, found=repr(path)[:120])
+            raise CheckpointError("a shard outside the folder", where=file, found=shown(path, 120))
     return metadata
 
 

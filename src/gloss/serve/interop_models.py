@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gloss.errors import ConfigError
-from gloss.foreign import without_surrogates
+from gloss.foreign import shown, without_surrogates
 from gloss.nla import TooLarge
 from gloss.serve import limits
 from gloss.text.document import PLAIN_FIELDS, Document, chat_messages, clean_value
@@ -83,7 +83,7 @@ class TextRequest(BaseModel):
 def _checked_tools(tools: object) -> Any:
     """Raises: ConfigError for what is no list of tools."""
     if not isinstance(tools, list) or not all(isinstance(one, dict) for one in tools):
-        raise ConfigError("tools", expected="a list of objects", found=repr(tools)[:80])
+        raise ConfigError("tools", expected="a list of objects", found=shown(tools))
     return clean_value(tools)
 
 
@@ -97,7 +97,7 @@ def _check_chat(messages: Sequence[ChatMessageInput]) -> None:
         raise TooLarge("the chat is too long", expected=expected, found=size)
     if unknown := {one.role for one in messages} - limits.ROLES:
         expected = f"one of {', '.join(sorted(limits.ROLES))}"
-        raise ConfigError("unknown role", expected=expected, found=repr(min(unknown))[:80])
+        raise ConfigError("unknown role", expected=expected, found=shown(min(unknown)))
 
 
 class Scored(BaseModel):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gloss.errors import CheckpointError, GlossError, first_line
+from gloss.foreign import shown
 
 UNREADABLE = (Exception,)
 """What a damaged model folder raises: the libraries that read it have no narrower kind."""
@@ -44,7 +45,7 @@ def refuse_unsafe_files(folder: Path) -> None:
                     "a shard outside the folder",
                     where=index,
                     expected="names of .safetensors files beside the index",
-                    found=repr(name)[:120],
+                    found=shown(name, 120),
                     remedy=remedy,
                 )
     config = folder / "config.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gloss.errors import CorpusError, first_line
-from gloss.foreign import without_surrogates
+from gloss.foreign import shown, without_surrogates
 from gloss.text.text_files import read_text_file
 
 PLAIN_FIELDS = frozenset({"role", "content", "channel", "id", "tool_call_id"})
@@ -62,7 +62,7 @@ def _message(message: Any, where: str) -> Mapping[str, Any]:
 
 def _no_chat(where: str, found: Any) -> CorpusError:
     expected = "messages with role and content, both strings"
-    return CorpusError("not a chat", where=where, expected=expected, found=repr(found)[:80])
+    return CorpusError("not a chat", where=where, expected=expected, found=shown(found))
 
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, SupportsIndex
 
 from gloss.errors import PositionError
+from gloss.foreign import shown
 
 SELECTIONS = "all, last, every:N or regex:PATTERN"
 _EXPECTED = "-1, all, or 3,7-9"
-_SHOWN_CHARS = 80
 _NUMBER = "[0-9]{1,18}"
 _ONE = rf"\s*(?:{_NUMBER}-{_NUMBER}|-?{_NUMBER})\s*"
 _POSITIONS = re.compile(rf"{_ONE}(?:,{_ONE})*")
@@ -34,7 +34,7 @@ def parse_positions(
     elif isinstance(wanted, int):
         wanted = [wanted]
     if not wanted:
-        raise PositionError("no position given", expected=_EXPECTED, found=_shown(positions))
+        raise PositionError("no position given", expected=_EXPECTED, found=shown(positions))
     return list(dict.fromkeys(_checked(position, num_tokens) for position in wanted))
 
 
@@ -65,18 +65,13 @@ def whole_position(value: Any) -> int:
         return operator.index(value)
     except TypeError as error:
         what, expected = "no position", "whole numbers, or text like 3,7-9"
-        raise PositionError(what, expected=expected, found=_shown(value)) from error
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}…"
+        raise PositionError(what, expected=expected, found=shown(value)) from error
 
 
 def check_positions(text: str) -> None:
     """Raises PositionError for a specification that no text could meet."""
     if text.strip() != "all" and not _POSITIONS.fullmatch(text):
-        raise PositionError("cannot read positions", expected=_EXPECTED, found=_shown(text))
+        raise PositionError("cannot read positions", expected=_EXPECTED, found=shown(text))
 
 
 def _checked(position: int, num_tokens: int) -> int:
@@ -92,7 +87,7 @@ def check_selection(selection: str) -> None:
     every = _EVERY.fullmatch(selection)
     if not (selection in ("all", "last") or every or (kind == "regex" and argument)):
         what = "cannot read the selection of tokens"
-        raise PositionError(what, expected=SELECTIONS, found=_shown(selection))
+        raise PositionError(what, expected=SELECTIONS, found=shown(selection))
 
 
 def _parse(text: str, num_tokens: int) -> list[int]:

@@ -2,6 +2,7 @@
 is resolved before any work."""
 
 import math
+import re
 from typing import get_args
 
 import pytest
@@ -103,3 +104,13 @@ def test_the_presets_pass():
 def test_a_wrong_corpus_for_hours_is_a_config_error():
     with pytest.raises(ConfigError, match="documents"):
         check_run(read_config(preset_path("smoke"), ["corpus={source='lab'}"]))
+
+
+def test_a_number_that_nobody_can_write_down_is_refused_in_one_line(tmp_path):
+    file = tmp_path / "config.toml"
+    text = preset_path("standard").read_text()
+    changed = re.sub(r"(?m)^max_tokens = .*$", f"max_tokens = 0x{'f' * 9000}", text, count=1)
+    assert changed != text
+    file.write_text(changed)
+    with pytest.raises(ConfigError, match=r"extract.max_tokens.*a value of type int that cannot"):
+        read_config(file)
