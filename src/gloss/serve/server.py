@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from gloss.serve.access import Access
 from gloss.serve.app import create_app
 from gloss.serve.connections import BACKLOG, KEEP_ALIVE_S, Connection, Server, max_connections
+from gloss.serve.memory import give_back_large_blocks
 from gloss.serve.service import Service
 
 
@@ -54,6 +55,7 @@ def serve(
 ) -> None:
     """Serves until a stop signal, then shuts down in good order; ``ready`` gets the address just
     before."""
+    give_back_large_blocks()
     listening.listen()
     host, port = listening.getsockname()[:2]
     ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
