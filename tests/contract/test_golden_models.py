@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gloss.cli.main import app
 from gloss.data import read_activations, vectors_as_array
 from gloss.engines import LocalEngine
 from gloss.errors import CheckpointError, GlossError
@@ -235,9 +236,20 @@ def _same_as_the_reference(av, ar, expected_av, expected_ar):
     torch.testing.assert_close(got, tensors["reconstruct_float32"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("names", ["language_model.model.", "model.language_model."])
+def test_the_command_line_takes_a_wrapper_with_its_vision_tower(golden, names, tmp_path, capsys):
+    for half in ("av", "ar"):
+        _wrap(golden / "gemma3" / half, tmp_path / half, names)
+    with pytest.raises(SystemExit) as end:
+        app(["nla", "validate", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert end.value.code == 0, printed
+    assert "fail" not in printed.lower()
+
+
 def _wrap(source, folder, names):
-    """The checkpoint as a multimodal wrapper's file names it, with one weight of a vision tower
-    beside it.
+    """The checkpoint as a multimodal wrapper's file names it, with weights of a vision tower beside
+    it: more blocks than the text has.
     """
     shutil.copytree(source, folder)
     for path in (folder, *folder.iterdir()):
@@ -259,5 +271,8 @@ def _wrap(source, folder, names):
     (folder / "config.json").write_text(json.dumps(config))
     weights = load_file(source / "model.safetensors")
     renamed = {names + name.removeprefix("model."): tensor for name, tensor in weights.items()}
-    renamed["vision_tower.vision_model.post_layernorm.weight"] = torch.ones(16)
+    tower = "vision_tower.vision_model"
+    renamed[f"{tower}.post_layernorm.weight"] = torch.ones(16)
+    for block in range(12):
+        renamed[f"{tower}.encoder.layers.{block}.layer_norm1.weight"] = torch.ones(16)
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})

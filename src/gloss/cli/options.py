@@ -212,13 +212,16 @@ class SourceOptions(TextOptions):
 
 
 def read_text(text: str | None, file: Path | None = None) -> str:
-    """A text from the command line, a file or standard input.
+    """A text from the command line, a file or standard input, each without a byte-order mark.
 
     Raises: ConfigError if it is empty or cannot be read.
     """
     if file is not None:
         text = read_text_file(file, ConfigError)
-    read = _standard_input() if text is None or text == "-" else without_surrogates(text)
+    if text is None or text == "-":
+        read = _standard_input()
+    else:
+        read = without_surrogates(text).removeprefix("\ufeff")
     if not read.strip():
         expected = "some text, as an argument or on standard input"
         raise ConfigError("the text is empty", expected=expected)

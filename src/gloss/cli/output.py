@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gloss.errors import first_line
 from gloss.foreign import json_text, printable
 
 
@@ -26,12 +27,13 @@ class Answer:
 
 
 def quiet_libraries() -> None:
-    """Keeps progress bars and advice of libraries out of the terminal."""
+    """Keeps progress bars and advice of libraries out of the terminal; a warning is one line."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.showwarning = _warned
     for library in ("transformers", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
@@ -68,6 +70,10 @@ def print_rich(*renderables: Any) -> None:
 def note(line: str) -> None:
     """A line for whoever watches."""
     print(f"gloss: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def _warned(message: Warning | str, *_place: Any, **_options: Any) -> None:
+    note(f"warning: {first_line(Warning(message))}")
 
 
 def next_command(command: str) -> None:

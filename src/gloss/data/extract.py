@@ -224,6 +224,7 @@ def _write_shard(
         documents=len(documents),
         empty=len(read) - len(encoded),
         refused=refused,
+        cut=sum(document.cut for document in encoded),
         without_positions=len(encoded) - len(jobs),
     )
     schema = activation_schema(work.target.d_model, top_next_tokens=config.top_next_tokens > 0)

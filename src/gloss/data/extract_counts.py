@@ -24,6 +24,8 @@ class ExtractCounts:
     """Documents that the target cannot read, such as a chat that its template refuses."""
     repeated: int = 0
     """Documents with the id of an earlier one: which part they belong to could not be said."""
+    cut: int = 0
+    """Documents of more than ``max_tokens`` tokens, of which only the beginning was read."""
     without_positions: int = 0
     """Documents that are too short to take an activation from."""
     rows: int = 0
@@ -73,6 +75,11 @@ class LeftOut:
         causes = [f"{number} {what}" for what, number in parts.items() if number]
         named = f", such as {self.refusals.first}" if self.refusals.count else ""
         lines = [f"of {counts.documents} documents {', '.join(causes)}{named}"] if causes else []
+        if counts.cut:
+            lines.append(
+                f"of {counts.documents} documents only the beginning of {counts.cut} was read: they"
+                " are longer than extract.max_tokens or than what the target reads"
+            )
         if counts.not_finite:
             lines.append(f"{counts.not_finite} activations left out: NaN, infinite or zero")
         return lines

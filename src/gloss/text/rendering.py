@@ -43,7 +43,8 @@ class _Rendered(NamedTuple):
 @dataclass(frozen=True)
 class EncodedDocument:
     """A document as the target reads it: rendered ``text``, token ids, ``excluded`` indices, which
-    are not its own words, and character offsets in ``text`` where the tokenizer gives them."""
+    are not its own words, character offsets in ``text`` where the tokenizer gives them, and whether
+    tokens behind the longest beginning that is read were ``cut`` off."""
 
     doc_id: str
     text: str
@@ -51,6 +52,7 @@ class EncodedDocument:
     starts: _Integers | None
     ends: _Integers | None
     excluded: frozenset[int]
+    cut: bool = False
 
 
 @dataclass
@@ -251,10 +253,10 @@ class DocumentEncoder:
     def _encoded(
         self, doc_id: str, text: str, spans: _Spans, ids: list[int], offsets: _Offsets
     ) -> EncodedDocument:
-        kept = np.asarray(ids[: self.max_tokens], dtype=np.int64)
+        kept, cut = np.asarray(ids[: self.max_tokens], dtype=np.int64), len(ids) > self.max_tokens
         excluded = {i for i, token in enumerate(kept.tolist()) if token in self.special_ids}
         if offsets is None:
-            return EncodedDocument(doc_id, text, kept, None, None, frozenset(excluded))
+            return EncodedDocument(doc_id, text, kept, None, None, frozenset(excluded), cut)
         starts, ends = np.asarray(offsets[: self.max_tokens], dtype=np.int64).reshape(-1, 2).T
         if spans is not None:
             inside = np.zeros(len(kept), dtype=bool)
@@ -263,7 +265,7 @@ class DocumentEncoder:
                 for i in np.flatnonzero((starts < first) & (ends > first) & (ends <= last)):
                     inside[i] = word_start(text, int(starts[i]), int(ends[i])) >= first
             excluded |= set(np.flatnonzero(~inside).tolist())
-        return EncodedDocument(doc_id, text, kept, starts, ends, frozenset(excluded))
+        return EncodedDocument(doc_id, text, kept, starts, ends, frozenset(excluded), cut)
 
 
 def word_start(text: str, start: int, end: int) -> int:

@@ -199,6 +199,17 @@ def test_empty_binary_and_pad_token_documents_do_not_stop_it(tmp_path):
     )
 
 
+def test_documents_that_are_cut_off_are_counted_and_said(tmp_path, capsys):
+    long = "boat lake " * 20
+    length = len(make_tokenizer()(long)["input_ids"])
+    texts = [Document("short", "boat lake " * 15), *(Document(f"l{i}", long) for i in range(3))]
+    counts = run(tmp_path, documents=texts, max_tokens=length - 1).counts
+    assert (counts.documents, counts.cut, counts.without_positions) == (4, 3, 0)
+    assert "of 4 documents only the beginning of 3 was read" in capsys.readouterr().err
+    assert run(tmp_path / "whole", documents=texts, max_tokens=length).counts.cut == 0
+    assert "beginning" not in capsys.readouterr().err
+
+
 def test_chat_texts_count_characters_of_the_rendered_chat(tmp_path):
     chats = [
         Document(

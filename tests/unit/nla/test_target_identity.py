@@ -1,6 +1,8 @@
 """The target that reads must be the one that was trained on; force says what differs."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -43,6 +45,31 @@ def test_other_weights_are_refused_and_force_says_what_differs(recorded):
         _ = gloss.load(folder).target
     with pytest.warns(UserWarning, match="not the target of this NLA: embedding holds"):
         assert gloss.load(folder, force=True).target.d_model == target.d_model
+
+
+@pytest.mark.invariant("loading-8")
+@pytest.mark.parametrize("force", [False, True])
+def test_the_command_line_refuses_another_target_unless_forced(recorded, force):
+    folder, target = recorded
+    with torch.no_grad():
+        for weight in target.model.parameters():
+            weight.mul_(1.01)
+    target.model.save_pretrained(folder / "target")
+    more = ["--positions", "2", "--max-new-tokens", "4", *(["--force"] if force else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "gloss.cli.main",
+        "explain",
+        "The gulls rest.",
+        "--nla",
+        folder,
+        *more,
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == (0 if force else 2), ended.stderr
+    (said,) = [line for line in ended.stderr.splitlines() if "not the target of this NLA" in line]
+    assert ".py:" not in said
 
 
 @pytest.mark.invariant("loading-8")
