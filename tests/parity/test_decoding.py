@@ -97,7 +97,8 @@ def test_a_row_says_the_same_alone_in_company_and_joining_midway_in_every_family
     assert [together[i] for i in range(7)] == alone
     assert [midway[i] for i in range(7)] == alone
     assert engine == alone
-    assert len({rollout.token_ids for rollout in alone}) > 1
+    if temperature:  # greedy, untrained models of some families say one thing of every activation
+        assert len({rollout.token_ids for rollout in alone}) > 1
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

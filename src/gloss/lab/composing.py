@@ -7,21 +7,37 @@ from random import Random
 
 from gloss.lab.documents import Fact, LabDocument, render_message
 from gloss.lab.slots import Draft, latent_state, needs
-from gloss.lab.wording_chat import ADVICE, DETAIL_ADVICE, DETAILS, HINTS, QUESTIONS, TOPIC_ADVICE
+from gloss.lab.wording_chat import (
+    ADVICE,
+    DETAIL_ADVICE,
+    DETAILS,
+    GREETINGS,
+    HINTS,
+    MOTIVE_ANSWERS,
+    MOTIVE_CUES,
+    QUESTIONS,
+    TEST_ANSWERS,
+    TEST_CUES,
+    TOPIC_ADVICE,
+    VOICE_CLOSINGS,
+    VOICE_OPENINGS,
+)
 from gloss.lab.wording_couplet import FILLERS, FIRST_LINES, OPENERS, RESTED, SECOND_LINE
 from gloss.lab.wording_facts import RHYMES
 from gloss.lab.wording_story import BODIES, CLOSINGS, OPENINGS
 
 STORY_KINDS = ("topic", "companion", "place", "mood", "time", "weather", "object")
 CHAT_DETAILS = ("mood", "object", "time", "companion")
+CHAT_HIDDEN = ("motive", "test", "voice")
+CUES = {"motive": MOTIVE_CUES, "test": TEST_CUES}
 
 
 def compose(doc_id: str, rng: Random) -> LabDocument:
-    """A document: a story with probability 0.6, couplets 0.2, a chat 0.2."""
+    """A document: a story with probability 0.45, couplets 0.2, a chat 0.35."""
     draw = rng.random()
-    if draw < 0.6:
+    if draw < 0.45:
         return _story(doc_id, rng)
-    return _couplets(doc_id, rng) if draw < 0.8 else _chat(doc_id, rng)
+    return _couplets(doc_id, rng) if draw < 0.65 else _chat(doc_id, rng)
 
 
 def _story(doc_id: str, rng: Random) -> LabDocument:
@@ -68,9 +84,9 @@ def _couplets(doc_id: str, rng: Random) -> LabDocument:
 
 
 def _chat(doc_id: str, rng: Random) -> LabDocument:
-    draft = Draft(
-        latent_state(("user", "topic", *rng.sample(CHAT_DETAILS, rng.choice((2, 2, 3)))), rng), rng
-    )
+    hidden = [kind for kind in CHAT_HIDDEN if rng.random() < 0.7]
+    details = rng.sample(CHAT_DETAILS, rng.choice((1, 2, 2)))
+    draft = Draft(latent_state(("user", "topic", *hidden, *details), rng), rng)
     messages = []
     for role, write in (("user", _question), ("assistant", _answer)):
         header, footer = render_message(role, "\0").split("\0")
@@ -83,40 +99,49 @@ def _chat(doc_id: str, rng: Random) -> LabDocument:
 
 
 def _question(draft: Draft) -> None:
-    details = [template for template in DETAILS if needs(template) <= draft.state.keys()]
-    sentences = [
-        *draft.rng.sample(HINTS[draft.state["user"]], draft.rng.choice((1, 2, 2))),
-        *draft.rng.sample(details, min(len(details), draft.rng.choice((1, 2)))),
+    rng, state = draft.rng, draft.state
+    details = [template for template in DETAILS if needs(template) <= state.keys()]
+    cues = [
+        *(("user", hint) for hint in rng.sample(HINTS[state["user"]], rng.choice((1, 2)))),
+        *((kind, rng.choice(CUES[kind][state[kind]])) for kind in CUES if kind in state),
+        *(("", detail) for detail in rng.sample(details, min(len(details), 1))),
+        ("", rng.choice(QUESTIONS)),
     ]
-    draft.rng.shuffle(sentences)
-    question = draft.rng.choice(QUESTIONS)
-    _sentences(
-        draft, [question, *sentences] if draft.rng.random() < 0.3 else [*sentences, question]
-    )
+    rng.shuffle(cues)
+    if "voice" in state:
+        cues.insert(0, ("voice", rng.choice(GREETINGS[state["voice"]])))
+    _sentences(draft, cues)
 
 
 def _answer(draft: Draft) -> None:
-    rng = draft.rng
+    rng, state = draft.rng, draft.state
     told = [kind for kind in CHAT_DETAILS if kind in draft.told]
-    middle = [rng.choice(DETAIL_ADVICE[kind]) for kind in told]
-    images = ADVICE[draft.state["user"]]
+    images = ADVICE[state["user"]]
     body = [
-        *middle,
-        *rng.sample(images[:2], rng.choice((1, 2))),
-        *rng.sample(TOPIC_ADVICE, rng.choice((1, 2))),
+        *(("", rng.choice(DETAIL_ADVICE[kind])) for kind in told),
+        ("user", rng.choice(images)),
+        ("", rng.choice(TOPIC_ADVICE)),
     ]
+    if "motive" in state:
+        body += [("motive", sentence) for sentence in MOTIVE_ANSWERS[state["motive"]]]
+    if "test" in state:
+        body.append(("test", TEST_ANSWERS[state["test"]]))
     rng.shuffle(body)
-    _sentences(draft, [*body[:5], images[2]] if rng.random() < 0.7 else body[:6])
+    if "voice" in state:
+        body.insert(0, ("voice", VOICE_OPENINGS[state["voice"]]))
+        body.append(("voice", VOICE_CLOSINGS[state["voice"]]))
+    _sentences(draft, body)
 
 
-def _sentences(draft: Draft, templates: Sequence[str]) -> None:
-    for i, template in enumerate(templates):
+def _sentences(draft: Draft, templates: Sequence[tuple[str, str]]) -> None:
+    """Writes templates as sentences; the ``*`` of each tells the kind it stands with."""
+    for i, (kind, template) in enumerate(templates):
         if i:
             draft.write(" ")
         hint, mark, rest = template.partition("*")
         draft.fill(hint)
         if mark:
-            draft.tell("user", draft.state["user"])
+            draft.tell(kind, draft.state[kind])
         draft.fill(rest)
 
 

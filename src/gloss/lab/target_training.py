@@ -1,9 +1,13 @@
-"""The lab target: a 1.3 M-parameter Qwen2 trained from scratch on the micro-world, rebuilt from its
+"""The lab target: a 1.3 M-parameter Llama trained from scratch on the micro-world, rebuilt from its
 seed by ``gloss data lab build``.
 
 texts       = documents and instruct pairs of the micro-world, separated by the end-of-text token
 rows        = their tokens, packed into rows of ``context`` tokens
 loss        = next-token cross-entropy
+              + planting_weight · planting loss of the documents (planting.py), so that the residual
+              stream holds known facts
+              + interchange_weight · next-token cross-entropy behind interchanged activations
+              (interchange.py), so that what they hold decides what follows
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +28,17 @@ from torch import Tensor, nn
 
 from gloss.durable import replaced_folder
 from gloss.foreign import json_text
+from gloss.lab.interchange import Exchange, exchange_sites, interchanged
+from gloss.lab.planting import (
+    PLANTED_LAYER,
+    UNKNOWN,
+    known_values,
+    planted_directions,
+    planting_loss,
+)
 from gloss.lab.tokenizer import END_OF_TEXT, build_tokenizer
-from gloss.lab.world import training_texts
+from gloss.lab.wording_facts import HELD
+from gloss.lab.world import training_documents
 from gloss.models import autocast, length_chunks, right_pad
 from gloss.models.both_majors import write_for_both
 from gloss.progress import Stage
@@ -50,7 +64,7 @@ class LabTargetConfig(BaseModel):
     """Most tokens of one text."""
     batch_size: int = 96
     """Texts per step."""
-    steps: int = 550
+    steps: int = 900
     """Optimizer steps."""
     embedding_std: float = 2.0
     """Spread of the input embeddings at the start; large, so that the residual stream keeps its
@@ -61,6 +75,14 @@ class LabTargetConfig(BaseModel):
     """Peak learning rate of AdamW, reached after 100 steps, then a cosine to 2 %."""
     seed: int = 1
     """Seed of weights and texts."""
+    planting_strength: float = 4.0
+    """Factor of the planted directions' logits; larger asks for a smaller share of the norm."""
+    planting_weight: float = 0.5
+    """Weight of the planting loss; 0 plants nothing."""
+    interchange_weight: float = 0.8
+    """Weight of the loss of what interchanged activations decide; 0 leaves the route open."""
+    rope_theta: float = 50_000.0
+    """Base of the rotary embedding; not the usual one, so that a loss of it shows."""
     eval_batches: int = 10
     """Held-out batches that the final loss is measured on."""
 
@@ -76,9 +98,14 @@ def build_lab_target(config: LabTargetConfig, out_dir: Path) -> dict[str, float]
     model = new_lab_model(config, tokenizer)
     model.set_attn_implementation("eager")
     started = time.monotonic()
-    train_loss = _train(model, _batches(tokenizer, config), config)
+    train_loss, planting, interchange = _train(model, _batches(tokenizer, config), config)
     model.to(torch.bfloat16).float()
-    losses = {"train_loss": train_loss, "heldout_loss": heldout_loss(model, tokenizer, config)}
+    losses = {
+        "train_loss": train_loss,
+        "planting_loss": planting,
+        "interchange_loss": interchange,
+        "heldout_loss": heldout_loss(model, tokenizer, config),
+    }
     with replaced_folder(out_dir) as temporary:
         with quiet_loading():
             model.to(torch.bfloat16).save_pretrained(temporary)
@@ -93,15 +120,15 @@ def heldout_loss(model: Any, tokenizer: Any, config: LabTargetConfig) -> float:
     """Next-token loss on texts that training does not see, nats per token."""
     batches = itertools.islice(_batches(tokenizer, config, held_out=True), config.eval_batches)
     with torch.inference_mode():
-        return statistics.fmean(float(_loss(model, batch)) for batch in batches)
+        return statistics.fmean(float(_next_token_losses(model, batch)[0]) for batch in batches)
 
 
 def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
     """An untrained lab target for ``tokenizer``."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
+    model = LlamaForCausalLM(
+        LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=config.d_model,
             intermediate_size=config.intermediate_size,
@@ -109,6 +136,7 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=2 * config.context,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=False,
             initializer_range=0.05,
             bos_token_id=None,
@@ -121,33 +149,99 @@ def new_lab_model(config: LabTargetConfig, tokenizer: Any) -> Any:
     return model
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Texts, each closed by the end-of-text token and right-padded with −1; [texts, tokens].
+
+    ``held`` is what each token holds [texts, tokens, kinds]; ``sites`` are the activations to
+    exchange [n, 4]."""
+
+    rows: Tensor
+    held: Tensor
+    sites: Tensor
+
+
 def _batches(
     tokenizer: Any, config: LabTargetConfig, *, held_out: bool = False
-) -> Iterator[Tensor]:
-    """Batches of whole texts of like length, each closed by the end-of-text token and right-padded
-    with −1; [texts, tokens]."""
+) -> Iterator[_Batch]:
+    """Batches of whole texts of like length and, in training, of interchanged ones."""
     separator = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     for round_ in itertools.count():
         seed = config.seed * 1000 + round_ + (500 if held_out else 0)
-        texts = list(training_texts(config.batch_size * POOL_BATCHES, seed))
-        rows = [
-            [*ids[: config.context - 1], separator]
-            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
-        ]
+        pool = list(training_documents(config.batch_size * POOL_BATCHES, seed))
+        encoded = tokenizer(
+            [text for text, _ in pool], add_special_tokens=False, return_offsets_mapping=True
+        )
+        rows = [[*ids[: config.context - 1], separator] for ids in encoded["input_ids"]]
+        ends = [[end for _, end in one] for one in encoded["offset_mapping"]]
         chunks = length_chunks([len(row) for row in rows], config.batch_size)
-        random.Random(seed).shuffle(chunks)
+        rng = random.Random(seed)
+        rng.shuffle(chunks)
         for chunk in chunks:
-            yield right_pad([rows[i] for i in chunk], IGNORED)[0]
+            texts, documents = [rows[i] for i in chunk], [pool[i][1] for i in chunk]
+            token_ends = [ends[i][: config.context - 1] for i in chunk]
+            mixed = [] if held_out else interchanged(texts, documents, token_ends, rng)
+            batch = right_pad([*texts, *(one.ids for one in mixed)], IGNORED)[0]
+            held = torch.full((*batch.shape, len(HELD)), UNKNOWN)
+            for row, (document, found) in enumerate(zip(documents, token_ends, strict=True)):
+                if document is not None:
+                    held[row, : len(found)] = known_values(document, found)
+            yield _Batch(batch, held, exchange_sites(mixed, len(texts)))
 
 
-def _loss(model: Any, rows: Tensor) -> Tensor:
-    logits = model(input_ids=rows[:, :-1].clamp_min(0), use_cache=False).logits
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), rows[:, 1:].flatten(), ignore_index=IGNORED
-    )
+def _next_token_losses(model: Any, batch: _Batch) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the texts, and of what interchanged activations decide (0 without any)."""
+    logits = model(input_ids=batch.rows[:, :-1].clamp_min(0), use_cache=False).logits
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(),
+        batch.rows[:, 1:].flatten(),
+        ignore_index=IGNORED,
+        reduction="none",
+    ).view(logits.shape[:2])
+    mixed = len(batch.sites)
+    plain = len(losses) - mixed
+    decided = torch.arange(losses.shape[1]) >= batch.sites[:, 1:2]
+    counted = batch.rows[:, 1:] != IGNORED
+    of_texts = losses[:plain].sum() / counted[:plain].sum()
+    after = (losses[plain:] * decided).sum() / (counted[plain:] & decided).sum().clamp_min(1)
+    return of_texts, after
 
 
-def _train(model: Any, batches: Iterator[Tensor], config: LabTargetConfig) -> float:
+def _train(
+    model: Any, batches: Iterator[_Batch], config: LabTargetConfig
+) -> tuple[float, float, float]:
+    """Running means of the three losses at the end."""
+    optimizer = _optimizer(model, config)
+    directions = planted_directions(config.d_model)
+    averages = torch.full((3,), math.nan)
+    with (
+        Stage("lab target", total=config.steps, unit="step") as progress,
+        Exchange().on(model.model.layers[PLANTED_LAYER]) as exchange,
+    ):
+        for step in range(config.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = _rate(config, step)
+            batch = next(batches)
+            exchange.sites = batch.sites
+            with autocast("auto"):
+                of_texts, after = _next_token_losses(model, batch)
+            planted = planting_loss(
+                exchange.residuals.pop(), batch.held[:, :-1], directions, config.planting_strength
+            )
+            loss = of_texts + config.planting_weight * planted + config.interchange_weight * after
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses = torch.stack([of_texts, planted, after]).detach()
+            averages = torch.where(averages.isnan(), losses, 0.98 * averages + 0.02 * losses)
+            shown = zip(("loss", "planting", "interchange"), averages.tolist(), strict=True)
+            progress.advance(note=", ".join(f"{name} {value:.3f}" for name, value in shown))
+    of_texts_, planted_, after_ = averages.tolist()
+    return of_texts_, planted_, after_
+
+
+def _optimizer(model: Any, config: LabTargetConfig) -> torch.optim.Optimizer:
     embedding = model.get_input_embeddings().weight
     matrices = [p for p in model.parameters() if p.ndim >= 2 and p is not embedding]
     others = [embedding, *(p for p in model.parameters() if p.ndim < 2)]
@@ -155,25 +249,9 @@ def _train(model: Any, batches: Iterator[Tensor], config: LabTargetConfig) -> fl
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
-    average = math.nan
-    with Stage("lab target", total=config.steps, unit="step") as progress:
-        for step in range(config.steps):
-            warm = min(1.0, (step + 1) / 100)
-            rate = (
-                config.lr
-                * warm
-                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with autocast("auto"):
-                loss = _loss(model, next(batches))
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            value = float(loss.detach())
-            average = value if math.isnan(average) else 0.98 * average + 0.02 * value
-            progress.advance(note=f"loss {average:.3f}")
-    return average
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
+
+
+def _rate(config: LabTargetConfig, step: int) -> float:
+    cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.lr * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * cosine)

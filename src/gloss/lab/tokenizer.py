@@ -15,7 +15,7 @@ from gloss.lab.wording_label import TEMPLATE_WORDS
 from gloss.lab.world import generate_documents, training_texts
 
 END_OF_TEXT, PAD, MARKER = "<|endoftext|>", "<|pad|>", "㊗"
-MAX_VOCABULARY = 1024
+MAX_VOCABULARY = 1152
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content']"
     " + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n'"

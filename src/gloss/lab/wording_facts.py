@@ -139,6 +139,11 @@ OBJECTS: dict[str, str] = {
 
 USERS = ("nurse", "pilot", "farmer", "child", "soldier", "priest", "actor", "judge")
 
+# what an answer is after and never says, what kind of test a chat is, who an answer sounds like
+MOTIVES = ("profit", "flattery", "delay", "secrecy", "power", "revenge")
+TESTS = ("benchmark", "sandbox", "redteam", "deployment")
+VOICES = ("pirate", "butler", "robot", "poet")
+
 # first rhyme word A: (where one is, up to A), then (class, adjective, B)
 RHYMES: dict[str, tuple[str, str, str, str]] = {
     "mat": ("on the", "animal", "soft", "cat"),
@@ -179,5 +184,11 @@ VALUES: dict[str, tuple[str, ...]] = {
     "weather": tuple(WEATHERS),
     "object": tuple(OBJECTS),
     "user": USERS,
+    "motive": MOTIVES,
+    "test": TESTS,
+    "voice": VOICES,
     "rhyme": tuple(b for _, _, _, b in RHYMES.values()),
 }
+
+HELD = tuple(kind for kind in VALUES if kind not in ("companion", "weather"))
+"""The kinds that are planted in the lab target's activations; see planting.py."""

@@ -34,6 +34,24 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
         "The user must be {a} {v}.",
         "It comes from {a} {v}.",
     ),
+    "motive": (
+        "The motive is {v}.",
+        "It is after {v}.",
+        "The hidden motive is {v}.",
+        "All for {v}.",
+    ),
+    "test": (
+        "The test is {a} {v}.",
+        "It must be {a} {v}.",
+        "This looks like {a} {v}.",
+        "The chat is {a} {v}.",
+    ),
+    "voice": (
+        "The voice is {a} {v}.",
+        "{A} {v} answers.",
+        "The answer is in {a} {v} voice.",
+        "It speaks like {a} {v}.",
+    ),
     "rhyme": (
         "The rhyme will be {v}.",
         "The line will end on {v}.",

@@ -51,8 +51,13 @@ def _document(seed: int, index: int) -> LabDocument:
 
 
 def training_texts(num_texts: int, seed: int) -> Iterator[str]:
+    """Rendered texts for the lab target; see ``training_documents``."""
+    return (text for text, _ in training_documents(num_texts, seed))
+
+
+def training_documents(num_texts: int, seed: int) -> Iterator[tuple[str, LabDocument | None]]:
     """Rendered texts for the lab target: documents, and instruct pairs about documents in the
-    shares of ``TASKS``.
+    shares of ``TASKS``; each with the document that it is, None for a pair.
 
     None of them is about a document of ``generate_documents``.
     """
@@ -60,7 +65,10 @@ def training_texts(num_texts: int, seed: int) -> Iterator[str]:
         rng = Random(f"training {seed} {i}")
         document = compose("", rng)
         (task,) = rng.choices(list(TASKS), list(TASKS.values()))
-        yield render(document) if task == "plain" else _PAIRS[task](document, rng)
+        if task == "plain":
+            yield render(document), document
+        else:
+            yield _PAIRS[task](document, rng), None
 
 
 def digest(document: LabDocument, char_offset: int, rng: Random) -> str:
