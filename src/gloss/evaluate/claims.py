@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ class FactRows:
 class ClaimScores:
     """Of one kind: shares of claims and of known facts that are right, ceiling and chance.
 
+    ``majority`` is the share of the commonest value among the known facts. ``n_values`` and
+    ``commonest`` tell collapse: how many values are claimed, and the share of the commonest.
     ``above_chance_ci95`` is the 95 % interval of precision minus chance, resampling documents."""
 
     precision: float | None
@@ -38,6 +41,9 @@ class ClaimScores:
     chance: float | None
     n_claims: int
     n_known: int
+    majority: float | None = None
+    n_values: int = 0
+    commonest: float | None = None
     above_chance_ci95: Interval | None = None
 
 
@@ -77,6 +83,7 @@ def _scores(
 ) -> ClaimScores:
     claims, right = _per_row(judged, kind)
     by_chance, right_by_chance = _per_row(moved, kind)
+    values = [claim.value for row in judged for claim in row if claim.kind == kind]
     known = np.array([kind in facts for facts in heldout.known], dtype=bool)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision, chance = (
@@ -90,6 +97,9 @@ def _scores(
         chance=_share(right_by_chance.sum(), by_chance.sum()),
         n_claims=int(claims.sum()),
         n_known=int(known.sum()),
+        majority=_share_of_commonest([facts[kind] for facts in heldout.known if kind in facts]),
+        n_values=len(set(values)),
+        commonest=_share_of_commonest(values),
         above_chance_ci95=documents.interval(precision - chance),
     )
 
@@ -103,6 +113,10 @@ def _per_row(judged: Judged, kind: str) -> tuple[Numbers, Numbers]:
 
 def _share(part: float, total: float) -> float | None:
     return float(part / total) if total else None
+
+
+def _share_of_commonest(values: Sequence[str]) -> float | None:
+    return _share(max(Counter(values).values()), len(values)) if values else None
 
 
 def _ceiling(kind: str, train: FactRows | None, test: FactRows) -> float | None:

@@ -15,6 +15,7 @@ from gloss.contract import check_same_activations
 from gloss.data.document_sample import sample_documents
 from gloss.engines import LocalEngine
 from gloss.errors import DatasetError
+from gloss.evaluate.blind import BlindControls, blind_controls
 from gloss.evaluate.claims import FactRows, score_claims
 from gloss.evaluate.evaluate_config import EvaluateConfig
 from gloss.evaluate.intervals import Documents, Interval, bootstrap_fve, bootstrap_gain
@@ -65,17 +66,32 @@ def evaluate(
     rows = every.take(chosen)
     activations = torch.from_numpy(rows.vectors)
     with Stage("evaluate", total=5, unit="pass") as progress:
-        trips, ar_sft, ar = _round_trips(config, nla, rows, chosen, progress)
+        trips, ars, engine = _round_trips(config, nla, rows, chosen, progress)
         claims, examples = _claims_and_examples(config, judge, rows, trips["rl"], probed)
         progress.advance()
+    ar_sft, ar = ars
     on_labels, labelled = _errors_on_labels(ar_sft, heldout_labels, rows)
     trip, sampled = trips["rl"], trips["rl_sampled"]
     controls = control_errors(ar, trip, activations, rows.doc_ids, seed=config.seed)
+    blind = blind_controls(
+        engine,
+        ar,
+        trip,
+        activations,
+        doc_ids=rows.doc_ids,
+        contexts=rows.contexts,
+        positions=rows.positions,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
     bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
     gains = {
         "rl_over_sft": (trip.errors, trips["sft"].errors),
         "rl_over_sft_sampled": (sampled.errors, trips["sft_sampled"].errors),
-        **{f"rl_over_{name}": (trip.errors, errors) for name, errors in controls.items()},
+        **{
+            f"rl_over_{name}": (trip.errors, errors)
+            for name, errors in {**controls, **blind.errors}.items()
+        },
     }
     documents = Documents.of(rows.doc_ids, **bootstrap)
     found = {name: _gain(*pair, trip.variance, documents) for name, pair in gains.items()}
@@ -92,6 +108,7 @@ def evaluate(
         "fve_extracted": {name: one.fve_extracted for name, one in trips.items()},
         "gains": found,
         "controls": {name: _fve(errors, trip.variance) for name, errors in controls.items()},
+        "blind": _blind(blind, trip.fve, trip.variance),
         "claims": claims,
         "extraction_failure_rate": trip.failure_rate,
         "extraction_failure_rate_sampled": sampled.failure_rate,
@@ -110,6 +127,16 @@ def evaluate(
 _fve = fraction_of_variance_explained
 
 
+def _blind(blind: BlindControls, fve: float, variance: float) -> dict[str, Any]:
+    best, highest = blind.best(variance)
+    return {
+        "controls": {name: _fve(errors, variance) for name, errors in blind.errors.items()},
+        "best": best,
+        "fve_above": fve - highest,
+        "last_words": asdict(blind.guess),
+    }
+
+
 def _gain(
     errors: Tensor, before: Tensor, variance: float, documents: Documents
 ) -> dict[str, float | Interval | None]:
@@ -123,8 +150,9 @@ def _round_trips(
     rows: TrainingRows,
     chosen: Sequence[int],
     progress: Stage,
-) -> tuple[dict[str, RoundTrip], ActivationReconstructor, ActivationReconstructor]:
-    """The trips of both AVs, greedy and sampled, and both ARs: that of SFT and that of RL."""
+) -> tuple[dict[str, RoundTrip], list[ActivationReconstructor], LocalEngine]:
+    """The trips of both AVs, greedy and sampled, both ARs, that of SFT and that of RL, and the AV
+    after RL."""
     activations, kernel = torch.from_numpy(rows.vectors), config.attn_implementation
     trips, ars = dict[str, RoundTrip](), list[ActivationReconstructor]()
     for name, av, ar in (("sft", nla.av_sft, nla.ar_sft), ("rl", nla.av, nla.ar)):
@@ -144,7 +172,7 @@ def _round_trips(
             how = "sampled" if suffix else "greedy"
             fve = decimal(trips[name + suffix].fve, 3)
             progress.advance(note=f"{name.upper()} {how} FVE {fve}")
-    return trips, ars[0], ars[1]
+    return trips, ars, engine
 
 
 def _probe_rows(

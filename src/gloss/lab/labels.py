@@ -18,11 +18,10 @@ from gloss.providers import LabelRequest
 def write_label(
     document: LabDocument, char_offset: int, *, seed: int, position: int, error_rate: float
 ) -> str:
-    """Two to four features, one a line, the last about the end of the text; the same for the same
-    arguments."""
-    return features(
-        document, char_offset, Random(f"label {seed} {document.doc_id} {position}"), error_rate
-    )
+    """Three to five facts, one a line in the order of their kinds, the last line about the end of
+    the text; the same for the same arguments."""
+    rng = Random(f"label {seed} {document.doc_id} {position}")
+    return features(document, char_offset, rng, error_rate, facts=(3, 5), in_order=True)
 
 
 class LabLabeller:

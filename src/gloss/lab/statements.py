@@ -53,16 +53,25 @@ def statement(kind: str, value: str, form: str, rng: Random) -> str:
     return rng.choice(wordings).format(v=value, a=article, A=article.capitalize(), at=where)
 
 
-def features(document: LabDocument, char_offset: int, rng: Random, error_rate: float = 0.0) -> str:
-    """Two to four features of a label, one a line, the last about the end of the text; each fact
-    wrong with ``error_rate``."""
+def features(
+    document: LabDocument,
+    char_offset: int,
+    rng: Random,
+    error_rate: float = 0.0,
+    *,
+    facts: tuple[int, int] = (2, 4),
+    in_order: bool = False,
+) -> str:
+    """Features of a text, one a line: so many facts if they are known, at random or in the order of
+    their kinds, each wrong with ``error_rate``; then what comes next, and the end of the text."""
     known = document.known(char_offset)
     follows = next_class(document, char_offset) if rng.random() < NEXT_SHARE else None
-    wanted = rng.randint(2, 4)
+    wanted = rng.randint(*facts)
     if follows:
         wanted -= rng.random() < 0.5
     lines = []
-    for kind in rng.sample(list(known), min(len(known), wanted)):
+    kinds = rng.sample(list(known), min(len(known), wanted))
+    for kind in sorted(kinds, key=list(VALUES).index) if in_order else kinds:
         value = known[kind]
         if rng.random() < error_rate:
             value = rng.choice([other for other in VALUES[kind] if other != value])

@@ -27,7 +27,9 @@ class Measure:
     def value(self, results: Mapping[str, Any]) -> Any:
         """What stands under the key, ``part.name`` for one inside a part."""
         part, _, name = self.key.rpartition(".")
-        return (section(results, part) if part else results).get(name)
+        for one in part.split(".") if part else ():
+            results = section(results, one)
+        return results.get(name)
 
 
 ROUND_TRIP = (
@@ -75,6 +77,50 @@ CONTROLS = (
         "Random activation",
         "A random vector in place of the reconstruction.",
     ),
+)
+BLIND = (
+    Measure(
+        "blind.controls.last_words",
+        "Last words",
+        "The text's last {guess} instead of the explanation, in the form in which it quotes.",
+        optional=True,
+    ),
+    Measure(
+        "blind.controls.other_token",
+        "Another token",
+        "The explanation of another token of the same text.",
+        optional=True,
+    ),
+    Measure(
+        "blind.controls.one_text",
+        "One text for all",
+        "The explanation that serves all activations best.",
+        optional=True,
+    ),
+    Measure(
+        "blind.controls.position_mean",
+        "Mean of the position",
+        "The mean direction of activations about as far into their text.",
+        optional=True,
+    ),
+    Measure(
+        "blind.controls.av_of_mean",
+        "AV given the mean",
+        "What the AV writes of the mean direction, for all.",
+        optional=True,
+    ),
+    Measure(
+        "blind.controls.av_of_noise",
+        "AV given noise",
+        "What the AV writes of a random direction, for all.",
+        optional=True,
+    ),
+)
+ABOVE_BLIND = Measure(
+    "blind.fve_above",
+    "Above the best blind control",
+    "What the words carry that no guess without this activation does ({best}).",
+    optional=True,
 )
 TEXT = (
     Measure(
@@ -124,7 +170,12 @@ TEXT = (
         count,
     ),
 )
-GROUPS = {"Round trip (FVE)": ROUND_TRIP, "Controls (FVE)": CONTROLS, "Text and data": TEXT}
+GROUPS = {
+    "Round trip (FVE)": (*ROUND_TRIP, ABOVE_BLIND),
+    "Blind controls (FVE)": BLIND,
+    "Controls (FVE)": CONTROLS,
+    "Text and data": TEXT,
+}
 
 
 @dataclass(frozen=True)
@@ -144,13 +195,17 @@ def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
     documents = "documents" if number is None else f"{count(number)} documents"
     of, rows = (finite(results.get(key)) for key in ("n_heldout_labelled", "n_heldout"))
     labelled = f", on the {count(of)} of these rows that have one" if of and of != rows else ""
-    return {
+    words = finite(section(section(results, "blind"), "last_words").get("count"))
+    guess = "words" if words is None else f"{count(words)} words" if words > 1 else "word"
+    best, _ = best_blind(results) or ("", 0.0)
+    fields = {"documents": documents, "labelled": labelled, "guess": guess, "best": best}
+    rows_of = {
         title: [
             MeasureRow(
                 one.name,
                 one.form(one.value(results)),
-                one.meaning.format(documents=documents, labelled=labelled),
-                fve_interval(results) if one is MAIN else "",
+                one.meaning.format(**fields),
+                _interval(one, results),
                 one is MAIN,
             )
             for one in group
@@ -158,6 +213,14 @@ def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
         ]
         for title, group in GROUPS.items()
     }
+    return {title: rows for title, rows in rows_of.items() if rows}
+
+
+def _interval(one: Measure, results: Mapping[str, Any]) -> str:
+    if one is MAIN:
+        return fve_interval(results)
+    above = above_blind(results) if one is ABOVE_BLIND else None
+    return "" if above is None or above[1] is None else " to ".join(map(_fve, above[1]))
 
 
 def measured(group: Sequence[Measure], results: Mapping[str, Any]) -> list[Measure]:
@@ -175,6 +238,23 @@ def gain_interval(results: Mapping[str, Any], over: str) -> tuple[float, float] 
     """The 95 % interval of what RL has over another line of the table; None where unmeasured."""
     gain = section(results, "gains").get(f"rl_over_{over}")
     return interval_of(gain.get("ci95")) if isinstance(gain, Mapping) else None
+
+
+def best_blind(results: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The blind control that scores highest, by the name it has in a sentence."""
+    scores = {one.name.lower(): float(one.value(results)) for one in measured(BLIND, results)}
+    return max(scores.items(), key=lambda item: item[1], default=None)
+
+
+def above_blind(results: Mapping[str, Any]) -> tuple[float, tuple[float, float] | None] | None:
+    """FVE above the best blind control and its 95 % interval; None where it was not measured."""
+    above = finite(ABOVE_BLIND.value(results))
+    if above is None:
+        return None
+    best = max(
+        measured(BLIND, results), key=lambda one: float(one.value(results)), default=ABOVE_BLIND
+    )
+    return above, gain_interval(results, best.key.rpartition(".")[2])
 
 
 def controls(results: Mapping[str, Any]) -> dict[str, float]:

@@ -10,6 +10,8 @@ from gloss.formatting import count, decimal, finite, listed, percent, signed
 from gloss.report.claims_tables import KindScores, kind_scores, pooled
 from gloss.report.measures import (
     CONTROLS,
+    above_blind,
+    best_blind,
     best_control,
     fve_interval,
     gain_interval,
@@ -55,6 +57,7 @@ def findings(
     scores = kind_scores(results)
     fve = {name: finite(value) for name, value in section(results, "fve").items()}
     found = [
+        *_blind(results, fve.get("rl")),
         *_claims(fve.get("rl"), scores),
         *_kinds(scores),
         _controls(results, fve.get("rl")),
@@ -157,6 +160,28 @@ def _kinds(scores: Sequence[KindScores]) -> Iterator[Finding]:
         if rows := [row for row in scores if standing(row) in standings]:
             text = text.format(each="; ".join(map(shown, rows)))
             yield Finding(level, f"{title}: {listed([row.kind for row in rows])}", text)
+
+
+def _blind(results: Mapping[str, Any], fve: float | None) -> Iterator[Finding]:
+    """Whether the words carry more than a guess that had no activation."""
+    above, best = above_blind(results), best_blind(results)
+    if fve is None or above is None or best is None:
+        text = "Without blind controls an NLA cannot be told from one that repeats the last words."
+        yield Finding("unknown", "Not compared with a guess without the activation", text)
+        return
+    difference, interval = above
+    text = (
+        f"FVE {decimal(fve)}; the best guess that had no activation ({best[0]}) scores"
+        f" {decimal(best[1])}."
+    )
+    low = difference if interval is None else interval[0]
+    if interval is not None:
+        ends = f"{signed(interval[0])} to {signed(interval[1])}"
+        text += f" 95\u00a0% interval of the difference: {ends}."
+    if low <= 0:
+        yield Finding("warning", "No better than a guess without the activation", text)
+    else:
+        yield Finding("good", "Above every guess without the activation", text)
 
 
 def _controls(results: Mapping[str, Any], fve: float | None) -> Finding:

@@ -53,7 +53,7 @@ class Halves:
         trip = self.name.removeprefix("av_") + ("_sampled" if temperature else "")
         trip = trip.replace("av", "rl")
         written = []
-        for row, (x, _) in zip(rows, activations.tolist(), strict=True):
+        for row, (x, _) in zip(rows or [0], activations.tolist(), strict=True):
             text = f"<explanation>{trip} {math.copysign(1, x)}</explanation>"
             failed = trip == "rl" and row == 7
             ids = (5,) * 20 if failed else (1, 2, 3, 4)
@@ -64,7 +64,9 @@ class Halves:
         """[cos, sin] of an angle with the direction MSE 2(1 − cos) of the trip."""
         vectors = []
         for text in texts:
-            trip, sign = text.split() if text else ("none", "1")
+            trip, _, sign = text.partition(" ")
+            if trip not in ERRORS:  # of a blind control
+                trip, sign = "none", "1"
             cos = 1 - ERRORS.get(trip, 2.0) / 2
             vectors.append([float(sign) * cos, math.sqrt(1 - cos * cos)])
         return torch.tensor(vectors)
@@ -95,6 +97,19 @@ def _evaluated(files, **options):
         if file in files
     }
     return evaluate(config, nla=FOLDERS, heldout=Path("heldout"), **given)
+
+
+def test_the_second_headline_is_what_stands_above_the_best_blind_control(scripted):
+    """One text for all is right about one sign only: 0.2 for those rows, 3.8 for the others."""
+    results = _evaluated(scripted)
+    blind, gain = results["blind"], results["gains"]["rl_over_other_token"]
+    assert set(blind["controls"]) >= {"last_words", "one_text", "other_token", "position_mean"}
+    assert blind["best"] == max(blind["controls"], key=blind["controls"].get)
+    best = blind["controls"][blind["best"]]
+    assert blind["fve_above"] == pytest.approx(results["fve"]["rl"] - best, abs=1e-6)
+    assert blind["controls"]["last_words"] == pytest.approx(-1, abs=1e-5)  # orthogonal to all
+    assert blind["controls"]["one_text"] < 0.1
+    assert gain["ci95"][0] <= gain["fve"] <= gain["ci95"][1]
 
 
 @pytest.mark.invariant("numbers-3")
@@ -166,7 +181,8 @@ def test_rows_are_of_drawn_documents_and_keep_their_own_seeds(scripted, monkeypa
     generate = Halves.generate
 
     def noting(self, activations, **options):
-        seen.append((options["rows"], activations.abs()[:, 0].tolist(), options["seed"]))
+        if "rows" in options:  # a blind control has none
+            seen.append((options["rows"], activations.abs()[:, 0].tolist(), options["seed"]))
         return generate(self, activations, **options)
 
     monkeypatch.setattr(Halves, "generate", noting)
