@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from gloss.durable import write_text
-from gloss.formatting import count, decimal, duration, percent, visible_token
+from gloss.formatting import count, decimal, duration, percent, signed, visible_token
 from gloss.report.claims_tables import VERDICTS, kind_scores, pooled, read_example
 from gloss.report.figures import claims_figure, fve_figure, seconds_figure, text_figure
-from gloss.report.measures import best_control, fve_interval, measure_rows
-from gloss.report.trust_sections import MIN_CLAIMS, findings, standing
+from gloss.report.measures import (
+    above_blind,
+    best_blind,
+    best_control,
+    fve_interval,
+    measure_rows,
+)
+from gloss.report.trust_sections import BLIND_WARNING, MIN_CLAIMS, findings, standing
 from gloss.store.run_files import RunFiles, read_run, section
 
 REPORT_NAME = "report.html"
@@ -53,6 +59,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "versions": section(results, "versions"),
         "tiles": _tiles(results),
         "groups": measure_rows(results),
+        "alarm": _alarm(results),
         "findings": findings(results, run.metrics),
         "figures": {
             "fve": fve_figure(results, run.metrics),
@@ -95,15 +102,29 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     precision = pooled(kind_scores(results), "precision")
     within = f"95\u00a0% interval {interval}" if interval else "after joint RL"
     before = f"{decimal(fve.get('sft_sampled'))} before RL"
+    control = [("Best control", decimal(best[1]), best[0])] if best else []
     judged = (
         "no known truth to judge by" if precision is None else "of all claims, against known truth"
     )
     return [
         ("FVE, greedy", decimal(fve.get("rl")), within),
         ("FVE, sampled", decimal(fve.get("rl_sampled")), before),
-        *([("Best control", decimal(best[1]), best[0])] if best else []),
+        *([_against_blind(results)] if above_blind(results) else control),
         ("Claims right", percent(precision), judged),
     ]
+
+
+def _against_blind(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    above, best = above_blind(results), best_blind(results)
+    note = f"best without the activation: {best[0]}, {decimal(best[1])}" if best else ""
+    return "FVE above a blind guess", signed(above[0]) if above else "—", note
+
+
+def _alarm(results: Mapping[str, Any]) -> str:
+    """The line that a report opens with where nothing shows that the activation was read."""
+    told = any(one.title == BLIND_WARNING for one in findings(results))
+    shown = "a guess without the activation scores as high"
+    return f"This run does not show that activations were read: {shown}." if told else ""
 
 
 def _spread_samples(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

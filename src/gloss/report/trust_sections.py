@@ -30,6 +30,7 @@ Standing = Literal[
 ]
 Numbers = Mapping[str, float | None]
 
+BLIND_WARNING = "No better than a guess without the activation"
 MIN_CLAIMS = 30
 MIN_HELDOUT = 500
 HIGH_FVE = 0.6
@@ -179,7 +180,7 @@ def _blind(results: Mapping[str, Any], fve: float | None) -> Iterator[Finding]:
         ends = f"{signed(interval[0])} to {signed(interval[1])}"
         text += f" 95\u00a0% interval of the difference: {ends}."
     if low <= 0:
-        yield Finding("warning", "No better than a guess without the activation", text)
+        yield Finding("warning", BLIND_WARNING, text)
     else:
         yield Finding("good", "Above every guess without the activation", text)
 

@@ -141,6 +141,7 @@ def results() -> dict[str, Any]:
             "rl_over_sft": {"fve": 0.1674, "ci95": [0.155, 0.181]},
             "rl_over_sft_sampled": {"fve": 0.3022, "ci95": [0.284, 0.321]},
             "rl_over_ar_on_labels": {"fve": 0.0244, "ci95": [0.011, 0.038]},
+            "rl_over_last_words": {"fve": 0.2791, "ci95": [0.251, 0.307]},
             **{
                 f"rl_over_{name}": {"fve": 1.0, "ci95": [0.9, 1.1]}
                 for name in (
@@ -150,6 +151,12 @@ def results() -> dict[str, Any]:
                     "random_activation",
                 )
             },
+        },
+        "blind": {
+            "controls": {"last_words": 0.6123, "other_token": 0.41, "one_text": -0.2},
+            "best": "last_words",
+            "fve_above": 0.2791,
+            "last_words": {"count": 3, "form": 'It ends "... {words}".'},
         },
         "controls": {
             "mean_direction": -0.187,

@@ -91,6 +91,18 @@ def test_report_shows_numbers_figures_and_cards(run_dir: Path) -> None:
     assert sum(tag == "article" for tag, _ in page.tags) == 3
 
 
+def test_a_run_that_beats_no_guess_is_told_so_at_the_head(
+    run_dir: Path, results: dict[str, Any]
+) -> None:
+    assert "FVE above a blind guess" in read(run_dir)
+    assert 'class="alarm"' not in read(run_dir)
+    results["gains"]["rl_over_last_words"]["ci95"] = [-0.02, 0.03]
+    rewrite(run_dir, results)
+    page = read(run_dir)
+    said = "does not show that activations were read"
+    assert page.index('class="alarm"') < page.index(said) < page.index('class="tiles"')
+
+
 def test_ids_are_unique_and_every_reference_has_its_target(run_dir: Path) -> None:
     page = Page(read(run_dir))
     assert len(page.ids) == len(set(page.ids))

@@ -44,6 +44,25 @@ def test_standing_of_a_kind(scores: KindScores, expected: str) -> None:
     assert standing(scores) == expected
 
 
+@pytest.mark.parametrize(
+    ("interval", "title", "level"),
+    [
+        ([0.251, 0.307], "Above every guess without the activation", "good"),
+        ([-0.01, 0.06], "No better than a guess without the activation", "warning"),
+        ([0.0, 0.06], "No better than a guess without the activation", "warning"),
+    ],
+)
+def test_a_guess_without_the_activation_is_beaten_only_beyond_chance(
+    results: dict[str, Any], interval: list[float], title: str, level: str
+) -> None:
+    results["gains"]["rl_over_last_words"]["ci95"] = interval
+    (found,) = [one for one in findings(results) if "without the activation" in one.title]
+    assert (found.title, found.level) == (title, level)
+    assert "(last words) scores 0.61" in found.text
+    del results["blind"]
+    assert levels(results)["Not compared with a guess without the activation"] == "unknown"
+
+
 def test_high_fve_with_false_claims_is_a_warning(results: dict[str, Any]) -> None:
     assert levels(results)["High FVE, few claims right"] == "warning"
     for scores in results["claims"].values():
