@@ -117,7 +117,7 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _against_blind(results: Mapping[str, Any]) -> tuple[str, str, str]:
     above, best = above_blind(results), best_blind(results)
     note = f"best without the activation: {best[0]}, {decimal(best[1])}" if best else ""
-    return "FVE above a blind guess", signed(above[0]) if above else "—", note
+    return "Above a blind guess", signed(above[0]) if above else "—", note
 
 
 def _alarm(results: Mapping[str, Any]) -> str:
