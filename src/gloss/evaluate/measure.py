@@ -73,26 +73,14 @@ def evaluate(
     on_labels, labelled = _errors_on_labels(ar_sft, heldout_labels, rows)
     trip, sampled = trips["rl"], trips["rl_sampled"]
     controls = control_errors(ar, trip, activations, rows.doc_ids, seed=config.seed)
-    blind = blind_controls(
-        engine,
-        ar,
-        trip,
-        activations,
-        doc_ids=rows.doc_ids,
-        contexts=rows.contexts,
-        positions=rows.positions,
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-    )
+    blind = _blind_errors(config, engine, ar, trip, rows)
     bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
     gains = {
         "rl_over_sft": (trip.errors, trips["sft"].errors),
         "rl_over_sft_sampled": (sampled.errors, trips["sft_sampled"].errors),
-        **{
-            f"rl_over_{name}": (trip.errors, errors)
-            for name, errors in {**controls, **blind.errors}.items()
-        },
     }
+    beside = {**controls, **blind.errors}
+    gains |= {f"rl_over_{name}": (trip.errors, errors) for name, errors in beside.items()}
     documents = Documents.of(rows.doc_ids, **bootstrap)
     found = {name: _gain(*pair, trip.variance, documents) for name, pair in gains.items()}
     if labelled:
@@ -125,6 +113,26 @@ def evaluate(
 
 
 _fve = fraction_of_variance_explained
+
+
+def _blind_errors(
+    config: EvaluateConfig,
+    engine: LocalEngine,
+    ar: ActivationReconstructor,
+    trip: RoundTrip,
+    rows: TrainingRows,
+) -> BlindControls:
+    return blind_controls(
+        engine,
+        ar,
+        trip,
+        torch.from_numpy(rows.vectors),
+        doc_ids=rows.doc_ids,
+        contexts=rows.contexts,
+        positions=rows.positions,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
 
 
 def _blind(blind: BlindControls, fve: float, variance: float) -> dict[str, Any]:

@@ -4,13 +4,14 @@ any text."""
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import Unigram
 
 from gloss.lab.documents import MESSAGE_END, MESSAGE_START, render
-from gloss.lab.labels import write_label
+from gloss.lab.statements import features
 from gloss.lab.wording_label import TEMPLATE_WORDS
 from gloss.lab.world import generate_documents, training_texts
 
@@ -64,13 +65,8 @@ def _words(splitter: Any) -> list[str]:
     counts: Counter[str] = Counter()
     for document in generate_documents(_SAMPLE, seed=0):
         text = render(document)
-        label = write_label(
-            document,
-            text.rindex(" ", 0, 1 + 3 * len(text) // 4),
-            seed=0,
-            position=0,
-            error_rate=0.5,
-        )
+        cut = text.rindex(" ", 0, 1 + 3 * len(text) // 4)
+        label = features(document, cut, Random(f"label 0 {document.doc_id} 0"), 0.5)
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(label + "\n" + text))
     for text in training_texts(_SAMPLE, seed=0):
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(text))

@@ -122,9 +122,9 @@ def _against_blind(results: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _alarm(results: Mapping[str, Any]) -> str:
     """The line that a report opens with where nothing shows that the activation was read."""
-    told = any(one.title == BLIND_WARNING for one in findings(results))
+    warned = any(one.title == BLIND_WARNING for one in findings(results))
     shown = "a guess without the activation scores as high"
-    return f"This run does not show that activations were read: {shown}." if told else ""
+    return f"This run does not show that activations were read: {shown}." if warned else ""
 
 
 def _spread_samples(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

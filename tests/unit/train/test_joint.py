@@ -163,10 +163,12 @@ def test_no_gradient_flows_from_one_half_into_the_other(learner):
 
 @pytest.mark.invariant("live-reward")
 def test_the_reward_comes_from_the_live_ar(learner):
-    first, _, _ = joint_step(learner, _activations(), VARIANCE, 0)
+    rebuilt = learner.ar.reconstruct(["x"]).detach()
+    activations = rebuilt + 0.01 * rebuilt.norm() * torch.randn(_activations().shape) / 6
+    first, _, _ = joint_step(learner, activations, VARIANCE, 0)
     with torch.no_grad():
         learner.ar.head.weight.neg_()
-    second, _, _ = joint_step(learner, _activations(), VARIANCE, 1)
+    second, _, _ = joint_step(learner, activations, VARIANCE, 1)
     assert abs(second["reward_mean"] - first["reward_mean"]) > 0.1
 
 
