@@ -75,12 +75,9 @@ def evaluate(
     controls = control_errors(ar, trip, activations, rows.doc_ids, seed=config.seed)
     blind = _blind_errors(config, engine, ar, trip, rows)
     bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
-    gains = {
-        "rl_over_sft": (trip.errors, trips["sft"].errors),
-        "rl_over_sft_sampled": (sampled.errors, trips["sft_sampled"].errors),
-    }
-    beside = {**controls, **blind.errors}
-    gains |= {f"rl_over_{name}": (trip.errors, errors) for name, errors in beside.items()}
+    beside = {"sft": trips["sft"].errors, **controls, **blind.errors}
+    gains = {f"rl_over_{name}": (trip.errors, errors) for name, errors in beside.items()}
+    gains["rl_over_sft_sampled"] = (sampled.errors, trips["sft_sampled"].errors)
     documents = Documents.of(rows.doc_ids, **bootstrap)
     found = {name: _gain(*pair, trip.variance, documents) for name, pair in gains.items()}
     if labelled:
