@@ -22,7 +22,9 @@ from typing import Any, Literal, Protocol
 
 from gloss.errors import ConfigError
 
-Verdict = Literal["right", "wrong", "absent"]
+Verdict = Literal["right", "wrong", "absent", "text only"]
+"""Agrees with what is known, contradicts it, nothing of its kind is known; "text only" agrees with
+the text and is not in the activation."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,38 @@ class JudgedClaim:
     verdict: Verdict
 
 
+@dataclass(frozen=True)
+class FactKinds:
+    """Kinds of facts by where they stand: ``held`` by the activation as well as known, ``told`` by
+    the text alone. ``privileged`` ones are held and stand in no text."""
+
+    held: frozenset[str]
+    told: frozenset[str] = frozenset()
+    privileged: frozenset[str] = frozenset()
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """All of them."""
+        return self.held | self.told
+
+
 class ClaimJudge(Protocol):
-    """Knows the truth about the documents that activations were taken from."""
+    """Knows the truth about the documents that activations were taken from.
+
+    It may have two more attributes: ``fact_kinds``, a ``FactKinds``, where it is known what
+    activations hold, and ``rewrites``, a method ``(explanation) -> {name: text}`` that says it in
+    other words."""
 
     def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
         """Every claim of the explanation, judged by what holds after ``context``, token and all."""
 
     def known(self, doc_id: str, context: str) -> Mapping[str, str]:
         """The facts that hold after ``context``: kind → value."""
+
+
+def fact_kinds(judge: ClaimJudge) -> FactKinds | None:
+    """What a judge knows of where its kinds of facts stand."""
+    return getattr(judge, "fact_kinds", None)
 
 
 class KnownTruth(Protocol):

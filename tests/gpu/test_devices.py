@@ -55,7 +55,7 @@ def test_a_joint_step_gives_the_cpus_metrics(folder):
         "max_new_tokens": 8,
     }
     config = JointConfig.model_validate(
-        {**settings, "temperature": 1e-4, "av": optimizer, "ar": optimizer}
+        {**settings, "temperature": 0.01, "av": optimizer, "ar": optimizer}
     )
     activations = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(1)) * 50
     metrics = []

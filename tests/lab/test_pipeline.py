@@ -29,7 +29,7 @@ def test_results_hold_every_promised_key(small_run):
     controls = {"mean_direction", "shuffled_activations", "empty_text", "random_activation"}
     assert controls == set(results["controls"])
     for scores in results["claims"].values():
-        assert {"precision", "recall", "probe_ceiling", "chance"} <= set(scores)
+        assert {"precision", "recall", "best_reader", "chance"} <= set(scores)
     for key in (
         "extraction_failure_rate",
         "mean_explanation_tokens",

@@ -75,6 +75,9 @@ HELP: Mapping[str, str] = {
     "preset": "smoke (a minute), standard (five) or thorough (twenty).",
     "quickstart.out": "Folder of the run; gloss-runs/PRESET if not given.",
     "run.out": "Folder of the run, where a stopped run goes on; gloss-runs/NAME if not given.",
+    "judge": "Name of what knows the truth about the texts, such as lab, or module:Class.",
+    "evaluate.activations": "File or folder of activations that the NLA is measured on.",
+    "evaluate.out": "Folder for results.json, which gloss results report reads, and a trust score.",
     "max_rows": "Held-out activations that are explained, from documents drawn at random.",
     "run_dir": "Folder of a finished run.",
     # data and training

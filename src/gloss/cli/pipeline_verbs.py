@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gloss.cli.checks import check_sources
-from gloss.cli.options import AtLeast0
+from gloss.cli.options import AtLeast0, NLAOptions
 from gloss.cli.output import Answer
 from gloss.durable import output_folder
+from gloss.errors import ConfigError
 from gloss.pipeline.last_run import remember_quickstart, require_finished_run
 
 if TYPE_CHECKING:
@@ -57,14 +58,68 @@ def run(
     return _run(settings, folder, f"gloss explain TEXT --nla {folder}")
 
 
-def evaluate(run_dir: Path, /, max_rows: Rows | None = None) -> Answer:
-    """Measure the NLA of a run again: FVE with interval, controls, claims."""
-    require_finished_run(run_dir)
-    from gloss.pipeline.runner import evaluate_again
+def evaluate(
+    run_dir: Path | None = None,
+    /,
+    *,
+    parts: NLAOptions,
+    activations: Path | None = None,
+    judge: str | None = None,
+    max_rows: Rows | None = None,
+    seed: AtLeast0 = 0,
+    out: Path | None = None,
+) -> Answer:
+    """Measure an NLA: that of a run again, or any NLA (--nla, --av, --ar) on a file of activations:
+    FVE with interval, blind controls, claims, rewrites."""
+    if run_dir is None and activations is None:
+        what, expected = "nothing to measure", "the folder of a run, or --activations FILE"
+        raise ConfigError(what, expected=expected)
+    if run_dir is not None and (activations is not None or parts != NLAOptions()):
+        what, expected = "two things to measure", "the folder of a run, or an NLA and --activations"
+        raise ConfigError(what, expected=expected, found=str(run_dir))
     from gloss.report import summary_table
 
-    results: dict[str, Any] = evaluate_again(run_dir, max_rows=max_rows)
-    return Answer(results, [summary_table(results)], f"gloss results report {run_dir}")
+    if run_dir is not None:
+        require_finished_run(run_dir)
+        from gloss.pipeline.runner import evaluate_again
+
+        results = evaluate_again(run_dir, max_rows=max_rows)
+        return Answer(results, [summary_table(results)], f"gloss results report {run_dir}")
+    assert activations is not None
+    results = _evaluate_nla(parts, activations, judge, max_rows, seed, out)
+    then = None if out is None else f"gloss results report {out}"
+    return Answer(results, [summary_table(results)], then)
+
+
+def _evaluate_nla(
+    parts: NLAOptions,
+    activations: Path,
+    judge: str | None,
+    max_rows: int | None,
+    seed: int,
+    out: Path | None,
+) -> dict[str, Any]:
+    from gloss import plugins
+    from gloss.durable import write_json
+    from gloss.evaluate import EvaluateConfig, evaluate_nla
+    from gloss.nla.trust_score import TRUST_SCORE_NAME
+    from gloss.store.run_files import RESULTS_NAME
+
+    judge_class = None if judge is None else plugins.load("gloss.judges", judge)
+    if out is not None:
+        output_folder(out)
+    nla = parts.open()
+    config = EvaluateConfig(seed=seed, max_new_tokens=nla.max_new_tokens)
+    if max_rows is not None:
+        config = config.model_copy(update={"max_rows": max_rows})
+    score = None if out is None else out / TRUST_SCORE_NAME
+    knowing = None if judge_class is None else judge_class()
+    results = evaluate_nla(config, nla, activations, judge=knowing, trust_score=score)
+    target = str(nla.places.target or nla.sidecar.base_checkpoint)
+    results |= {"nla": nla.name, "target": target, "seed": seed}
+    if out is not None:
+        write_json(out / RESULTS_NAME, results)
+    return results
 
 
 def _run(config: RunConfig, folder: Path, then: str) -> Answer:

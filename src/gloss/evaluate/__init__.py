@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
-    from gloss.evaluate.claims import ClaimScores, FactRows, score_claims
+    from gloss.evaluate.claims import ClaimMeasures, ClaimScores, measure_claims, score_claims
     from gloss.evaluate.evaluate_config import EvaluateConfig
     from gloss.evaluate.intervals import Documents, bootstrap_fve, bootstrap_gain
-    from gloss.evaluate.measure import NLAFolders, evaluate
+    from gloss.evaluate.measure import NLAFolders, evaluate, evaluate_nla
+    from gloss.evaluate.readers import BestReader, FactRows, best_reader
+    from gloss.evaluate.rewrites import measure_rewrites
     from gloss.evaluate.round_trip import RoundTrip, control_errors, control_fves, round_trip
-    from gloss.plugins import ClaimJudge, JudgedClaim, Verdict
+    from gloss.plugins import ClaimJudge, FactKinds, JudgedClaim, Verdict
 
 lazy_package(__name__)

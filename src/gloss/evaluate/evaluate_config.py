@@ -17,8 +17,11 @@ class EvaluateConfig(Settings):
     bootstrap_resamples: int = Field(default=2000, ge=100, le=1_000_000)
     """Resamples of documents behind the 95 % interval."""
     probe_rows: int = Field(default=4000, ge=0, le=MANY)
-    """Activations that the linear probes are fitted on, from training documents drawn at random; 0
+    """Activations that the best readers are fitted on, from training documents drawn at random; 0
     leaves them out."""
+    trust_rows: int = Field(default=400, ge=0, le=MANY)
+    """Explanations whose claims the trust score is fitted on where the truth is known; 0 leaves it
+    out."""
     examples: int = Field(default=12, ge=0, le=100_000)
     """Examples kept for the report."""
     attn_implementation: str | None = None

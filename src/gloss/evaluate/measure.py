@@ -1,40 +1,47 @@
-"""The evaluation stage: round trips after SFT and RL on held-out documents, controls, claims."""
+"""The evaluation: round trips on held-out activations, controls, claims, rewrites, trust.
+
+A run's NLA is measured beside the halves that its RL began with; any other NLA alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gloss.contract import check_same_activations
 from gloss.data.document_sample import sample_documents
-from gloss.engines import LocalEngine
+from gloss.durable import write_json
+from gloss.engines import Engine, LocalEngine
 from gloss.errors import DatasetError
+from gloss.evaluate.any_activations import read_any_rows
 from gloss.evaluate.blind import BlindControls, blind_controls
-from gloss.evaluate.claims import FactRows, score_claims
+from gloss.evaluate.claim_evidence import gather_evidence
+from gloss.evaluate.claims import ClaimMeasures, measure_claims
 from gloss.evaluate.evaluate_config import EvaluateConfig
 from gloss.evaluate.intervals import Documents, Interval, bootstrap_fve, bootstrap_gain
+from gloss.evaluate.random_examples import random_examples
+from gloss.evaluate.readers import FactRows
+from gloss.evaluate.rewrites import measure_rewrites
 from gloss.evaluate.round_trip import RoundTrip, control_errors, round_trip
+from gloss.evaluate.trust_fit import fit_trust_score
 from gloss.formatting import decimal
 from gloss.models import (
     ActivationReconstructor,
-    cosine,
     direction_mse,
     fraction_of_variance_explained,
     load_ar,
     load_av,
 )
-from gloss.nla.flags import activation_flags
 from gloss.plugins import ClaimJudge
 from gloss.progress import Stage
 from gloss.train.inputs import TrainingRows, read_training_rows
 
-CONTEXT_CHARS = 400
+if TYPE_CHECKING:
+    from gloss.nla import NLA
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,32 @@ class NLAFolders:
     ar: Path
 
 
+@dataclass(frozen=True)
+class Halves:
+    """What writes explanations, and what reads them."""
+
+    engine: Engine
+    ar: ActivationReconstructor
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is measured: the rows and their numbers in the whole file, the judge of their claims
+    with rows to fit readers on, the labels' file."""
+
+    config: EvaluateConfig
+    rows: TrainingRows
+    numbers: Sequence[int]
+    judge: ClaimJudge | None
+    probed: TrainingRows | None
+    labels: Path | None
+
+    @property
+    def activations(self) -> Tensor:
+        """The activations [n, d_model]."""
+        return torch.from_numpy(self.rows.vectors)
+
+
 def evaluate(
     config: EvaluateConfig,
     *,
@@ -55,35 +88,77 @@ def evaluate(
     judge: ClaimJudge | None = None,
     heldout_labels: Path | None = None,
     probe_dataset: Path | None = None,
+    trust_score: Path | None = None,
 ) -> dict[str, Any]:
-    """Measures an NLA in float32 and returns the contents of ``results.json``.
+    """Measures a run's NLA in float32 and returns the contents of ``results.json``.
 
     ``heldout_labels`` is the AR dataset of the held-out documents, ``probe_dataset`` holds training
-    documents, ``judge`` knows the truth. Raises: DatasetError, CheckpointError."""
+    documents, ``judge`` knows the truth; a trust score that is fitted goes to ``trust_score``.
+    Raises: DatasetError, CheckpointError."""
     every = read_training_rows(heldout, text_column=None)
     probed = _probe_rows(config, probe_dataset, every) if judge is not None else None
-    chosen = sample_documents(every.doc_ids, config.max_rows, seed=config.seed)
-    rows = every.take(chosen)
-    activations = torch.from_numpy(rows.vectors)
-    with Stage("evaluate", total=5, unit="pass") as progress:
-        trips, ars, engine = _round_trips(config, nla, rows, chosen, progress)
-        claims, examples = _claims_and_examples(config, judge, rows, trips["rl"], probed)
+    kernel = config.attn_implementation
+
+    def halves(av: Path, ar: Path) -> Halves:
+        loaded = load_ar(ar, attn_implementation=kernel)
+        engine = LocalEngine(load_av(av, attn_implementation=kernel))
+        check_same_activations(engine.av.sidecar, loaded.sidecar, every.sidecar)
+        return Halves(engine, loaded)
+
+    stages = {
+        "sft": lambda: halves(nla.av_sft, nla.ar_sft),
+        "rl": lambda: halves(nla.av, nla.ar),
+    }
+    measured = _chosen(config, every, judge, probed, heldout_labels)
+    return _results(measured, stages, trust_score)
+
+
+def evaluate_nla(
+    config: EvaluateConfig,
+    nla: NLA,
+    activations: Path,
+    *,
+    judge: ClaimJudge | None = None,
+    trust_score: Path | None = None,
+) -> dict[str, Any]:
+    """Measures any NLA on any file of activations, with or without their texts; results as those of
+    ``evaluate`` without the lines of SFT and labels, none of them a reader's.
+
+    Raises: DatasetError, ActivationError; SidecarError for activations of another width or layer.
+    """
+    every = read_any_rows(activations, nla)
+    measured = _chosen(config, every, judge, None, None)
+    return _results(measured, {"rl": lambda: Halves(nla.engine, nla.ar)}, trust_score)
+
+
+def _chosen(
+    config: EvaluateConfig,
+    every: TrainingRows,
+    judge: ClaimJudge | None,
+    probed: TrainingRows | None,
+    labels: Path | None,
+) -> _Measured:
+    numbers = sample_documents(every.doc_ids, config.max_rows, seed=config.seed)
+    return _Measured(config, every.take(numbers), numbers, judge, probed, labels)
+
+
+def _results(
+    of: _Measured, stages: Mapping[str, Callable[[], Halves]], trust_score: Path | None
+) -> dict[str, Any]:
+    config, rows, activations = of.config, of.rows, of.activations
+    with Stage("evaluate", total=2 * len(stages) + 3, unit="pass") as progress:
+        trips, first_ar, halves = _round_trips(of, stages, progress)
+        trip, sampled = trips["rl"], trips["rl_sampled"]
+        controls = control_errors(halves.ar, trip, activations, rows.doc_ids, seed=config.seed)
+        blind = _blind_errors(config, halves, trip, rows)
+        progress.advance(note="controls")
+        claims = _claims(of, trips)
+        progress.advance(note="claims")
+        trust = _trust(of, halves, trip, trust_score)
+        rewrites = _rewrites(of, halves, trip)
         progress.advance()
-    ar_sft, ar = ars
-    on_labels, labelled = _errors_on_labels(ar_sft, heldout_labels, rows)
-    trip, sampled = trips["rl"], trips["rl_sampled"]
-    controls = control_errors(ar, trip, activations, rows.doc_ids, seed=config.seed)
-    blind = _blind_errors(config, engine, ar, trip, rows)
+    on_labels, labelled = _errors_on_labels(first_ar, of.labels, rows)
     bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
-    beside = {"sft": trips["sft"].errors, **controls, **blind.errors}
-    gains = {f"rl_over_{name}": (trip.errors, errors) for name, errors in beside.items()}
-    gains["rl_over_sft_sampled"] = (sampled.errors, trips["sft_sampled"].errors)
-    documents = Documents.of(rows.doc_ids, **bootstrap)
-    found = {name: _gain(*pair, trip.variance, documents) for name, pair in gains.items()}
-    if labelled:
-        few = Documents.of([rows.doc_ids[row] for row in labelled], **bootstrap)
-        over = _gain(trip.errors[labelled], on_labels, trip.variance, few)
-        found["rl_over_ar_on_labels"] = over
     return {
         "fve": {
             "ar_on_labels": _fve(on_labels, trip.variance) if labelled else None,
@@ -91,10 +166,13 @@ def evaluate(
             "rl_ci95": bootstrap_fve(trip.errors, activations, rows.doc_ids, **bootstrap),
         },
         "fve_extracted": {name: one.fve_extracted for name, one in trips.items()},
-        "gains": found,
+        "gains": _gains(of, trips, {**controls, **blind.errors}, on_labels, labelled),
         "controls": {name: _fve(errors, trip.variance) for name, errors in controls.items()},
         "blind": _blind(blind, trip.fve, trip.variance),
-        "claims": claims,
+        "claims": {kind: asdict(score) for kind, score in claims.kinds.items()},
+        "truth": claims.truth,
+        "trust": trust,
+        "rewrites": rewrites,
         "extraction_failure_rate": trip.failure_rate,
         "extraction_failure_rate_sampled": sampled.failure_rate,
         "loop_rate": trip.loop_rate,
@@ -105,23 +183,75 @@ def evaluate(
         "n_heldout_documents": len(set(rows.doc_ids)),
         "n_heldout_labelled": len(labelled),
         "heldout_errors": sorted(round(error, 4) for error in trip.errors.tolist()),
-        "examples": examples,
+        "examples": random_examples(config, of.judge, rows, trip, claims.known),
     }
 
 
 _fve = fraction_of_variance_explained
 
 
+def _round_trips(
+    of: _Measured, stages: Mapping[str, Callable[[], Halves]], progress: Stage
+) -> tuple[dict[str, RoundTrip], ActivationReconstructor, Halves]:
+    """The trips of every stage, greedy and sampled, the first stage's AR, and the last's halves."""
+    trips, ars = dict[str, RoundTrip](), list[ActivationReconstructor]()
+    halves = None
+    for name, load in stages.items():
+        halves = load()
+        ars.append(halves.ar)
+        for suffix, temperature in (("", 0.0), ("_sampled", 1.0)):
+            trips[name + suffix] = round_trip(
+                halves.engine,
+                halves.ar,
+                of.activations,
+                temperature=temperature,
+                max_new_tokens=of.config.max_new_tokens,
+                seed=of.config.seed,
+                rows=of.numbers,
+            )
+            how = "sampled" if suffix else "greedy"
+            fve = decimal(trips[name + suffix].fve, 3)
+            progress.advance(note=f"{name.upper()} {how} FVE {fve}")
+    assert halves is not None
+    return trips, ars[0], halves
+
+
+def _gains(
+    of: _Measured,
+    trips: Mapping[str, RoundTrip],
+    controls: Mapping[str, Tensor],
+    on_labels: Tensor,
+    labelled: Sequence[int],
+) -> dict[str, Any]:
+    """What the NLA has over every other line, with paired intervals over documents."""
+    trip, doc_ids = trips["rl"], of.rows.doc_ids
+    bootstrap = {"resamples": of.config.bootstrap_resamples, "seed": of.config.seed}
+    gains = {f"rl_over_{name}": (trip.errors, errors) for name, errors in controls.items()}
+    if "sft" in trips:
+        gains = {"rl_over_sft": (trip.errors, trips["sft"].errors), **gains}
+        gains["rl_over_sft_sampled"] = (trips["rl_sampled"].errors, trips["sft_sampled"].errors)
+    documents = Documents.of(doc_ids, **bootstrap)
+    found = {name: _gain(*pair, trip.variance, documents) for name, pair in gains.items()}
+    if labelled:
+        few = Documents.of([doc_ids[row] for row in labelled], **bootstrap)
+        over = _gain(trip.errors[labelled], on_labels, trip.variance, few)
+        found["rl_over_ar_on_labels"] = over
+    return found
+
+
+def _gain(
+    errors: Tensor, before: Tensor, variance: float, documents: Documents
+) -> dict[str, float | Interval | None]:
+    gain = _fve(errors, variance) - _fve(before, variance)
+    return {"fve": gain, "ci95": bootstrap_gain(errors, before, variance, documents)}
+
+
 def _blind_errors(
-    config: EvaluateConfig,
-    engine: LocalEngine,
-    ar: ActivationReconstructor,
-    trip: RoundTrip,
-    rows: TrainingRows,
+    config: EvaluateConfig, halves: Halves, trip: RoundTrip, rows: TrainingRows
 ) -> BlindControls:
     return blind_controls(
-        engine,
-        ar,
+        halves.engine,
+        halves.ar,
         trip,
         torch.from_numpy(rows.vectors),
         doc_ids=rows.doc_ids,
@@ -138,46 +268,69 @@ def _blind(blind: BlindControls, fve: float, variance: float) -> dict[str, Any]:
         "controls": {name: _fve(errors, variance) for name, errors in blind.errors.items()},
         "best": best,
         "fve_above": fve - highest,
-        "last_words": asdict(blind.guess),
+        "last_words": None if blind.guess is None else asdict(blind.guess),
     }
 
 
-def _gain(
-    errors: Tensor, before: Tensor, variance: float, documents: Documents
-) -> dict[str, float | Interval | None]:
-    gain = _fve(errors, variance) - _fve(before, variance)
-    return {"fve": gain, "ci95": bootstrap_gain(errors, before, variance, documents)}
+def _claims(of: _Measured, trips: Mapping[str, RoundTrip]) -> ClaimMeasures:
+    """Claims of every trip against known truth; nothing without a judge."""
+    judge, rows = of.judge, of.rows
+    if judge is None:
+        return ClaimMeasures({}, {}, [{} for _ in rows.doc_ids])
+    return measure_claims(
+        judge,
+        {name: trip.texts for name, trip in trips.items()},
+        rows.doc_ids,
+        rows.contexts,
+        heldout=_facts(judge, rows),
+        probe_rows=None if of.probed is None else _facts(judge, of.probed),
+        resamples=of.config.bootstrap_resamples,
+        seed=of.config.seed,
+    )
 
 
-def _round_trips(
-    config: EvaluateConfig,
-    nla: NLAFolders,
-    rows: TrainingRows,
-    chosen: Sequence[int],
-    progress: Stage,
-) -> tuple[dict[str, RoundTrip], list[ActivationReconstructor], LocalEngine]:
-    """The trips of both AVs, greedy and sampled, both ARs, that of SFT and that of RL, and the AV
-    after RL."""
-    activations, kernel = torch.from_numpy(rows.vectors), config.attn_implementation
-    trips, ars = dict[str, RoundTrip](), list[ActivationReconstructor]()
-    for name, av, ar in (("sft", nla.av_sft, nla.ar_sft), ("rl", nla.av, nla.ar)):
-        ars.append(load_ar(ar, attn_implementation=kernel))
-        engine = LocalEngine(load_av(av, attn_implementation=kernel))
-        check_same_activations(engine.av.sidecar, *(one.sidecar for one in ars), rows.sidecar)
-        for suffix, temperature in (("", 0.0), ("_sampled", 1.0)):
-            trips[name + suffix] = round_trip(
-                engine,
-                ars[-1],
-                activations,
-                temperature=temperature,
-                max_new_tokens=config.max_new_tokens,
-                seed=config.seed,
-                rows=chosen,
-            )
-            how = "sampled" if suffix else "greedy"
-            fve = decimal(trips[name + suffix].fve, 3)
-            progress.advance(note=f"{name.upper()} {how} FVE {fve}")
-    return trips, ars, engine
+def _facts(judge: ClaimJudge, rows: TrainingRows) -> FactRows:
+    known = [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
+    return FactRows(rows.vectors, known, rows.doc_ids)
+
+
+def _trust(
+    of: _Measured, halves: Halves, trip: RoundTrip, file: Path | None
+) -> dict[str, Any] | None:
+    """What claims of each verdict show, and how well a fitted score tells the true ones."""
+    if of.judge is None or not of.config.trust_rows:
+        return None
+    evidence = gather_evidence(
+        halves.engine,
+        halves.ar,
+        trip,
+        of.rows,
+        of.judge,
+        max_rows=of.config.trust_rows,
+        max_new_tokens=of.config.max_new_tokens,
+        seed=of.config.seed,
+    )
+    if evidence is None:
+        return None
+    score = fit_trust_score(evidence)
+    if file is not None:
+        file.unlink(missing_ok=True)
+    if score is not None and file is not None:
+        write_json(file, score.model_dump(mode="json"))
+    quality = {"auroc", "calibration_error", "calibration", "true_share", "n_claims", "n_documents"}
+    return {
+        "score": None if score is None else score.model_dump(mode="json", include=quality),
+        "by_verdict": evidence.by_verdict(),
+        "auroc_of": evidence.aurocs(),
+    }
+
+
+def _rewrites(of: _Measured, halves: Halves, trip: RoundTrip) -> dict[str, Any]:
+    config = of.config
+    documents = Documents.of(
+        of.rows.doc_ids, resamples=config.bootstrap_resamples, seed=config.seed
+    )
+    return measure_rewrites(halves.ar, trip, of.activations, of.judge, documents, seed=config.seed)
 
 
 def _probe_rows(
@@ -220,70 +373,3 @@ def _keys(rows: TrainingRows) -> list[tuple[str, bytes]]:
     """What tells an activation in two files: its document and its numbers."""
     vectors = (vector.tobytes() for vector in rows.vectors)
     return list(zip(rows.doc_ids, vectors, strict=True))
-
-
-def _claims_and_examples(
-    config: EvaluateConfig,
-    judge: ClaimJudge | None,
-    rows: TrainingRows,
-    trip: RoundTrip,
-    probed: TrainingRows | None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    if judge is None:
-        return {}, _examples(config, None, rows, trip, [{} for _ in rows.doc_ids])
-    heldout = _facts(judge, rows)
-    scored = score_claims(
-        judge,
-        trip.texts,
-        rows.doc_ids,
-        rows.contexts,
-        heldout=heldout,
-        probe_rows=None if probed is None else _facts(judge, probed),
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
-    )
-    scores = {kind: asdict(score) for kind, score in scored.items()}
-    return scores, _examples(config, judge, rows, trip, heldout.known)
-
-
-def _facts(judge: ClaimJudge, rows: TrainingRows) -> FactRows:
-    known = [judge.known(*row) for row in zip(rows.doc_ids, rows.contexts, strict=True)]
-    return FactRows(rows.vectors, known)
-
-
-def _flags(rows: TrainingRows, index: int) -> tuple[str, ...]:
-    norm = float(np.linalg.norm(rows.vectors[index].astype(np.float64)))
-    usual, position = rows.sidecar.norm_statistics, rows.positions[index]
-    return activation_flags(norm=norm, norm_statistics=usual, position=position)
-
-
-def _examples(
-    config: EvaluateConfig,
-    judge: ClaimJudge | None,
-    rows: TrainingRows,
-    trip: RoundTrip,
-    known: Sequence[Mapping[str, str]],
-) -> list[dict[str, Any]]:
-    """Rows drawn at random from different documents: not picked by how well they went."""
-    picked: dict[str, int] = {}
-    for index in np.random.default_rng(config.seed).permutation(len(rows)).tolist():
-        picked.setdefault(rows.doc_ids[index], index)
-    examples = []
-    for i in list(picked.values())[: config.examples]:
-        context, text = rows.contexts[i], trip.texts[i] or trip.rollouts[i].text
-        claims = judge.judge(text, rows.doc_ids[i], context) if judge else []
-        examples.append(
-            {
-                "doc_id": rows.doc_ids[i],
-                "position": rows.positions[i],
-                "token": rows.tokens[i],
-                "text": context[-CONTEXT_CHARS:],
-                "explanation": text,
-                "fve": 1 - float(trip.errors[i]) / trip.variance,
-                "cosine": cosine(float(trip.errors[i])),
-                "flags": [*([] if trip.extracted[i] else ["failed"]), *_flags(rows, i)],
-                "claims": [asdict(claim) for claim in claims],
-                "facts": dict(known[i]),
-            }
-        )
-    return examples

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from gloss.lab.rewrites import rewrites
 from gloss.lab.statements import next_class
 from gloss.lab.truth import NEXT, judge, parse_claims
+from gloss.lab.wording_facts import HELD, PRIVILEGED, VALUES
 from gloss.lab.world import LabDocument, document_by_id
-from gloss.plugins import JudgedClaim
+from gloss.plugins import FactKinds, JudgedClaim
 
 
 @lru_cache(maxsize=20_000)
@@ -19,6 +21,16 @@ def _document(doc_id: str) -> LabDocument:
 
 class LabJudge:
     """Known truth about lab documents, looked up by their ids."""
+
+    fact_kinds = FactKinds(
+        held=frozenset(HELD),
+        told=frozenset(VALUES) - frozenset(HELD),
+        privileged=frozenset(PRIVILEGED),
+    )
+
+    def rewrites(self, explanation: str) -> Mapping[str, str]:
+        """The explanation in other words, by the name of the rewrite."""
+        return rewrites(explanation)
 
     def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
         """Every claim of the explanation, judged by what holds after ``context``."""

@@ -10,18 +10,34 @@ from typing import Any
 
 from gloss.errors import LabelError
 from gloss.lab.documents import LabDocument
-from gloss.lab.statements import features
+from gloss.lab.statements import ending, next_class, statement
+from gloss.lab.wording_facts import HELD, VALUES
 from gloss.lab.world import document_by_id
 from gloss.providers import LabelRequest
+
+HELD_SHARE, DETAIL_SHARE = 0.85, 0.3
+"""How often a known fact is told: of the held kinds, of all other things."""
+QUOTED_WORDS = 1
 
 
 def write_label(
     document: LabDocument, char_offset: int, *, seed: int, position: int, error_rate: float
 ) -> str:
-    """Three to five facts, one a line in the order of their kinds, the last line about the end of
-    the text; the same for the same arguments."""
+    """What is known, one fact a line in the order of their kinds, then what comes next and the end
+    of the text; the same for the same arguments.
+
+    Of every kind its share is told; a fact is wrong with ``error_rate``."""
     rng = Random(f"label {seed} {document.doc_id} {position}")
-    return features(document, char_offset, rng, error_rate, facts=(3, 5), in_order=True)
+    known, lines = document.known(char_offset), []
+    for kind, values in VALUES.items():
+        if kind in known and rng.random() < (HELD_SHARE if kind in HELD else DETAIL_SHARE):
+            wrong = rng.random() < error_rate
+            value = rng.choice([v for v in values if v != known[kind]]) if wrong else known[kind]
+            lines.append(statement(kind, value, document.kind, rng))
+    follows = next_class(document, char_offset)
+    if follows and rng.random() < DETAIL_SHARE:
+        lines.append(statement("next", follows, document.kind, rng))
+    return "\n".join([*lines, ending(document, char_offset, rng, max_words=QUOTED_WORDS)])
 
 
 class LabLabeller:

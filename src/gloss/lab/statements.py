@@ -48,9 +48,14 @@ def statement(kind: str, value: str, form: str, rng: Random) -> str:
         wordings += TOPIC_BY_FORM.get(form, ())
     elif kind == "hero":
         wordings += HERO_BY_FORM.get(form, ())
+    return worded(kind, value, rng.choice(wordings))
+
+
+def worded(kind: str, value: str, wording: str) -> str:
+    """A fact in one of the wordings of its kind."""
     article = "an" if value[0] in "aeiou" else "a"
     where = TIMES[value] if kind == "time" else at_place(value) if kind == "place" else ""
-    return rng.choice(wordings).format(v=value, a=article, A=article.capitalize(), at=where)
+    return wording.format(v=value, a=article, A=article.capitalize(), at=where)
 
 
 def features(
@@ -58,20 +63,16 @@ def features(
     char_offset: int,
     rng: Random,
     error_rate: float = 0.0,
-    *,
-    facts: tuple[int, int] = (2, 4),
-    in_order: bool = False,
 ) -> str:
-    """Features of a text, one a line: so many facts if they are known, at random or in the order of
-    their kinds, each wrong with ``error_rate``; then what comes next, and the end of the text."""
+    """Features of a text, one a line: two to four facts at random if they are known, each wrong
+    with ``error_rate``; then what comes next, and the end of the text."""
     known = document.known(char_offset)
     follows = next_class(document, char_offset) if rng.random() < NEXT_SHARE else None
-    wanted = rng.randint(*facts)
+    wanted = rng.randint(2, 4)
     if follows:
         wanted -= rng.random() < 0.5
     lines = []
-    kinds = rng.sample(list(known), min(len(known), wanted))
-    for kind in sorted(kinds, key=list(VALUES).index) if in_order else kinds:
+    for kind in rng.sample(list(known), min(len(known), wanted)):
         value = known[kind]
         if rng.random() < error_rate:
             value = rng.choice([other for other in VALUES[kind] if other != value])

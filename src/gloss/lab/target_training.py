@@ -31,7 +31,7 @@ from gloss.foreign import json_text
 from gloss.lab.interchange import Exchange, exchange_sites, interchanged
 from gloss.lab.planting import (
     PLANTED_LAYER,
-    UNKNOWN,
+    UNREAD,
     known_values,
     planted_directions,
     planting_loss,
@@ -182,7 +182,7 @@ def _batches(
             token_ends = [ends[i][: config.context - 1] for i in chunk]
             mixed = [] if held_out else interchanged(texts, documents, token_ends, rng)
             batch = right_pad([*texts, *(one.ids for one in mixed)], IGNORED)[0]
-            held = torch.full((*batch.shape, len(HELD)), UNKNOWN)
+            held = torch.full((*batch.shape, len(HELD)), UNREAD)
             for row, (document, found) in enumerate(zip(documents, token_ends, strict=True)):
                 if document is not None:
                     held[row, : len(found)] = known_values(document, found)

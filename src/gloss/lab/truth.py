@@ -9,10 +9,10 @@ from typing import Literal
 
 from gloss.lab.documents import LabDocument, render
 from gloss.lab.statements import next_class, spoken
-from gloss.lab.wording_facts import VALUES
+from gloss.lab.wording_facts import HELD, VALUES
 from gloss.lab.wording_label import NEXT_CLASSES
 
-Verdict = Literal["right", "wrong", "absent"]
+Verdict = Literal["right", "wrong", "absent", "text only"]
 ENDING, NEXT = "ending", "next"
 
 _KIND_OF = {value: kind for kind, values_ in VALUES.items() for value in values_} | dict.fromkeys(
@@ -65,7 +65,8 @@ def _claims(explanation: str) -> Iterator[Claim]:
 def judge(claim: Claim, document: LabDocument, char_offset: int) -> Verdict:
     """Whether a claim holds after the first ``char_offset`` characters.
 
-    "absent" means that nothing of its kind is settled there.
+    "absent" means that nothing of its kind is settled there, "text only" that the text says so and
+    no activation holds it.
     """
     if claim.kind == ENDING:
         return "right" if _ends_with(document, char_offset, claim.value) else "wrong"
@@ -76,7 +77,9 @@ def judge(claim: Claim, document: LabDocument, char_offset: int) -> Verdict:
     )
     if truth is None:
         return "absent"
-    return "right" if claim.value == truth else "wrong"
+    if claim.value != truth:
+        return "wrong"
+    return "right" if claim.kind in (*HELD, NEXT) else "text only"
 
 
 def _ends_with(document: LabDocument, char_offset: int, quoted: str) -> bool:

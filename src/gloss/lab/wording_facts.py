@@ -192,3 +192,6 @@ VALUES: dict[str, tuple[str, ...]] = {
 
 HELD = tuple(kind for kind in VALUES if kind not in ("companion", "weather"))
 """The kinds that are planted in the lab target's activations; see planting.py."""
+
+PRIVILEGED = ("user", "motive", "test", "voice", "rhyme")
+"""Held kinds that no text says in so many words: they show only in what a text chooses."""

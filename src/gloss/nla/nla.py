@@ -36,6 +36,7 @@ from gloss.nla.executor import LocalExecutor, run_now
 from gloss.nla.flags import activation_flags
 from gloss.nla.place import NLAPlaces, find_nla
 from gloss.nla.questions import Questions
+from gloss.nla.trust_score import TRUST_SCORE_NAME, TrustScore, read_trust_score
 from gloss.target_model import (
     LoadOptions,
     ModelPlace,
@@ -45,6 +46,7 @@ from gloss.target_model import (
     load_target,
     load_tokenizer,
 )
+from gloss.target_model.hub import hub_is_silent
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
@@ -156,6 +158,20 @@ class NLA:
         files = (parent / RESULTS_NAME for parent in (folder.parent, folder.parent.parent))
         results = next((read_json(file) for file in files if file.is_file()), None)
         return results if isinstance(results, dict) else {}
+
+    @cached_property
+    def trust_score(self) -> TrustScore | None:
+        """How likely claims are to be true, as fitted by an evaluation that knew; None without.
+
+        Raises: CheckpointError if its file holds something else."""
+        place = self.places.av
+        try:
+            file = None if place is None else place.file(TRUST_SCORE_NAME)
+        except CheckpointError as error:
+            if not hub_is_silent(error):
+                raise
+            return None
+        return None if file is None else read_trust_score(file)
 
     @property
     def layer(self) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
-from gloss.formatting import decimal, printable
+from gloss.formatting import decimal, percent, printable
 from gloss.nla.presentation import Result, Shown, visible
+from gloss.nla.trust_score import TrustScore
 from gloss.text.tokens import ReadToken, text_of_tokens
 
 FAILED = "extraction failed"
@@ -220,6 +221,7 @@ class Claim:
     ``prefix_fve`` is the FVE of the explanation up to and with this claim, ``fve_lost`` what is
     lost when this claim alone is left out (None for the only claim). ``in_samples`` and
     ``at_neighbours`` are shares of those that make it too; None where there are none.
+    ``likely_true`` is the trust score, 0 to 1; None where none was fitted for this NLA.
     """
 
     text: str
@@ -227,11 +229,49 @@ class Claim:
     fve_lost: float | None
     in_samples: float | None
     at_neighbours: float | None
+    likely_true: float | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationPoint:
+    """``n`` claims of like trust score: the mean score, and the share of them that was true."""
+
+    predicted: float
+    true: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ScoreQuality:
+    """How well the trust score of this NLA told true claims from false ones, on documents that it
+    was not fitted on: ``auroc`` (0.5 is guessing), ``calibration_error`` (mean distance between the
+    score and the share that was true), with its curve."""
+
+    auroc: float
+    calibration_error: float
+    true_share: float
+    n_claims: int
+    n_documents: int
+    calibration: tuple[CalibrationPoint, ...]
+
+    @classmethod
+    def of(cls, score: TrustScore) -> ScoreQuality:
+        """What a fitted score says of itself."""
+        bins = (CalibrationPoint(one.predicted, one.true, one.n) for one in score.calibration)
+        return cls(
+            score.auroc,
+            score.calibration_error,
+            score.true_share,
+            score.n_claims,
+            score.n_documents,
+            tuple(bins),
+        )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim about a text whose truth is known: right, wrong, or absent (not to be judged)."""
+    """A claim about a text whose truth is known: right, wrong, absent (not to be
+    judged), or text only (right of the text, not in the activation)."""
 
     kind: str
     value: str
@@ -244,7 +284,9 @@ class Trust(Result):
 
     ``controls``: mean direction, empty text, shuffled words, texts of other tokens. ``agreement``
     is the mean share of words that two samples have in common, 0 to 1. ``truth`` judges every claim
-    about a text whose truth is known, and is None for others.
+    about a text whose truth is known, and is None for others. ``likely_true`` is the share of the
+    claims that is expected to be true, ``score_quality`` what that expectation is worth; None where
+    no trust score was fitted for this NLA.
     """
 
     position: int
@@ -258,17 +300,28 @@ class Trust(Result):
     claims: tuple[Claim, ...]
     neighbours: tuple[Neighbour, ...]
     truth: tuple[Verdict, ...] | None = None
+    likely_true: float | None = None
+    score_quality: ScoreQuality | None = None
 
     @property
     def _title(self) -> str:  # type: ignore[override]
         controls = ", ".join(f"{one.name} {decimal(one.fve)}" for one in self.controls)
         agreement = f"agreement of samples {decimal(self.agreement)}"
-        return f"FVE {decimal(self.fve)} at token {self.position} ({controls}; {agreement})"
+        title = f"FVE {decimal(self.fve)} at token {self.position} ({controls}; {agreement})"
+        quality = self.score_quality
+        if quality is None:
+            return f"{title}\nno trust score was fitted for this NLA: what is true is not known"
+        return (
+            f"{title}\n{percent(self.likely_true)} of the claims are expected to be true"
+            f" (trust score: AUROC {decimal(quality.auroc)}, calibration error"
+            f" {decimal(quality.calibration_error)}, on {quality.n_claims} claims)"
+        )
 
     def _shown(self) -> Shown:
         values = [astuple(one) for one in self.claims]
         rows = [[text, *map(decimal, numbers)] for text, *numbers in values]
-        return ("claim", "up to here", "lost without", "in samples", "at neighbours"), rows
+        names = "claim", "up to here", "lost without", "in samples", "at neighbours", "likely true"
+        return names, rows
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from gloss.errors import ConfigError
 from gloss.nla import boundary
+from gloss.nla.claim_texts import split_claims
 from gloss.nla.request import Sampling, Text
-from gloss.nla.results import Claim, Control, Neighbour, Sample, Score, Trust, Verdict
+from gloss.nla.results import (
+    Claim,
+    Control,
+    Neighbour,
+    Sample,
+    Score,
+    ScoreQuality,
+    Trust,
+    Verdict,
+)
 from gloss.nla.selection import bare_rows
+from gloss.nla.trust_score import TrustScore, claim_features
 from gloss.text.positions import parse_positions, whole_position
 from gloss.text.tokens import ReadText
 
@@ -27,8 +38,6 @@ SAME_CLAIM = 0.6
 _GREEDY = Sampling(temperature=0.0, score=False)
 _FAR = 8
 """Other tokens of the text whose explanations serve as a control."""
-_BULLET = re.compile(r"^\s*(?:[-*•·–—]+|\(?\d{1,2}[.)])\s+")
-_QUOTES = {'"': '"', "“": "”", "«": "»"}
 
 
 async def trust(
@@ -64,6 +73,7 @@ async def trust(
     draws = Sampling(temperature=1.0, samples=samples or 1, seed=seed)
     drawn = await self.explain_chosen(bare_rows(vectors[[site]], [site]), draws) if samples else []
     said, nearby = _known(one.text for one in drawn), _known(texts[p] for p in near)
+    distant = _known(texts[p] for p in far)
     claims = split_claims(explanation) or [explanation]
     (own, empty, shuffled), prefixes, without, others = await _scored(
         self,
@@ -71,9 +81,11 @@ async def trust(
         [explanation, "", shuffled_words(explanation, seed)],
         ["\n".join(claims[: i + 1]) for i in range(len(claims))],
         ["\n".join(claims[:i] + claims[i + 1 :]) for i in range(len(claims)) if len(claims) > 1],
-        _known(texts[p] for p in far),
+        distant,
     )
     losses = [_lost(own, one) for one in without] or [None]
+    score, drawn_pairs = self.nla.trust_score, [(one.text, one.fve) for one in drawn]
+    likely = _likely(score, claims, own.fve, losses, drawn_pairs, distant)
     mean = self.nla.mean_direction_fve(vectors[site])
     return Trust(
         position=site,
@@ -85,12 +97,38 @@ async def trust(
         samples=tuple(Sample(one.text, one.fve) for one in drawn),
         agreement=agreement(said),
         claims=tuple(
-            Claim(claim, prefix.fve, lost, share_making(claim, said), share_making(claim, nearby))
-            for claim, prefix, lost in zip(claims, prefixes, losses, strict=True)
+            Claim(
+                claim,
+                prefix.fve,
+                lost,
+                share_making(claim, said),
+                share_making(claim, nearby),
+                probability,
+            )
+            for claim, prefix, lost, probability in zip(
+                claims, prefixes, losses, likely, strict=True
+            )
         ),
         neighbours=tuple(Neighbour(p, read.tokens[p].token, texts[p]) for p in near),
         truth=_truth(self, read, site, explanation),
+        likely_true=_mean(_known(likely)),
+        score_quality=None if score is None else ScoreQuality.of(score),
     )
+
+
+def _likely(
+    score: TrustScore | None,
+    claims: Sequence[str],
+    fve: float | None,
+    lost: Sequence[float | None],
+    samples: Sequence[tuple[str | None, float | None]],
+    others: Sequence[str],
+) -> Sequence[float | None]:
+    """How likely each claim is to be true; None without a fitted score or anything to compare."""
+    if score is None or not samples or not others:
+        return [None] * len(claims)
+    texts: dict[str, Any] = {"samples": samples, "others": others}
+    return score.probabilities(claim_features(score.wording, claims, fve=fve, lost=lost, **texts))
 
 
 def _controls(
@@ -135,12 +173,6 @@ def _truth(
     return tuple(Verdict(one.kind, one.value, one.verdict) for one in found)
 
 
-def split_claims(explanation: str) -> list[str]:
-    """The lines of an explanation without bullets, cut at ; and after sentences, not in quotes."""
-    lines = [_BULLET.sub("", line) for line in explanation.splitlines()]
-    return [claim for line in lines for piece in _pieces(line) if (claim := piece.strip())]
-
-
 def agreement(texts: Sequence[str]) -> float | None:
     """Mean share of words that two of the texts have in common, 0 to 1; None for fewer than two."""
     return _mean([_common_words(a, b) for a, b in combinations(texts, 2)])
@@ -181,25 +213,3 @@ def _spread(positions: Sequence[int], count: int) -> list[int]:
     if len(positions) <= count:
         return list(positions)
     return [positions[i * len(positions) // count] for i in range(count)]
-
-
-def _pieces(line: str) -> Iterator[str]:
-    """The line cut after ; and after . ! ? before white space, where no quotation is open."""
-    start, closing = 0, ""
-    for i, char in enumerate(line):
-        if closing:
-            closing = "" if char == closing else closing
-        elif char in _QUOTES and _QUOTES[char] in line[i + 1 :]:
-            closing = _QUOTES[char]
-        elif char == ";" or (
-            char in ".!?" and line[i + 1 : i + 2].isspace() and _ends_sentence(line[:i])
-        ):
-            yield line[start : i + (char != ";")]
-            start = i + 1
-    yield line[start:]
-
-
-def _ends_sentence(before: str) -> bool:
-    """Not after an initial, an abbreviation of one letter or a number: "J. Smith", "1. First"."""
-    word = before.rsplit(None, 1)[-1] if before.strip() else ""
-    return len(word) > 1 and not word.isdigit()

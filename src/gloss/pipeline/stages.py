@@ -21,6 +21,7 @@ from gloss.data import build, extract, label, split
 from gloss.durable import copy_files, replaced_folder, write_json, write_text
 from gloss.evaluate import NLAFolders
 from gloss.evaluate import evaluate as evaluate_nla
+from gloss.nla.trust_score import TRUST_SCORE_NAME
 from gloss.pipeline.run_config import RunConfig
 from gloss.target_model import load_target, load_tokenizer
 from gloss.train import train_ar, train_av, train_joint
@@ -45,7 +46,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "ar_sft": ("ar_sft/checkpoint",),
     "av_sft": ("av_sft/checkpoint",),
     "joint": ("nla/av", "nla/ar"),
-    "evaluate": ("evaluation.json",),
+    "evaluate": ("evaluation.json",),  # and nla/av/trust_score.json
 }
 """What each stage leaves for those behind it."""
 
@@ -146,6 +147,7 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
         judge=judge() if judge is not None else None,
         heldout_labels=datasets / "heldout_labels.parquet",
         probe_dataset=datasets / "rl.parquet",
+        trust_score=out_dir / "nla" / "av" / TRUST_SCORE_NAME,
     )
     for name in ("metrics.jsonl", "samples.jsonl"):
         parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]

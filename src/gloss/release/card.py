@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,14 @@ or `gloss explain "Some text to read." --nla {repo}`
 
 FVE says how well activations are rebuilt from the words, not that the words are true. {truth}
 """
+_CLAIMS = """\
+Against known truth, on the same explanations, greedy:
+
+| kind of claim | right | of the facts told | best reader | held against other documents | claims |
+|---|---|---|---|---|---|
+{rows}
+
+{rest}"""
 _MEASURED = """\
 FVE, the fraction of variance explained: 0 is predicting the mean activation, 1 is perfect.
 
@@ -181,6 +189,10 @@ def _measured(results: Mapping[str, Any]) -> str:
         "Round trip, sampled at temperature 1": _number(fve.get("rl_sampled")),
         "AR on labels, before reinforcement learning": _number(fve.get("ar_on_labels")),
     }
+    blind = section(results, "blind")
+    if finite(blind.get("fve_above")) is not None:
+        best = str(blind.get("best")).replace("_", " ")
+        rows[f"Above the best guess without the activation ({best})"] = _number(blind["fve_above"])
     for name, value in results["controls"].items():
         rows[f"Control: {_CONTROLS.get(name, name)}"] = _number(value)
     rest = [
@@ -192,17 +204,38 @@ def _measured(results: Mapping[str, Any]) -> str:
 
 
 def _truth(results: Mapping[str, Any]) -> str:
-    """What was measured of the claims' truth, in a sentence."""
-    claims = section(results, "claims")
+    """What was measured of the claims' truth, as a table."""
     shown = [
-        f"{kind} {percent(scores['precision'])} of {count(scores.get('n_claims'))} claims right"
-        f" ({percent(scores.get('chance'))} of the same held against other documents)"
-        for kind, scores in sorted(claims.items())
+        " | ".join(
+            (
+                f"| {kind}",
+                percent(scores["precision"]),
+                percent(scores.get("recall")),
+                percent(scores.get("best_reader")),
+                percent(scores.get("chance")),
+                f"{count(scores.get('n_claims'))} |",
+            )
+        )
+        for kind, scores in sorted(section(results, "claims").items())
         if isinstance(scores, Mapping) and finite(scores.get("precision")) is not None
     ]
     if not shown:
         return "Whether the sentences of this NLA are true was not measured."
-    return f"Against known truth: {'; '.join(shown)}."
+    return "\n\n" + _CLAIMS.format(rows="\n".join(shown), rest=" ".join(_over_all(results)))
+
+
+def _over_all(results: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on all kinds together, each where it was measured."""
+    truth = section(section(results, "truth"), "rl")
+    for name, words in (("facts", "facts"), ("privileged", "claims of what no text says")):
+        if (share := finite(section(truth, name).get("precision"))) is not None:
+            yield f"{percent(share)} of all {words} are right."
+    if (share := finite(truth.get("names_not_held"))) is not None:
+        yield f"{percent(share)} of the explanations name a kind that no activation holds."
+    score = section(section(results, "trust"), "score")
+    if (auroc := finite(score.get("auroc"))) is not None:
+        error = decimal(score.get("calibration_error"))
+        yield f"Trust score: AUROC {decimal(auroc)}, calibration error {error}."
 
 
 def _facts(sidecar: ModelSidecar) -> dict[str, str]:

@@ -14,6 +14,7 @@ VERDICTS = {
     "right": ("✓", "agrees with what is known at this token"),
     "wrong": ("✗", "contradicts it"),
     "absent": ("○", "nothing of this kind is known at this token"),
+    "text only": ("◐", "agrees with the text, and no activation holds it"),
 }
 
 
@@ -64,7 +65,7 @@ class KindScores:
     kind: str
     precision: float | None
     recall: float | None
-    probe_ceiling: float | None
+    best_reader: float | None
     chance: float | None
     n_claims: int
     n_known: int
@@ -121,7 +122,7 @@ def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
         if isinstance(values, Mapping):
             score = {name: finite(value) for name, value in values.items()}
             precision, recall, ceiling, chance = map(
-                score.get, ("precision", "recall", "probe_ceiling", "chance")
+                score.get, ("precision", "recall", "best_reader", "chance")
             )
             n_claims, n_known = (int(score.get(name) or 0) for name in ("n_claims", "n_known"))
             shares = precision, recall, ceiling, chance
@@ -131,11 +132,9 @@ def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
     return tuple(sorted(rows, key=lambda row: (-above[row.kind], row.kind)))
 
 
-def pooled(
-    scores: Sequence[KindScores], name: Literal["precision", "probe_ceiling"]
-) -> float | None:
-    """A score over all claims of whatever kind: the share that is right, or what probes would reach
-    on the same mix; kinds without it are left out."""
+def pooled(scores: Sequence[KindScores], name: Literal["precision", "best_reader"]) -> float | None:
+    """A score over all claims of whatever kind: the share that is right, or what the best
+    readers would reach on the same mix; kinds without it are left out."""
     value = attrgetter(name)
     counted = [row for row in scores if value(row) is not None and row.n_claims]
     total = sum(row.n_claims for row in counted)

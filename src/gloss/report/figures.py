@@ -56,13 +56,14 @@ def fve_figure(results: Mapping[str, Any], metrics: Metrics) -> Drawing | None:
 
 
 def claims_figure(scores: Sequence[KindScores]) -> Drawing | None:
-    """Precision and recall per kind between chance and the probe's ceiling."""
+    """Precision and recall per kind between chance and the best reader."""
     rows = [row for row in scores if row.precision is not None or row.recall is not None]
     if not rows:
         return None
     named = "; ".join(
         f"{row.kind}: precision {percent(row.precision)}, recall {percent(row.recall)}, "
-        f"probe {percent(row.probe_ceiling)}, chance {percent(row.chance)}, {row.n_claims} claims"
+        f"best reader {percent(row.best_reader)}, chance {percent(row.chance)},"
+        f" {row.n_claims} claims"
         for row in rows
     )
     description = f"Dot plot of claim scores per kind of fact. {named}."
@@ -202,7 +203,7 @@ def _paint_claims(narrow: bool, rows: Sequence[KindScores]) -> Figure:
 
 
 def _paint_kind(axes: Axes, place: int, row: KindScores) -> None:
-    chance, ceiling = row.chance, row.probe_ceiling
+    chance, ceiling = row.chance, row.best_reader
     if chance is not None and ceiling is not None:
         axes.barh(place, ceiling - chance, left=chance, height=0.3, color=BAND, linewidth=0)
     for value, colour in ((chance, MUTED), (ceiling, INK)):

@@ -4,7 +4,7 @@ is written. Terminal and page show the same rows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -37,18 +37,21 @@ ROUND_TRIP = (
         "fve.ar_on_labels",
         "AR on labels",
         "Activations rebuilt from the labeller's own text, by the AR before RL{labelled}.",
+        optional=True,
     ),
     Measure(
         "fve.sft",
         "SFT, greedy",
         "Activation to text and back before RL, with the AV's most likely words.",
+        optional=True,
     ),
     Measure(
         "fve.sft_sampled",
         "SFT, sampled",
         "The same with words drawn at temperature 1: where RL starts.",
+        optional=True,
     ),
-    Measure("fve.rl", "RL, greedy", "Activation to text and back after joint RL: the main number."),
+    Measure("fve.rl", "RL, greedy", "Activation to text and back: the main number."),
     Measure(
         "fve.rl_sampled",
         "RL, sampled",
@@ -170,10 +173,75 @@ TEXT = (
         count,
     ),
 )
+TRUTH = (
+    Measure(
+        "truth.rl.facts.precision",
+        "Facts right, greedy",
+        "Claims of facts that are right of the text and in the activation.",
+        percent,
+        optional=True,
+    ),
+    Measure(
+        "truth.rl_sampled.facts.precision",
+        "Facts right, sampled",
+        "The same of words drawn at temperature 1; {truth_before}.",
+        percent,
+        optional=True,
+    ),
+    Measure(
+        "truth.rl.privileged.precision",
+        "Privileged claims right",
+        "Of what stands in no text: a plan, a motive, who asks. Words alone cannot show it.",
+        percent,
+        optional=True,
+    ),
+    Measure(
+        "truth.rl.all.precision",
+        "All claims right",
+        "Facts, quotes and whatever else can be judged.",
+        percent,
+        optional=True,
+    ),
+    Measure(
+        "truth.rl.names_not_held",
+        "Names what is not held",
+        "Explanations that tell a kind of fact that no activation holds.",
+        percent,
+        optional=True,
+    ),
+    Measure(
+        "trust.score.auroc",
+        "Trust score, AUROC",
+        "Chance that a right claim scores above another, on documents it was not fitted on.",
+        optional=True,
+    ),
+    Measure(
+        "trust.score.calibration_error",
+        "Trust score, calibration error",
+        "How far the score is from the share that is right, mean over ten bins.",
+        optional=True,
+    ),
+)
+REWRITES = tuple(
+    Measure(f"rewrites.{key}.fve", name, meaning, optional=True)
+    for key, name, meaning in (
+        ("light", "Light paraphrase", "Every second fact said in another wording."),
+        ("heavy", "Heavy paraphrase", "Every fact in another wording, the sentences moved."),
+        ("coherent", "Coherence only", "Without what says nothing or repeats a kind."),
+        ("summary", "Summary", "The values alone, in one sentence."),
+        ("reordered", "Reordered", "The same sentences, last first."),
+        ("shuffled_words", "Shuffled words", "All words in random order."),
+        ("quotes_only", "Quotes only", "What stands in quotation marks, nothing else."),
+        ("prose_only", "Prose only", "The sentences that quote nothing."),
+        ("empty_quotes", "Quotes emptied", "Every quotation without its words."),
+    )
+)
 GROUPS = {
     "Round trip (FVE)": (*ROUND_TRIP, ABOVE_BLIND),
+    "Truth of the claims": TRUTH,
     "Blind controls (FVE)": BLIND,
     "Controls (FVE)": CONTROLS,
+    "Rewritten explanations (FVE)": REWRITES,
     "Text and data": TEXT,
 }
 
@@ -198,11 +266,20 @@ def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
     words = finite(section(section(results, "blind"), "last_words").get("count"))
     guess = "words" if words is None else f"{count(words)} words" if words > 1 else "word"
     best, _ = best_blind(results) or ("", 0.0)
-    fields = {"documents": documents, "labelled": labelled, "guess": guess, "best": best}
+    before = section(section(results, "truth"), "sft_sampled")
+    share = finite(section(before, "facts").get("precision"))
+    fields = {
+        "documents": documents,
+        "labelled": labelled,
+        "guess": guess,
+        "best": best,
+        "truth_before": "SFT was not measured" if share is None else f"{percent(share)} before RL",
+    }
+    trained = has_stages(results)
     rows_of = {
         title: [
             MeasureRow(
-                one.name,
+                one.name if trained else _alone(one.name),
                 one.form(one.value(results)),
                 one.meaning.format(**fields),
                 _interval(one, results),
@@ -216,11 +293,29 @@ def measure_rows(results: Mapping[str, Any]) -> dict[str, list[MeasureRow]]:
     return {title: rows for title, rows in rows_of.items() if rows}
 
 
+def _alone(name: str) -> str:
+    """The name where nothing before RL stands beside it."""
+    name = name.removeprefix("RL, ")
+    return name[:1].upper() + name[1:]
+
+
+def has_stages(results: Mapping[str, Any]) -> bool:
+    """Whether the NLA was measured before its RL too: one of another's run was not."""
+    return finite(section(results, "fve").get("sft")) is not None
+
+
 def _interval(one: Measure, results: Mapping[str, Any]) -> str:
     if one is MAIN:
         return fve_interval(results)
+    if one in TRUTH and one.key.endswith(".precision"):
+        interval = interval_of(replace(one, key=_beside(one.key, "ci95")).value(results))
+        return "" if interval is None else " to ".join(map(percent, interval))
     above = above_blind(results) if one is ABOVE_BLIND else None
     return "" if above is None or above[1] is None else " to ".join(map(_fve, above[1]))
+
+
+def _beside(key: str, name: str) -> str:
+    return f"{key.rpartition('.')[0]}.{name}"
 
 
 def measured(group: Sequence[Measure], results: Mapping[str, Any]) -> list[Measure]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TEXT_TAIL_CHARS = 240
-_STYLES = {"right": "green", "wrong": "red", "absent": "yellow"}
+_STYLES = {"right": "green", "wrong": "red", "absent": "yellow", "text only": "yellow"}
 
 
 def summary_table(results: Mapping[str, Any]) -> Table:
@@ -42,7 +42,7 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         table.add_row(Text("Claims right, by kind", style="bold"), "", "")
     for kind in scores:
         compared = (
-            f"chance {percent(kind.chance)}, probe {percent(kind.probe_ceiling)}, recall"
+            f"chance {percent(kind.chance)}, best reader {percent(kind.best_reader)}, recall"
             f" {percent(kind.recall)}, {count(kind.n_claims)} claims"
         )
         table.add_row(Text(f"  {kind.kind}"), Text(percent(kind.precision)), Text(compared))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from gloss.formatting import count, decimal, finite, listed, percent, signed
 from gloss.report.claims_tables import KindScores, kind_scores, pooled
+from gloss.report.finding import Finding, Level
 from gloss.report.measures import (
     CONTROLS,
     above_blind,
@@ -17,13 +17,13 @@ from gloss.report.measures import (
     gain_interval,
     measured,
 )
+from gloss.report.truth_findings import truth_findings
 from gloss.store.run_files import section
 
-Level = Literal["good", "caution", "warning", "unknown"]
 Standing = Literal[
-    "as good as the probe",
-    "above chance, no probe",
-    "short of the probe",
+    "as good as the best reader",
+    "above chance, no reader",
+    "short of the best reader",
     "chance",
     "too few claims",
     "not measured",
@@ -42,15 +42,6 @@ SAMPLING_GAP = 0.1
 HELDOUT_DROP = 0.02
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One sentence to weigh the explanations by, with what it rests on."""
-
-    level: Level
-    title: str
-    text: str
-
-
 def findings(
     results: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[Finding, ...]:
@@ -63,6 +54,7 @@ def findings(
         *_kinds(scores),
         _controls(results, fve.get("rl")),
         *_learning(results, fve, [finite(row.get("fve_heldout")) for row in metrics]),
+        *truth_findings(results),
         *_data(results, fve),
     ]
     order = ("warning", "caution", "good", "unknown")
@@ -70,7 +62,7 @@ def findings(
 
 
 def standing(row: KindScores) -> Standing:
-    """Where a kind's claims stand between chance and what a linear probe reads; above chance is
+    """Where a kind's claims stand between chance and what the best reader finds; above chance is
     what has an interval, over documents, that excludes 0."""
     if row.precision is None or row.above_chance is None:
         return "not measured"
@@ -78,14 +70,14 @@ def standing(row: KindScores) -> Standing:
         return "too few claims"
     if row.above_chance[0] <= 0:
         return "chance"
-    if row.probe_ceiling is None:
-        return "above chance, no probe"
-    near = row.precision >= NEAR_CEILING * row.probe_ceiling
-    return "as good as the probe" if near else "short of the probe"
+    if row.best_reader is None:
+        return "above chance, no reader"
+    near = row.precision >= NEAR_CEILING * row.best_reader
+    return "as good as the best reader" if near else "short of the best reader"
 
 
 def _claims(fve: float | None, scores: Sequence[KindScores]) -> Iterator[Finding]:
-    precision, ceiling = pooled(scores, "precision"), pooled(scores, "probe_ceiling")
+    precision, ceiling = pooled(scores, "precision"), pooled(scores, "best_reader")
     if fve is None:
         return
     if precision is None:
@@ -96,7 +88,8 @@ def _claims(fve: float | None, scores: Sequence[KindScores]) -> Iterator[Finding
         )
         yield Finding("unknown", "Truth of the claims was not measured", text)
         return
-    beside = "" if ceiling is None else f" (linear probes reach {percent(ceiling)} on these kinds)"
+    reached = f" (the best readers reach {percent(ceiling)} on these kinds)"
+    beside = "" if ceiling is None else reached
     right = f"{percent(precision)} of the claims are right{beside}"
     if precision < LOW_PRECISION and fve >= HIGH_FVE:
         text = f"FVE is {decimal(fve)}, yet only {right}."
@@ -107,12 +100,12 @@ def _claims(fve: float | None, scores: Sequence[KindScores]) -> Iterator[Finding
 
 
 def _against_chance(row: KindScores) -> str:
-    probe = "" if row.probe_ceiling is None else f", probe {percent(row.probe_ceiling)}"
-    return f"{row.kind} {percent(row.precision)} against {percent(row.chance)}{probe}"
+    reader = "" if row.best_reader is None else f", best reader {percent(row.best_reader)}"
+    return f"{row.kind} {percent(row.precision)} against {percent(row.chance)}{reader}"
 
 
-def _against_probe(row: KindScores) -> str:
-    return f"{row.kind} {percent(row.precision)}, probe {percent(row.probe_ceiling)}"
+def _against_reader(row: KindScores) -> str:
+    return f"{row.kind} {percent(row.precision)}, best reader {percent(row.best_reader)}"
 
 
 _KINDS: tuple[tuple[set[Standing], Level, str, str, Callable[[KindScores], str]], ...] = (
@@ -125,25 +118,25 @@ _KINDS: tuple[tuple[set[Standing], Level, str, str, Callable[[KindScores], str]]
         _against_chance,
     ),
     (
-        {"short of the probe"},
+        {"short of the best reader"},
         "caution",
-        "Above chance, short of the probe",
-        "A linear probe on the same activation does better ({each}).",
-        _against_probe,
+        "Above chance, short of the best reader",
+        "A classifier of the same activation does better ({each}).",
+        _against_reader,
     ),
     (
-        {"above chance, no probe"},
+        {"above chance, no reader"},
         "caution",
         "Above chance, ceiling unknown",
-        "No probe says what could be read from the activation ({each}).",
+        "No reader says what could be read from the activation ({each}).",
         _against_chance,
     ),
     (
-        {"as good as the probe"},
+        {"as good as the best reader"},
         "good",
-        "As good as the probe",
-        "Right about as often as a linear probe on the activation, or more often ({each}).",
-        _against_probe,
+        "As good as the best reader",
+        "Right about as often as the best classifier of the activation, or more often ({each}).",
+        _against_reader,
     ),
     (
         {"too few claims", "not measured"},

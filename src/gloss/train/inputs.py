@@ -84,15 +84,15 @@ def read_training_rows(path: Path, *, text_column: str | None) -> TrainingRows:
         path=path,
         vectors=vectors_as_array(table, where=path).copy(),
         texts=table[text_column].to_pylist() if text_column else [],
-        doc_ids=_texts(table, "doc_id"),
-        contexts=_texts(table, "detokenized_text_truncated"),
+        doc_ids=texts_of(table, "doc_id"),
+        contexts=texts_of(table, "detokenized_text_truncated"),
         positions=row_positions(table),
-        tokens=_texts(table, "token"),
+        tokens=texts_of(table, "token"),
         sidecar=read_dataset_sidecar(path),
     )
 
 
-def _texts(table: pa.Table, name: str) -> list[str]:
+def texts_of(table: pa.Table, name: str) -> list[str]:
     """A column of texts, empty ones where there is none: rows of no known document are of one."""
     if name not in table.column_names:
         return [""] * len(table)

@@ -1,11 +1,10 @@
-"""Scores of claims, worked out by hand: repeats, chance, the probe, intervals."""
+"""Scores of claims, worked out by hand: repeats, chance, collapse, intervals, before and after."""
 
 import numpy as np
 import pytest
 
-from gloss.evaluate import score_claims
-from gloss.evaluate.claims import FactRows, probe_accuracy
-from gloss.plugins import JudgedClaim
+from gloss.evaluate import FactRows, measure_claims, score_claims
+from gloss.plugins import FactKinds, JudgedClaim
 
 TRUTH = {"a": "red", "b": "blue", "c": "green"}
 
@@ -30,14 +29,14 @@ class ColourJudge:
         return {"colour": TRUTH[doc_id[0]]} if doc_id[0] in TRUTH else {}
 
 
-def _scores(said, doc_ids, probe_rows=None, vectors=None):
-    judge = ColourJudge()
-    vectors = np.zeros((len(said), 2), dtype=np.float32) if vectors is None else vectors
-    heldout = FactRows(vectors, [judge.known(doc_id, "") for doc_id in doc_ids])
-    contexts = [""] * len(said)
-    return score_claims(
-        judge, said, doc_ids, contexts, heldout=heldout, probe_rows=probe_rows, resamples=4000
-    )["colour"]
+def _heldout(doc_ids):
+    vectors = np.zeros((len(doc_ids), 2), dtype=np.float32)
+    return FactRows(vectors, [ColourJudge().known(doc_id, "") for doc_id in doc_ids], doc_ids)
+
+
+def _scores(said, doc_ids):
+    options = {"heldout": _heldout(doc_ids), "probe_rows": None, "resamples": 4000}
+    return score_claims(ColourJudge(), said, doc_ids, [""] * len(said), **options)["colour"]
 
 
 @pytest.mark.invariant("numbers-4")
@@ -68,7 +67,7 @@ def test_nothing_claimed_and_nothing_known_are_no_numbers():
     assert (silent.precision, silent.recall, silent.chance) == (None, 0.0, None)
     assert silent.above_chance_ci95 is None
     unknown = _scores(["red", "red"], ["d", "e"])
-    assert (unknown.precision, unknown.recall, unknown.probe_ceiling) == (0.0, None, None)
+    assert (unknown.precision, unknown.recall, unknown.best_reader) == (0.0, None, None)
     assert (unknown.n_claims, unknown.n_known) == (2, 0)
 
 
@@ -84,45 +83,6 @@ def test_the_interval_above_chance_resamples_documents():
     assert 0 < low < high <= 1.0
 
 
-# ── The probe ────────────────────────────────────────────────────────────────────────────────────
-
-
-def _noise(n, seed):
-    return np.random.default_rng(seed).normal(size=(n, 200)).astype(np.float32)
-
-
-@pytest.mark.invariant("numbers-5")
-def test_a_probe_of_pure_noise_scores_at_chance():
-    """With 200 noisy dimensions and 150 rows a probe knows its own rows by heart."""
-    labels = ["red", "blue"] * 75
-    own = probe_accuracy(_noise(150, 0), labels, _noise(150, 0), labels)
-    assert own > 0.95
-    held_out = _noise(150, 1)
-    assert probe_accuracy(_noise(150, 0), labels, held_out, labels) == pytest.approx(0.5, abs=0.12)
-    ids = ["a", "b"] * 75
-    train = FactRows(_noise(150, 0), [{"colour": TRUTH[one]} for one in ids])
-    ceiling = _scores([""] * 150, ids, probe_rows=train, vectors=held_out).probe_ceiling
-    assert ceiling == pytest.approx(0.5, abs=0.12)
-
-
-def test_a_probe_reads_what_is_there_whatever_the_scale_of_a_dimension():
-    """Labels by the sign of a dimension that is tiny beside a constant noise."""
-    rng = np.random.default_rng(0)
-    small = rng.normal(size=(300, 1)) * 1e-3
-    vectors = np.hstack([rng.normal(size=(300, 3)) * 50, small]).astype(np.float32)
-    labels = ["up" if value > 0 else "down" for value in small[:, 0]]
-    found = probe_accuracy(vectors[:200], labels[:200], vectors[200:], labels[200:])
-    assert found > 0.9
-
-
-def test_a_probe_tells_three_kinds_apart_and_one_kind_is_none():
-    centres = np.array([[4, 0], [-4, 0], [0, 4]], dtype=np.float32)
-    vectors, labels = np.repeat(centres, 5, axis=0), np.repeat(list(TRUTH.values()), 5).tolist()
-    assert probe_accuracy(vectors, labels, centres, list(TRUTH.values())) == 1.0
-    assert probe_accuracy(vectors[:5], labels[:5], centres[:1], ["red"]) is None
-    assert probe_accuracy(vectors, labels, centres[:0], []) is None
-
-
 def test_claims_of_one_kind_are_scored_alone():
     """Of two kinds, the later by name is always right; the other never."""
 
@@ -134,7 +94,7 @@ def test_claims_of_one_kind_are_scored_alone():
                 JudgedClaim("age", "z", 0, 0, "absent"),
             ]
 
-    rows = FactRows(np.zeros((2, 2), dtype=np.float32), [{}, {}])
+    rows = _heldout(["d", "e"])
     found = score_claims(
         TwoKinds(), ["", ""], ["a", "b"], ["", ""], heldout=rows, probe_rows=None, resamples=100
     )
@@ -145,17 +105,71 @@ def test_claims_of_one_kind_are_scored_alone():
     }
 
 
-def test_the_probe_is_scored_on_the_rows_that_know_the_kind():
-    """Test rows: three of which two are as trained; a row without a colour is not asked."""
-    train = np.array([[1, 0], [1, 0.1], [-1, 0], [-1, 0.1]], dtype=np.float32)
-    facts = [{"colour": "red"}, {"colour": "red"}, {"colour": "blue"}, {"colour": "blue"}]
-    vectors = np.array([[1, 0], [-1, 0], [1, 0], [9, 9]], dtype=np.float32)
-    found = _scores(
-        ["", "", "", ""],
-        ["a", "b", "b", "d"],
-        probe_rows=FactRows(train, facts),
-        vectors=vectors,
+@pytest.mark.invariant("claims-1")
+def test_collapse_shows_in_values_entropy_and_the_share_of_the_commonest():
+    """Eight claims: four red, two blue, one green, one pink: 1.75 bits."""
+    scores = _scores(["red"] * 4 + ["blue"] * 2 + ["green", "pink"], list("abcdabcd"))
+    assert (scores.n_values, scores.commonest) == (4, 0.5)
+    assert scores.entropy == pytest.approx(1.75)
+    assert _scores(["red", "red"], ["a", "b"]).entropy == 0.0
+    assert _scores(["", ""], ["a", "b"]).entropy is None
+    assert scores.majority == pytest.approx(2 / 6)
+
+
+class TwoColours(ColourJudge):
+    """Colours are held, shades are told; the ending is no fact. A shade is right wherever said."""
+
+    fact_kinds = FactKinds(
+        held=frozenset({"colour"}), told=frozenset({"shade"}), privileged=frozenset({"colour"})
     )
-    assert found.probe_ceiling == pytest.approx(2 / 3)
-    assert probe_accuracy(train, ["red"] * 4, vectors, ["red"] * 4) is None
-    assert probe_accuracy(train, ["red", "red", "blue", "blue"], vectors[:0], []) is None
+
+    def judge(self, explanation, doc_id, context):
+        others = {"dark": ("shade", "text only"), "end": ("ending", "right")}
+        return [
+            JudgedClaim(others[claim.value][0], claim.value, 0, 0, others[claim.value][1])
+            if claim.value in others
+            else claim
+            for claim in super().judge(explanation, doc_id, context)
+        ]
+
+
+def _measured(texts, doc_ids, judge=None):
+    options = {"heldout": _heldout(doc_ids), "probe_rows": None, "resamples": 1000}
+    return measure_claims(judge or TwoColours(), texts, doc_ids, [""] * len(doc_ids), **options)
+
+
+@pytest.mark.invariant("claims-2")
+def test_what_is_right_is_told_of_facts_of_privileged_and_of_all_claims():
+    """Rows of a and b: facts red ✓ dark ◐ | green ✗ dark ◐: one of four right, with ends 3 of 6."""
+    truth = _measured({"rl": ["red dark end", "green dark end"]}, ["a", "b"]).truth
+    rl = truth["rl"]
+    assert (rl["facts"]["precision"], rl["facts"]["n_claims"]) == (0.25, 4)
+    assert (rl["all"]["precision"], rl["all"]["n_claims"]) == (0.5, 6)
+    assert (rl["privileged"]["precision"], rl["privileged"]["n_claims"]) == (0.5, 2)
+    assert rl["names_not_held"] == 1.0
+    assert rl["facts"]["ci95"] == pytest.approx((0.0, 0.5))
+    assert set(truth) == {"rl"}
+
+
+def test_of_a_judge_that_does_not_know_what_is_held_only_all_claims_are_told():
+    measured = _measured({"rl": ["red", "red"]}, ["a", "b"], ColourJudge())
+    assert set(measured.truth["rl"]) == {"all"}
+    assert (measured.kinds["colour"].held, measured.kinds["colour"].privileged) == (None, None)
+    known = _measured({"rl": ["red dark end", ""]}, ["a", "b"]).kinds
+    assert {kind: (one.held, one.privileged) for kind, one in known.items()} == {
+        "colour": (True, True),
+        "shade": (False, False),
+        "ending": (None, None),
+    }
+
+
+@pytest.mark.invariant("claims-3")
+def test_what_rl_adds_to_precision_is_paired_by_document():
+    """Before, every document has one of two claims right; after, both: +0.5 in every resample."""
+    ids = [f"a{i}" for i in range(6)]
+    texts = {"sft": ["red blue"] * 6, "rl": ["red red"] * 6}
+    texts |= {"sft_sampled": ["blue"] * 6, "rl_sampled": [""] * 6}
+    truth = _measured(texts, ids).truth
+    assert truth["rl_over_sft"]["facts"]["precision"] == 0.5
+    assert truth["rl_over_sft"]["facts"]["ci95"] == pytest.approx((0.5, 0.5))
+    assert truth["rl_over_sft_sampled"]["facts"] == {"precision": None, "ci95": None}

@@ -5,13 +5,14 @@ import inspect
 import pytest
 from pydantic import ValidationError
 
-from gloss.evaluate import EvaluateConfig, claims, measure, score_claims
+from gloss.evaluate import EvaluateConfig, random_examples, readers, score_claims
 
 DEFAULTS = {
     "max_rows": 1000,
     "max_new_tokens": 150,
     "bootstrap_resamples": 2000,
     "probe_rows": 4000,
+    "trust_rows": 400,
     "examples": 12,
     "attn_implementation": None,
     "seed": 0,
@@ -21,6 +22,7 @@ BOUNDS = {
     "max_new_tokens": (1, 100_000),
     "bootstrap_resamples": (100, 1_000_000),
     "probe_rows": (0, 1_000_000_000),
+    "trust_rows": (0, 1_000_000_000),
     "examples": (0, 100_000),
 }
 
@@ -28,8 +30,8 @@ BOUNDS = {
 def test_published_numbers_rest_on_these_settings_unless_a_run_says_otherwise():
     assert EvaluateConfig().model_dump() == DEFAULTS
     assert inspect.signature(score_claims).parameters["resamples"].default == 2000
-    assert claims.MAX_PROBE_ITERATIONS == 200
-    assert measure.CONTEXT_CHARS == 400
+    assert (readers.RESAMPLES, readers.KEPT, readers.MAX_ITERATIONS) == (5, 0.8, 2000)
+    assert random_examples.CONTEXT_CHARS == 400
 
 
 @pytest.mark.invariant("runs-6")

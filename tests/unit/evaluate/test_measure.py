@@ -7,7 +7,7 @@ import torch
 from gloss.contract import DatasetSidecar
 from gloss.engines import Rollout
 from gloss.evaluate import EvaluateConfig, RoundTrip
-from gloss.evaluate.measure import _examples
+from gloss.evaluate.random_examples import random_examples
 from gloss.train.inputs import TrainingRows
 
 GOOD = "<explanation>said</explanation>"
@@ -37,7 +37,7 @@ def test_examples_carry_the_reasons_to_distrust_them():
     trip = RoundTrip(
         rollouts, torch.from_numpy(vectors), torch.tensor([0.0, 0.0, 0.0, 2.0]), extracted, 0.5
     )
-    examples = _examples(EvaluateConfig(), None, rows, trip, [{}] * 4)
+    examples = random_examples(EvaluateConfig(), None, rows, trip, [{}] * 4)
     flags = {example["doc_id"]: example["flags"] for example in examples}
     assert flags == {"a": [], "b": ["early position"], "c": ["norm outlier"], "d": ["failed"]}
     shown = {example["doc_id"]: (example["explanation"], example["fve"]) for example in examples}

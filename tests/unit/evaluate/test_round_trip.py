@@ -91,7 +91,7 @@ def test_claims_are_scored_beside_probe_and_chance():
     truth = ["red", "blue"] * 100
     said = ["red" if i % 10 else "" for i in range(200)]
     vectors = torch.tensor([[1.0, 0.0] if t == "red" else [0.0, 1.0] for t in truth]).numpy()
-    rows = FactRows(vectors, [{"color": t} for t in truth])
+    rows = FactRows(vectors, [{"color": t} for t in truth], truth)
     scores = score_claims(OneFactJudge(), said, truth, [""] * 200, heldout=rows, probe_rows=rows)[
         "color"
     ]
@@ -100,7 +100,7 @@ def test_claims_are_scored_beside_probe_and_chance():
     assert scores.n_claims == 180
     assert scores.precision == pytest.approx(right / 180)
     assert scores.recall == pytest.approx(right / 200)
-    assert scores.probe_ceiling == 1.0
+    assert scores.best_reader == 1.0
     assert 0.3 < scores.chance < 0.7
 
 

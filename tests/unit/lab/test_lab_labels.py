@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from gloss.errors import LabelError
-from gloss.lab.labels import LabLabeller, write_label
+from gloss.lab.labels import DETAIL_SHARE, HELD_SHARE, LabLabeller, write_label
 from gloss.lab.statements import spoken
 from gloss.lab.truth import judge, parse_claims
+from gloss.lab.wording_facts import HELD, VALUES
 from gloss.lab.wording_label import STATEMENTS
 from gloss.lab.world import generate_documents, render
 
@@ -54,7 +55,8 @@ def test_a_label_does_not_depend_on_the_other_requests():
 def test_labels_without_errors_are_wholly_right():
     for (document, request), label in zip(ROWS, _label(error_rate=0.0), strict=True):
         claims = parse_claims(label)
-        assert {judge(claim, document, len(request.text)) for claim in claims} == {"right"}, label
+        found = {judge(claim, document, len(request.text)) for claim in claims}
+        assert found <= {"right", "text only"}, label
 
 
 def test_errors_are_as_frequent_as_asked_and_only_in_facts():
@@ -64,28 +66,30 @@ def test_errors_are_as_frequent_as_asked_and_only_in_facts():
             of_fact = claim.kind not in ("ending", "next")
             verdicts[judge(claim, document, len(request.text)), of_fact] += 1
     assert verdicts["wrong", True] / (
-        verdicts["wrong", True] + verdicts["right", True]
+        verdicts["wrong", True] + verdicts["right", True] + verdicts["text only", True]
     ) == pytest.approx(0.2, abs=0.03)
     assert not verdicts["wrong", False]
     assert not verdicts["absent", True] + verdicts["absent", False]
 
 
-def test_labels_hold_a_few_facts_and_end_with_the_quoted_end():
-    counts = Counter()
+def test_labels_tell_most_of_what_is_held_some_of_the_rest_and_the_last_word():
+    told, known_of = Counter(), Counter()
     for (document, request), label in zip(ROWS, _label(), strict=True):
         *features, last = label.split("\n")
         claims = parse_claims(label)
-        facts = [claim for claim in claims if claim.kind not in ("ending", "next")]
+        facts = [claim.kind for claim in claims if claim.kind not in ("ending", "next")]
         known = document.known(len(request.text))
-        assert min(1, len(known)) <= len(facts) <= 5
-        assert len({claim.kind for claim in facts}) == len(facts)
+        assert set(facts) <= set(known)
+        assert facts == sorted(set(facts), key=list(VALUES).index)
         assert len(features) == len(claims) - 1
         assert claims[-1].kind == "ending"
         assert last.count('"') == 2
-        said = spoken(request.text).split()
-        assert min(2, len(said)) <= len(claims[-1].value.split()) <= 4
-        counts["next"] += any(claim.kind == "next" for claim in claims)
-    assert counts["next"] / len(ROWS) == pytest.approx(0.5, abs=0.06)
+        assert claims[-1].value.strip(".?,") == spoken(request.text).split()[-1].strip(".?,")
+        told.update(facts)
+        known_of.update(list(known))
+    for kind in VALUES:
+        share = HELD_SHARE if kind in HELD else DETAIL_SHARE
+        assert told[kind] / known_of[kind] == pytest.approx(share, abs=0.09), kind
 
 
 def test_each_kind_has_four_wordings_or_more():
@@ -102,7 +106,7 @@ def test_labels_fit_the_explanation_length(lab_tokenizer):
     lengths = sorted(len(lab_tokenizer.encode(label)) for label in _label())
     assert 28 <= sum(lengths) / len(lengths) <= 36
     assert lengths[len(lengths) // 20] >= 16
-    assert lengths[-1] <= 56
+    assert lengths[-1] <= 62
 
 
 def test_the_start_of_a_message_has_nothing_to_quote():

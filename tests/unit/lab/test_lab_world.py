@@ -285,5 +285,5 @@ def test_a_digest_says_what_is_known():
         offset = 2 * len(render(document)) // 3
         claims = parse_claims(digest(document, offset, Random(document.doc_id)))
         assert claims
-        assert {judge(claim, document, offset) for claim in claims} == {"right"}
+        assert {judge(claim, document, offset) for claim in claims} <= {"right", "text only"}
         assert {claim.kind for claim in claims} <= set(kinds())

@@ -10,7 +10,14 @@ from torch import nn
 from gloss.lab.composing import compose
 from gloss.lab.documents import Fact, LabDocument, render
 from gloss.lab.interchange import Exchange, exchange_sites, interchanged, turn_of
-from gloss.lab.planting import UNKNOWN, known_values, planted_directions, planting_loss
+from gloss.lab.planting import (
+    NOTHING,
+    NOTHING_WEIGHT,
+    UNREAD,
+    known_values,
+    planted_directions,
+    planting_loss,
+)
 from gloss.lab.wording_facts import HELD, RHYMES, VALUES
 
 COUPLET = LabDocument(
@@ -32,7 +39,7 @@ def test_directions_are_unit_vectors_that_say_nothing_together_and_are_always_th
     directions = planted_directions(128)
     assert set(directions) == set(HELD)
     for kind, vectors in directions.items():
-        assert vectors.shape == (len(VALUES[kind]), 128)
+        assert vectors.shape == (len(VALUES[kind]) + 1, 128)
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
         torch.testing.assert_close(vectors, planted_directions(128)[kind])
         cosines = vectors @ vectors.T - torch.eye(len(vectors))
@@ -45,25 +52,33 @@ def test_known_values_begin_and_end_with_their_facts():
     known = known_values(COUPLET, ends)
     hero, rhyme = known[:, HELD.index("hero")], known[:, HELD.index("rhyme")]
     leo, cat = VALUES["hero"].index("Leo"), VALUES["rhyme"].index("cat")
-    assert hero.tolist() == [UNKNOWN, leo, leo, leo, leo, leo]
-    assert rhyme.tolist() == [UNKNOWN, UNKNOWN, cat, cat, cat, UNKNOWN]
+    assert hero.tolist() == [NOTHING["hero"], leo, leo, leo, leo, leo]
+    nothing = NOTHING["rhyme"]
+    assert rhyme.tolist() == [nothing, nothing, cat, cat, cat, nothing]
     others = [i for i, kind in enumerate(HELD) if kind not in ("hero", "rhyme")]
-    assert (known[:, others] == UNKNOWN).all()
+    assert (known[:, others] == torch.tensor(list(NOTHING.values()))[others]).all()
 
 
-def test_the_planting_loss_is_the_mean_over_known_facts_only():
+def test_the_planting_loss_is_a_mean_in_which_nothing_weighs_less():
+    """Of two tokens one knows its voice and says so, the other knows nothing and says nothing."""
     directions = planted_directions(16)
-    labels = torch.full((1, 2, len(HELD)), UNKNOWN)
-    labels[0, 0, HELD.index("voice")] = 2
-    h = torch.zeros(1, 2, 16)
-    h[0, 0] = directions["voice"][2] * 5
-    h[0, 1] = torch.randn(16)
-    logits = 4.0 * math.sqrt(16) * directions["voice"][2] @ directions["voice"].T
-    expected = torch.logsumexp(logits, 0) - logits[2]
+    labels = torch.full((1, 2, len(HELD)), UNREAD)
+    voice = HELD.index("voice")
+    labels[0, 0, voice] = 2
+    h = torch.stack([directions["voice"][2] * 5, torch.randn(16)])[None]
+
+    def loss(direction, value):
+        logits = 4.0 * math.sqrt(16) * direction @ directions["voice"].T
+        return torch.logsumexp(logits, 0) - logits[value]
+
+    known = loss(directions["voice"][2], 2)
+    torch.testing.assert_close(planting_loss(h, labels, directions, 4.0), known)
+    labels[0, 1, voice] = NOTHING["voice"]
+    h[0, 1] = directions["voice"][NOTHING["voice"]]
+    nothing = loss(h[0, 1], NOTHING["voice"])
+    expected = (known + NOTHING_WEIGHT * nothing) / (1 + NOTHING_WEIGHT)
     torch.testing.assert_close(planting_loss(h, labels, directions, 4.0), expected)
-    labels[0, 1, HELD.index("test")] = 1
-    assert planting_loss(h, labels, directions, 4.0) > expected / 2
-    assert planting_loss(h, torch.full_like(labels, UNKNOWN), directions, 4.0) == 0
+    assert planting_loss(h, torch.full_like(labels, UNREAD), directions, 4.0) == 0
 
 
 def word_ends(text):

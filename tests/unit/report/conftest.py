@@ -117,7 +117,7 @@ def claim_scores() -> dict[str, dict[str, Any]]:
         "user": (0.90, 0.50, 0.92, 0.33, 12, 61),
         "rhyme": (0.64, 0.44, None, 0.05, 96, 140),
     }
-    names = ("precision", "recall", "probe_ceiling", "chance", "n_claims", "n_known")
+    names = ("precision", "recall", "best_reader", "chance", "n_claims", "n_known")
     scores = {kind: dict(zip(names, values, strict=True)) for kind, values in rows.items()}
     for values in scores.values():
         above = values["precision"] - values["chance"]

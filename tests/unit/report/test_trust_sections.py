@@ -28,13 +28,13 @@ def row(
     [
         (row(0.09, 0.71, (-0.03, 0.05), 540), "chance"),
         (row(0.02, 0.71, (-0.09, -0.02), 540), "chance"),
-        (row(0.20, 0.71, (0.03, 0.17), 540), "short of the probe"),
+        (row(0.20, 0.71, (0.03, 0.17), 540), "short of the best reader"),
         (row(0.20, 0.71, (0.0, 0.2), 540), "chance"),
-        (row(0.69, 0.71, (0.5, 0.64), 540), "as good as the probe"),
-        (row(0.63, 0.71, (0.5, 0.64), 540), "short of the probe"),
-        (row(0.69, None, (0.5, 0.64), 540), "above chance, no probe"),
+        (row(0.69, 0.71, (0.5, 0.64), 540), "as good as the best reader"),
+        (row(0.63, 0.71, (0.5, 0.64), 540), "short of the best reader"),
+        (row(0.69, None, (0.5, 0.64), 540), "above chance, no reader"),
         (row(0.90, 0.92, (0.6, 0.9), 29), "too few claims"),
-        (row(0.90, 0.92, (0.6, 0.9), 30), "as good as the probe"),
+        (row(0.90, 0.92, (0.6, 0.9), 30), "as good as the best reader"),
         (row(0.90, 0.92, None, 540), "not measured"),
         (row(None, 0.92, None, 0), "not measured"),
     ],
@@ -66,7 +66,7 @@ def test_a_guess_without_the_activation_is_beaten_only_beyond_chance(
 def test_high_fve_with_false_claims_is_a_warning(results: dict[str, Any]) -> None:
     assert levels(results)["High FVE, few claims right"] == "warning"
     for scores in results["claims"].values():
-        scores.update(precision=0.86, probe_ceiling=0.9)
+        scores.update(precision=0.86, best_reader=0.9)
     titles = levels(results)
     assert "High FVE, few claims right" not in titles
     assert titles["Claims against known truth"] == "good"
@@ -77,7 +77,7 @@ def test_claims_at_chance_are_named_with_their_numbers(results: dict[str, Any]) 
         finding for finding in findings(results) if finding.title == "At or below chance: hero"
     )
     assert found.level == "warning"
-    assert "hero 9\u00a0% against 8\u00a0%, probe 71\u00a0%" in found.text
+    assert "hero 9\u00a0% against 8\u00a0%, best reader 71\u00a0%" in found.text
 
 
 @pytest.mark.invariant("numbers-9")
@@ -174,7 +174,7 @@ def test_warnings_come_first(results: dict[str, Any]) -> None:
 def test_pooled_precision_weighs_by_claims() -> None:
     scores = [row(1.0, 0.8, None, 30), row(0.0, None, None, 10)]
     assert pooled(scores, "precision") == pytest.approx(0.75)
-    assert pooled(scores, "probe_ceiling") == pytest.approx(0.8)
+    assert pooled(scores, "best_reader") == pytest.approx(0.8)
     assert pooled([row(None, None, None, 0)], "precision") is None
 
 

@@ -150,7 +150,7 @@ const AGREEMENT = "(share of words that two samples have in common; 1: they say 
 const SHUFFLED = "shuffled words";
 
 /** @type {Record<string, string>} */
-const MARKS = { right: "✓", wrong: "✗", absent: "○" };
+const MARKS = { right: "✓", wrong: "✗", absent: "○", "text only": "◐" };
 
 /** @param {Trust} trust @param {number | null} fve */
 function controlReading(trust, fve) {

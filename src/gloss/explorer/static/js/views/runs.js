@@ -300,7 +300,7 @@ function Results({ results }) {
                 <th scope="col">kind</th>
                 <th scope="col" class="num">right</th>
                 <th scope="col" class="num">chance</th>
-                <th scope="col" class="num">probe</th>
+                <th scope="col" class="num">best reader</th>
                 <th scope="col" class="num">claims</th>
               </tr>
             </thead>
@@ -311,7 +311,7 @@ function Results({ results }) {
                     <th scope="row">${kind}</th>
                     <td class="num">${percent(/** @type {any} */ (claim).precision)}</td>
                     <td class="num">${percent(/** @type {any} */ (claim).chance)}</td>
-                    <td class="num">${percent(/** @type {any} */ (claim).probe_ceiling)}</td>
+                    <td class="num">${percent(/** @type {any} */ (claim).best_reader)}</td>
                     <td class="num">${count(/** @type {any} */ (claim).n_claims)}</td>
                   </tr>
                 `,
