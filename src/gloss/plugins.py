@@ -40,17 +40,18 @@ class JudgedClaim:
 
 @dataclass(frozen=True)
 class FactKinds:
-    """Kinds of facts by where they stand: ``held`` by the activation as well as known, ``told`` by
-    the text alone. ``privileged`` ones are held and stand in no text."""
+    """Kinds of facts by where they stand: ``held`` by the activation, or in ``text_only``.
+
+    ``privileged`` ones are held and stand in no text."""
 
     held: frozenset[str]
-    told: frozenset[str] = frozenset()
+    text_only: frozenset[str] = frozenset()
     privileged: frozenset[str] = frozenset()
 
     @property
     def facts(self) -> frozenset[str]:
         """All of them."""
-        return self.held | self.told
+        return self.held | self.text_only
 
 
 class ClaimJudge(Protocol):

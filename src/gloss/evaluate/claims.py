@@ -167,7 +167,7 @@ def _standing(kind: str, judge: ClaimJudge) -> dict[str, Any]:
     known = fact_kinds(judge)
     if known is None:
         return {"held": None, "privileged": None}
-    stands = kind in known.held or kind in known.told
+    stands = kind in known.held or kind in known.text_only
     return {
         "held": kind in known.held if stands else None,
         "privileged": kind in known.privileged if stands else None,
@@ -178,7 +178,7 @@ def _truth(judged: Judged, documents: Documents, known: FactKinds | None) -> dic
     """What is right over all kinds; facts and privileged claims apart where kinds are known."""
     found: dict[str, Any] = {"all": _right(judged, documents, None)}
     if known is not None:
-        not_held = _per_row(judged, known.told)[0] > 0
+        not_held = _per_row(judged, known.text_only)[0] > 0
         found |= {
             "facts": _right(judged, documents, known.facts),
             "privileged": _right(judged, documents, known.privileged),

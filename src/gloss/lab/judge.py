@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from gloss.lab.rewrites import rewrites
+from gloss.lab.other_words import rewrites
 from gloss.lab.statements import next_class
 from gloss.lab.truth import NEXT, judge, parse_claims
 from gloss.lab.wording_facts import HELD, PRIVILEGED, VALUES
@@ -24,7 +24,7 @@ class LabJudge:
 
     fact_kinds = FactKinds(
         held=frozenset(HELD),
-        told=frozenset(VALUES) - frozenset(HELD),
+        text_only=frozenset(VALUES) - frozenset(HELD),
         privileged=frozenset(PRIVILEGED),
     )
 

@@ -21,6 +21,7 @@ from gloss.nla.results import (
     Sample,
     Score,
     ScoreQuality,
+    TokenExplanation,
     Trust,
     Verdict,
 )
@@ -50,12 +51,10 @@ async def trust(
     neighbours: int = 2,
     seed: int = 0,
 ) -> Trust:
-    """What speaks for one token's explanation and against it: controls, ``samples`` more at
-    temperature 1, the ``neighbours`` on each side, and each claim's share.
+    """What speaks for one token's explanation (by default the greedy one) and against it: controls,
+    ``samples`` more at temperature 1, the ``neighbours`` on each side, and each claim's share.
 
-    Without ``explanation`` it is the AV's greedy one.
-    Raises: PositionError, CorpusError; ConfigError if none can be extracted.
-    """
+    Raises: PositionError, CorpusError; ConfigError if none can be extracted."""
     self.require("av", "ar", "target")
     samples, neighbours = boundary.counts(samples=samples, neighbours=neighbours)
     seed, explanation = boundary.seed_of(seed), boundary.text_or_none("explanation", explanation)
@@ -83,9 +82,8 @@ async def trust(
         ["\n".join(claims[:i] + claims[i + 1 :]) for i in range(len(claims)) if len(claims) > 1],
         distant,
     )
-    losses = [_lost(own, one) for one in without] or [None]
-    score, drawn_pairs = self.nla.trust_score, [(one.text, one.fve) for one in drawn]
-    likely = _likely(score, claims, own.fve, losses, drawn_pairs, distant)
+    score, losses = self.nla.trust_score, [_lost(own, one) for one in without] or [None]
+    likely = _likely(score, claims, own.fve, losses, drawn, distant)
     mean = self.nla.mean_direction_fve(vectors[site])
     return Trust(
         position=site,
@@ -96,23 +94,25 @@ async def trust(
         controls=_controls(mean, empty.fve, shuffled.fve, [one.fve for one in others]),
         samples=tuple(Sample(one.text, one.fve) for one in drawn),
         agreement=agreement(said),
-        claims=tuple(
-            Claim(
-                claim,
-                prefix.fve,
-                lost,
-                share_making(claim, said),
-                share_making(claim, nearby),
-                probability,
-            )
-            for claim, prefix, lost, probability in zip(
-                claims, prefixes, losses, likely, strict=True
-            )
-        ),
+        claims=_claims(claims, prefixes, losses, likely, said, nearby),
         neighbours=tuple(Neighbour(p, read.tokens[p].token, texts[p]) for p in near),
         truth=_truth(self, read, site, explanation),
         likely_true=_mean(_known(likely)),
         score_quality=None if score is None else ScoreQuality.of(score),
+    )
+
+
+def _claims(
+    claims: Sequence[str],
+    prefixes: Sequence[Score],
+    losses: Sequence[float | None],
+    likely: Sequence[float | None],
+    said: Sequence[str],
+    nearby: Sequence[str],
+) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(one, prefix.fve, lost, share_making(one, said), share_making(one, nearby), chance)
+        for one, prefix, lost, chance in zip(claims, prefixes, losses, likely, strict=True)
     )
 
 
@@ -121,12 +121,13 @@ def _likely(
     claims: Sequence[str],
     fve: float | None,
     lost: Sequence[float | None],
-    samples: Sequence[tuple[str | None, float | None]],
+    drawn: Sequence[TokenExplanation],
     others: Sequence[str],
 ) -> Sequence[float | None]:
     """How likely each claim is to be true; None without a fitted score or anything to compare."""
-    if score is None or not samples or not others:
+    if score is None or not drawn or not others:
         return [None] * len(claims)
+    samples = [(one.text, one.fve) for one in drawn]
     texts: dict[str, Any] = {"samples": samples, "others": others}
     return score.probabilities(claim_features(score.wording, claims, fve=fve, lost=lost, **texts))
 

@@ -120,7 +120,7 @@ class TwoColours(ColourJudge):
     """Colours are held, shades are told; the ending is no fact. A shade is right wherever said."""
 
     fact_kinds = FactKinds(
-        held=frozenset({"colour"}), told=frozenset({"shade"}), privileged=frozenset({"colour"})
+        held=frozenset({"colour"}), text_only=frozenset({"shade"}), privileged=frozenset({"colour"})
     )
 
     def judge(self, explanation, doc_id, context):

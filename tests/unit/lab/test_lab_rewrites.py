@@ -5,7 +5,7 @@ from random import Random
 
 from gloss.lab.judge import LabJudge
 from gloss.lab.labels import write_label
-from gloss.lab.rewrites import rewrites
+from gloss.lab.other_words import rewrites
 from gloss.lab.truth import ENDING, NEXT, parse_claims
 from gloss.lab.world import generate_documents, render
 
@@ -54,6 +54,6 @@ def test_no_rewrite_of_a_label_says_another_claim():
 
 def test_the_lab_knows_what_its_activations_hold():
     kinds = LabJudge.fact_kinds
-    assert kinds.told == {"companion", "weather"}
+    assert kinds.text_only == {"companion", "weather"}
     assert kinds.privileged == {"user", "motive", "test", "voice", "rhyme"} < kinds.held
     assert ENDING not in kinds.facts

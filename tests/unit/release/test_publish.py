@@ -66,9 +66,7 @@ def test_a_card_states_the_truth_that_was_measured_and_nothing_else(nla_folder, 
     results.write_text(json.dumps({**RESULTS, "claims": claims, "fve_extracted": {"rl": -0.25}}))
     for file in write_cards(nla_folder, results=results):
         text = file.read_text(encoding="utf-8")
-        right = (
-            "hero 25\u00a0% of 1\u202f200 claims right (12\u00a0% of the same held against other"
-        )
+        right = "| hero | 25\u00a0% | — | — | 12\u00a0% | 1\u202f200 |"
         assert right in text
         assert "extracted explanations alone | −0.250 |" in text
         for unmeasured in ("private code", "more often", "place"):
