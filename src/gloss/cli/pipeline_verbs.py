@@ -74,8 +74,10 @@ def evaluate(
     if run_dir is None and activations is None:
         what, expected = "nothing to measure", "the folder of a run, or --activations FILE"
         raise ConfigError(what, expected=expected)
-    if run_dir is not None and (activations is not None or parts != NLAOptions()):
-        what, expected = "two things to measure", "the folder of a run, or an NLA and --activations"
+    of_files = activations, judge, out, seed or None
+    if run_dir is not None and (of_files != (None,) * 4 or parts != NLAOptions()):
+        what = "a run is measured as its own settings say"
+        expected = "no more than --max-rows beside its folder, or an NLA and --activations"
         raise ConfigError(what, expected=expected, found=str(run_dir))
     from gloss.report import summary_table
 

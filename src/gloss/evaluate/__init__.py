@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from gloss.lazy import lazy_package
 
 if TYPE_CHECKING:
-    from gloss.evaluate.claims import ClaimMeasures, ClaimScores, measure_claims, score_claims
+    from gloss.evaluate.claims import ClaimMeasures, ClaimScores, measure_claims
     from gloss.evaluate.evaluate_config import EvaluateConfig
     from gloss.evaluate.intervals import Documents, bootstrap_fve, bootstrap_gain
     from gloss.evaluate.measure import NLAFolders, evaluate, evaluate_nla

@@ -9,7 +9,7 @@ import torch
 
 from gloss.contract import DatasetSidecar, check_same_activations
 from gloss.errors import ActivationError
-from gloss.store.activations import read_activations, row_positions
+from gloss.store.activations import PROVENANCE, read_activations, row_positions
 from gloss.store.sources import open_source
 from gloss.train.inputs import TrainingRows, texts_of
 
@@ -52,7 +52,7 @@ def read_any_rows(path: Path, nla: NLA) -> TrainingRows:
         return TrainingRows(
             path, vectors.numpy(), [], blank, blank, [None] * len(vectors), blank, sidecar
         )
-    table = read_activations(path)
+    table = read_activations(path, columns=(*PROVENANCE, "position", "token"))
     return TrainingRows(
         path=path,
         vectors=vectors.numpy(),

@@ -50,10 +50,11 @@ class LastWords:
 
 @dataclass(frozen=True)
 class BlindControls:
-    """Direction MSE [n] of each blind control, and the guess behind ``last_words``."""
+    """Direction MSE [n] of each blind control, and the guess behind ``last_words``; None where the
+    texts are not known."""
 
     errors: dict[str, Tensor]
-    guess: LastWords
+    guess: LastWords | None
 
     def best(self, variance: float) -> tuple[str, float]:
         """The control that scores highest, and its FVE."""
@@ -101,7 +102,8 @@ def blind_controls(
     """Direction MSE [n] of explanations that the single activation [n, d_model] had no part in.
 
     The text's last words, the AV's explanation of the mean and of a random direction, one text for
-    all, another token's explanation of the same text, the mean direction of the same position."""
+    all, another token's explanation of the same text, the mean direction of the same position: each
+    where texts, documents and positions are known (empty strings and None where they are not)."""
     n = len(activations)
 
     def scored(texts: Sequence[str]) -> Tensor:
@@ -115,15 +117,18 @@ def blind_controls(
 
     own_seed = keyed_bits(seed, "", purpose="blind control") >> 1
     noise = torch.randn(activations.shape[1], generator=torch.Generator().manual_seed(own_seed))
-    guess = _best_guess(ar, trip, activations, contexts)
-    mean = mean_direction(activations)
+    mean, guess = mean_direction(activations), None
     errors = {
-        "last_words": scored([guess.text(context) for context in contexts]),
         "av_of_noise": of_vector(noise),
         "one_text": _best_of([scored([text]) for text in _candidates(trip)], n),
-        "other_token": _of_other_tokens(trip, activations, doc_ids),
-        "position_mean": _of_position_means(activations, positions),
     }
+    if any(map(words_of, contexts)):
+        guess = _best_guess(ar, trip, activations, contexts)
+        errors["last_words"] = scored([guess.text(context) for context in contexts])
+    if any(doc_ids):
+        errors["other_token"] = _of_other_tokens(trip, activations, doc_ids)
+    if any(at is not None for at in positions):
+        errors["position_mean"] = _of_position_means(activations, positions)
     if bool(mean.any()):
         errors["av_of_mean"] = of_vector(mean)
     return BlindControls(errors, guess)

@@ -15,7 +15,6 @@ from gloss.evaluate.round_trip import other_documents
 from gloss.plugins import ClaimJudge, FactKinds, JudgedClaim, fact_kinds
 
 Judged = Sequence[Sequence[JudgedClaim]]
-TRIPS = ("sft", "sft_sampled", "rl", "rl_sampled")
 
 
 @dataclass(frozen=True)
@@ -69,20 +68,20 @@ def measure_claims(
     resamples: int = 2000,
     seed: int = 0,
 ) -> ClaimMeasures:
-    """Judges the explanations [n] of every trip; the kinds are scored for ``texts["rl"]``."""
+    """Judges the explanations [n] of every trip. The kinds are scored for ``texts["rl"]``; their
+    ``chance`` judges the same texts against other documents."""
     places = list(zip(doc_ids, contexts, strict=True))
+    others = [places[row] for row in other_documents(doc_ids, seed=seed)]
     documents = Documents.of(doc_ids, resamples=resamples, seed=seed)
     judged = {name: _judged(judge, some, places) for name, some in texts.items()}
-    kinds = score_claims(
-        judge,
-        texts["rl"],
-        doc_ids,
-        contexts,
-        heldout=heldout,
-        probe_rows=probe_rows,
-        resamples=resamples,
-        seed=seed,
-    )
+    moved = _judged(judge, texts["rl"], others)
+    kinds = {}
+    for kind in sorted(_kinds(judged["rl"], moved).union(*heldout.known)):
+        reader = None
+        if probe_rows is not None:
+            reader = best_reader(kind, probe_rows, heldout, resamples=resamples, seed=seed)
+        scores = _scores(kind, judged["rl"], moved, heldout, documents)
+        kinds[kind] = ClaimScores(**scores, **_reading(reader), **_standing(kind, judge))
     truth: dict[str, Any] = {
         name: _truth(claims, documents, fact_kinds(judge)) for name, claims in judged.items()
     }
@@ -93,31 +92,8 @@ def measure_claims(
     return ClaimMeasures(kinds, truth, heldout.known)
 
 
-def score_claims(
-    judge: ClaimJudge,
-    explanations: Sequence[str],
-    doc_ids: Sequence[str],
-    contexts: Sequence[str],
-    *,
-    heldout: FactRows,
-    probe_rows: FactRows | None,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, ClaimScores]:
-    """Scores per kind of fact; ``chance`` judges the same texts against other documents."""
-    places = list(zip(doc_ids, contexts, strict=True))
-    others = [places[row] for row in other_documents(doc_ids, seed=seed)]
-    judged, moved = (_judged(judge, explanations, at) for at in (places, others))
-    documents = Documents.of(doc_ids, resamples=resamples, seed=seed)
-    kinds = {claim.kind for claims in (*judged, *moved) for claim in claims}
-    found = {}
-    for kind in sorted(kinds.union(*heldout.known)):
-        reader = None
-        if probe_rows is not None:
-            reader = best_reader(kind, probe_rows, heldout, resamples=resamples, seed=seed)
-        scores = _scores(kind, judged, moved, heldout, documents)
-        found[kind] = ClaimScores(**scores, **_reading(reader), **_standing(kind, judge))
-    return found
+def _kinds(*judged: Judged) -> set[str]:
+    return {claim.kind for some in judged for claims in some for claim in claims}
 
 
 def _judged(

@@ -127,6 +127,13 @@ def evaluate_nla(
     Raises: DatasetError, ActivationError; SidecarError for activations of another width or layer.
     """
     every = read_any_rows(activations, nla)
+    if judge is not None and not all(every.doc_ids):
+        raise DatasetError(
+            "the truth is known of documents, and a row is of none",
+            where=activations,
+            expected="a Parquet file with doc_id and detokenized_text_truncated",
+            remedy="Leave --judge out, or extract: gloss data extract",
+        )
     measured = _chosen(config, every, judge, None, None)
     return _results(measured, {"rl": lambda: Halves(nla.engine, nla.ar)}, trust_score)
 
@@ -149,7 +156,7 @@ def _results(
     with Stage("evaluate", total=2 * len(stages) + 3, unit="pass") as progress:
         trips, first_ar, halves = _round_trips(of, stages, progress)
         trip, sampled = trips["rl"], trips["rl_sampled"]
-        controls = control_errors(halves.ar, trip, activations, rows.doc_ids, seed=config.seed)
+        controls = control_errors(halves.ar, trip, activations, _documents(rows), seed=config.seed)
         blind = _blind_errors(config, halves, trip, rows)
         progress.advance(note="controls")
         claims = _claims(of, trips)
@@ -323,6 +330,11 @@ def _trust(
         "by_verdict": evidence.by_verdict(),
         "auroc_of": evidence.aurocs(),
     }
+
+
+def _documents(rows: TrainingRows) -> Sequence[str] | None:
+    """The document of every row; None where documents are not known."""
+    return rows.doc_ids if any(rows.doc_ids) else None
 
 
 def _rewrites(of: _Measured, halves: Halves, trip: RoundTrip) -> dict[str, Any]:

@@ -143,7 +143,7 @@ TEXT = (
     Measure(
         "fve_extracted.rl",
         "FVE of the extracted, greedy",
-        "RL, greedy, over those explanations alone that could be extracted.",
+        "The greedy number over those explanations alone that could be extracted.",
         optional=True,
     ),
     Measure(

@@ -172,6 +172,9 @@ def _blind(results: Mapping[str, Any], fve: float | None) -> Iterator[Finding]:
     if interval is not None:
         ends = f"{signed(interval[0])} to {signed(interval[1])}"
         text += f" 95\u00a0% interval of the difference: {ends}."
+    elif low > 0:
+        yield Finding("unknown", "Above every guess, without an interval", text)
+        return
     if low <= 0:
         yield Finding("warning", BLIND_WARNING, text)
     else:

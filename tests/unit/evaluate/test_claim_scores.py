@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gloss.evaluate import FactRows, measure_claims, score_claims
+from gloss.evaluate import FactRows, measure_claims
 from gloss.plugins import FactKinds, JudgedClaim
 
 TRUTH = {"a": "red", "b": "blue", "c": "green"}
@@ -36,7 +36,8 @@ def _heldout(doc_ids):
 
 def _scores(said, doc_ids):
     options = {"heldout": _heldout(doc_ids), "probe_rows": None, "resamples": 4000}
-    return score_claims(ColourJudge(), said, doc_ids, [""] * len(said), **options)["colour"]
+    contexts = [""] * len(said)
+    return measure_claims(ColourJudge(), {"rl": said}, doc_ids, contexts, **options).kinds["colour"]
 
 
 @pytest.mark.invariant("numbers-4")
@@ -95,9 +96,8 @@ def test_claims_of_one_kind_are_scored_alone():
             ]
 
     rows = _heldout(["d", "e"])
-    found = score_claims(
-        TwoKinds(), ["", ""], ["a", "b"], ["", ""], heldout=rows, probe_rows=None, resamples=100
-    )
+    options = {"heldout": rows, "probe_rows": None, "resamples": 100}
+    found = measure_claims(TwoKinds(), {"rl": ["", ""]}, ["a", "b"], ["", ""], **options).kinds
     assert {kind: (one.n_claims, one.precision) for kind, one in found.items()} == {
         "age": (2, 0.0),
         "colour": (2, 0.0),

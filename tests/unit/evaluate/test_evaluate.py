@@ -33,7 +33,8 @@ def _rows(ids=IDS, signs=SIGNS, norms=None, texts=(), path="heldout"):
     )
     blank = [""] * len(ids)
     positions = list(range(50, 50 + len(ids)))
-    return TrainingRows(Path(path), vectors, list(texts), ids, blank, positions, blank, sidecar)
+    contexts = ["a few words"] * len(ids)
+    return TrainingRows(Path(path), vectors, list(texts), ids, contexts, positions, blank, sidecar)
 
 
 class Halves:

@@ -5,7 +5,7 @@ import inspect
 import pytest
 from pydantic import ValidationError
 
-from gloss.evaluate import EvaluateConfig, random_examples, readers, score_claims
+from gloss.evaluate import EvaluateConfig, measure_claims, random_examples, readers
 
 DEFAULTS = {
     "max_rows": 1000,
@@ -29,7 +29,7 @@ BOUNDS = {
 
 def test_published_numbers_rest_on_these_settings_unless_a_run_says_otherwise():
     assert EvaluateConfig().model_dump() == DEFAULTS
-    assert inspect.signature(score_claims).parameters["resamples"].default == 2000
+    assert inspect.signature(measure_claims).parameters["resamples"].default == 2000
     assert (readers.RESAMPLES, readers.KEPT, readers.MAX_ITERATIONS) == (5, 0.8, 2000)
     assert random_examples.CONTEXT_CHARS == 400
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gloss.engines import Rollout
-from gloss.evaluate import RoundTrip, bootstrap_fve, control_fves, round_trip, score_claims
+from gloss.evaluate import RoundTrip, bootstrap_fve, control_fves, measure_claims, round_trip
 from gloss.evaluate.claims import FactRows
 from gloss.models import direction_mse, direction_variance
 from gloss.plugins import JudgedClaim
@@ -92,7 +92,8 @@ def test_claims_are_scored_beside_probe_and_chance():
     said = ["red" if i % 10 else "" for i in range(200)]
     vectors = torch.tensor([[1.0, 0.0] if t == "red" else [0.0, 1.0] for t in truth]).numpy()
     rows = FactRows(vectors, [{"color": t} for t in truth], truth)
-    scores = score_claims(OneFactJudge(), said, truth, [""] * 200, heldout=rows, probe_rows=rows)[
+    options = {"heldout": rows, "probe_rows": rows}
+    scores = measure_claims(OneFactJudge(), {"rl": said}, truth, [""] * 200, **options).kinds[
         "color"
     ]
     claimed = [i for i in range(200) if i % 10]

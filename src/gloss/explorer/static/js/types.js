@@ -65,7 +65,10 @@
  * @property {{text: string | null, fve: number | null}[]} samples
  * @property {number | null} percentile among the checkpoint's held-out explanations, 0 to 100
  * @property {number | null} agreement
- * @property {{text: string, in_samples: number | null, at_neighbours: number | null}[]} claims
+ * @property {{text: string, in_samples: number | null, at_neighbours: number | null,
+ *   likely_true: number | null}[]} claims
+ * @property {{auroc: number, calibration_error: number, n_claims: number} | null} score_quality of
+ *   the trust score behind likely_true; null where none was fitted for this NLA
  * @property {{position: number, token: string, text: string | null}[]} neighbours
  * @property {{kind: string, value: string, verdict: string}[] | null} [truth] where it is known
  */

@@ -82,6 +82,7 @@ function Evidence({ trust, fve }) {
               <th scope="col">line</th>
               <th scope="col" class="num">in samples</th>
               <th scope="col" class="num">at neighbours</th>
+              ${trust.score_quality && html`<th scope="col" class="num">likely true</th>`}
             </tr>
           </thead>
           <tbody>
@@ -91,11 +92,13 @@ function Evidence({ trust, fve }) {
                   <td class="text small" dir="auto">${claim.text}</td>
                   <td class="num">${percent(claim.in_samples)}</td>
                   <td class="num">${percent(claim.at_neighbours)}</td>
+                  ${trust.score_quality && html`<td class="num">${percent(claim.likely_true)}</td>`}
                 </tr>
               `,
             )}
           </tbody>
         </table>
+        <p class="reading">${scoreReading(trust)}</p>
         ${
           trust.neighbours.length > 0 &&
           html`
@@ -151,6 +154,14 @@ const SHUFFLED = "shuffled words";
 
 /** @type {Record<string, string>} */
 const MARKS = { right: "✓", wrong: "✗", absent: "○", "text only": "◐" };
+
+/** @param {Trust} trust */
+function scoreReading({ score_quality: score }) {
+  if (!score) return "No trust score was fitted for this NLA: which lines are true is not known.";
+  const chance = `a right claim scored above another with a chance of ${fixed(score.auroc)}`;
+  const off = `the score was off by ${fixed(score.calibration_error)} on average`;
+  return `Likely true is a trust score fitted on texts whose truth is known. On ${score.n_claims} claims ${chance}; ${off}.`;
+}
 
 /** @param {Trust} trust @param {number | null} fve */
 function controlReading(trust, fve) {
