@@ -191,7 +191,7 @@ TRUTH = (
     Measure(
         "truth.rl.privileged.precision",
         "Privileged claims right",
-        "Of what stands in no text: a plan, a motive, who asks. Words alone cannot show it.",
+        "Of what no text says in so many words: a plan, a motive, who asks.",
         percent,
         optional=True,
     ),

@@ -36,7 +36,7 @@ def _privileged(right: Mapping[str, Any]) -> Iterator[Finding]:
     if within is not None:
         text += f" (95\u00a0% interval {percent(within[0])} to {percent(within[1])})"
     level: Level = "good" if within is not None and within[0] > 0.5 else "caution"
-    text += ". Only these show that the activation was read and not the text."
+    text += ". There are no words to repeat for them, though a reader of the text may guess some."
     yield Finding(level, "Privileged claims", text)
 
 
