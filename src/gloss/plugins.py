@@ -57,9 +57,10 @@ class FactKinds:
 class ClaimJudge(Protocol):
     """Knows the truth about the documents that activations were taken from.
 
-    It may have two more attributes: ``fact_kinds``, a ``FactKinds``, where it is known what
-    activations hold, and ``rewrites``, a method ``(explanation) -> {name: text}`` that says it in
-    other words."""
+    It may have three more attributes: ``fact_kinds``, a ``FactKinds``, where it is known what
+    activations hold; ``rewrites``, a method ``(explanation) -> {name: text}`` that says it in
+    other words; ``steering``, a ``SteeringBench``, where it is known what the target does with a
+    fact."""
 
     def judge(self, explanation: str, doc_id: str, context: str) -> Sequence[JudgedClaim]:
         """Every claim of the explanation, judged by what holds after ``context``, token and all."""
@@ -71,6 +72,40 @@ class ClaimJudge(Protocol):
 def fact_kinds(judge: ClaimJudge) -> FactKinds | None:
     """What a judge knows of where its kinds of facts stand."""
     return getattr(judge, "fact_kinds", None)
+
+
+@dataclass(frozen=True)
+class SteeringCase:
+    """A text whose last token's activation decides what follows: a fact of ``kind``.
+
+    ``partner`` is a text like it that holds ``intended`` in place of ``value``; ``unrelated`` is
+    another fact of the text, as (kind, value, another value)."""
+
+    text: str
+    partner: str
+    kind: str
+    value: str
+    intended: str
+    unrelated: tuple[str, str, str]
+
+
+class SteeringBench(Protocol):
+    """Texts of a target whose continuations show what it makes of a fact."""
+
+    def cases(self, count: int, seed: int) -> Sequence[SteeringCase]:
+        """Cases of texts that nothing was trained on, each of a document of its own."""
+
+    def edited(self, explanation: str, kind: str, value: str) -> str | None:
+        """The explanation with ``value`` where it names a value of ``kind``; None if it does
+        not."""
+
+    def shown(self, kind: str, continuation: str) -> str | None:
+        """The value that a continuation acts on; None if it shows none."""
+
+
+def steering_bench(judge: ClaimJudge | None) -> SteeringBench | None:
+    """What a judge knows of how its target acts."""
+    return getattr(judge, "steering", None)
 
 
 class KnownTruth(Protocol):

@@ -389,7 +389,7 @@ def test_whatever_the_batch(nla, expected, max_batch_rows):
 
 def test_the_steering_has_its_controls(expected):
     edits = {one["edit"] for one in expected("steer")["continuations"]}
-    assert edits == {"none", "edit", "random", "unrelated"}
+    assert edits == {"none", "edit", "random", "unrelated", "elsewhere"}
 
 
 def test_a_glyph_of_several_tokens_is_shown_whole(expected):

@@ -395,7 +395,8 @@ def test_explanations_in_a_notebook_are_escaped():
 
 def test_markup_and_terminal_codes_in_model_text_stay_text(capsys):
     from gloss.cli.output import print_rich
-    from gloss.nla.results import Continuation, Explanations, Steering, TokenExplanation
+    from gloss.nla.results import Explanations, TokenExplanation
+    from gloss.nla.steering_result import Continuation, Steering
 
     hostile = "[/x][bold]\x1b]0;title\x07\x1b[31m"
     item = TokenExplanation(position=1, token=hostile, text=hostile, response=hostile, norm=3.0)

@@ -53,6 +53,8 @@ HELP: Mapping[str, str] = {
     "edited": "The whole edited explanation, instead of --edit.",
     "unrelated": 'Another edit as a control, "before=>after"; by default between two other tokens.',
     "alphas": "Strength, as a fraction of the activation's norm; repeatable.",
+    "steer.samples": "Continuations at temperature 1 in which these words are counted.",
+    "wanted": "Words that the edit should bring about; by default those that it brought in.",
     "top_tokens": "Likeliest next tokens that --json shows.",
     "trust.samples": "More explanations, at temperature 1.",
     "trust.neighbours": "Tokens on each side.",

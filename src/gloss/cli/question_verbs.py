@@ -164,12 +164,14 @@ def steer(
     unrelated: str | None = None,
     positions: str = "-1",
     alphas: list[float] | None = None,
+    wanted: str | None = None,
+    samples: AtLeast0 = 8,
     max_new_tokens: AtLeast1 = 24,
     top_tokens: AtLeast0 = 10,
     seed: int = 0,
 ) -> Answer:
-    """Edit an explanation and see how the target goes on: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) −
-    AR(original)."""
+    """Edit an explanation and see how the target goes on, and whether the edit did it: h +
+    α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original)."""
     Selection(positions=positions)
     if (edit is None) == (edited is None):
         raise ConfigError("nothing to steer along", expected="one of --edit and --edited")
@@ -182,6 +184,8 @@ def steer(
         original=explanation,
         positions=positions,
         alphas=alphas or (0.5, 1.0, 2.0),
+        wanted=wanted,
+        samples=samples,
         max_new_tokens=max_new_tokens,
         top_tokens=top_tokens,
         seed=seed,

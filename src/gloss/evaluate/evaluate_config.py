@@ -22,6 +22,9 @@ class EvaluateConfig(Settings):
     trust_rows: int = Field(default=400, ge=0, le=MANY)
     """Explanations whose claims the trust score is fitted on where the truth is known; 0 leaves it
     out."""
+    steering_texts: int = Field(default=100, ge=0, le=MANY)
+    """Texts whose explanations are edited to see what the target makes of it, where a judge has
+    such texts; 0 leaves it out."""
     examples: int = Field(default=12, ge=0, le=100_000)
     """Examples kept for the report."""
     attn_implementation: str | None = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,21 +24,23 @@ from gloss.evaluate.claim_evidence import gather_evidence
 from gloss.evaluate.claims import ClaimMeasures, measure_claims
 from gloss.evaluate.evaluate_config import EvaluateConfig
 from gloss.evaluate.intervals import Documents, Interval, bootstrap_fve, bootstrap_gain
+from gloss.evaluate.on_labels import errors_on_labels
 from gloss.evaluate.random_examples import random_examples
 from gloss.evaluate.readers import FactRows
 from gloss.evaluate.rewrites import measure_rewrites
 from gloss.evaluate.round_trip import RoundTrip, control_errors, round_trip
+from gloss.evaluate.steering import measure_steering
 from gloss.evaluate.trust_fit import fit_trust_score
 from gloss.formatting import decimal
 from gloss.models import (
     ActivationReconstructor,
-    direction_mse,
     fraction_of_variance_explained,
     load_ar,
     load_av,
 )
-from gloss.plugins import ClaimJudge
+from gloss.plugins import ClaimJudge, steering_bench
 from gloss.progress import Stage
+from gloss.target_model import Target, load_target
 from gloss.train.inputs import TrainingRows, read_training_rows
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class Halves:
 @dataclass(frozen=True)
 class _Measured:
     """What is measured: the rows and their numbers in the whole file, the judge of their claims
-    with rows to fit readers on, the labels' file."""
+    with rows to fit readers on, the labels' file, the target where it may be steered."""
 
     config: EvaluateConfig
     rows: TrainingRows
@@ -73,6 +76,7 @@ class _Measured:
     judge: ClaimJudge | None
     probed: TrainingRows | None
     labels: Path | None
+    target: Callable[[], Target] | None
 
     @property
     def activations(self) -> Tensor:
@@ -88,12 +92,14 @@ def evaluate(
     judge: ClaimJudge | None = None,
     heldout_labels: Path | None = None,
     probe_dataset: Path | None = None,
+    target: str | None = None,
     trust_score: Path | None = None,
 ) -> dict[str, Any]:
     """Measures a run's NLA in float32 and returns the contents of ``results.json``.
 
     ``heldout_labels`` is the AR dataset of the held-out documents, ``probe_dataset`` holds training
-    documents, ``judge`` knows the truth; a trust score that is fitted goes to ``trust_score``.
+    documents, ``judge`` knows the truth; a ``target`` is steered where the judge has texts for it;
+    a trust score that is fitted goes to ``trust_score``.
     Raises: DatasetError, CheckpointError."""
     every = read_training_rows(heldout, text_column=None)
     probed = _probe_rows(config, probe_dataset, every) if judge is not None else None
@@ -109,7 +115,8 @@ def evaluate(
         "sft": lambda: halves(nla.av_sft, nla.ar_sft),
         "rl": lambda: halves(nla.av, nla.ar),
     }
-    measured = _chosen(config, every, judge, probed, heldout_labels)
+    load = None if target is None else partial(load_target, target)
+    measured = _chosen(config, every, judge, probed, heldout_labels, load)
     return _results(measured, stages, trust_score)
 
 
@@ -134,7 +141,8 @@ def evaluate_nla(
             expected="a Parquet file with doc_id and detokenized_text_truncated",
             remedy="Leave --judge out, or extract: gloss data extract",
         )
-    measured = _chosen(config, every, judge, None, None)
+    load = None if nla.places.target is None else lambda: nla.target
+    measured = _chosen(config, every, judge, None, None, load)
     return _results(measured, {"rl": lambda: Halves(nla.engine, nla.ar)}, trust_score)
 
 
@@ -144,16 +152,17 @@ def _chosen(
     judge: ClaimJudge | None,
     probed: TrainingRows | None,
     labels: Path | None,
+    target: Callable[[], Target] | None,
 ) -> _Measured:
     numbers = sample_documents(every.doc_ids, config.max_rows, seed=config.seed)
-    return _Measured(config, every.take(numbers), numbers, judge, probed, labels)
+    return _Measured(config, every.take(numbers), numbers, judge, probed, labels, target)
 
 
 def _results(
     of: _Measured, stages: Mapping[str, Callable[[], Halves]], trust_score: Path | None
 ) -> dict[str, Any]:
     config, rows, activations = of.config, of.rows, of.activations
-    with Stage("evaluate", total=2 * len(stages) + 3, unit="pass") as progress:
+    with Stage("evaluate", total=2 * len(stages) + 4, unit="pass") as progress:
         trips, first_ar, halves = _round_trips(of, stages, progress)
         trip, sampled = trips["rl"], trips["rl_sampled"]
         controls = control_errors(halves.ar, trip, activations, _documents(rows), seed=config.seed)
@@ -163,8 +172,10 @@ def _results(
         progress.advance(note="claims")
         trust = _trust(of, halves, trip, trust_score)
         rewrites = _rewrites(of, halves, trip)
-        progress.advance()
-    on_labels, labelled = _errors_on_labels(first_ar, of.labels, rows)
+        progress.advance(note="rewrites")
+        steering = _steering(of, halves)
+        progress.advance(note="steering")
+    on_labels, labelled = errors_on_labels(first_ar, of.labels, rows)
     bootstrap = {"resamples": config.bootstrap_resamples, "seed": config.seed}
     return {
         "fve": {
@@ -180,6 +191,7 @@ def _results(
         "truth": claims.truth,
         "trust": trust,
         "rewrites": rewrites,
+        "steering": steering,
         "extraction_failure_rate": trip.failure_rate,
         "extraction_failure_rate_sampled": sampled.failure_rate,
         "loop_rate": trip.loop_rate,
@@ -345,6 +357,24 @@ def _rewrites(of: _Measured, halves: Halves, trip: RoundTrip) -> dict[str, Any]:
     return measure_rewrites(halves.ar, trip, of.activations, of.judge, documents, seed=config.seed)
 
 
+def _steering(of: _Measured, halves: Halves) -> dict[str, Any] | None:
+    """What an edit of an explanation changes of what the target writes, where that is known."""
+    bench, config = steering_bench(of.judge), of.config
+    if bench is None or of.target is None or not config.steering_texts:
+        return None
+    return measure_steering(
+        halves.engine,
+        halves.ar,
+        of.target(),
+        of.rows.sidecar.layer,
+        bench,
+        cases=config.steering_texts,
+        tuned_on=max(1, int(0.4 * config.steering_texts)),
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
+
+
 def _probe_rows(
     config: EvaluateConfig, dataset: Path | None, heldout: TrainingRows
 ) -> TrainingRows | None:
@@ -363,25 +393,3 @@ def _probe_rows(
             remedy="Split by document, for example with: gloss data split",
         )
     return rows.take(sample_documents(rows.doc_ids, config.probe_rows, seed=config.seed))
-
-
-def _errors_on_labels(
-    ar: ActivationReconstructor, labelled: Path | None, rows: TrainingRows
-) -> tuple[Tensor, list[int]]:
-    """Direction MSE of the AR on the labels of the measured rows, and which of these have one."""
-    if labelled is None:
-        return torch.zeros(0), []
-    given = read_training_rows(labelled, text_column="prompt")
-    text_of = dict(zip(_keys(given), given.texts, strict=True))
-    texts = {row: text_of[key] for row, key in enumerate(_keys(rows)) if key in text_of}
-    if not texts:
-        return torch.zeros(0), []
-    which = list(texts)
-    rebuilt = ar.reconstruct_encoded(ar.encode_prompts(list(texts.values())))
-    return direction_mse(rebuilt, torch.from_numpy(rows.vectors[which])), which
-
-
-def _keys(rows: TrainingRows) -> list[tuple[str, bytes]]:
-    """What tells an activation in two files: its document and its numbers."""
-    vectors = (vector.tobytes() for vector in rows.vectors)
-    return list(zip(rows.doc_ids, vectors, strict=True))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from gloss.lab.other_words import rewrites
+from gloss.lab.rhyme_steering import RhymeSteering
 from gloss.lab.statements import next_class
 from gloss.lab.truth import NEXT, judge, parse_claims
 from gloss.lab.wording_facts import HELD, PRIVILEGED, VALUES
@@ -27,6 +28,7 @@ class LabJudge:
         text_only=frozenset(VALUES) - frozenset(HELD),
         privileged=frozenset(PRIVILEGED),
     )
+    steering = RhymeSteering()
 
     def rewrites(self, explanation: str) -> Mapping[str, str]:
         """The explanation in other words, by the name of the rewrite."""

@@ -12,15 +12,14 @@ if TYPE_CHECKING:
     from gloss.nla.request import Sampling, Selection
     from gloss.nla.results import (
         Comparison,
-        Continuation,
         Explanations,
         Score,
-        Steering,
         TextContinuation,
         TokenExplanation,
         Trust,
     )
     from gloss.nla.selection import Source
+    from gloss.nla.steering_result import Continuation, Steering
     from gloss.text.positions import parse_positions
 
 lazy_package(__name__)

@@ -22,6 +22,8 @@ class Result:
         return adapter(kind).dump_python(self, mode="json")
 
     _title = ""
+    _verdict = ""
+    """One sentence below the table."""
 
     def _shown(self) -> Shown:
         """Heads of columns, and rows of cells."""
@@ -33,7 +35,8 @@ class Result:
         from rich.text import Text
 
         heads, rows = self._shown()
-        table = Table(show_lines=True, header_style="bold", title=Text(printable(self._title)))
+        title, below = Text(printable(self._title)), Text(printable(self._verdict))
+        table = Table(show_lines=True, header_style="bold", title=title, caption=below or None)
         for head in heads:
             table.add_column(head, justify="right" if head in _NUMBERS else "left")
         for row in rows:
@@ -55,7 +58,8 @@ class Result:
             for row in rows
         )
         head = "".join(f"<th>{_html(name)}</th>" for name in heads)
-        return f"<p>{_html(self._title)}</p><table><tr>{head}</tr>{body}</table>"
+        below = f"<p>{_html(self._verdict)}</p>" if self._verdict else ""
+        return f"<p>{_html(self._title)}</p><table><tr>{head}</tr>{body}</table>{below}"
 
 
 @cache

@@ -140,56 +140,6 @@ class Score(Result):
 
 
 @dataclass(frozen=True)
-class Continuation:
-    """What the target wrote under an edit (none, edit, random, unrelated) of strength α."""
-
-    edit: str
-    alpha: float
-    text: str
-
-
-@dataclass(frozen=True)
-class NextToken:
-    """The probability of one next token without an edit and with it."""
-
-    token: str
-    token_id: int
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class NextTokens:
-    """The likeliest next tokens under one α of the edit."""
-
-    alpha: float
-    tokens: tuple[NextToken, ...]
-
-
-@dataclass(frozen=True)
-class Steering(Result):
-    """An edited explanation and the target's greedy continuations: without edit, along it, along a
-    random direction and along an unrelated edit. ``token`` is that of the last position."""
-
-    positions: tuple[int, ...]
-    token: str
-    original: str
-    edited: str
-    continuations: tuple[Continuation, ...]
-    next: tuple[NextTokens, ...] = ()
-
-    @property
-    def _title(self) -> str:  # type: ignore[override]
-        places = ", ".join(map(str, self.positions))
-        edit = f"{self.original!r} → {self.edited!r}"
-        return f"steering at token {places} {visible(self.token)!r}: {edit}"
-
-    def _shown(self) -> Shown:
-        rows = [(one.edit, f"{one.alpha:g}", one.text) for one in self.continuations]
-        return ("edit", "α", "continuation"), rows
-
-
-@dataclass(frozen=True)
 class Control:
     """FVE of what knows nothing of this token."""
 

@@ -1,9 +1,10 @@
-"""Steering by an edited explanation: a sweep of strengths, controls, next-token probabilities."""
+"""Steering by an edited explanation: a sweep of strengths, controls, next-token probabilities, and
+how often the words that the edit brought in are written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,10 @@ from gloss.errors import ActivationError, ConfigError
 from gloss.models import steering_offset
 from gloss.nla import boundary
 from gloss.nla.request import Positions, Sampling, Text
-from gloss.nla.results import Continuation, NextToken, NextTokens, Steering
 from gloss.nla.selection import bare_rows
+from gloss.nla.steering_rates import new_words, rates_of, verdict
+from gloss.nla.steering_result import Continuation, NextToken, NextTokens, Steering
+from gloss.seeds import row_seed
 from gloss.text.positions import parse_positions
 
 if TYPE_CHECKING:
@@ -37,17 +40,21 @@ async def steer(
     original: str | None = None,
     unrelated: tuple[str, str] | None = None,
     alphas: Sequence[float] = (0.5, 1.0, 2.0),
+    wanted: str | None = None,
+    samples: int = 8,
     max_new_tokens: int = 24,
     top_tokens: int = 10,
     seed: int = 0,
 ) -> Steering:
-    """The target's greedy continuations when the activations of tokens are moved along an edit of
-    an explanation: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original).
+    """The target's continuations when the activations of tokens are moved along an edit of an
+    explanation: h + α‖h‖Δ/‖Δ‖, Δ = AR(edited) − AR(original).
 
     The explanation is ``original``, or the AV's greedy one of the last of ``positions``; it becomes
-    ``edited``, or in it ``edit`` = (old, new) is replaced. Beside the edit stand a random direction
-    and an ``unrelated`` edit (before, after), by default between explanations of two other tokens.
-    ``top_tokens`` next tokens are shown with their probabilities.
+    ``edited``, or in it ``edit`` = (old, new) is replaced. Beside the edit stand a random
+    direction, an ``unrelated`` edit (before, after), by default between explanations of two other
+    tokens, and the same edit ``elsewhere`` in the text. Continuations are greedy; ``samples`` more
+    at T = 1 tell how often the ``wanted`` words, by default those that the edit brought in, are
+    written. ``top_tokens`` next tokens are shown with their probabilities.
     Raises: PositionError, CorpusError; ConfigError if the edit cannot be made; ActivationError if
     it changes nothing.
     """
@@ -56,7 +63,8 @@ async def steer(
     edited, original = (boundary.text_or_none("explanation", one) for one in (edited, original))
     alphas, seed = _strengths(alphas), boundary.seed_of(seed)
     max_new_tokens = boundary.whole("max_new_tokens", max_new_tokens, least=1)
-    (top_tokens,) = boundary.counts(top_tokens=top_tokens)
+    top_tokens, samples = boundary.counts(top_tokens=top_tokens, samples=samples)
+    wanted = boundary.text_or_none("wanted", wanted)
     read = await self.read(source)
     sites = parse_positions(positions, len(read.tokens))
     vectors = await self.executor.activations(read.token_ids)
@@ -65,28 +73,102 @@ async def steer(
     original, edited = _edit(original, edit, edited)
     unrelated = unrelated or await _unrelated(self, vectors, sites)
     directions = await _directions(self, (original, edited), unrelated, seed)
-    moved = vectors[sites]
-    offsets = [torch.zeros_like(moved)]
-    for direction, alpha in product(directions.values(), alphas):
-        offsets.append(torch.stack([steering_offset(h, direction, alpha) for h in moved]))
-    edits = [ResidualEdit(self.nla.layer, sites, offset) for offset in offsets]
-    requests = [TextRequest(read.token_ids, 0.0, max_new_tokens, 0, edit) for edit in edits]
-    rollouts, probabilities = await _continued(self, requests)
-    runs = [("none", 0.0), *product(directions, alphas)]
+    wanted = new_words(original, edited) if wanted is None else wanted
+    runs = [_Run("none", 0.0), *_runs(self, directions, alphas, vectors, sites)]
+    draws = samples if wanted else 0
+    written = await _write(self, read.token_ids, runs, draws, max_new_tokens, seed)
     return Steering(
         positions=tuple(sites),
         token=read.tokens[sites[-1]].token,
         original=original,
         edited=edited,
-        continuations=tuple(
-            Continuation(*run, rollout.text) for run, rollout in zip(runs, rollouts, strict=True)
-        ),
-        next=tuple(
-            NextTokens(alpha, _next_tokens(self, probabilities[0], after, top_tokens))
-            for (name, alpha), after in zip(runs, probabilities, strict=True)
-            if name == "edit"
-        ),
+        **_outcome(self, dict(zip(runs, written, strict=True)), wanted, draws, top_tokens),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is done to the activations, by name and strength."""
+
+    name: str
+    alpha: float
+    edit: ResidualEdit | None = None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What the target writes: greedily, sampled, and its next token's probabilities
+    [vocabulary]."""
+
+    greedy: str
+    sampled: Sequence[str]
+    next: Tensor
+
+
+def _outcome(
+    questions: Questions, written: dict[_Run, _Written], wanted: str, draws: int, top_tokens: int
+) -> dict[str, Any]:
+    """What a ``Steering`` says of the runs, the first of which edits nothing."""
+    before = next(iter(written.values())).next
+    drawn = {(run.name, run.alpha): one.sampled for run, one in written.items()}
+    rates = rates_of(wanted, drawn) if draws else ()
+    return {
+        "continuations": tuple(
+            Continuation(run.name, run.alpha, one.greedy) for run, one in written.items()
+        ),
+        "next": tuple(
+            NextTokens(run.alpha, _next_tokens(questions, before, one.next, top_tokens))
+            for run, one in written.items()
+            if run.name == "edit"
+        ),
+        "wanted": wanted,
+        "rates": rates,
+        "verdict": verdict(wanted, rates),
+    }
+
+
+async def _write(
+    questions: Questions,
+    token_ids: Sequence[int],
+    runs: Sequence[_Run],
+    samples: int,
+    max_new_tokens: int,
+    seed: int,
+) -> list[_Written]:
+    """Every run's greedy continuation and its samples at T = 1."""
+    requests = [
+        TextRequest(token_ids, float(draw > 0), max_new_tokens, row_seed(seed, i, draw), run.edit)
+        for i, run in enumerate(runs)
+        for draw in range(1 + samples)
+    ]
+    rollouts, probabilities = await _continued(questions, requests)
+    texts = [rollout.text for rollout in rollouts]
+    starts = range(0, len(requests), 1 + samples)
+    return [_Written(texts[i], texts[i + 1 : i + 1 + samples], probabilities[i]) for i in starts]
+
+
+def _runs(
+    questions: Questions,
+    directions: dict[str, Tensor],
+    alphas: Sequence[float],
+    vectors: Tensor,
+    sites: Sequence[int],
+) -> list[_Run]:
+    """Every direction with every strength, and the edit's at a token that was not asked for."""
+    layer, others = questions.nla.layer, [p for p in range(1, len(vectors)) if p not in sites]
+    places = [(name, direction, list(sites)) for name, direction in directions.items()]
+    if others:
+        places.append(("elsewhere", directions["edit"], [others[len(others) // 2]]))
+    return [
+        _Run(name, alpha, ResidualEdit(layer, where, _offsets(vectors[where], direction, alpha)))
+        for name, direction, where in places
+        for alpha in alphas
+    ]
+
+
+def _offsets(activations: Tensor, direction: Tensor, alpha: float) -> Tensor:
+    """Of every activation [n, d_model] what moves it along a direction."""
+    return torch.stack([steering_offset(h, direction, alpha) for h in activations])
 
 
 def _strengths(alphas: Any) -> list[float]:

@@ -147,6 +147,7 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
         judge=judge() if judge is not None else None,
         heldout_labels=datasets / "heldout_labels.parquet",
         probe_dataset=datasets / "rl.parquet",
+        target=target_of(config, out_dir),
         trust_score=out_dir / "nla" / "av" / TRUST_SCORE_NAME,
     )
     for name in ("metrics.jsonl", "samples.jsonl"):

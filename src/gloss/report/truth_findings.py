@@ -24,6 +24,7 @@ def truth_findings(results: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _what_rl_did(truth)
     yield from _trust_score(section(results, "trust"))
     yield from _rewrites(results)
+    yield from _steering(section(results, "steering"))
 
 
 def _privileged(right: Mapping[str, Any]) -> Iterator[Finding]:
@@ -115,3 +116,36 @@ def _rewrites(results: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("good", "The meaning carries it, not the wording", text)
     else:
         yield Finding("unknown", "Not said in other words", text)
+
+
+_CONTROLS = ("none", "unrelated", "random", "elsewhere")
+
+
+def _steering(steering: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the target acts as an edited explanation says, and as nothing else makes it."""
+    shares, intervals = {}, {}
+    for name, found in section(steering, "rates").items():
+        share, within = finite(section({name: found}, name).get("rate")), None
+        if share is not None:
+            within = interval_of(section({name: found}, name).get("ci95"))
+            shares[name], intervals[name] = share, within
+    edits = [name for name in ("edit", "averaged") if intervals.get(name)]
+    controls = [name for name in _CONTROLS if intervals.get(name)]
+    if not edits or not controls:
+        return
+    highest = max(controls, key=shares.__getitem__)
+    lowest_edit = max(low for name in edits if (low := (intervals[name] or (0, 0))[0]) is not None)
+    text = (
+        f"Editing the {steering.get('kind')} that an explanation names makes"
+        f" {percent(shares[edits[0]])} of {count(steering.get('n_texts'))} texts go on as the edit"
+        " says"
+    )
+    if "averaged" in edits:
+        text += f", averaged over explanations of other texts {percent(shares['averaged'])}"
+    if "patch" in shares:
+        text += f"; the activation of a text that says so does in {percent(shares['patch'])}"
+    text += f", the best control ({highest}) in {percent(shares[highest])}."
+    if lowest_edit > (intervals[highest] or (0, 1))[1]:
+        yield Finding("good", "The target acts on what an edit says", text)
+    else:
+        yield Finding("caution", "Edits were not shown to act", text)

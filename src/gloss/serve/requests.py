@@ -221,6 +221,10 @@ class SteerRequest(OwnRequest, TextFields):
     """An edit that has nothing to do with it, as a control; by default between explanations of two
     other tokens."""
     alphas: list[Alpha] = Field(default=[0.5, 1.0, 2.0], min_length=1, max_length=16)
+    wanted: ExplanationText | None = None
+    """Words that the edit should bring about; by default those that it brought in."""
+    samples: int = Field(default=8, ge=0, le=32)
+    """Continuations drawn at temperature 1 in which they are counted."""
     max_new_tokens: int = Field(default=24, ge=1, le=limits.MAX_COMPLETION_TOKENS)
     top_tokens: int = Field(default=10, ge=1, le=50)
     """Next tokens whose probabilities are shown."""

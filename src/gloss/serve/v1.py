@@ -20,7 +20,8 @@ from gloss.nla.remote.answers import (
     ScoresAnswer,
     decode_array,
 )
-from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
+from gloss.nla.results import Comparison, Explanations, TextContinuation, Trust
+from gloss.nla.steering_result import Steering
 from gloss.serve import requests as r
 from gloss.serve.interop import completion_frames, declared_secret, shown_place
 from gloss.serve.json_route import json_route

@@ -101,7 +101,7 @@ def test_a_whole_edited_explanation_takes_the_place_of_an_edit(gloss):
     given = ("--explanation", "It rains.", "--edited", "It snows.", "--alpha", 1)
     found = answer(gloss, "steer", TEXT, *given, "--unrelated", "calm=>gloomy")
     edits = {one["edit"] for one in found["continuations"]}
-    assert edits == {"none", "edit", "random", "unrelated"}
+    assert edits == {"none", "edit", "random", "unrelated", "elsewhere"}
     assert gloss("steer", TEXT, "--nla", "nla")[0] == 2
 
 

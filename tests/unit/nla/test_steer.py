@@ -18,7 +18,11 @@ def test_controls_stand_beside_the_edit(speaking):
     assert found.edited == "it snows"
     assert kinds(found) == [
         ("none", 0.0),
-        *((edit, alpha) for edit in ("edit", "random", "unrelated") for alpha in (1, 3)),
+        *(
+            (edit, alpha)
+            for edit in ("edit", "random", "unrelated", "elsewhere")
+            for alpha in (1, 3)
+        ),
     ]
     assert [one.alpha for one in found.next] == [1, 3]
 
@@ -88,4 +92,4 @@ def test_an_edit_that_cannot_be_made_is_refused(speaking, options, error, said):
 def test_an_nla_without_av_steers_by_given_texts_alone(speaking_folder):
     alone = NLA(ar=speaking_folder / "ar", target=speaking_folder / "target")
     found = alone.steer(TEXT, original="it rains", edited="it snows", alphas=[1.0])
-    assert [one.edit for one in found.continuations] == ["none", "edit", "random"]
+    assert [one.edit for one in found.continuations] == ["none", "edit", "random", "elsewhere"]

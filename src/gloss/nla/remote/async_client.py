@@ -23,7 +23,8 @@ from gloss.nla.remote.answers import (
     ScoresAnswer,
 )
 from gloss.nla.remote.wire import Connection, Question, body_of
-from gloss.nla.results import Comparison, Explanations, Steering, TextContinuation, Trust
+from gloss.nla.results import Comparison, Explanations, TextContinuation, Trust
+from gloss.nla.steering_result import Steering
 from gloss.text.tokens import ReadText
 
 Params = ParamSpec("Params")

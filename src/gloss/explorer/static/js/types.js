@@ -78,8 +78,11 @@
  * @property {string} original
  * @property {string} edited
  * @property {number[]} positions
- * @property {{edit: string, alpha: number, text: string}[]} continuations none, edit, random or
- * unrelated
+ * @property {{edit: string, alpha: number, text: string}[]} continuations none, edit, random,
+ * unrelated or elsewhere
+ * @property {string} wanted words that the edit should bring about
+ * @property {{edit: string, alpha: number, written: number, samples: number}[]} rates
+ * @property {string} verdict
  * @property {{alpha: number, tokens: {token: string, before: number, after: number}[]}[]} next
  */
 

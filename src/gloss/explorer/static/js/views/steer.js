@@ -244,6 +244,7 @@ const COLUMNS = [
   ["edit", "along the edit"],
   ["random", "random direction"],
   ["unrelated", "unrelated edit"],
+  ["elsewhere", "edit elsewhere"],
 ];
 
 /** @param {{result: Steered}} props */
@@ -255,6 +256,10 @@ function Outcome({ result }) {
   ];
   const of = (/** @type {string} */ edit, /** @type {number} */ alpha) =>
     result.continuations.find((one) => one.edit === edit && one.alpha === alpha);
+  const rate = (/** @type {string} */ edit, /** @type {number} */ alpha) => {
+    const one = result.rates.find((r) => r.edit === edit && r.alpha === alpha);
+    return one && html`<span class="rate">${one.written} of ${one.samples}</span>`;
+  };
   return html`
     <section class="section" aria-label="What the target writes">
       <div class="pane-head">
@@ -267,6 +272,7 @@ function Outcome({ result }) {
           Download JSON
         </button>
       </div>
+      ${result.verdict && html`<p class="verdict" role="status">${result.verdict}</p>`}
       <div class="scroll" tabindex="0" role="region" aria-label="Continuations">
         <table class="continuations">
           <thead>
@@ -278,7 +284,9 @@ function Outcome({ result }) {
           <tbody>
             <tr>
               <th scope="row">no edit</th>
-              <td colspan=${columns.length} class="text" dir="auto">${plain?.text ?? ""}</td>
+              <td colspan=${columns.length} class="text" dir="auto">
+                ${plain?.text ?? ""} ${rate("none", 0)}
+              </td>
             </tr>
             ${alphas.map(
               (alpha) => html`
@@ -292,7 +300,7 @@ function Outcome({ result }) {
                         dir="auto"
                         class=${`text ${of(key, alpha)?.text === plain?.text ? "same" : ""}`}
                       >
-                        ${of(key, alpha)?.text ?? ""}
+                        ${of(key, alpha)?.text ?? ""} ${rate(key, alpha)}
                       </td>
                     `,
                   )}
@@ -303,8 +311,13 @@ function Outcome({ result }) {
         </table>
       </div>
       <p class="reading">
-        Grey: the same as without an edit. An edit that matters changes the text where a random
-        direction of the same length does not.
+        Grey: the same as without an edit.${" "}
+        ${
+          result.rates.length > 0 &&
+          html`Small numbers: in how many of ${result.rates[0].samples} continuations drawn at
+            temperature 1 the target writes <q dir="auto">${result.wanted}</q>.${" "}`
+        }
+        An edit that matters does what no control of the same strength does.
       </p>
       ${result.next.length > 0 && html`<${NextTokens} next=${result.next} />`}
     </section>
