@@ -71,6 +71,12 @@ class KindScores:
     n_known: int
     above_chance: tuple[float, float] | None = None
     """95 % interval of precision minus chance."""
+    majority: float | None = None
+    """How often the commonest value is the truth where one is known."""
+    n_values: int | None = None
+    """Distinct values that are claimed."""
+    commonest: float | None = None
+    """Share of the claims that name the value that is claimed most."""
 
 
 def read_example(example: Mapping[str, Any]) -> Example:
@@ -127,7 +133,18 @@ def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
             n_claims, n_known = (int(score.get(name) or 0) for name in ("n_claims", "n_known"))
             shares = precision, recall, ceiling, chance
             interval = interval_of(values.get("above_chance_ci95"))
-            rows.append(KindScores(kind, *shares, n_claims, n_known, interval))
+            n_values = score.get("n_values")
+            row = KindScores(
+                kind,
+                *shares,
+                n_claims,
+                n_known,
+                interval,
+                majority=score.get("majority"),
+                n_values=None if n_values is None else int(n_values),
+                commonest=score.get("commonest"),
+            )
+            rows.append(row)
     above = {row.kind: (row.precision or 0.0) - (row.chance or 0.0) for row in rows}
     return tuple(sorted(rows, key=lambda row: (-above[row.kind], row.kind)))
 

@@ -83,6 +83,25 @@ def text_figure(metrics: Metrics) -> Drawing | None:
     return draw("text", description, lambda narrow: _paint_text(narrow, panels))
 
 
+def calibration_figure(results: Mapping[str, Any]) -> Drawing | None:
+    """How often claims of a trust score are right, over the score."""
+    score = section(section(results, "trust"), "score")
+    points = [
+        (predicted, true, int(finite(one.get("n")) or 0))
+        for one in score.get("calibration") or []
+        if (predicted := finite(one.get("predicted"))) is not None
+        and (true := finite(one.get("true"))) is not None
+    ]
+    if not points:
+        return None
+    said = ", ".join(f"{percent(p)} said, {percent(t)} right" for p, t, _ in points)
+    return draw(
+        "calibration",
+        f"Share of claims that is right over their trust score: {said}.",
+        lambda narrow: _paint_calibration(narrow, points),
+    )
+
+
 def seconds_figure(results: Mapping[str, Any]) -> Drawing | None:
     """Bars of the time each stage took."""
     seconds = {name: finite(value) for name, value in section(results, "seconds").items()}
@@ -231,6 +250,19 @@ def _paint_text(narrow: bool, panels: Mapping[str, Series]) -> Figure:
         axes.locator_params(axis="y", nbins=5)
         if form is percent:
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}\u00a0%")
+    return figure
+
+
+def _paint_calibration(narrow: bool, points: Sequence[tuple[float, float, int]]) -> Figure:
+    figure = _figure(narrow, 3.0)
+    axes = figure.subplots()
+    ticks = [0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"]
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="trust score", ylabel="claims that are right")
+    axes.set_xticks(*ticks)
+    axes.set_yticks(*ticks)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2)
+    said, true, _ = zip(*points, strict=True)
+    axes.plot(said, true, "-o", color=FIRST, markersize=6.5, markeredgecolor=PAPER, clip_on=False)
     return figure
 
 

@@ -9,7 +9,13 @@ from typing import Any
 from gloss.durable import write_text
 from gloss.formatting import count, decimal, duration, percent, signed, visible_token
 from gloss.report.claims_tables import VERDICTS, kind_scores, pooled, read_example
-from gloss.report.figures import claims_figure, fve_figure, seconds_figure, text_figure
+from gloss.report.figures import (
+    calibration_figure,
+    claims_figure,
+    fve_figure,
+    seconds_figure,
+    text_figure,
+)
 from gloss.report.measures import (
     above_blind,
     best_blind,
@@ -64,6 +70,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "figures": {
             "fve": fve_figure(results, run.metrics),
             "claims": claims_figure(scores),
+            "calibration": calibration_figure(results),
             "text": text_figure(run.metrics),
             "seconds": seconds_figure(results),
         },

@@ -118,34 +118,35 @@ def _rewrites(results: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("unknown", "Not said in other words", text)
 
 
+_STEERED = ("edit", "averaged")
 _CONTROLS = ("none", "unrelated", "random", "elsewhere")
 
 
 def _steering(steering: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether the target acts as an edited explanation says, and as nothing else makes it."""
-    shares, intervals = {}, {}
-    for name, found in section(steering, "rates").items():
-        share, within = finite(section({name: found}, name).get("rate")), None
-        if share is not None:
-            within = interval_of(section({name: found}, name).get("ci95"))
-            shares[name], intervals[name] = share, within
-    edits = [name for name in ("edit", "averaged") if intervals.get(name)]
-    controls = [name for name in _CONTROLS if intervals.get(name)]
+    rates = section(steering, "rates")
+    shares = {name: finite(section(rates, name).get("rate")) for name in rates}
+    known = {name: share for name, share in shares.items() if share is not None}
+    within = {name: interval_of(section(rates, name).get("ci95")) or (0.0, 1.0) for name in known}
+    edits, controls = ([n for n in names if n in known] for names in (_STEERED, _CONTROLS))
     if not edits or not controls:
         return
-    highest = max(controls, key=shares.__getitem__)
-    lowest_edit = max(low for name in edits if (low := (intervals[name] or (0, 0))[0]) is not None)
-    text = (
-        f"Editing the {steering.get('kind')} that an explanation names makes"
-        f" {percent(shares[edits[0]])} of {count(steering.get('n_texts'))} texts go on as the edit"
-        " says"
+    highest = max(controls, key=known.__getitem__)
+    more = {
+        "averaged": "the same edit averaged over explanations of other texts",
+        "patch": "the activation of a text that truly says so",
+    }
+    beside = [f"{what} {percent(known[name])}" for name, what in more.items() if name in known]
+    text = "; ".join(
+        [
+            f"With the {steering.get('kind')} edited in its explanation,"
+            f" {percent(known[edits[0]])} of {count(steering.get('n_texts'))} texts go on as the"
+            " edit says",
+            *beside,
+            f"best control ({highest}) {percent(known[highest])}.",
+        ]
     )
-    if "averaged" in edits:
-        text += f", averaged over explanations of other texts {percent(shares['averaged'])}"
-    if "patch" in shares:
-        text += f"; the activation of a text that says so does in {percent(shares['patch'])}"
-    text += f", the best control ({highest}) in {percent(shares[highest])}."
-    if lowest_edit > (intervals[highest] or (0, 1))[1]:
+    if max(within[name][0] for name in edits) > within[highest][1]:
         yield Finding("good", "The target acts on what an edit says", text)
     else:
         yield Finding("caution", "Edits were not shown to act", text)

@@ -209,3 +209,25 @@ def test_moving_mean_keeps_length_and_short_curves() -> None:
     smooth = moving_mean([float(i % 2) for i in range(40)])
     assert len(smooth) == 40
     assert smooth[20] == pytest.approx(0.4)
+
+
+def steered(**rates: tuple[float, float, float]) -> dict[str, Any]:
+    found = {name: {"rate": rate, "ci95": [low, high]} for name, (rate, low, high) in rates.items()}
+    return {"steering": {"kind": "rhyme", "n_texts": 100, "rates": found}}
+
+
+def test_an_edit_acts_where_its_interval_stands_above_the_best_controls() -> None:
+    controls = {"none": (0.0, 0.0, 0.04), "random": (0.02, 0.0, 0.07)}
+    weak, strong = (0.1, 0.05, 0.17), (0.42, 0.33, 0.52)
+    (found,) = [
+        one
+        for one in findings(steered(edit=weak, averaged=strong, patch=(1.0, 0.96, 1.0), **controls))
+        if one.title == "The target acts on what an edit says"
+    ]
+    assert found.level == "good"
+    assert "10\u00a0% of 100 texts" in found.text
+    assert "other texts 42\u00a0%" in found.text
+    assert "truly says so 100\u00a0%" in found.text
+    assert "best control (random) 2\u00a0%" in found.text
+    assert levels(steered(edit=weak, **controls))["Edits were not shown to act"] == "caution"
+    assert not any("dit" in title for title in levels(steered(edit=strong)))  # without controls
