@@ -56,7 +56,23 @@ def false_quotes(ar: ActivationReconstructor) -> Found:
         "false last lines": len(lost),
         "FVE lost without one, mean": float(lost.mean()),
         "share that costs FVE to leave out": float((lost > 0).float().mean()),
+        "FVE lost without a wrong fact, mean": _lost_without_wrong_facts(ar),
     }
+
+
+def _lost_without_wrong_facts(ar: ActivationReconstructor) -> float:
+    read, whole, without, which = rows(*READ), list[str](), list[str](), list[int]()
+    for row, label in enumerate(read.labels()):
+        at = read.doc_ids[row], read.contexts[row]
+        claims = split_claims(label)
+        for i, claim in enumerate(claims[:-1]):
+            if [one.verdict for one in JUDGE.judge(claim, *at)] == ["wrong"]:
+                whole.append(label)
+                without.append("\n".join([*claims[:i], *claims[i + 1 :]]))
+                which.append(row)
+    activations = read.activations[which]
+    before, after = (direction_mse(ar.reconstruct(some), activations) for some in (whole, without))
+    return float((after - before).mean()) / read.variance
 
 
 def order(ar: ActivationReconstructor) -> Found:

@@ -124,6 +124,7 @@ def collapse() -> Found:
         "chance": measured(found.chance),
         "above chance, 95 % interval, low end": measured(found.above_chance_ci95)[0],
         "majority": measured(found.majority),
+        "best reader": _reader("test", rows(*FITTED).facts, read.facts).accuracy,
         "n_values": found.n_values,
     }
 
