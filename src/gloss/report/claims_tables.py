@@ -73,6 +73,7 @@ class KindScores:
     """95 % interval of precision minus chance."""
     majority: float | None = None
     """How often the commonest value is the truth where one is known."""
+    precision_ci95: tuple[float, float] | None = None
     n_values: int | None = None
     """Distinct values that are claimed."""
     commonest: float | None = None
@@ -141,6 +142,7 @@ def kind_scores(results: Mapping[str, Any]) -> tuple[KindScores, ...]:
                 n_known,
                 interval,
                 majority=score.get("majority"),
+                precision_ci95=interval_of(values.get("precision_ci95")),
                 n_values=None if n_values is None else int(n_values),
                 commonest=score.get("commonest"),
             )

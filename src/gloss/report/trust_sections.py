@@ -24,6 +24,7 @@ Standing = Literal[
     "as good as the best reader",
     "above chance, no reader",
     "short of the best reader",
+    "no more than the commonest value",
     "chance",
     "too few claims",
     "not measured",
@@ -62,14 +63,17 @@ def findings(
 
 
 def standing(row: KindScores) -> Standing:
-    """Where a kind's claims stand between chance and what the best reader finds; above chance is
-    what has an interval, over documents, that excludes 0."""
+    """Where a kind's claims stand between chance and what the best reader finds; above chance, and
+    above the commonest value, is what has an interval, over documents, that says so."""
     if row.precision is None or row.above_chance is None:
         return "not measured"
     if row.n_claims < MIN_CLAIMS:
         return "too few claims"
     if row.above_chance[0] <= 0:
         return "chance"
+    low = row.precision if row.precision_ci95 is None else row.precision_ci95[0]
+    if row.majority is not None and low <= row.majority:
+        return "no more than the commonest value"
     if row.best_reader is None:
         return "above chance, no reader"
     near = row.precision >= NEAR_CEILING * row.best_reader
@@ -104,6 +108,10 @@ def _against_chance(row: KindScores) -> str:
     return f"{row.kind} {percent(row.precision)} against {percent(row.chance)}{reader}"
 
 
+def _against_majority(row: KindScores) -> str:
+    return f"{row.kind} {percent(row.precision)}, commonest value {percent(row.majority)}"
+
+
 def _against_reader(row: KindScores) -> str:
     return f"{row.kind} {percent(row.precision)}, best reader {percent(row.best_reader)}"
 
@@ -116,6 +124,13 @@ _KINDS: tuple[tuple[set[Standing], Level, str, str, Callable[[KindScores], str]]
         "They were not shown to be right more often than the same texts held against other"
         " documents ({each}).",
         _against_chance,
+    ),
+    (
+        {"no more than the commonest value"},
+        "warning",
+        "No more than the commonest value",
+        "Always naming the value that is true most often would do as well ({each}).",
+        _against_majority,
     ),
     (
         {"short of the best reader"},

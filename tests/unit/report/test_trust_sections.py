@@ -44,6 +44,26 @@ def test_standing_of_a_kind(scores: KindScores, expected: str) -> None:
     assert standing(scores) == expected
 
 
+@pytest.mark.invariant("numbers-7")
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.61, 0.68), "as good as the best reader"),
+        ((0.60, 0.68), "no more than the commonest value"),
+        ((0.50, 0.78), "no more than the commonest value"),
+        (None, "as good as the best reader"),
+    ],
+)
+def test_one_value_for_everything_is_no_reading(
+    interval: tuple[float, float] | None, expected: str
+) -> None:
+    """Above chance, and the commonest value is true of 60 %."""
+    scores = KindScores(
+        "hero", 0.65, 0.1, 0.7, 0.1, 540, 540, (0.5, 0.6), majority=0.6, precision_ci95=interval
+    )
+    assert standing(scores) == expected
+
+
 @pytest.mark.parametrize(
     ("interval", "title", "level"),
     [
