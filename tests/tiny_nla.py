@@ -85,15 +85,17 @@ def with_bos(tokenizer: Any) -> Any:
     return copied
 
 
-def write_rows(file: Path, tokenizer: Any, vectors: np.ndarray, **changes: Any) -> Path:
-    """A dataset of these activations with its sidecar."""
+def write_rows(
+    file: Path, tokenizer: Any, vectors: np.ndarray, *, doc_ids: Any = None, **changes: Any
+) -> Path:
+    """A dataset of these activations, of one document if not told otherwise, with its sidecar."""
     n, schema = len(vectors), activation_schema(D_MODEL)
     columns = [
         [5] * n,
         ["a text"] * n,
         vector_column(vectors),
         [LAYER] * n,
-        ["d"] * n,
+        doc_ids or ["d"] * n,
         [4] * n,
         [1] * n,
         ["t"] * n,

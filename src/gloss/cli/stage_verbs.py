@@ -112,17 +112,27 @@ def joint(
     heldout: Path | None = None,
 ) -> None:
     """Joint RL: GRPO for the AV, regression for the AR, on the same explanations."""
-    settings = given.read().joint
+    settings = given.read()
     output_folder(out)
     check_half(av, "av")
     check_half(ar, "ar")
     for file in (dataset, *([] if heldout is None else [heldout])):
         shard_files(file)
+    from gloss.pipeline.stages import joint_measure
     from gloss.train import train_joint
 
-    result = train_joint(settings, av=av, ar=ar, dataset=dataset, out_dir=out, heldout=heldout)
+    result = train_joint(
+        settings.joint,
+        av=av,
+        ar=ar,
+        dataset=dataset,
+        heldout=heldout,
+        out_dir=out,
+        measure=joint_measure(settings),
+    )
     halves = {"av": str(result.av), "ar": str(result.ar)}
-    print_json({**halves, "fve_sampled": result.final_fve_sampled})
+    numbers = {"fve_sampled": result.final_fve_sampled, "kept_step": result.kept_step}
+    print_json({**halves, **numbers, "stopped": result.stopped})
     next_command(f"gloss explain TEXT --nla {out} --target TARGET")
 
 

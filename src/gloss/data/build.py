@@ -94,7 +94,7 @@ def build(
         "inputs": {name: [parent.dataset_id, parent.row_count] for name, parent in parents.items()},
     }
     paths = {name: out_dir / f"{name}.parquet" for name in inputs}
-    with stage_run("build", out_dir, settings) as run:
+    with stage_run("build", out_dir, settings, defaults=config.defaults()) as run:
         if (done := run.finished(*paths.values())) is not None:
             return BuildResult(paths, done["rows"], marker)
         rows = {}

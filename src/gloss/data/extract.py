@@ -85,7 +85,7 @@ def extract(
     work = _Extraction(config, target, _layer(config, target), _encoder(config, target))
     source = documents
     documents, total = _with_total(documents, num_documents)
-    with stage_run("extract", out_dir, _settings(work)) as run:
+    with stage_run("extract", out_dir, _settings(work), defaults=_defaults()) as run:
         before: list[dict[str, Any]] = run.done.get("shards", [])
         shards: list[dict[str, Any]] = []
         norms: list[Norms] = []
@@ -174,6 +174,11 @@ def _settings(work: _Extraction) -> dict[str, Any]:
         "target": weights_fingerprint(work.target.model),
         "tokenizer": fingerprint(reading),
     }
+
+
+def _defaults() -> dict[str, Any]:
+    found = ExtractConfig.defaults()
+    return {name: value for name, value in found.items() if name not in _NOT_IN_FINGERPRINT}
 
 
 def _with_total(

@@ -31,6 +31,20 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """What is set where nothing is said, as JSON values, in tables of its own too; without what
+        must be said."""
+        found: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if not field.is_required():
+                value = field.get_default(call_default_factory=True)
+                tabled = isinstance(value, BaseModel)
+                found[name] = value.model_dump(mode="json") if tabled else value
+            elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+                found[name] = field.annotation.defaults()
+        return found
+
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: Any) -> Any:

@@ -69,7 +69,7 @@ def split(config: SplitConfig, activations: Path, out_dir: Path) -> SplitResult:
     settings = {**config.model_dump(mode="json"), **origin}
     paths = {name: out_dir / f"{name}.parquet" for name in SPLITS}
     documents: dict[str, set[str]] = {name: set() for name in SPLITS}
-    with stage_run("split", out_dir, settings) as run:
+    with stage_run("split", out_dir, settings, defaults=config.defaults()) as run:
         if (done := run.finished(*paths.values())) is not None:
             return SplitResult(paths, done["rows"], done["documents"])
         compress = _vectors_shrink(activations)

@@ -80,10 +80,17 @@ class StageRun(StageRecord):
 
 @contextmanager
 def stage_run(
-    name: str, folder: Path, settings: Mapping[str, Any], *, record: Path | None = None
+    name: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    record: Path | None = None,
 ) -> Iterator[StageRun]:
-    """A stage at work in ``folder``; ``settings`` is what determines the output's bytes.
+    """A stage at work in ``folder``; ``settings`` is what determines the output's bytes, one that
+    an earlier record lacks is of ``defaults``.
 
     Raises: LockError, ResumeError if the folder was begun with other settings, StorageError."""
     with folder_lock(folder):
-        yield StageRun.open(record or folder / f"{name}.json", settings, name=name)
+        path = record or folder / f"{name}.json"
+        yield StageRun.open(path, settings, defaults=defaults, name=name)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gloss.evaluate.readers import BestReader, FactRows, best_reader
     from gloss.evaluate.rewrites import measure_rewrites
     from gloss.evaluate.round_trip import RoundTrip, control_errors, control_fves, round_trip
+    from gloss.evaluate.series_measures import SeriesOf
     from gloss.plugins import ClaimJudge, FactKinds, JudgedClaim, Verdict
 
 lazy_package(__name__)

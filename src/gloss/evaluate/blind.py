@@ -134,6 +134,16 @@ def blind_controls(
     return BlindControls(errors, guess)
 
 
+def last_words_errors(
+    ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, contexts: Sequence[str]
+) -> Tensor | None:
+    """Direction MSE [n] of the best cheap guess alone; None where no text is known."""
+    if not any(map(words_of, contexts)):
+        return None
+    guess = _best_guess(ar, trip, activations, contexts)
+    return direction_mse(ar.reconstruct([guess.text(one) for one in contexts]), activations)
+
+
 def _best_guess(
     ar: ActivationReconstructor, trip: RoundTrip, activations: Tensor, contexts: Sequence[str]
 ) -> LastWords:

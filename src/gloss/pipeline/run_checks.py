@@ -9,6 +9,7 @@ from gloss.data.corpus import HUB_PREFIX
 from gloss.errors import ConfigError
 from gloss.pipeline.run_config import RunConfig
 from gloss.target_model import ModelPlace, load_tokenizer, read_config
+from gloss.train.config import NEEDS_TRUTH
 
 KERNELS = ("extract", "ar_sft", "av_sft", "joint", "evaluate")
 
@@ -26,11 +27,23 @@ def check_run(config: RunConfig) -> None:
     if most is not None and most < parts:
         what = "corpus.max_documents: a run needs documents for each part"
         raise ConfigError(what, expected=f"{parts} or more", found=most)
+    _check_measures(config)
     for stage in KERNELS:
         _check_kernel(stage, getattr(config, stage).attn_implementation)
     if not config.corpus.source.startswith(HUB_PREFIX):
         next(config.corpus.documents(config.seed))
     _check_target(config)
+
+
+def _check_measures(config: RunConfig) -> None:
+    if plugins.find("gloss.judges", config.corpus.source) is not None:
+        return
+    for name in set(config.joint.judged_by).intersection(NEEDS_TRUTH):
+        raise ConfigError(
+            "joint.series and joint.stop_when cannot judge by what is true here",
+            expected="a measure of FVE, as nothing knows the truth of the corpus",
+            found=name,
+        )
 
 
 def _check_kernel(stage: str, kernel: str | None) -> None:

@@ -39,7 +39,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         record, wanted = self.path / "config.json", config.model_dump(mode="json")
         if record.exists():
-            require_same_settings(read_json(record), wanted, where=self.path)
+            found, defaults = read_json(record), config.defaults()
+            require_same_settings(found, wanted, where=self.path, defaults=defaults)
         else:
             write_json(record, wanted)
         ledger = self.path / "stages.json"

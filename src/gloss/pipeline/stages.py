@@ -6,7 +6,8 @@ splits/       av_sft, ar_sft, rl, heldout: rows by document        ← split
 labels/       av_sft, ar_sft, heldout: with a label each           ← label
 datasets/     av_sft, ar_sft, rl, heldout, heldout_labels          ← build
 ar_sft/, av_sft/   checkpoints of the warm start                   ← train
-nla/          av/, ar/: the trained NLA, metrics and samples       ← train
+nla/          av/, ar/: the trained NLA, metrics and samples; series.json, series/:
+              checkpoints on the way, and how they measure         ← train
 evaluation.json, metrics.jsonl, samples.jsonl                      ← evaluate
 """
 
@@ -18,13 +19,15 @@ from pathlib import Path
 
 from gloss import plugins
 from gloss.data import build, extract, label, split
-from gloss.durable import copy_files, replaced_folder, write_json, write_text
-from gloss.evaluate import NLAFolders
+from gloss.durable import copy_files, read_json, replaced_folder, write_json, write_text
+from gloss.evaluate import NLAFolders, SeriesOf
 from gloss.evaluate import evaluate as evaluate_nla
 from gloss.nla.trust_score import TRUST_SCORE_NAME
 from gloss.pipeline.run_config import RunConfig
 from gloss.target_model import load_target, load_tokenizer
 from gloss.train import train_ar, train_av, train_joint
+from gloss.train.series import SERIES_NAME, WEIGHTS_FOLDER, SeriesMeasure
+from gloss.train.state import FINISHED_NAME
 
 LABELLED = ("ar_sft", "av_sft", "heldout")
 Plan = list[tuple[str, Callable[[], object]]]
@@ -45,7 +48,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "build_datasets": ("datasets",),
     "ar_sft": ("ar_sft/checkpoint",),
     "av_sft": ("av_sft/checkpoint",),
-    "joint": ("nla/av", "nla/ar"),
+    "joint": ("nla/av", "nla/ar", f"nla/{SERIES_NAME}", f"nla/{WEIGHTS_FOLDER}"),
     "evaluate": ("evaluation.json",),  # and nla/av/trust_score.json
 }
 """What each stage leaves for those behind it."""
@@ -128,8 +131,25 @@ def joint(config: RunConfig, out_dir: Path) -> None:
     av, ar = _warm_starts(out_dir)
     dataset, heldout = (out_dir / "datasets" / f"{name}.parquet" for name in ("rl", "heldout"))
     train_joint(
-        config.joint, av=av, ar=ar, dataset=dataset, heldout=heldout, out_dir=out_dir / "nla"
+        config.joint,
+        av=av,
+        ar=ar,
+        dataset=dataset,
+        heldout=heldout,
+        out_dir=out_dir / "nla",
+        measure=joint_measure(config),
     )
+
+
+def joint_measure(config: RunConfig) -> SeriesMeasure:
+    """What the series of checkpoints of joint RL is measured by."""
+    measured = config.evaluate
+    return SeriesOf(_judge(config), measured.max_new_tokens, measured.seed)
+
+
+def _judge(config: RunConfig) -> plugins.ClaimJudge | None:
+    judge = plugins.find("gloss.judges", config.corpus.source)
+    return None if judge is None else judge()
 
 
 def _warm_starts(out_dir: Path) -> tuple[Path, Path]:
@@ -139,12 +159,11 @@ def _warm_starts(out_dir: Path) -> tuple[Path, Path]:
 def evaluate(config: RunConfig, out_dir: Path) -> None:
     """FVE, controls, claims and examples on held-out documents; metrics gathered beside them."""
     datasets = out_dir / "datasets"
-    judge = plugins.find("gloss.judges", config.corpus.source)
     results = evaluate_nla(
         config.evaluate,
         nla=NLAFolders(*_warm_starts(out_dir), out_dir / "nla" / "av", out_dir / "nla" / "ar"),
         heldout=datasets / "heldout.parquet",
-        judge=judge() if judge is not None else None,
+        judge=_judge(config),
         heldout_labels=datasets / "heldout_labels.parquet",
         probe_dataset=datasets / "rl.parquet",
         target=target_of(config, out_dir),
@@ -154,4 +173,9 @@ def evaluate(config: RunConfig, out_dir: Path) -> None:
         parts = [out_dir / stage / name for stage in ("ar_sft", "av_sft", "nla")]
         texts = [part.read_text(encoding="utf-8") for part in parts if part.exists()]
         write_text(out_dir / name, "".join(texts))
+    series = out_dir / "nla" / SERIES_NAME
+    if series.exists():
+        finished = read_json(out_dir / "nla" / FINISHED_NAME)["result"]
+        ended = {name: finished.get(name) for name in ("kept_step", "stopped")}
+        results["series"] = {**read_json(series), **ended}
     write_json(out_dir / "evaluation.json", results)

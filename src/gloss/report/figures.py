@@ -30,6 +30,16 @@ TEXT_METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "failure_rate": ("Extraction failures", percent),
 }
 
+POINT_MEASURES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "fve": ("FVE, greedy", decimal),
+    "fve_above_blind": ("FVE above the last words", decimal),
+    "claims_right": ("Claims right, greedy", percent),
+    "claims_right_sampled": ("Claims right, sampled", percent),
+    "commonest": ("Commonest value of a kind", percent),
+    "tokens": ("Tokens per explanation", partial(decimal, digits=1)),
+}
+"""What the series of checkpoints is drawn by: title and form."""
+
 
 class Level(NamedTuple):
     """A number named at the right edge of the FVE figure; without a style it has no line."""
@@ -81,6 +91,22 @@ def text_figure(metrics: Metrics) -> Drawing | None:
         named.append(f"{title} from {form(curve[0])} to {form(curve[-1])}")
     description = f"Line charts over joint RL steps. {'; '.join(named)}."
     return draw("text", description, lambda narrow: _paint_text(narrow, panels))
+
+
+def points_figure(results: Mapping[str, Any]) -> Drawing | None:
+    """What the series of checkpoints measured over RL steps, a panel each."""
+    found = section(results, "series").get("points")
+    rows = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    rows = [one for one in rows if isinstance(one.get("step"), int)]
+    panels = {name: drawn for name in POINT_MEASURES if len((drawn := series(rows, name))[0]) > 1}
+    if not panels:
+        return None
+    named = []
+    for name, (_, values) in panels.items():
+        title, form = POINT_MEASURES[name]
+        named.append(f"{title} from {form(values[0])} to {form(values[-1])}")
+    description = f"Line charts over joint RL steps, on rows set apart. {'; '.join(named)}."
+    return draw("points", description, lambda narrow: _paint_points(narrow, panels))
 
 
 def calibration_figure(results: Mapping[str, Any]) -> Drawing | None:
@@ -248,6 +274,25 @@ def _paint_text(narrow: bool, panels: Mapping[str, Series]) -> Figure:
         axes.margins(x=0)
         axes.grid(axis="x", visible=False)
         axes.locator_params(axis="y", nbins=5)
+        if form is percent:
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}\u00a0%")
+    return figure
+
+
+def _paint_points(narrow: bool, panels: Mapping[str, Series]) -> Figure:
+    columns = 2 if narrow else 3
+    rows = -(-len(panels) // columns)
+    figure = _figure(narrow, 1.75 * rows)
+    for place, (name, values) in enumerate(panels.items(), start=1):
+        title, form = POINT_MEASURES[name]
+        axes = figure.add_subplot(rows, columns, place)
+        axes.plot(*values, "-o", color=FIRST, markersize=4.5, markeredgecolor=PAPER, clip_on=False)
+        low, high = min(0.0, *values[1]), max(0.01, *values[1])
+        axes.set(ylim=(1.15 * low, 1.15 * high))
+        axes.set_title(title, fontsize=8.2)
+        axes.margins(x=0)
+        axes.grid(axis="x", visible=False)
+        axes.locator_params(axis="both", nbins=4)
         if form is percent:
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}\u00a0%")
     return figure

@@ -13,6 +13,7 @@ from gloss.report.figures import (
     calibration_figure,
     claims_figure,
     fve_figure,
+    points_figure,
     seconds_figure,
     text_figure,
 )
@@ -72,6 +73,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
             "claims": claims_figure(scores),
             "calibration": calibration_figure(results),
             "text": text_figure(run.metrics),
+            "points": points_figure(results),
             "seconds": seconds_figure(results),
         },
         "scores": scores,
@@ -79,6 +81,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "samples": _spread_samples(run.samples),
         "verdicts": VERDICTS,
         "notes": run.notes,
+        "series": section(results, "series"),
         "min_claims": MIN_CLAIMS,
     }
 

@@ -23,8 +23,17 @@ class StageRecord:
     done: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, settings: Mapping[str, Any], **more: Any) -> Self:
-        """Begins or continues a record. Raises: ResumeError for other settings, or a torn one."""
+    def open(
+        cls,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Self:
+        """Begins or continues a record; a setting that it lacks is taken to be of ``defaults``.
+
+        Raises: ResumeError for other settings, or a torn one."""
         record = cls(path, json.loads(json_text(settings)), **more)
         if not path.exists():
             return record
@@ -35,7 +44,7 @@ class StageRecord:
             what = "the record of an earlier run cannot be read"
             remedy = "Remove it and the files it describes"
             raise ResumeError(what, where=path, remedy=remedy) from error
-        require_same_settings(settings_found, record.settings, where=path)
+        require_same_settings(settings_found, record.settings, where=path, defaults=defaults)
         return record
 
     def save(self) -> None:
@@ -49,9 +58,13 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
-    """Raises ResumeError that names ``where`` and the first three settings that differ."""
-    differences = _differences(found, wanted)
+def require_same_settings(
+    found: Any, wanted: Any, *, where: Path, defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Raises ResumeError that names ``where`` and the first three settings that differ.
+
+    A setting that is new since ``found`` was written counts as its value in ``defaults``."""
+    differences = _differences(_completed(found, wanted, defaults or {}), wanted)
     if differences:
         raise ResumeError(
             "made with other settings or inputs",
@@ -59,6 +72,19 @@ def require_same_settings(found: Any, wanted: Any, *, where: Path) -> None:
             found="; ".join(differences[:3]),
             remedy="Choose another output, or remove this one and what it describes",
         )
+
+
+def _completed(found: Any, wanted: Any, defaults: Mapping[str, Any]) -> Any:
+    """``found`` with the defaults of the settings that only ``wanted`` has."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return found
+    new = {name: value for name, value in defaults.items() if name in wanted}
+    inner = {
+        name: _completed(found[name], wanted[name], value)
+        for name, value in new.items()
+        if isinstance(value, Mapping) and name in found
+    }
+    return {**new, **found, **inner}
 
 
 def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:

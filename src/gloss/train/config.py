@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gloss.data.settings import MANY, Seed, Settings
 from gloss.engines.engine_names import LOCAL, MAX_TEMPERATURE, MIN_TEMPERATURE, parse_engine
@@ -67,6 +67,38 @@ class AVSFTConfig(SFTConfig):
     """Words of the text that the AV writes in those steps."""
 
 
+Measure = Literal[
+    "fve", "fve_sampled", "fve_above_blind", "claims_right", "claims_right_sampled", "facts_right"
+]
+"""What a series of checkpoints can be judged by; the last three need a known truth."""
+NEEDS_TRUTH: tuple[Measure, ...] = ("claims_right", "claims_right_sampled", "facts_right")
+
+
+class SeriesConfig(Settings):
+    """Checkpoints that are kept and measured while joint RL goes on."""
+
+    points: int = Field(default=0, ge=0, le=1000)
+    """How many, evenly over the steps, beside the start; 0 for none."""
+    rows: int = Field(default=128, ge=2, le=MANY)
+    """Activations that each is measured on; their documents are not trained on."""
+    max_mb: float = Field(default=2000, ge=0, le=1e9)
+    """Most megabytes of their weights (differences from the start, in bfloat16); of more than fit
+    the worst are dropped."""
+    keep: Measure | None = None
+    """The measure whose best checkpoint is the result; the last one if not set."""
+
+
+class StopWhen(Settings):
+    """Ends joint RL where one measure falls while another rises."""
+
+    falls: Measure = "claims_right"
+    """What must not fall."""
+    while_rises: Measure = "fve"
+    """What may go on rising while the words get worse."""
+    points: int = Field(default=2, ge=1, le=1000)
+    """Over how many points of the series in a row."""
+
+
 class JointConfig(_LoopConfig):
     """Joint reinforcement learning: GRPO for the AV, regression for the AR on the same texts."""
 
@@ -104,6 +136,10 @@ class JointConfig(_LoopConfig):
     """Steps between greedy evaluations on held-out activations."""
     evaluate_rows: int = Field(default=128, ge=2, le=MANY)
     """Held-out activations in each of those evaluations."""
+    series: SeriesConfig = SeriesConfig()
+    """Checkpoints kept and measured on the way."""
+    stop_when: StopWhen | None = None
+    """Ends the training when words get worse while FVE rises; needs ``series``."""
 
     @field_validator("engine")
     @classmethod
@@ -111,3 +147,21 @@ class JointConfig(_LoopConfig):
         if engine != LOCAL:
             parse_engine(engine)
         return engine
+
+    @model_validator(mode="after")
+    def _series_is_there(self) -> Self:
+        needed = 0 if self.stop_when is None else self.stop_when.points
+        if self.series.points < needed:
+            raise ValueError(f"stop_when.points {needed} must be at most series.points")
+        if self.series.keep is not None and not self.series.points:
+            raise ValueError("series.keep needs series.points above 0")
+        if self.series.points > self.steps:
+            raise ValueError(f"series.points must be at most steps, {self.steps}")
+        return self
+
+    @property
+    def judged_by(self) -> list[Measure]:
+        """The measures that decide on something."""
+        stop = self.stop_when
+        named = [self.series.keep, *(() if stop is None else (stop.falls, stop.while_rises))]
+        return [name for name in named if name is not None]

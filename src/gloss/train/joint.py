@@ -1,70 +1,45 @@
-"""Joint reinforcement learning of AV and AR.
+"""Joint reinforcement learning of AV and AR: the loop around ``joint_step``, with what is kept.
 
-    for each step:
-        activations     = next batch
-        explanations    = G samples of the AV per activation, T = 1
-        vectors         = AR(explanations that could be extracted)             with gradients
-        rewards         = −direction MSE (or −log of it); failed extraction: an orthogonal vector's
-        AR step         : mean direction MSE on the same explanations
-        AV step         : GRPO with the rewards, KL to the AV's SFT start
-
-What samples is an engine: the AV itself in this process, or a server that takes over its weights
-before every step. The reward and the AR's regression loss come from the same forward pass: the AR
-is the live one, before its update. The two updates are not coupled: no gradient flows from one half
-into the other.
-
-Left out: several optimizer steps per batch of rollouts, and with them importance ratios and
-clipping."""
+for each step:
+    a point of the series?  measure both halves, keep their weights      (series.py)
+    one joint step                                                       (joint_step.py)
+    metrics, samples; every few steps the greedy FVE on held-out rows
+the best point, or the last step, becomes the NLA"""
 
 from __future__ import annotations
 
-import copy
 import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from gloss.contract import Explanation, check_same_activations
+from gloss.contract import check_same_activations
 from gloss.data.document_sample import sample_documents
 from gloss.durable import folder_lock
-from gloss.engines import (
-    LOCAL,
-    EmbeddedPromptEngine,
-    Engine,
-    LocalEngine,
-    Rollout,
-    engine_of,
-    parse_engine,
-)
+from gloss.engines import LOCAL, Engine, engine_of, parse_engine
+from gloss.errors import ConfigError
 from gloss.models import (
-    ORTHOGONAL_MSE,
     ActivationReconstructor,
     ActivationVerbalizer,
-    GatheringPrefix,
-    autocast,
-    direction_mse,
-    fitted_chunks,
     fraction_of_variance_explained,
-    linear_weights_cast_once,
     load_ar,
     load_av,
-    right_pad,
     save_ar,
     save_av,
 )
-from gloss.train.batches import batch_rows, step_seed
+from gloss.train.batches import batch_rows
 from gloss.train.config import JointConfig
-from gloss.train.grpo import group_advantages, k3_divergence, policy_loss
 from gloss.train.inputs import TrainingRows, read_training_rows, run_settings
-from gloss.train.optimization import GuardedOptimizer
+from gloss.train.joint_step import Batch, Learner, joint_step
 from gloss.train.preflight import check_injection_reaches_forward, check_reward_path
-from gloss.train.rewards import explanation_rewards, rebuilt
+from gloss.train.rewards import rebuilt
+from gloss.train.series import SERIES_NAME, Series, SeriesMeasure, set_apart
 from gloss.train.state import TrainedPart, TrainingState
 
 SAMPLES_PER_STEP = 2
@@ -75,174 +50,16 @@ ENGINE_FOLDER = "engine_av"
 
 @dataclass(frozen=True)
 class JointResult:
-    """Where the trained halves were saved, the last sampled FVE and how many steps were skipped."""
+    """Where the trained halves were saved, the last sampled FVE and how many steps were skipped.
+
+    ``kept_step`` is the step whose weights they are, ``stopped`` why no further one was taken."""
 
     av: Path
     ar: Path
     final_fve_sampled: float
     skipped_steps: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """One step's rollouts: activations [n·G, d], side by side per prompt, and what they gave."""
-
-    activations: Tensor
-    rollouts: list[Rollout]
-    texts: list[str]
-    extracted: Tensor
-    num_tokens: Tensor
-
-
-class _Learner:
-    """The two halves, their optimizers, the AV's frozen SFT start, and the engine that samples."""
-
-    def __init__(
-        self, config: JointConfig, av: ActivationVerbalizer, ar: ActivationReconstructor
-    ) -> None:
-        self.config, self.av, self.ar = config, av, ar
-        self.reference = ActivationVerbalizer(copy.deepcopy(av.model), av.tokenizer, av.sidecar)
-        av.model.requires_grad_(True)
-        ar.requires_grad_(True)
-        self.engine: Engine = LocalEngine(
-            av, batch_size=config.prompts_per_step * config.group_size
-        )
-        self._weights: Path | None = None
-        self._is_current = True
-        self.av_optimizer = GuardedOptimizer(av.model, config.av, config.steps)
-        self.ar_optimizer = GuardedOptimizer(ar, config.ar, config.steps)
-
-    def sample_with(self, engine: Engine, weights: Path) -> None:
-        """Has an engine sample that takes over the AV's weights from the folder ``weights``."""
-        self.engine, self._weights, self._is_current = engine, weights, False
-
-    def update_engine(self) -> None:
-        """A server takes over the AV's present weights, and is compared with them."""
-        if self._weights is None or self._is_current:
-            return
-        save_av(self.av, self._weights)
-        self.engine.load_weights(self._weights)
-        if isinstance(self.engine, EmbeddedPromptEngine):
-            self.engine.check_weights(self.av)
-        self._is_current = True
-
-    def update(self, step: int, reward: float, rows: Sequence[int]) -> tuple[float, float]:
-        """One optimizer step of each half; the gradient norms of AV and AR."""
-        ar_norm = self.ar_optimizer.step(step, loss=reward, rows=rows)
-        av_norm = self.av_optimizer.step(step, loss=reward, rows=rows)
-        self._is_current = False
-        return av_norm, ar_norm
-
-    @property
-    def skipped_steps(self) -> int:
-        return self.av_optimizer.skipped + self.ar_optimizer.skipped
-
-    def sample(self, activations: Tensor, step: int) -> _Batch:
-        """G explanations of each activation [n, d]."""
-        config = self.config
-        self.update_engine()
-        rollouts = self.engine.generate(
-            activations,
-            temperature=config.temperature,
-            max_new_tokens=config.max_new_tokens,
-            seed=step_seed(config.seed, step),
-            num_samples=config.group_size,
-        )
-        explanations = [rollout.explanation for rollout in rollouts]
-        return _Batch(
-            activations=activations.repeat_interleave(config.group_size, dim=0),
-            rollouts=rollouts,
-            texts=[e.text if isinstance(e, Explanation) else "" for e in explanations],
-            extracted=torch.tensor([isinstance(e, Explanation) for e in explanations]),
-            num_tokens=torch.tensor([len(rollout.token_ids) for rollout in rollouts]),
-        )
-
-    def ar_errors(self, batch: _Batch) -> Tensor:
-        """Direction MSE [n·G], NaN where none was extracted; leaves the AR's gradients behind.
-
-        NaN everywhere if the AR's output is not finite: then the step is skipped."""
-        errors = torch.full((len(batch.texts),), float("nan"))
-        kept = batch.extracted.nonzero().squeeze(1).tolist()
-        prompts = self.ar.encode([batch.texts[i] for i in kept])
-        for chunk in fitted_chunks([len(p) for p in prompts], self.config.micro_batch_size):
-            picked = [kept[i] for i in chunk]
-            vectors = self.ar.reconstruct_ids([prompts[i] for i in chunk])
-            if not bool(torch.isfinite(vectors).all()):
-                return torch.full_like(errors, float("nan"))
-            part = direction_mse(vectors, batch.activations[picked].to(vectors.device))
-            (part.sum() / len(kept)).backward()  # type: ignore[no-untyped-call]
-            errors[picked] = part.detach().cpu()
-        return errors
-
-    def av_gradients(self, batch: _Batch, advantages: Tensor) -> float:
-        """Accumulates the gradients of the GRPO loss per token; returns the mean KL per token.
-
-        The policy is what was sampled from: the AV's distribution at the rollouts' temperature."""
-        temperature = self.config.temperature
-        total, kl_sum = int(batch.num_tokens.sum()), 0.0
-        token_ids, chunks = [rollout.token_ids for rollout in batch.rollouts], []
-        for chunk in fitted_chunks(batch.num_tokens.tolist(), self.config.micro_batch_size):
-            ids, mask = right_pad([token_ids[i] for i in chunk], self.av.pad_id)
-            chunks.append((batch.activations[chunk], ids, mask, chunk))
-        prefix = GatheringPrefix(self.av.backbone, self.av.prefix_ids)
-        with torch.no_grad(), linear_weights_cast_once(self.reference.model):
-            reference_prefix = self.reference.shared_prefix()
-            references = [
-                self.reference.response_logprobs(
-                    activations, ids, mask, reference_prefix, temperature=temperature
-                )
-                for activations, ids, mask, _ in chunks
-            ]
-        for (activations, ids, mask, chunk), reference in zip(chunks, references, strict=True):
-            logprobs = self.av.response_logprobs(
-                activations, ids, mask, prefix, temperature=temperature
-            )
-            per_token = advantages[chunk].unsqueeze(1).expand_as(mask)[mask].to(logprobs.device)
-            losses = policy_loss(logprobs, reference, per_token, kl_weight=self.config.kl_weight)
-            (losses.sum() / total).backward()  # type: ignore[no-untyped-call]
-            kl_sum += float(k3_divergence(logprobs.detach(), reference).sum())
-        prefix.pass_on()
-        return kl_sum / total
-
-
-def joint_step(
-    learner: _Learner, activations: Tensor, variance: float, step: int, *, rows: Sequence[int] = ()
-) -> tuple[dict[str, float], _Batch, Tensor]:
-    """One joint step on activations [n, d]: metrics, the rollouts and their direction MSE.
-
-    ``rows`` of the dataset are named if a step that is not finite ends the run."""
-    config = learner.config
-    device = learner.av.model.device.type
-    with autocast(config.compute_dtype, device):
-        batch = learner.sample(activations, step)
-        errors = learner.ar_errors(batch)
-    rewards = explanation_rewards(
-        errors,
-        batch.extracted,
-        batch.num_tokens,
-        reward=config.reward,
-        length_penalty=config.length_penalty,
-    )
-    groups = rewards.view(-1, config.group_size)
-    advantages = group_advantages(groups, normalize=config.normalize_advantages).flatten()
-    with autocast(config.compute_dtype, device):
-        divergence = learner.av_gradients(batch, advantages)
-    reward = float(rewards.mean())
-    av_norm, ar_norm = learner.update(step, reward, rows)
-    charged = torch.where(batch.extracted, errors, torch.full_like(errors, ORTHOGONAL_MSE))
-    metrics = {
-        "fve_sampled": 1 - float(charged.mean()) / variance,
-        "reward_mean": reward,
-        "reward_std_in_group": float(groups.std(dim=1).mean()),
-        "kl": divergence,
-        "explanation_tokens": float(batch.num_tokens.float().mean()),
-        "failure_rate": 1 - float(batch.extracted.float().mean()),
-        "ar_loss": float(errors.nanmean()),
-        "grad_norm_av": av_norm,
-        "grad_norm_ar": ar_norm,
-        "skipped_steps": learner.skipped_steps,
-    }
-    return metrics, batch, errors
+    kept_step: int | None = None
+    stopped: str | None = None
 
 
 def train_joint(
@@ -254,15 +71,17 @@ def train_joint(
     out_dir: Path,
     heldout: Path | None = None,
     engine: Engine | None = None,
+    measure: SeriesMeasure | None = None,
 ) -> JointResult:
     """Trains both halves together and saves them as ``out_dir``/av and ``out_dir``/ar.
 
-    ``heldout`` is only measured; ``engine`` takes the place of the one that the config names.
+    ``heldout`` is only measured; ``engine`` takes the place of the one that the config names;
+    ``measure`` is what a series of checkpoints is measured by: ``gloss.evaluate.SeriesOf``.
     Stopped and called again it ends with the same weights; finished, it returns at once.
     Raises: DatasetError, CheckpointError, ResumeError, TrainingError, StorageError, LockError;
     ConfigError and EngineError for an engine."""
     with folder_lock(out_dir):
-        return _train(config, av, ar, dataset, out_dir, heldout, engine)
+        return _train(config, av, ar, dataset, out_dir, heldout, engine, measure)
 
 
 def _train(
@@ -273,34 +92,36 @@ def _train(
     out_dir: Path,
     heldout: Path | None,
     engine: Engine | None,
+    measure: SeriesMeasure | None,
 ) -> JointResult:
     places = out_dir / "av", out_dir / "ar"
     settings = {} if config.engine == LOCAL else {"engine": parse_engine(config.engine)[0]}
     rows = read_training_rows(dataset, text_column=None)
+    trained, apart = set_apart(rows, config)
     measured = _measured_rows(config, heldout) if heldout else None
-    kernel = config.attn_implementation
-    halves = load_av(av, attn_implementation=kernel), load_ar(ar, attn_implementation=kernel)
-    learner = _Learner(config, *halves)
+    learner = Learner(config, *_halves(config, av, ar))
     check_same_activations(learner.av.sidecar, learner.ar.sidecar, rows.sidecar)
     parts = {
         "av": TrainedPart(learner.av.model, learner.av_optimizer),
         "ar": TrainedPart(learner.ar, learner.ar_optimizer),
     }
     settings = run_settings(config, rows, learner.av.sidecar) | settings
-    state = TrainingState(out_dir, parts, settings)
+    state = TrainingState(out_dir, parts, settings, defaults=config.defaults())
     if (earlier := state.finished(*places)) is not None:
         return JointResult(*places, **earlier)
+    series = _series(learner, out_dir, (av, ar))
     check_injection_reaches_forward(learner.av, torch.from_numpy(rows.vectors[:2]))
     check_reward_path(learner.ar)
-    if engine is None and config.engine != LOCAL:
-        engine = engine_of(config.engine, av)
-    if engine is not None:
-        learner.sample_with(engine, out_dir / ENGINE_FOLDER)
-    variance, fve = rows.variance, math.nan
+    _sample_elsewhere(learner, engine, av, out_dir)
+    variance, fve, stopped = rows.variance, math.nan, None
     with state.loop(config, "joint", "joint RL", config.steps) as (steps, log, progress):
+        series.resume(state.first_step)
         for step in steps:
+            if (stopped := _point(series, step, learner, apart, measure)) is not None:
+                break
             started = time.monotonic()
-            picked = batch_rows(len(rows), config.prompts_per_step, step, config.seed).tolist()
+            batch_of = batch_rows(len(trained), config.prompts_per_step, step, config.seed)
+            picked = [trained[index] for index in batch_of.tolist()]
             activations = torch.from_numpy(rows.vectors[picked])
             metrics, batch, errors = joint_step(learner, activations, variance, step, rows=picked)
             if measured and (step % config.evaluate_every == 0 or step + 1 == config.steps):
@@ -311,21 +132,95 @@ def _train(
                 sample = prompt * config.group_size
                 log.sample(step, _shown(rows, row, batch, sample, float(errors[sample]), variance))
             progress.advance(note=f"FVE {fve:.3f}  {metrics['explanation_tokens']:.0f} tok")
+        else:
+            _point(series, config.steps, learner, apart, measure)
     learner.av_optimizer.check_learned()
     learner.ar_optimizer.check_learned()
-    learner.av.model.requires_grad_(False)
-    learner.ar.requires_grad_(False)
-    _record_training(learner, config, (av, ar))
-    save_av(learner.av, places[0])
-    save_ar(learner.ar, places[1])
-    result = state.finish(
-        {"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps}, *places
-    )
+    kept = _keep_best(series, config, stopped)
+    _save(learner, config, (av, ar), places, kept)
+    numbers = {"final_fve_sampled": fve, "skipped_steps": learner.skipped_steps}
+    result = state.finish({**numbers, "kept_step": kept, "stopped": stopped}, *places)
     rmtree(out_dir / ENGINE_FOLDER, ignore_errors=True)
     return JointResult(*places, **result)
 
 
-def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path, Path]) -> None:
+def _sample_elsewhere(learner: Learner, engine: Engine | None, av: Path, out_dir: Path) -> None:
+    """Has the given engine sample, or the one that the config names, if any."""
+    if engine is None and learner.config.engine != LOCAL:
+        engine = engine_of(learner.config.engine, av)
+    if engine is not None:
+        learner.sample_with(engine, out_dir / ENGINE_FOLDER)
+
+
+def _halves(
+    config: JointConfig, av: Path, ar: Path
+) -> tuple[ActivationVerbalizer, ActivationReconstructor]:
+    kernel = config.attn_implementation
+    return load_av(av, attn_implementation=kernel), load_ar(ar, attn_implementation=kernel)
+
+
+def _series(learner: Learner, out_dir: Path, start: tuple[Path, Path]) -> Series:
+    def starts() -> dict[str, torch.nn.Module]:
+        av, ar = _halves(learner.config, *start)
+        return {"av": av.model, "ar": ar}
+
+    return Series(out_dir, learner.config, {"av": learner.av.model, "ar": learner.ar}, starts)
+
+
+def _point(
+    series: Series,
+    step: int,
+    learner: Learner,
+    rows: TrainingRows | None,
+    measure: SeriesMeasure | None,
+) -> str | None:
+    """Measures the halves after ``step`` steps where that is a point; why to stop, if so.
+
+    Raises: ConfigError if a series is wanted and nothing measures it."""
+    if rows is None:
+        return None
+    if measure is None:
+        remedy = "Give train_joint a measure, such as gloss.evaluate.SeriesOf(...)"
+        raise ConfigError("nothing measures joint.series", remedy=remedy)
+
+    @torch.no_grad()
+    def numbers() -> Mapping[str, Any]:
+        learner.update_engine()
+        return measure(learner.engine, learner.ar, rows)
+
+    return series.reach(step, numbers)
+
+
+def _keep_best(series: Series, config: JointConfig, stopped: str | None) -> int:
+    """Puts the weights of the best point back; its step."""
+    if not series.entries:
+        return config.steps
+    best, last = series.best, series.entries[-1]
+    if stopped is not None:
+        what = f"gloss: joint RL ends at step {last['step']} of {config.steps}: {stopped}"
+        print(f"{what}; step {best['step']} is kept (see {SERIES_NAME})", file=sys.stderr)
+    if best is not last:
+        series.restore(best)
+    return int(best["step"])
+
+
+def _save(
+    learner: Learner,
+    config: JointConfig,
+    parents: tuple[Path, Path],
+    places: tuple[Path, Path],
+    steps: int,
+) -> None:
+    learner.av.model.requires_grad_(False)
+    learner.ar.requires_grad_(False)
+    _record_training(learner, config, parents, steps)
+    save_av(learner.av, places[0])
+    save_ar(learner.ar, places[1])
+
+
+def _record_training(
+    learner: Learner, config: JointConfig, parents: tuple[Path, Path], steps: int
+) -> None:
     batch_size = config.prompts_per_step * config.group_size
     for half, parent, lr in (
         (learner.av, parents[0], config.av.lr),
@@ -335,7 +230,7 @@ def _record_training(learner: _Learner, config: JointConfig, parents: tuple[Path
             half.sidecar,
             stage="rl",
             parent_checkpoints=(*half.sidecar.parent_checkpoints, parent.name),
-            training={"steps": config.steps, "lr": lr, "batch_size": batch_size},
+            training={"steps": steps, "lr": lr, "batch_size": batch_size},
             trust=half.sidecar.trust.model_copy(update={"max_new_tokens": config.max_new_tokens}),
         )
 
@@ -347,7 +242,7 @@ def _measured_rows(config: JointConfig, heldout: Path) -> TrainingRows:
 
 
 @torch.inference_mode()
-def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> float:
+def heldout_fve(learner: Learner, rows: TrainingRows, config: JointConfig) -> float:
     """Greedy round-trip FVE on held-out activations; failed extractions count as orthogonal."""
     activations = torch.from_numpy(rows.vectors)
     learner.update_engine()
@@ -359,7 +254,7 @@ def heldout_fve(learner: _Learner, rows: TrainingRows, config: JointConfig) -> f
 
 
 def _shown(
-    rows: TrainingRows, row: int, batch: _Batch, sample: int, error: float, variance: float
+    rows: TrainingRows, row: int, batch: Batch, sample: int, error: float, variance: float
 ) -> dict[str, Any]:
     extracted = bool(batch.extracted[sample])
     return {

@@ -86,7 +86,7 @@ def train_av(config: AVSFTConfig, *, target: str, dataset: Path, out_dir: Path) 
         total, checkpoint = config.reading_steps + config.steps, out_dir / "checkpoint"
         optimizer = GuardedOptimizer(av.model, config.optimizer, total)
         part, settings = TrainedPart(av.model, optimizer), run_settings(config, rows, av.sidecar)
-        state = TrainingState(out_dir, {"av": part}, settings)
+        state = TrainingState(out_dir, {"av": part}, settings, defaults=config.defaults())
         if (earlier := state.finished(checkpoint)) is not None:
             return AVSFTResult(checkpoint, **earlier)
         last_words = _last_words(rows, config.reading_words) if config.reading_steps else []
@@ -120,7 +120,7 @@ def train_ar(config: SFTConfig, *, target: str, dataset: Path, out_dir: Path) ->
         optimizer = GuardedOptimizer(ar, config.optimizer, config.steps)
         checkpoint, part = out_dir / "checkpoint", TrainedPart(ar, optimizer)
         settings = run_settings(config, rows, ar.sidecar)
-        state = TrainingState(out_dir, {"ar": part}, settings)
+        state = TrainingState(out_dir, {"ar": part}, settings, defaults=config.defaults())
         if (earlier := state.finished(checkpoint)) is not None:
             return ARSFTResult(checkpoint, **earlier)
         prompts, variance, fve = ar.encode_prompts(rows.texts), rows.variance, math.nan

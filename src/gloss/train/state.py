@@ -47,12 +47,18 @@ class TrainingState:
     """A loop's state: ``state-<step>.safetensors`` while it runs, then ``finished.json``.
 
     ``settings`` (JSON values) is all the result depends on; the weights at the start are added, so
-    make it before anything is trained. A folder with other settings is refused."""
+    make it before anything is trained. A folder with other settings is refused; one that an older
+    Gloss wrote without a setting is taken to have had its default, of ``defaults``."""
 
     def __init__(
-        self, folder: Path, parts: Mapping[str, TrainedPart], settings: Mapping[str, Any]
+        self,
+        folder: Path,
+        parts: Mapping[str, TrainedPart],
+        settings: Mapping[str, Any],
+        *,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder, self.parts = folder, parts
+        self.folder, self.parts, self._defaults = folder, parts, defaults or {}
         start = {name: weights_fingerprint(part.module) for name, part in parts.items()}
         self.settings: dict[str, Any] = json.loads(json_text({**settings, "start": start}))
         self.first_step = 0
@@ -105,7 +111,7 @@ class TrainingState:
     def _read(self, path: Path) -> tuple[int, dict[str, int], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            require_same_settings(json.loads(metadata["settings"]), self.settings, where=path)
+            self._require_same(json.loads(metadata["settings"]), path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         checksums = json.loads(metadata["checksums"])
         if checksums.keys() != tensors.keys():
@@ -114,6 +120,9 @@ class TrainingState:
             if _checksum(tensor) != checksums[key]:
                 raise ValueError(f"the checksum of {key} does not fit")
         return int(metadata["step"]), json.loads(metadata["skipped"]), tensors
+
+    def _require_same(self, found: Any, path: Path) -> None:
+        require_same_settings(found, self.settings, where=path, defaults=self._defaults)
 
     def steps(self, total: int, every: int, stop: StopRequest) -> Iterator[int]:
         """The steps still to do; saves behind every ``every``-th one, and before it is stopped."""
@@ -154,7 +163,7 @@ class TrainingState:
         if not path.exists():
             return None
         record = read_json(path)
-        require_same_settings(record["settings"], self.settings, where=path)
+        self._require_same(record["settings"], path)
         if not all(place.is_dir() for place in checkpoints):
             return None
         check_digests(record.get("files", {}), self.folder, stage=self.folder.name, use="wrote")

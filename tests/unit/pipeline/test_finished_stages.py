@@ -6,6 +6,7 @@ import os
 import pytest
 
 from gloss.errors import ResumeError
+from gloss.evaluate import EvaluateConfig
 from gloss.pipeline.run_config import preset_path, read_config
 from gloss.pipeline.runner import RunFolder
 from gloss.store import digests
@@ -75,3 +76,21 @@ def test_a_large_file_is_told_from_another_by_blocks_over_all_of_it(tmp_path, mo
         if at != 5_000:
             with pytest.raises(ResumeError, match="other content"):
                 check_digests(known, tmp_path, stage="s", use="wrote")
+
+
+def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(folder):
+    """And only with that: another value of the new setting is other settings."""
+    record = folder.path / "config.json"
+    values = json.loads(record.read_text())
+    for table, name in (("joint", "series"), ("joint", "stop_when"), ("evaluate", "trust_rows")):
+        del values[table][name]
+    record.write_text(json.dumps(values))
+    found = EvaluateConfig().trust_rows
+    unlike = read_config(preset_path("smoke"), [f"evaluate.trust_rows={found + 1}"])
+    with pytest.raises(ResumeError, match=f"evaluate.trust_rows = {found} there, {found + 1} here"):
+        RunFolder(folder.path).open(unlike)
+    RunFolder(folder.path).open(read_config(preset_path("smoke"), [f"evaluate.trust_rows={found}"]))
+    values["joint"]["steps"] += 1
+    record.write_text(json.dumps(values))
+    with pytest.raises(ResumeError, match=r"joint\.steps"):
+        opened(folder)

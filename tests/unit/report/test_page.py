@@ -304,3 +304,19 @@ def test_importing_the_report_loads_no_heavy_library() -> None:
     code = f"import sys, gloss.report; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_series_of_checkpoints_is_drawn_and_says_which_is_the_nla(run_dir, results):
+    points = [
+        {"step": s, "fve": f, "claims_right": c} for s, f, c in ((0, 0.2, 0.9), (4, 0.5, 0.7))
+    ]
+    ended = {"kept_step": 0, "stopped": "claims_right fell", "keep": "claims_right"}
+    results["series"] = {"points": [*points, "torn", {"step": "x", "fve": 1}], **ended}
+    (run_dir / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    page = write_report(run_dir).read_text(encoding="utf-8")
+    assert "FVE, greedy from 0.20 to 0.50; Claims right, greedy from 90" in page
+    assert "The NLA is the checkpoint of step 0, the best by claims_right." in page
+    assert "The training ended early: claims_right fell." in page
+    results["series"] = {"points": points[:1]}
+    (run_dir / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert "series of checkpoints" not in write_report(run_dir).read_text(encoding="utf-8")

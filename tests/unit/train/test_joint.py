@@ -15,7 +15,8 @@ from gloss.engines import LocalEngine, Rollout
 from gloss.errors import ConfigError, EngineError, SidecarError
 from gloss.models import direction_mse, load_av, save_ar, save_av
 from gloss.train import JointConfig, train_joint
-from gloss.train.joint import _Learner, heldout_fve, joint_step
+from gloss.train.joint import heldout_fve
+from gloss.train.joint_step import Learner, joint_step
 
 GOOD, CUT = "<explanation>\n{}\n</explanation>", "<explanation>\ncut off at the cap {}"
 TEXTS = ["The mood is calm.", "Ada is here, and it rains.", "x", "cut", "the harbor {0}", "cut"]
@@ -54,7 +55,7 @@ def learner(lab_tokenizer):
 
 
 def _learner(tokenizer, **changes):
-    learner = _Learner(_config(**changes), make_av(tokenizer), make_ar(tokenizer))
+    learner = Learner(_config(**changes), make_av(tokenizer), make_ar(tokenizer))
     learner.engine = ScriptedEngine(learner.av)
     return learner
 
