@@ -27,6 +27,8 @@ def test_the_page_shows_what_a_run_gives(found, name):
 def test_labels_of_the_text_score_without_any_activation(found):
     one = found["last-words"]
     assert one["FVE of labels, written from the text"] > 0.4
+    best_quote = one["FVE of the best quote of last words"]
+    assert best_quote < one["FVE of labels, written from the text"] - 0.2
     assert one["FVE of an empty text"] < one["FVE of the best quote of last words"]
 
 
