@@ -142,7 +142,7 @@ def main() -> None:
     quiet_libraries()
     choose_waiting()
     stop_on_sigterm()
-    app()
+    app(prog_name="gloss")
 
 
 if __name__ == "__main__":

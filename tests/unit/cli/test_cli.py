@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-GLOSS = [sys.executable, "-m", "gloss.cli.main"]
+GLOSS = [sys.executable, "-m", "gloss"]
 
 
 def gloss(*arguments, stdin="", **options):
@@ -26,6 +26,8 @@ def test_help_and_import_need_no_torch():
 def test_help_lists_the_verbs():
     out = gloss("--help")
     assert out.returncode == 0
+    assert "gloss [OPTIONS] COMMAND" in out.stdout
+    assert "python -m" not in out.stdout
     listed = out.stdout.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in listed] == [
         "quickstart",
