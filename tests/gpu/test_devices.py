@@ -10,7 +10,7 @@ from tiny_nla import D_MODEL, make_ar, make_av
 import gloss
 from gloss.models import load_ar, load_av, save_ar, save_av
 from gloss.train import JointConfig
-from gloss.train.joint import _Learner, joint_step
+from gloss.train.joint_step import Learner, joint_step
 
 pytestmark = [
     pytest.mark.gpu,
@@ -60,7 +60,7 @@ def test_a_joint_step_gives_the_cpus_metrics(folder):
     activations = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(1)) * 50
     metrics = []
     for device in ("cuda", "cpu"):
-        learner = _Learner(
+        learner = Learner(
             config, load_av(folder / "av", device=device), load_ar(folder / "ar", device=device)
         )
         metrics.append(joint_step(learner, activations, 0.5, 0)[0])
