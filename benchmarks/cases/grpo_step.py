@@ -27,7 +27,7 @@ from gloss.engines import Rollout
 from gloss.models import direction_mse, right_pad
 from gloss.train import JointConfig, OptimizerConfig
 from gloss.train.grpo import group_advantages, policy_loss
-from gloss.train.joint import _Learner, joint_step
+from gloss.train.joint_step import Learner, joint_step
 
 GROUP = 8
 TOLERANCE = {"float32": 2e-4, "bfloat16": 5e-2}
@@ -95,7 +95,7 @@ def prepare(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Prepared:
 
 
 def plain_step(
-    learner: _Learner, activations: Tensor, rollouts: list[Rollout], batch: int, dtype: Dtype
+    learner: Learner, activations: Tensor, rollouts: list[Rollout], batch: int, dtype: Dtype
 ) -> None:
     """The same update as an ordinary implementation writes it: every model on full, padded
     sequences, in rollout order.
@@ -148,7 +148,7 @@ def _full_logprobs(av: Any, vectors: Tensor, ids: Tensor, mask: Tensor) -> Tenso
     return -nn.functional.cross_entropy(logits.float(), ids[mask], reduction="none")
 
 
-def _learner(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> _Learner:
+def _learner(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> Learner:
     folder = folder_of(workload.model)
     optimizer = OptimizerConfig(lr=1e-6)
     config = JointConfig(
@@ -161,9 +161,7 @@ def _learner(folder_of: FolderOf, workload: Workload, dtype: Dtype) -> _Learner:
         micro_batch_size=workload.batch,
     )
     av = models.verbalizer(folder, workload.prefix, models.TRAINING_ATTENTION)
-    learner = _Learner(
-        config, av, models.reconstructor(folder, attention=models.TRAINING_ATTENTION)
-    )
+    learner = Learner(config, av, models.reconstructor(folder, attention=models.TRAINING_ATTENTION))
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in av.model.parameters():
