@@ -15,7 +15,7 @@ import torch
 from gloss.contract import DatasetSidecar
 from gloss.engines import Rollout
 from gloss.errors import DatasetError
-from gloss.evaluate import EvaluateConfig, NLAFolders, evaluate, measure
+from gloss.evaluate import EvaluateConfig, NLAFolders, evaluate, measure, on_labels
 from gloss.train.inputs import TrainingRows, trust_record
 
 FOLDERS = NLAFolders(*map(Path, ("av_sft", "ar_sft", "av", "ar")))
@@ -86,7 +86,8 @@ def scripted(monkeypatch):
     monkeypatch.setattr(measure, "load_ar", lambda name, **_: Halves(str(name)))
     monkeypatch.setattr(measure, "LocalEngine", lambda av: av)
     monkeypatch.setattr(measure, "check_same_activations", lambda *sidecars: None)
-    monkeypatch.setattr(measure, "read_training_rows", lambda path, **_: files[str(path)])
+    for module in (measure, on_labels):
+        monkeypatch.setattr(module, "read_training_rows", lambda path, **_: files[str(path)])
     return files
 
 
@@ -251,7 +252,7 @@ def test_progress_ends_when_the_last_pass_does(scripted, monkeypatch):
 
     monkeypatch.setattr(measure, "Stage", Watched)
     _evaluated(scripted)
-    assert [(one.done, one.total) for one in stages] == [(7, 7)]
+    assert [(one.done, one.total) for one in stages] == [(8, 8)]
 
 
 @pytest.mark.invariant("numbers-2")

@@ -13,6 +13,7 @@ DEFAULTS = {
     "bootstrap_resamples": 2000,
     "probe_rows": 4000,
     "trust_rows": 400,
+    "steering_texts": 100,
     "examples": 12,
     "attn_implementation": None,
     "seed": 0,
@@ -23,6 +24,7 @@ BOUNDS = {
     "bootstrap_resamples": (100, 1_000_000),
     "probe_rows": (0, 1_000_000_000),
     "trust_rows": (0, 1_000_000_000),
+    "steering_texts": (0, 1_000_000_000),
     "examples": (0, 100_000),
 }
 
