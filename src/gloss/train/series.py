@@ -92,26 +92,27 @@ class Series:
             if numbers.get(name) is None:
                 raise ConfigError(
                     "joint: decides by a number that is not measured here",
-                    expected="one of " + ", ".join(name for name, v in numbers.items() if v),
+                    expected="one of "
+                    + ", ".join(name for name, number in numbers.items() if number is not None),
                     found=name,
                 )
         self.entries.append({"step": step, "weights": self._saved(step), **numbers})
         self._make_room()
-        write_json(self.folder / SERIES_NAME, {"keep": self.config.series.keep, **self.record()})
+        write_json(
+            self.folder / SERIES_NAME, {"keep": self.config.series.keep, "points": self.entries}
+        )
         return self._reason_to_stop()
-
-    def record(self) -> dict[str, Any]:
-        """The points so far."""
-        return {"points": self.entries}
 
     @property
     def best(self) -> Entry:
-        """The point that is kept; the earliest of equal ones."""
-        stopped = self.config.stop_when is not None and self._reason_to_stop() is not None
-        name = self.config.series.keep
-        if name is None and stopped and self.config.stop_when is not None:
-            name = self.config.stop_when.falls
-        return self.entries[-1] if name is None else max(self.entries, key=lambda e: e[name])
+        """The point that becomes the NLA, among the last and those whose weights are there; the
+        earliest of equal ones."""
+        rule, name = self.config.stop_when, self.config.series.keep
+        if name is None and rule is not None and self._reason_to_stop() is not None:
+            name = rule.falls
+        last = self.entries[-1]
+        there = [e for e in self.entries if e["weights"] or not e["step"] or e is last]
+        return last if name is None else max(there, key=lambda entry: entry[name])
 
     def restore(self, entry: Entry) -> None:
         """Gives the halves the weights of a point. Raises: CheckpointError if they have gone."""
@@ -134,7 +135,8 @@ class Series:
 
     def _make_room(self) -> None:
         """Drops the weights of the worst points, or the oldest where nothing is chosen by."""
-        by = self.config.series.keep or "step"
+        rule = self.config.stop_when
+        by = self.config.series.keep or (rule.falls if rule else "step")
         kept = sorted((e for e in self.entries if e["weights"]), key=lambda e: float(e[by]))
         for entry in kept[: max(0, len(kept) - self._room)]:
             (self.folder / entry["weights"]).unlink(missing_ok=True)

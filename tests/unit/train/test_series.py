@@ -101,6 +101,16 @@ def test_words_that_get_worse_while_fve_rises_end_the_training(inputs, tmp_path,
     )
 
 
+def test_a_stop_keeps_the_best_of_what_is_there(inputs, tmp_path):
+    """Where no weights fit, nothing is lost at the end: the start or the last one is kept."""
+    measure = Scripted(fve=[0.1, 0.2, 0.3], claims_right=[0.5, 0.9, 0.7])
+    series = {"points": 4, "rows": 3, "max_mb": 0}
+    config = config_of(series=series, stop_when={"points": 1})
+    result = train_joint(config, **inputs, out_dir=tmp_path / "out", measure=measure)
+    assert "claims_right fell" in result.stopped
+    assert result.kept_step == 2
+
+
 def test_a_fall_alone_ends_nothing(inputs, tmp_path):
     measure = Scripted(fve=[0.4, 0.3, 0.2], claims_right=[0.9, 0.8, 0.7])
     config = config_of(series={"points": 2, "rows": 3}, stop_when={"points": 1})
